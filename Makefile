@@ -1,0 +1,80 @@
+# hasup: one non-recursive Makefile.  `make` builds the release; `make check` and `make demo` set the
+# machine up first (tools/setup).  FLAVOUR is release, debug, asan or tsan.
+
+FLAVOUR ?= release
+B := build/$(FLAVOUR)
+CC ?= gcc
+.DEFAULT_GOAL := all
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wmissing-prototypes -Wstrict-prototypes \
+        -Wswitch-enum -Wvla
+ifeq ($(CI),true)
+WARN += -Werror
+endif
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
+CFLAGS_debug := -O0 -g
+CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_tsan := -O1 -g -fsanitize=thread
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -I. -fPIC -fstack-protector-strong $(WARN) $(CFLAGS_$(FLAVOUR)) $(CFLAGS)
+LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(FLAVOUR)) $(LDFLAGS)
+
+# A module is a directory: its sources become one archive.
+MODULES := ipc worker client checkpoints supervisor/core supervisor/sim supervisor
+src = $(filter-out %/main.c,$(wildcard $(1)/*.c))
+lib = $(B)/$(subst /,_,$(1)).a
+
+define module
+$(call lib,$(1)): $(patsubst %.c,$(B)/%.o,$(call src,$(1)))
+	@rm -f $$@
+	@ar rcs $$@ $$^
+endef
+$(foreach m,$(MODULES),$(eval $(call module,$(m))))
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+
+# Unit tests: tests/unit/AREA_name.c links what its AREA needs, no more.
+LINK_ipc := ipc
+LINK_core := supervisor/core ipc
+LINK_sim := supervisor/sim supervisor/core ipc
+LINK_checkpoints := checkpoints ipc
+LIBS_checkpoints := -lsqlite3 -lxxhash -ljansson
+LINK_worker := worker ipc
+LIBS_worker := -lxxhash
+LINK_client := client ipc
+LINK_shell := supervisor supervisor/core checkpoints ipc
+LIBS_shell := -lev -lyaml -lsqlite3 -lxxhash -ljansson -lm
+
+UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
+area = $(firstword $(subst _, ,$(1)))
+define unit
+$(B)/tests/$(1): $(B)/tests/unit/$(1).o $(foreach m,$(LINK_$(call area,$(1))),$(call lib,$(m)))
+	@mkdir -p $$(@D)
+	$(CC) $(LDFLAGS_ALL) -o $$@ $$^ $(LIBS_$(call area,$(1))) -lcmocka -lpthread
+endef
+$(foreach t,$(UNIT),$(eval $(call unit,$(t))))
+
+.PHONY: all setup check unit check-flavour purity clean
+all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m))))
+
+setup:
+	@tools/setup
+
+# Runs every unit test of this flavour.
+unit: $(foreach t,$(UNIT),$(B)/tests/$(t))
+	@for t in $(UNIT); do echo "== $(FLAVOUR) $$t"; $(B)/tests/$$t || exit 1; done
+
+purity: $(call lib,supervisor/core)
+	@tools/purity $<
+
+check: setup
+	@$(MAKE) --no-print-directory FLAVOUR=release all purity unit
+	@$(MAKE) --no-print-directory FLAVOUR=asan unit
+
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)
