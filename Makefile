@@ -3,7 +3,6 @@
 
 FLAVOUR ?= release
 B := build/$(FLAVOUR)
-CC ?= gcc
 .DEFAULT_GOAL := all
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wmissing-prototypes -Wstrict-prototypes \
@@ -57,8 +56,13 @@ $(B)/tests/$(1): $(B)/tests/unit/$(1).o $(foreach m,$(LINK_$(call area,$(1))),$(
 endef
 $(foreach t,$(UNIT),$(eval $(call unit,$(t))))
 
-.PHONY: all setup check unit check-flavour purity clean
-all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m))))
+# Programs: a main.c each.
+PROGRAMS := $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
+$(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
+	$(CC) $(LDFLAGS_ALL) -o $@ $^
+
+.PHONY: all setup check unit python-unit purity clean
+all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS)
 
 setup:
 	@tools/setup
@@ -67,12 +71,15 @@ setup:
 unit: $(foreach t,$(UNIT),$(B)/tests/$(t))
 	@for t in $(UNIT); do echo "== $(FLAVOUR) $$t"; $(B)/tests/$$t || exit 1; done
 
+python-unit:
+	@for t in $(wildcard tests/unit/test_*.py); do echo "== $$t"; python3 -B $$t || exit 1; done
+
 purity: $(call lib,supervisor/core)
 	@tools/purity $<
 
 check: setup
-	@$(MAKE) --no-print-directory FLAVOUR=release all purity unit
-	@$(MAKE) --no-print-directory FLAVOUR=asan unit
+	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity unit python-unit
+	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit
 
 clean:
 	rm -rf build
