@@ -61,7 +61,7 @@ PROGRAMS := $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
-.PHONY: all setup check unit python-unit purity clean
+.PHONY: all setup lint check unit python-unit purity clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS)
 
 setup:
@@ -77,7 +77,10 @@ python-unit:
 purity: $(call lib,supervisor/core)
 	@tools/purity $<
 
-check: setup
+lint:
+	@tools/lint
+
+check: setup lint
 	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity unit python-unit
 	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit
 
