@@ -1,0 +1,95 @@
+/* message.c: the fields of a frame's meta.  Layout: u16 tag, u16 zero, u32 length, value. */
+#include "ipc/message.h"
+
+void hasup_meta_start(struct hasup_meta_writer *w, uint8_t *bytes, size_t room)
+{
+    *w = (struct hasup_meta_writer){.bytes = bytes, .room = room};
+}
+
+/* Room for a value of `len` bytes, its header written; NULL when it does not fit. */
+static uint8_t *field_open(struct hasup_meta_writer *w, enum hasup_tag tag, size_t len)
+{
+    if (w->full || len > HASUP_META_MAX || w->room - w->used < HASUP_FIELD_HEADER + len) {
+        w->full = true;
+        return NULL;
+    }
+    uint8_t *p = w->bytes + w->used;
+    hasup_put16(p, (uint16_t)tag);
+    hasup_put16(p + 2, 0);
+    hasup_put32(p + 4, (uint32_t)len);
+    w->used += HASUP_FIELD_HEADER + len;
+    return p + HASUP_FIELD_HEADER;
+}
+
+void hasup_meta_put32(struct hasup_meta_writer *w, enum hasup_tag tag, uint32_t value)
+{
+    uint8_t *p = field_open(w, tag, 4);
+    if (p)
+        hasup_put32(p, value);
+}
+
+void hasup_meta_put64(struct hasup_meta_writer *w, enum hasup_tag tag, uint64_t value)
+{
+    uint8_t *p = field_open(w, tag, 8);
+    if (p)
+        hasup_put64(p, value);
+}
+
+void hasup_meta_put(struct hasup_meta_writer *w, enum hasup_tag tag, const void *value, size_t len)
+{
+    uint8_t *p = field_open(w, tag, len);
+    if (p && len > 0)
+        memcpy(p, value, len);
+}
+
+int64_t hasup_meta_end(const struct hasup_meta_writer *w)
+{
+    if (w->full)
+        return HASUP_ETOOBIG;
+    return (int64_t)w->used;
+}
+
+void hasup_meta_read(struct hasup_meta_reader *r, const struct hasup_frame *frame)
+{
+    r->at = frame->meta;
+    r->end = frame->meta_len > 0 ? frame->meta + frame->meta_len : frame->meta;
+}
+
+int hasup_meta_next(struct hasup_meta_reader *r, struct hasup_field *field)
+{
+    if (r->at == r->end)
+        return 0;
+    size_t left = (size_t)(r->end - r->at);
+    if (left < HASUP_FIELD_HEADER || hasup_get16(r->at + 2) != 0)
+        return HASUP_EPROTO;
+    uint16_t tag = hasup_get16(r->at);
+    field->tag = tag & (uint16_t)~HASUP_TAG_CRITICAL;
+    field->critical = (tag & HASUP_TAG_CRITICAL) != 0;
+    field->len = hasup_get32(r->at + 4);
+    if (field->len > left - HASUP_FIELD_HEADER)
+        return HASUP_EPROTO;
+    field->value = r->at + HASUP_FIELD_HEADER;
+    r->at = field->value + field->len;
+    return 1;
+}
+
+int hasup_meta_unknown(const struct hasup_field *field)
+{
+    return field->critical ? HASUP_EPROTO : 0;
+}
+
+int hasup_field_get32(const struct hasup_field *field, uint32_t *value)
+{
+    if (field->len != 4)
+        return HASUP_EPROTO;
+    *value = hasup_get32(field->value);
+    return 0;
+}
+
+int hasup_field_get64(const struct hasup_field *field, uint64_t *value)
+{
+    if (field->len != 8)
+        return HASUP_EPROTO;
+    *value = hasup_get64(field->value);
+    return 0;
+}
