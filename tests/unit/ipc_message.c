@@ -1,4 +1,4 @@
-/* Fields read back as written; a field that runs past the end, or a critical stranger, is refused. */
+/* Fields read back as written; one that runs past the end, or a critical stranger, is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
