@@ -1,0 +1,59 @@
+/*
+ * config.h: the configuration, read strictly: an unknown key, a wrong type or an impossible value is an
+ * error with file:line:column, the key's path, and the nearest known key.  supervisor.yaml.example names
+ * every key with its default and unit.
+ */
+#ifndef HASUP_SUPERVISOR_CONFIG_H
+#define HASUP_SUPERVISOR_CONFIG_H
+
+#include "supervisor/core/core.h"
+#include "supervisor/log.h"
+
+struct config_model {
+    char *name;         /* [A-Za-z0-9][A-Za-z0-9._-]{0,62} */
+    char **command;     /* argv, NULL-terminated; argv[0] absolute where it was a path to a file */
+    char **environment; /* "KEY=value", NULL-terminated; added to hasupd's own */
+    char *directory;    /* working directory; NULL: the configuration file's */
+    struct model_policy policy;
+    hasup_ns request_timeout; /* a request's deadline where it names none; 0: none */
+    uint64_t body_max;        /* bytes */
+    uint32_t checkpoint_keep; /* checkpoints kept for each slot */
+    uint64_t fingerprint;     /* of all that makes a running worker stale when it changes */
+    unsigned line;            /* where it stands, for messages */
+};
+
+struct config {
+    char *file;        /* as given; messages use it */
+    char *state_dir, *runtime_dir;
+    char *listen_http; /* "127.0.0.1:8080"; NULL: none; port 0: any */
+    char *listen_unix; /* NULL: runtime_dir/hasup.sock */
+    bool insecure;     /* security.insecure: listen beyond loopback without a token */
+    struct {
+        enum log_level level;
+        enum log_format format;
+    } log;
+    struct {
+        uint32_t requests;    /* in hasupd at once, all models */
+        uint32_t connections; /* clients at once, each door */
+        uint32_t slots, models;
+        uint64_t body_bytes;  /* of all requests together */
+        uint64_t stream_bytes; /* unsent bytes of one client before it is cut off */
+    } limits;
+    hasup_ns shutdown_grace;
+    struct config_model *models;
+    size_t model_count;
+};
+
+enum { CONFIG_ERROR_MAX = 1024 };
+
+/* Reads a file.  NULL: `error` is one message of one or more lines, each file:line:column: path: what. */
+struct config *config_load(const char *path, char error[CONFIG_ERROR_MAX]);
+/* The same from memory; relative paths are taken from `directory`. */
+struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,
+                            char error[CONFIG_ERROR_MAX]);
+void config_free(struct config *config);
+
+/* The whole configuration as JSON (hasupctl config): malloc'ed, the caller frees it. */
+char *config_json(const struct config *config);
+
+#endif

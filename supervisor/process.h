@@ -1,0 +1,64 @@
+/*
+ * process.h: worker processes: started, watched, ended as whole trees.
+ *
+ * Every worker is the leader of its own process group and, where cgroup v2 is writable, alone in its own
+ * cgroup leaf.  A worker is gone only when its main process is reaped AND no process of its tree is
+ * left: `tree_empty` says so, after `exited`.  Where there is no cgroup, the tree is the process group plus
+ * every adopted orphan that bears the worker's HASUP_WORKER token in its environment.
+ */
+#ifndef HASUP_SUPERVISOR_PROCESS_H
+#define HASUP_SUPERVISOR_PROCESS_H
+
+#include "supervisor/loop.h"
+
+#include <sys/resource.h>
+#include <sys/types.h>
+
+struct processes;
+struct process; /* one worker and its tree */
+
+struct process_exit {
+    int code, signal; /* signal 0: it exited with `code` */
+    struct rusage usage;
+    bool oom; /* the kernel's OOM killer took it (cgroup's memory.events), as far as can be known */
+};
+
+struct process_ops {
+    /* The main process is reaped.  Its tree may still live. */
+    void (*exited)(void *context, struct process *process, const struct process_exit *exit);
+    /* Nothing of it is left; comes once, after `exited`.  `process` is freed after this call. */
+    void (*tree_empty)(void *context, struct process *process);
+};
+
+struct process_spec {
+    const char *name;         /* "digits/0": names the cgroup leaf */
+    const char *const *argv;  /* argv[0] is looked up on PATH of the environment given */
+    const char *const *env;   /* whole environment, NULL-terminated; HASUP_FD and HASUP_WORKER are added */
+    const char *directory;    /* NULL: hasupd's own */
+    int channel;              /* passed as HASUP_FD; -1: none */
+    int out, err;             /* become stdout and stderr */
+    void *context;            /* given back to the ops, see process_context */
+};
+
+/* `cgroup`: where leaves are made ("" : find hasupd's own cgroup v2; NULL: none).  Becomes the subreaper.
+ * NULL: `error` says why. */
+struct processes *processes_new(struct loop *loop, const struct process_ops *ops, void *context,
+                                const char *cgroup, char error[256]);
+/* Kills every tree that is left, waits for them bounded, removes the leaves. */
+void processes_free(struct processes *processes);
+bool processes_use_cgroups(const struct processes *processes);
+
+/* Starts one.  The parent's page tables are not copied; the call returns when the child has
+ * exec'ed or failed.  0; HASUP_ESYS: errno is the failing step's and `error` names the step and the file.
+ * After a failure no callback comes. */
+int process_spawn(struct processes *processes, const struct process_spec *spec,
+                  struct process **process, char error[256]) HASUP_NODISCARD;
+
+void *process_context(const struct process *process);
+pid_t process_pid(const struct process *process);
+/* To the main process. A process that is reaped already is left alone. */
+void process_signal(struct process *process, int signo);
+/* SIGKILL to the whole tree, now and until it is empty. */
+void process_kill_tree(struct process *process);
+
+#endif

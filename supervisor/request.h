@@ -1,0 +1,112 @@
+/*
+ * request.h: what a front door and the engine say to each other.  A door is a source of requests and
+ * a sink for answers, nothing more: it knows clients and bytes, never slots or workers.
+ *
+ * The engine keeps what a request needs to run again (its meta and body) until the core forgets it.
+ * A door hears exactly one of `reply` and `refuse` for each request, and nothing after it; `chunk`
+ * any number of times before.  After engine_cancel it hears nothing more.  Callbacks may come from
+ * inside engine_submit.
+ */
+#ifndef HASUP_SUPERVISOR_REQUEST_H
+#define HASUP_SUPERVISOR_REQUEST_H
+
+#include "ipc/message.h"
+#include "supervisor/core/core.h"
+
+struct engine;
+struct request; /* the engine's record of one */
+
+/* A memfd with a body, shared by reference: who announced it may use it again at zero references. */
+struct buffer {
+    int fd;
+    uint64_t size;
+    uint8_t *map; /* read-only mapping, made on first need by buffer_map; else NULL */
+    uint32_t refs;
+    void (*unused)(struct buffer *buffer); /* at zero references: tell the announcer, or free it */
+    void *owner;                           /* the announcing connection or worker; NULL once gone */
+    uint32_t id;                           /* the announcer's number */
+};
+
+/* A body: bytes, or a part of a buffer. */
+struct body {
+    const uint8_t *bytes; /* NULL where it stands in `buffer` only */
+    uint64_t len;
+    struct buffer *buffer; /* NULL: bytes alone */
+    uint64_t offset;
+};
+
+/* A worker's answer.  Borrowed for the length of the callback, except that a door may take a
+ * reference to body.buffer. */
+struct reply {
+    uint32_t status;                  /* 200…599 */
+    const struct hasup_frame *frame;  /* its meta: CONTENT_TYPE, HEADER…, ERROR */
+    struct body body;
+    uint32_t attempts;
+};
+
+struct refusal_text {
+    enum refusal why;
+    uint32_t status;         /* HTTP status, DESIGN §9 */
+    const char *code;        /* "overloaded" */
+    const char *message;     /* for a person: what happened, what to do */
+    hasup_ns retry_after;    /* 0: none */
+    uint32_t attempts;
+};
+
+/* What a door does with answers.  `context` is the door's own record of the request. */
+struct door {
+    const char *name; /* "http", "unix" */
+    void (*reply)(void *context, const struct reply *reply);
+    /* The next bytes of a streamed answer. */
+    void (*chunk)(void *context, const struct reply *head, const uint8_t *bytes, size_t len);
+    void (*refuse)(void *context, const struct refusal_text *refusal);
+};
+
+struct submission {
+    const struct door *door;
+    void *context;
+    uint32_t model;      /* from engine_model */
+    uint8_t priority;    /* 1…9; 0: the default */
+    hasup_ns deadline;   /* monotonic; 0: the model's default */
+    const uint8_t *meta; /* encoded fields for the worker: ROUTE, CONTENT_TYPE, HEADER, REQUEST_ID, …; */
+    size_t meta_len;     /* without DEADLINE and POSITION, which the engine adds.  Copied. */
+    struct body body;    /* bytes are copied; a buffer is referenced */
+};
+
+/* Hands a request in.  *request is set before anything else happens, for engine_cancel; it is dead after
+ * reply, refuse or engine_cancel.  0; HASUP_EFULL (limits.requests reached: `refuse` was NOT called,
+ * answer 429 yourself), HASUP_ENOMEM. */
+int engine_submit(struct engine *engine, const struct submission *submission,
+                  struct request **request) HASUP_NODISCARD;
+
+/* Its client is gone: the door hears nothing more of it. */
+void engine_cancel(struct engine *engine, struct request *request);
+
+/* The index of a model by name, or HASUP_ENOTFOUND. */
+int engine_model(const struct engine *engine, const char *name, size_t len) HASUP_NODISCARD;
+
+struct model_info {
+    const char *name;
+    uint64_t body_max;   /* bytes; above: 413 */
+    bool ready;          /* at least one ready worker and accepting */
+    const char *metadata; /* JSON object from the worker's hello, or NULL before the first */
+    size_t metadata_len;
+};
+bool engine_model_info(const struct engine *engine, uint32_t model, struct model_info *info);
+uint32_t engine_models(const struct engine *engine); /* indexes below this may hold a model */
+bool engine_ready(const struct engine *engine);      /* all models ready, not shutting down */
+
+/* An X-Request-Id for a request that came without one: 32 hex digits and a NUL. */
+void engine_make_id(struct engine *engine, char id[33]);
+
+/* Status, code and a default message of a refusal (DESIGN §9). */
+uint32_t refusal_status(enum refusal why);
+const char *refusal_code(enum refusal why);
+const char *refusal_message(enum refusal why);
+
+void buffer_ref(struct buffer *buffer);
+void buffer_unref(struct buffer *buffer);
+/* The readable bytes of a body, mapping its buffer where needed; NULL: it could not be mapped. */
+const uint8_t *body_bytes(struct body *body);
+
+#endif
