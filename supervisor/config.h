@@ -42,6 +42,7 @@ struct config {
     hasup_ns shutdown_grace;
     struct config_model *models;
     size_t model_count;
+    struct config *next; /* the engine's list of replaced ones */
 };
 
 enum { CONFIG_ERROR_MAX = 1024 };

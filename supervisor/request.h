@@ -11,29 +11,11 @@
 #define HASUP_SUPERVISOR_REQUEST_H
 
 #include "ipc/message.h"
+#include "supervisor/buffer.h"
 #include "supervisor/core/core.h"
 
 struct engine;
 struct request; /* the engine's record of one */
-
-/* A memfd with a body, shared by reference: who announced it may use it again at zero references. */
-struct buffer {
-    int fd;
-    uint64_t size;
-    uint8_t *map; /* read-only mapping, made on first need by buffer_map; else NULL */
-    uint32_t refs;
-    void (*unused)(struct buffer *buffer); /* at zero references: tell the announcer, or free it */
-    void *owner;                           /* the announcing connection or worker; NULL once gone */
-    uint32_t id;                           /* the announcer's number */
-};
-
-/* A body: bytes, or a part of a buffer. */
-struct body {
-    const uint8_t *bytes; /* NULL where it stands in `buffer` only */
-    uint64_t len;
-    struct buffer *buffer; /* NULL: bytes alone */
-    uint64_t offset;
-};
 
 /* A worker's answer.  Borrowed for the length of the callback, except that a door may take a
  * reference to body.buffer. */
@@ -103,10 +85,5 @@ void engine_make_id(struct engine *engine, char id[33]);
 uint32_t refusal_status(enum refusal why);
 const char *refusal_code(enum refusal why);
 const char *refusal_message(enum refusal why);
-
-void buffer_ref(struct buffer *buffer);
-void buffer_unref(struct buffer *buffer);
-/* The readable bytes of a body, mapping its buffer where needed; NULL: it could not be mapped. */
-const uint8_t *body_bytes(struct body *body);
 
 #endif

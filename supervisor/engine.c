@@ -1,0 +1,373 @@
+/*
+ * engine.c: events into the core, actions out of it, and the table of requests.  Owns the core, the
+ * requests and the queue of events that arise while actions are performed: a step is never
+ * re-entered, what happens inside one is stepped right after it.  Decides nothing.
+ */
+#include "supervisor/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+/* Behind each request's meta: DEADLINE and POSITION of a dispatch (16 bytes each), and the peer's. */
+enum { REQUEST_META_ROOM = 32 + PEER_META_ROOM };
+
+/* ---- stepping ---- */
+
+static void engine_step(struct engine *engine, const struct event *event)
+{
+    core_step(engine->core, event, &engine->actions);
+    for (size_t i = 0; i < engine->actions.count; i++)
+        engine_perform(engine, &engine->actions.list[i]);
+}
+
+static void events_push(struct engine *engine, const struct event *event)
+{
+    if (engine->events.count == engine->events.room) {
+        size_t room = engine->events.room ? engine->events.room * 2 : 64;
+        struct event *list = malloc(room * sizeof *list);
+        if (!list)
+            abort(); /* an event that is lost would lose a request; nothing sane is left to do */
+        for (size_t i = 0; i < engine->events.count; i++)
+            list[i] = engine->events.list[(engine->events.start + i) % engine->events.room];
+        free(engine->events.list);
+        engine->events.list = list;
+        engine->events.start = 0;
+        engine->events.room = room;
+    }
+    size_t at = (engine->events.start + engine->events.count++) % engine->events.room;
+    engine->events.list[at] = *event;
+}
+
+void engine_post(struct engine *engine, struct event *event)
+{
+    event->now = loop_now(engine->loop);
+    if (engine->events.stepping) {
+        events_push(engine, event);
+        return;
+    }
+    engine->events.stepping = true;
+    engine_step(engine, event);
+    while (engine->events.count) {
+        struct event next = engine->events.list[engine->events.start];
+        engine->events.start = (engine->events.start + 1) % engine->events.room;
+        engine->events.count--;
+        next.now = loop_now(engine->loop);
+        engine_step(engine, &next);
+    }
+    engine->events.stepping = false;
+}
+
+static void engine_due(void *context)
+{
+    struct engine *engine = context;
+    engine->armed = HASUP_NEVER;
+    engine_post(engine, &(struct event){.type = EVENT_TIMEOUT});
+}
+
+/* Once a turn: the loop's timer follows the core's deadline. */
+static void engine_turn_end(void *context)
+{
+    struct engine *engine = context;
+    hasup_ns deadline = core_deadline(engine->core);
+    if (deadline == engine->armed)
+        return;
+    engine->armed = deadline;
+    loop_timer(engine->loop, deadline, engine_due, engine);
+}
+
+/* ---- requests ---- */
+
+struct request *engine_request(const struct engine *engine, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= engine->requests.high)
+        return NULL;
+    struct request *request = engine->requests.list[index];
+    return request && request->id == id ? request : NULL;
+}
+
+static bool request_index(struct engine *engine, uint32_t *index)
+{
+    if (engine->requests.free_count) {
+        *index = engine->requests.free[--engine->requests.free_count];
+        return true;
+    }
+    if (engine->requests.high == engine->config->limits.requests)
+        return false;
+    *index = engine->requests.high++;
+    return true;
+}
+
+static struct request *request_new(const struct submission *s)
+{
+    uint64_t body = s->body.buffer ? 0 : s->body.len;
+    struct request *request = malloc(sizeof *request + s->meta_len + REQUEST_META_ROOM + body);
+    if (!request)
+        return NULL;
+    *request = (struct request){.door = s->door,
+                                .context = s->context,
+                                .model = s->model,
+                                .slot = NO_SLOT,
+                                .meta_len = (uint32_t)s->meta_len,
+                                .deadline = s->deadline,
+                                .body = s->body};
+    memcpy(request->bytes, s->meta, s->meta_len);
+    if (s->body.buffer) {
+        buffer_ref(s->body.buffer);
+    } else if (body) {
+        uint8_t *copy = request->bytes + s->meta_len + REQUEST_META_ROOM;
+        memcpy(copy, s->body.bytes, body);
+        request->body.bytes = copy;
+    }
+    return request;
+}
+
+int engine_submit(struct engine *engine, const struct submission *submission,
+                  struct request **out)
+{
+    uint32_t index;
+    if (submission->body.len > engine->config->limits.body_bytes - engine->requests.body_bytes ||
+        !request_index(engine, &index))
+        return HASUP_EFULL;
+    struct request *request = request_new(submission);
+    if (!request) {
+        engine->requests.free[engine->requests.free_count++] = index;
+        return HASUP_ENOMEM;
+    }
+    hasup_ns timeout = submission->model < engine->config->limits.models &&
+                               engine->models[submission->model].used
+                           ? engine->models[submission->model].config->request_timeout
+                           : 0;
+    if (!request->deadline && timeout)
+        request->deadline = loop_now(engine->loop) + timeout;
+    request->id = (uint64_t)++engine->requests.generation[index] << 32 | index;
+    engine->requests.list[index] = request;
+    engine->requests.count++;
+    engine->requests.body_bytes += request->body.len;
+    *out = request;
+    engine_post(engine, &(struct event){.type = EVENT_SUBMITTED,
+                                        .model = request->model,
+                                        .request = request->id,
+                                        .submitted = {.size = request->body.len,
+                                                      .deadline = request->deadline,
+                                                      .priority = submission->priority}});
+    return 0;
+}
+
+void engine_cancel(struct engine *engine, struct request *request)
+{
+    request->door = NULL;
+    engine_post(engine, &(struct event){.type = EVENT_CANCELLED, .request = request->id});
+}
+
+void engine_forget(struct engine *engine, uint64_t id)
+{
+    struct request *request = engine_request(engine, id);
+    if (!request)
+        return;
+    uint32_t index = (uint32_t)id;
+    engine->requests.list[index] = NULL;
+    engine->requests.free[engine->requests.free_count++] = index;
+    engine->requests.count--;
+    engine->requests.body_bytes -= request->body.len;
+    if (request->body.buffer)
+        buffer_unref(request->body.buffer);
+    stream_free(request->stream);
+    free(request);
+}
+
+/* ---- commands ---- */
+
+void engine_command(struct engine *engine, uint32_t model, uint32_t slot, enum command command)
+{
+    engine_post(engine, &(struct event){
+                            .type = EVENT_COMMAND, .model = model, .slot = slot, .command = command});
+}
+
+struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t ordinal)
+{
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        struct slot *slot = engine->slots[i];
+        if (slot && slot->model->index == model && slot->ordinal == ordinal)
+            return slot;
+    }
+    return NULL;
+}
+
+void engine_shutdown(struct engine *engine)
+{
+    LOG_EVENT(LEVEL_INFO, engine->shutting_down ? "shutdown.hastened" : "shutdown.started",
+              engine->shutting_down ? "stopping now" : "finishing what was accepted",
+              LOG_INT("requests", engine->requests.count));
+    engine->shutting_down = true;
+    hasup_ns grace = engine->config->shutdown_grace;
+    hasup_ns deadline = grace == 0 ? HASUP_NEVER : loop_now(engine->loop) + grace;
+    engine_post(engine, &(struct event){.type = EVENT_SHUTDOWN, .shutdown = {.deadline = deadline}});
+}
+
+/* ---- what doors ask ---- */
+
+int engine_model(const struct engine *engine, const char *name, size_t len)
+{
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
+        const struct model *model = &engine->models[i];
+        if (model->used && !model->removing && strlen(model->config->name) == len &&
+            memcmp(model->config->name, name, len) == 0)
+            return (int)i;
+    }
+    return HASUP_ENOTFOUND;
+}
+
+static bool model_ready(const struct engine *engine, uint32_t model)
+{
+    struct model_view view;
+    return !engine->shutting_down && core_model_view(engine->core, model, &view) &&
+           view.accepting && view.ready > 0;
+}
+
+bool engine_model_info(const struct engine *engine, uint32_t index, struct model_info *info)
+{
+    if (index >= engine->config->limits.models || !engine->models[index].used)
+        return false;
+    const struct model *model = &engine->models[index];
+    *info = (struct model_info){.name = model->config->name,
+                                .body_max = model->config->body_max,
+                                .ready = model_ready(engine, index),
+                                .metadata = model->metadata,
+                                .metadata_len = model->metadata_len};
+    return true;
+}
+
+uint32_t engine_models(const struct engine *engine)
+{
+    return engine->config->limits.models;
+}
+
+bool engine_ready(const struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->config->limits.models; i++)
+        if (engine->models[i].used && !model_ready(engine, i))
+            return false;
+    return !engine->shutting_down;
+}
+
+void engine_make_id(struct engine *engine, char id[33])
+{
+    static const char digits[] = "0123456789abcdef";
+    uint64_t words[2] = {engine->id_high, engine->id_low++};
+    for (int i = 0; i < 32; i++)
+        id[i] = digits[words[i / 16] >> (60 - i % 16 * 4) & 15];
+    id[32] = '\0';
+}
+
+/* ---- life ---- */
+
+static void engine_woken(void *context)
+{
+    state_completed(context);
+}
+
+static void writer_wake(void *context)
+{
+    loop_wake(context);
+}
+
+static const struct process_ops PROCESS_OPS = {.exited = worker_exited,
+                                               .tree_empty = worker_tree_empty};
+
+static int engine_tables(struct engine *engine)
+{
+    const struct core_limits limits = {.models = engine->config->limits.models,
+                                       .slots = engine->config->limits.slots,
+                                       .requests = engine->config->limits.requests};
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed ||
+        getrandom(&engine->id_high, sizeof engine->id_high, 0) != sizeof engine->id_high)
+        return HASUP_ESYS;
+    engine->core = core_new(&limits, seed);
+    engine->models = calloc(limits.models, sizeof *engine->models);
+    engine->slots = calloc(limits.slots, sizeof *engine->slots);
+    engine->requests.list = calloc(limits.requests, sizeof *engine->requests.list);
+    engine->requests.generation = calloc(limits.requests, sizeof *engine->requests.generation);
+    engine->requests.free = calloc(limits.requests, sizeof *engine->requests.free);
+    if (!engine->core || !engine->models || !engine->slots || !engine->requests.list ||
+        !engine->requests.generation || !engine->requests.free)
+        return HASUP_ENOMEM;
+    return actions_init(&engine->actions, engine->core);
+}
+
+static int engine_parts(struct engine *engine, const char *cgroup, char error[CONFIG_ERROR_MAX])
+{
+    char path[4096];
+    int got = snprintf(path, sizeof path, "%s/checkpoints.db", engine->config->state_dir);
+    if (got < 0 || (size_t)got >= sizeof path)
+        return HASUP_EINVAL;
+    engine->processes = processes_new(engine->loop, &PROCESS_OPS, engine, cgroup, error);
+    if (!engine->processes)
+        return HASUP_ESYS;
+    engine->writer = writer_new(path, writer_wake, engine->loop);
+    loop_on_wake(engine->loop, engine_woken, engine);
+    if (!engine->writer || loop_at_turn_end(engine->loop, engine_turn_end, engine))
+        return HASUP_ENOMEM;
+    engine->peers = peers_new(engine->loop);
+    return engine->peers ? 0 : HASUP_ENOMEM;
+}
+
+struct engine *engine_new(struct loop *loop, struct config *config, const char *cgroup,
+                          char error[CONFIG_ERROR_MAX])
+{
+    struct engine *engine = calloc(1, sizeof *engine);
+    if (!engine) {
+        config_free(config);
+        return NULL;
+    }
+    engine->loop = loop;
+    engine->config = config;
+    engine->armed = HASUP_NEVER;
+    error[0] = '\0';
+    int failed = engine_tables(engine);
+    if (!failed)
+        failed = engine_parts(engine, cgroup, error);
+    if (!failed)
+        return engine;
+    if (!error[0])
+        snprintf(error, CONFIG_ERROR_MAX, "%s", hasup_strerror(failed));
+    engine_free(engine);
+    return NULL;
+}
+
+static void engine_free_requests(struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->requests.high; i++)
+        if (engine->requests.list[i])
+            engine_forget(engine, engine->requests.list[i]->id);
+    free(engine->requests.list);
+    free(engine->requests.generation);
+    free(engine->requests.free);
+}
+
+void engine_free(struct engine *engine)
+{
+    if (!engine)
+        return;
+    engine->closing = true;
+    if (engine->processes)
+        processes_free(engine->processes);
+    if (engine->writer)
+        writer_free(engine->writer);
+    if (engine->requests.list)
+        engine_free_requests(engine);
+    models_free(engine);
+    peers_free(engine->peers);
+    if (engine->core) {
+        actions_fini(&engine->actions);
+        core_free(engine->core);
+    }
+    free(engine->slots);
+    free(engine->models);
+    free(engine->events.list);
+    config_free(engine->config);
+    free(engine);
+}

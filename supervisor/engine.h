@@ -1,0 +1,190 @@
+/*
+ * engine.h: the shell's middle: it turns the world into events for the core and performs the actions
+ * that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks with workers,
+ * state.c moves checkpoints, models.c applies the configuration; this header is theirs and control.c's.
+ * Doors see supervisor/request.h only.
+ */
+#ifndef HASUP_SUPERVISOR_ENGINE_H
+#define HASUP_SUPERVISOR_ENGINE_H
+
+#include "checkpoints/writer.h"
+#include "supervisor/capture.h"
+#include "supervisor/config.h"
+#include "supervisor/peer.h"
+#include "supervisor/process.h"
+#include "supervisor/request.h"
+
+enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
+
+#define NO_SLOT UINT32_MAX
+
+struct stream; /* stream.c */
+
+/* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for the
+ * fields that a dispatch adds) and the body's bytes. */
+struct request {
+    uint64_t id;
+    const struct door *door; /* NULL: answered, refused or cancelled */
+    void *context;
+    uint32_t model;
+    uint32_t slot, worker;   /* where it is in flight; NO_SLOT: nowhere */
+    uint32_t meta_len;
+    bool stateful;           /* dispatched to a stateful slot, whose log keeps it */
+    hasup_ns deadline;
+    struct body body;
+    struct stream *stream;   /* NULL before the first chunk */
+    uint8_t bytes[];
+};
+
+/* What happened to the last worker of a slot, for status and logs. */
+struct slot_death {
+    char reason[ENGINE_REASON]; /* "killed by signal 9 (Killed)"; "" : none died yet */
+    int64_t wall_ns;
+    size_t tail_count;
+    char *tail[CAPTURE_TAIL]; /* its last lines on stderr */
+};
+
+/* A slot's state bytes on their way: from a checkpoint to a worker, or kept where the disk failed. */
+struct slot_state_bytes {
+    uint8_t *bytes; /* malloc'ed; NULL: none */
+    size_t len;
+    uint64_t position;
+};
+
+struct slot {
+    struct engine *engine;
+    uint32_t index, ordinal;
+    struct model *model;
+    char name[ENGINE_NAME];
+    struct worker *worker; /* the current process, until its tree is empty; NULL: none */
+    struct slot_death death;
+    struct slot_state_bytes restoring; /* loaded, until WELCOME */
+    struct slot_state_bytes kept;      /* newest state that the disk did not take; NULL: none */
+    struct state_job *taken;           /* the state in hand, until STORE_CHECKPOINT */
+    uint64_t asked_position;           /* of the CHECKPOINT frame that waits for its STATE */
+    bool asked;
+    uint64_t stored_position;
+    int64_t stored_wall_ns; /* 0: never */
+    uint64_t stored_bytes;
+    uint32_t jobs; /* with the checkpoint thread */
+    bool removed;  /* freed when the last of them is back */
+};
+
+struct worker {
+    struct slot *slot;
+    uint32_t number;
+    struct process *process;
+    struct capture *capture;
+    struct peer peer;
+    char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
+    hasup_ns spawned;
+    bool greeted, welcomed, stateful;
+    bool leaving; /* told to drain or stop: its end is no crash */
+};
+
+struct model {
+    uint32_t index;
+    bool used, removing;
+    const struct config_model *config; /* inside engine->config */
+    uint32_t workers;                  /* wanted: the configuration's, or what scale said */
+    char *metadata;
+    size_t metadata_len;
+};
+
+struct engine {
+    struct loop *loop;
+    struct core *core;
+    struct actions actions;
+    struct config *config;
+    struct config *retired; /* replaced, but named by a model that still drains */
+    struct processes *processes;
+    struct peers *peers;
+    struct writer *writer;
+    struct model *models; /* limits.models */
+    struct slot **slots;  /* limits.slots */
+    struct {
+        struct request **list; /* limits.requests, by index */
+        uint32_t *generation;
+        uint32_t *free;        /* stack of indices that were used and are free */
+        uint32_t free_count, high, count;
+        uint64_t body_bytes;
+    } requests;
+    struct {
+        struct event *list;
+        size_t start, count, room; /* a ring */
+        bool stepping;
+    } events;
+    struct { /* what the event being performed brought: for ANSWER, CHUNK and STORE_CHECKPOINT */
+        struct reply reply;
+        const uint8_t *bytes;
+        size_t len;
+    } hand;
+    hasup_ns armed;          /* the deadline that the loop's timer is set to */
+    uint64_t id_high, id_low; /* of engine_make_id */
+    bool shutting_down, closing, checkpoints_failing;
+    char checkpoint_error[ENGINE_REASON];
+    int exit_code;
+};
+
+/* Takes `config`.  NULL: `error` says why. */
+struct engine *engine_new(struct loop *loop, struct config *config, const char *cgroup,
+                          char error[CONFIG_ERROR_MAX]);
+void engine_free(struct engine *engine);
+
+/* Starts what the configuration names. */
+void engine_start(struct engine *engine);
+/* Takes `config` and makes it so: models added, changed (restarted one worker at a time), removed. */
+void engine_reconfigure(struct engine *engine, struct config *config);
+void engine_scale(struct engine *engine, uint32_t model, uint32_t workers);
+/* `slot`: the core's index, or CORE_ALL_SLOTS. */
+void engine_command(struct engine *engine, uint32_t model, uint32_t slot, enum command command);
+/* Drains and stops; the loop is stopped once all is.  A second call hastens. */
+void engine_shutdown(struct engine *engine);
+/* The slot `ordinal` of a model; NULL: none. */
+struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t ordinal);
+
+/* ---- between the engine's own files ---- */
+
+/* Steps the core and performs its actions, unless this happens inside a step: then right after it. */
+void engine_post(struct engine *engine, struct event *event);
+void engine_perform(struct engine *engine, const struct action *action);
+struct request *engine_request(const struct engine *engine, uint64_t id);
+void engine_forget(struct engine *engine, uint64_t id);
+
+void worker_spawn(struct slot *slot, uint32_t number);
+void worker_dispatch(struct slot *slot, const struct action *action);
+void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, uint64_t id);
+void worker_welcome(struct slot *slot, const struct action *action);
+void worker_take_state(struct slot *slot, const struct action *action);
+void worker_drain(struct slot *slot, uint32_t number);
+void worker_terminate(struct slot *slot, uint32_t number);
+void worker_kill(struct slot *slot, uint32_t number);
+void worker_blame(struct slot *slot, const char *cause);
+void worker_exited(void *context, struct process *process, const struct process_exit *exit);
+void worker_tree_empty(void *context, struct process *process);
+
+/* stream.c: what a streamed answer's runs produced, compared by hash. */
+int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk; HASUP_ENOMEM */
+void stream_restart(struct request *request);             /* a new attempt begins */
+/* Adds bytes of this attempt; false: they differ from what an earlier attempt had produced. */
+bool stream_add(struct request *request, const uint8_t *bytes, size_t len);
+void stream_free(struct stream *stream);
+/* The digest of a whole answer, streamed or not. */
+uint64_t reply_digest(const struct request *request, uint32_t status, struct body *body);
+
+/* A client may reuse its buffer after its answer; a stateful slot's log needs the body longer. */
+void request_keep_body(struct engine *engine, struct request *request);
+void slot_free(struct slot *slot);
+
+/* state.c */
+struct state_job *state_take(struct slot *slot, struct body *body, uint64_t position);
+void state_drop(struct state_job *job);
+void state_store(struct slot *slot, uint64_t position);
+void state_load(struct slot *slot, uint32_t worker);
+void state_completed(struct engine *engine);
+
+/* models.c */
+void model_gone(struct engine *engine, uint32_t index);
+void models_free(struct engine *engine);
+
+#endif

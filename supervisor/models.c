@@ -1,0 +1,137 @@
+/*
+ * models.c: the configuration made so: models added, changed, removed.  A model keeps its index while it
+ * lives; one that is removed drains first.  What changed is told to the core, which restarts workers
+ * one at a time.
+ */
+#include "supervisor/engine.h"
+
+#include <stdlib.h>
+
+static void model_set(struct engine *engine, struct model *model, bool restart)
+{
+    struct model_policy policy = model->config->policy;
+    policy.workers = model->workers;
+    engine_post(engine, &(struct event){.type = EVENT_MODEL_SET,
+                                        .model = model->index,
+                                        .model_set = {.policy = &policy, .restart = restart}});
+}
+
+/* HASUP_EFULL: no index is free, because models that are removed still drain. */
+static int model_add(struct engine *engine, const struct config_model *config)
+{
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
+        struct model *model = &engine->models[i];
+        if (model->used)
+            continue;
+        *model = (struct model){
+            .index = i, .used = true, .config = config, .workers = config->policy.workers};
+        model_set(engine, model, false);
+        return 0;
+    }
+    return HASUP_EFULL;
+}
+
+static struct model *model_named(struct engine *engine, const char *name)
+{
+    int index = engine_model(engine, name, strlen(name));
+    return index < 0 ? NULL : &engine->models[index];
+}
+
+static const struct config_model *config_named(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->model_count; i++)
+        if (strcmp(config->models[i].name, name) == 0)
+            return &config->models[i];
+    return NULL;
+}
+
+static void add_or_log(struct engine *engine, const struct config_model *config)
+{
+    if (model_add(engine, config))
+        LOG_EVENT(LEVEL_ERROR, "model.refused",
+                  "limits.models is reached while removed models drain; reload again later",
+                  LOG_TEXT("model", config->name));
+}
+
+void engine_start(struct engine *engine)
+{
+    for (size_t i = 0; i < engine->config->model_count; i++)
+        add_or_log(engine, &engine->config->models[i]);
+}
+
+/* A configuration that was replaced stays while a model that it names still drains. */
+static void configs_free_retired(struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->config->limits.models; i++)
+        if (engine->models[i].removing)
+            return;
+    while (engine->retired) {
+        struct config *config = engine->retired;
+        engine->retired = config->next;
+        config_free(config);
+    }
+}
+
+void engine_reconfigure(struct engine *engine, struct config *config)
+{
+    struct config *old = engine->config;
+    /* Tables were made for the limits of the start; a change of those needs a restart of hasupd. */
+    config->limits = old->limits;
+    engine->config = config;
+    for (uint32_t i = 0; i < config->limits.models; i++) {
+        struct model *model = &engine->models[i];
+        if (!model->used || model->removing)
+            continue;
+        const struct config_model *now = config_named(config, model->config->name);
+        const struct config_model *before = model->config;
+        if (!now) {
+            model->removing = true;
+            engine_post(engine, &(struct event){.type = EVENT_MODEL_REMOVED, .model = i});
+            continue;
+        }
+        bool restart = now->fingerprint != before->fingerprint;
+        if (now->policy.workers != before->policy.workers)
+            model->workers = now->policy.workers;
+        model->config = now;
+        LOG_EVENT(LEVEL_INFO, "model.configured", restart ? "restarting its workers" : NULL,
+                  LOG_TEXT("model", now->name));
+        model_set(engine, model, restart);
+    }
+    for (size_t i = 0; i < config->model_count; i++)
+        if (!model_named(engine, config->models[i].name))
+            add_or_log(engine, &config->models[i]);
+    old->next = engine->retired;
+    engine->retired = old;
+    configs_free_retired(engine);
+}
+
+void engine_scale(struct engine *engine, uint32_t index, uint32_t workers)
+{
+    engine->models[index].workers = workers;
+    model_set(engine, &engine->models[index], false);
+}
+
+void model_gone(struct engine *engine, uint32_t index)
+{
+    struct model *model = &engine->models[index];
+    LOG_EVENT(LEVEL_INFO, "model.removed", NULL, LOG_TEXT("model", model->config->name));
+    free(model->metadata);
+    *model = (struct model){.index = index};
+    configs_free_retired(engine);
+}
+
+void models_free(struct engine *engine)
+{
+    if (!engine->models || !engine->slots)
+        return;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i])
+            slot_free(engine->slots[i]);
+    for (uint32_t i = 0; i < engine->config->limits.models; i++)
+        free(engine->models[i].metadata);
+    while (engine->retired) {
+        struct config *config = engine->retired;
+        engine->retired = config->next;
+        config_free(config);
+    }
+}

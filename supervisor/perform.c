@@ -1,0 +1,252 @@
+/*
+ * perform.c: the core's actions, one function each.  Also the words of a refusal and the log line of a
+ * notice.  Performs in the order given and decides nothing: what cannot be done comes back as an event.
+ */
+#include "supervisor/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+uint32_t refusal_status(enum refusal why)
+{
+    switch (why) {
+    case REFUSED_NOT_FOUND: return 404;
+    case REFUSED_OVERLOADED: return 429;
+    case REFUSED_UNAVAILABLE: return 503;
+    case REFUSED_DEADLINE: return 504;
+    case REFUSED_QUARANTINED: return 422;
+    case REFUSED_DIVERGED: return 500;
+    }
+    return 500;
+}
+
+const char *refusal_code(enum refusal why)
+{
+    switch (why) {
+    case REFUSED_NOT_FOUND: return "not_found";
+    case REFUSED_OVERLOADED: return "overloaded";
+    case REFUSED_UNAVAILABLE: return "unavailable";
+    case REFUSED_DEADLINE: return "deadline";
+    case REFUSED_QUARANTINED: return "quarantined";
+    case REFUSED_DIVERGED: return "diverged";
+    }
+    return "worker_error";
+}
+
+const char *refusal_message(enum refusal why)
+{
+    switch (why) {
+    case REFUSED_NOT_FOUND: return "there is no such model";
+    case REFUSED_OVERLOADED: return "the model's queue is full; try again after Retry-After seconds";
+    case REFUSED_UNAVAILABLE:
+        return "the model serves nothing now (stopped, draining or its workers cannot start); "
+               "hasupctl status says why";
+    case REFUSED_DEADLINE: return "the request's deadline passed before its answer was there";
+    case REFUSED_QUARANTINED:
+        return "every worker that ran this request died; it is not tried again";
+    case REFUSED_DIVERGED:
+        return "the worker died in the middle of the stream and its second run differs from what "
+               "was already sent";
+    }
+    return "refused";
+}
+
+/* ---- answers ---- */
+
+static void perform_answer(struct engine *engine, const struct action *action)
+{
+    struct request *request = engine_request(engine, action->request);
+    if (!request || !request->door)
+        return;
+    const struct door *door = request->door;
+    engine->hand.reply.attempts = action->attempts;
+    request->door = NULL;
+    request_keep_body(engine, request);
+    door->reply(request->context, &engine->hand.reply);
+}
+
+static void perform_chunk(struct engine *engine, const struct action *action)
+{
+    struct request *request = engine_request(engine, action->request);
+    if (!request || !request->door || action->skip > engine->hand.len)
+        return;
+    request->door->chunk(request->context, &engine->hand.reply, engine->hand.bytes + action->skip,
+                         engine->hand.len - action->skip);
+}
+
+static void perform_refuse(struct engine *engine, const struct action *action)
+{
+    struct request *request = engine_request(engine, action->request);
+    if (!request || !request->door)
+        return;
+    const struct door *door = request->door;
+    enum refusal why = action->refuse.why;
+    struct refusal_text text = {.why = why,
+                                .status = refusal_status(why),
+                                .code = refusal_code(why),
+                                .message = refusal_message(why),
+                                .retry_after = action->refuse.retry_after,
+                                .attempts = action->refuse.attempts};
+    request->door = NULL;
+    door->refuse(request->context, &text);
+}
+
+/* ---- slots ---- */
+
+static void perform_slot_added(struct engine *engine, const struct action *action)
+{
+    struct slot *slot = calloc(1, sizeof *slot);
+    if (!slot)
+        abort(); /* at start or on a command; the core already counts on it */
+    slot->engine = engine;
+    slot->index = action->slot;
+    slot->ordinal = action->ordinal;
+    slot->model = &engine->models[action->model];
+    snprintf(slot->name, sizeof slot->name, "%s/%u", slot->model->config->name, slot->ordinal);
+    engine->slots[action->slot] = slot;
+}
+
+void slot_free(struct slot *slot)
+{
+    for (size_t i = 0; i < slot->death.tail_count; i++)
+        free(slot->death.tail[i]);
+    free(slot->restoring.bytes);
+    free(slot->kept.bytes);
+    state_drop(slot->taken);
+    free(slot);
+}
+
+static void perform_slot_removed(struct engine *engine, const struct action *action)
+{
+    struct slot *slot = engine->slots[action->slot];
+    engine->slots[action->slot] = NULL;
+    if (!slot)
+        return;
+    slot->removed = true;
+    if (!slot->jobs)
+        slot_free(slot);
+}
+
+/* ---- notices ---- */
+
+static const char *notice_event(enum notice what)
+{
+    switch (what) {
+    case NOTICE_SLOT_STATE: return "slot.state";
+    case NOTICE_HUNG: return "slot.hung";
+    case NOTICE_START_TIMEOUT: return "slot.start_timeout";
+    case NOTICE_DIVERGED: return "request.diverged";
+    case NOTICE_QUARANTINED: return "request.quarantined";
+    case NOTICE_BREAKER_OPEN: return "slot.broken";
+    case NOTICE_CHECKPOINT_FAILED: return "checkpoint.failed";
+    case NOTICE_STATE_LOST: return "slot.state_lost";
+    }
+    return "notice";
+}
+
+static void notice_state(struct slot *slot, const struct action *action)
+{
+    enum slot_state to = action->notice.to;
+    char event[32], text[128];
+    snprintf(event, sizeof event, "slot.%s", slot_state_name(to));
+    text[0] = '\0';
+    if (to == SLOT_READY && slot->worker)
+        snprintf(text, sizeof text, "ready after %lld ms",
+                 (long long)((loop_now(slot->engine->loop) - slot->worker->spawned) / HASUP_MS));
+    else if (to == SLOT_BACKOFF)
+        snprintf(text, sizeof text, "starts again in %lld ms",
+                 (long long)(action->notice.delay / HASUP_MS));
+    enum log_level level = to == SLOT_READY || to == SLOT_BACKOFF || to == SLOT_STOPPED
+                               ? LEVEL_INFO
+                               : LEVEL_DEBUG;
+    LOG_EVENT(level, event, text[0] ? text : NULL, LOG_TEXT("slot", slot->name),
+              LOG_INT("pid", slot->worker ? process_pid(slot->worker->process) : 0));
+}
+
+/* Why hasupd ended a worker, for the slot's history. */
+static void notice_blame(struct slot *slot, enum notice what)
+{
+    const struct model_policy *policy = &slot->model->config->policy;
+    char cause[ENGINE_REASON];
+    if (what == NOTICE_HUNG)
+        snprintf(cause, sizeof cause,
+                 "hung: no answer within its limit (timeouts.attempt %lld ms, timeouts.ping %lld ms)",
+                 (long long)(policy->timeouts.attempt / HASUP_MS),
+                 (long long)(policy->timeouts.ping / HASUP_MS));
+    else
+        snprintf(cause, sizeof cause, "not ready within timeouts.start (%lld ms)",
+                 (long long)(policy->timeouts.start / HASUP_MS));
+    worker_blame(slot, cause);
+}
+
+static const char *notice_text(const struct engine *engine, const struct slot *slot,
+                               const struct action *action, char text[ENGINE_REASON])
+{
+    switch (action->notice.what) {
+    case NOTICE_HUNG:
+    case NOTICE_START_TIMEOUT: return slot && slot->worker ? slot->worker->cause : "";
+    case NOTICE_DIVERGED: return "a replayed request was answered otherwise than before";
+    case NOTICE_QUARANTINED: return "every worker that ran this request died";
+    case NOTICE_BREAKER_OPEN:
+        snprintf(text, ENGINE_REASON, "too many failed starts; one more try in %lld s; last: %s",
+                 (long long)(action->notice.delay / HASUP_S), slot ? slot->death.reason : "");
+        return text;
+    case NOTICE_CHECKPOINT_FAILED: return engine->checkpoint_error;
+    case NOTICE_STATE_LOST:
+        return "the newest good checkpoint is older than the slot's log; requests between them "
+               "cannot be run again";
+    case NOTICE_SLOT_STATE: break;
+    }
+    return NULL;
+}
+
+static void perform_notice(struct engine *engine, const struct action *action)
+{
+    struct slot *slot =
+        action->slot < engine->config->limits.slots ? engine->slots[action->slot] : NULL;
+    enum notice what = action->notice.what;
+    if (what == NOTICE_SLOT_STATE) {
+        if (slot)
+            notice_state(slot, action);
+        return;
+    }
+    if (slot && (what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT))
+        notice_blame(slot, what);
+    char text[ENGINE_REASON], id[20];
+    snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
+    enum log_level level = what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING
+                                                                               : LEVEL_ERROR;
+    LOG_EVENT(level, notice_event(what), notice_text(engine, slot, action, text),
+              LOG_TEXT(slot ? "slot" : NULL, slot ? slot->name : ""),
+              LOG_TEXT(action->request ? "request" : NULL, id));
+}
+
+/* ---- all of them ---- */
+
+void engine_perform(struct engine *engine, const struct action *action)
+{
+    struct slot *slot =
+        action->slot < engine->config->limits.slots ? engine->slots[action->slot] : NULL;
+    switch (action->type) {
+    case ACTION_SLOT_ADDED: perform_slot_added(engine, action); break;
+    case ACTION_SLOT_REMOVED: perform_slot_removed(engine, action); break;
+    case ACTION_MODEL_GONE: model_gone(engine, action->model); break;
+    case ACTION_SPAWN: worker_spawn(slot, action->worker); break;
+    case ACTION_LOAD_CHECKPOINT: state_load(slot, action->worker); break;
+    case ACTION_WELCOME: worker_welcome(slot, action); break;
+    case ACTION_DISPATCH: worker_dispatch(slot, action); break;
+    case ACTION_CANCEL: worker_say(slot, action->worker, HASUP_CANCEL, action->request); break;
+    case ACTION_PING: worker_say(slot, action->worker, HASUP_PING, 0); break;
+    case ACTION_TAKE_STATE: worker_take_state(slot, action); break;
+    case ACTION_STORE_CHECKPOINT: state_store(slot, action->position); break;
+    case ACTION_DRAIN: worker_drain(slot, action->worker); break;
+    case ACTION_TERMINATE: worker_terminate(slot, action->worker); break;
+    case ACTION_KILL: worker_kill(slot, action->worker); break;
+    case ACTION_ANSWER: perform_answer(engine, action); break;
+    case ACTION_CHUNK: perform_chunk(engine, action); break;
+    case ACTION_REFUSE: perform_refuse(engine, action); break;
+    case ACTION_FORGET: engine_forget(engine, action->request); break;
+    case ACTION_NOTICE: perform_notice(engine, action); break;
+    case ACTION_EXIT: loop_stop(engine->loop); break;
+    }
+}

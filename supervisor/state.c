@@ -1,0 +1,252 @@
+/*
+ * state.c: checkpoints on their way between workers and the checkpoint thread.  Owns the bytes while they
+ * travel.  Where the disk does not take a checkpoint, the newest state stays in memory (slot->kept), so that
+ * a worker's crash still loses nothing; that hasupd's own death would is said loudly, once.
+ */
+#include "supervisor/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct state_job {
+    struct checkpoint_job job; /* first: the thread's list is of these */
+    struct slot *slot;
+    char model[STORE_MODEL]; /* job.key's: the configuration may be replaced meanwhile */
+    uint32_t worker;       /* LOAD: who waits for it */
+    struct buffer *buffer; /* SAVE: where the bytes stand; NULL: `copy` */
+    uint8_t *copy;
+};
+
+static int64_t wall_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
+static struct state_job *job_new(struct slot *slot, enum checkpoint_job_kind kind)
+{
+    struct state_job *job = calloc(1, sizeof *job);
+    if (!job)
+        return NULL;
+    job->slot = slot;
+    snprintf(job->model, sizeof job->model, "%s", slot->model->config->name);
+    job->job.kind = kind;
+    job->job.key = (struct checkpoint_key){job->model, slot->ordinal};
+    return job;
+}
+
+struct state_job *state_take(struct slot *slot, struct body *body, uint64_t position)
+{
+    struct state_job *job = job_new(slot, CHECKPOINT_SAVE);
+    if (!job)
+        return NULL;
+    job->job.position = position;
+    job->job.created_wall_ns = wall_now();
+    job->job.len = body->len;
+    job->job.keep = slot->model->config->checkpoint_keep;
+    const uint8_t *bytes = body->len ? body_bytes(body) : (const uint8_t *)"";
+    if (bytes && body->buffer) {
+        job->buffer = body->buffer;
+        buffer_ref(job->buffer);
+        job->job.bytes = (uint8_t *)(uintptr_t)bytes;
+        return job;
+    }
+    job->copy = bytes ? malloc(body->len + 1) : NULL;
+    if (!job->copy) {
+        free(job);
+        return NULL;
+    }
+    memcpy(job->copy, bytes, body->len);
+    job->job.bytes = job->copy;
+    return job;
+}
+
+void state_drop(struct state_job *job)
+{
+    if (!job)
+        return;
+    if (job->buffer)
+        buffer_unref(job->buffer);
+    free(job->copy);
+    free(job);
+}
+
+static void state_failed(struct engine *engine, const struct slot *slot, const char *message)
+{
+    if (!engine->checkpoints_failing)
+        LOG_EVENT(LEVEL_ERROR, "checkpoints.failing", message, LOG_TEXT("slot", slot->name),
+                  LOG_TEXT("effect", "serving goes on; the newest state is kept in memory only"));
+    engine->checkpoints_failing = true;
+    snprintf(engine->checkpoint_error, sizeof engine->checkpoint_error, "%s", message);
+}
+
+/* The disk did not take it: it stays in memory in the place of the one kept before. */
+static void state_keep(struct slot *slot, struct state_job *job)
+{
+    uint8_t *bytes = job->copy;
+    if (!bytes && (bytes = malloc(job->job.len + 1)))
+        memcpy(bytes, job->job.bytes, job->job.len);
+    job->copy = NULL;
+    if (!bytes)
+        return;
+    free(slot->kept.bytes);
+    slot->kept = (struct slot_state_bytes){bytes, job->job.len, job->job.position};
+}
+
+static void state_saved(struct engine *engine, struct state_job *job)
+{
+    struct slot *slot = job->slot;
+    uint64_t position = job->job.position;
+    int error = job->job.error;
+    if (error) {
+        state_failed(engine, slot, job->job.message);
+        state_keep(slot, job);
+        if (!slot->kept.bytes || slot->kept.position != position)
+            position = 0; /* neither on disk nor in memory: nothing may leave the log */
+    } else {
+        if (engine->checkpoints_failing)
+            LOG_EVENT(LEVEL_INFO, "checkpoints.recovered", "the disk takes checkpoints again",
+                      LOG_TEXT("slot", slot->name));
+        engine->checkpoints_failing = false;
+        free(slot->kept.bytes);
+        slot->kept = (struct slot_state_bytes){0};
+        slot->stored_position = position;
+        slot->stored_wall_ns = job->job.created_wall_ns;
+        slot->stored_bytes = job->job.len;
+        LOG_EVENT(LEVEL_DEBUG, "checkpoint.stored", NULL, LOG_TEXT("slot", slot->name),
+                  LOG_INT("position", position), LOG_INT("bytes", job->job.len));
+    }
+    engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_STORED,
+                                        .slot = slot->index,
+                                        .checkpoint = {.position = position, .error = error}});
+}
+
+void state_store(struct slot *slot, uint64_t position)
+{
+    struct engine *engine = slot->engine;
+    struct state_job *job = slot->taken;
+    slot->taken = NULL;
+    if (!job || job->job.position != position)
+        abort(); /* the core asked for a state that was never in hand */
+    int error = writer_submit(engine->writer, &job->job);
+    if (!error) {
+        slot->jobs++;
+        return;
+    }
+    job->job.error = error;
+    snprintf(job->job.message, sizeof job->job.message, "checkpoint thread: %s",
+             hasup_strerror(error));
+    state_saved(engine, job);
+    state_drop(job);
+}
+
+static void state_loaded(struct engine *engine, struct slot *slot, uint32_t worker, int error)
+{
+    engine_post(engine,
+                &(struct event){.type = EVENT_CHECKPOINT_LOADED,
+                                .slot = slot->index,
+                                .worker = worker,
+                                .checkpoint = {.found = slot->restoring.bytes != NULL,
+                                               .position = slot->restoring.position,
+                                               .error = error == HASUP_ENOTFOUND ? 0 : error}});
+}
+
+/* Restores what is kept in memory, which is newer than anything on the disk. */
+static void state_load_kept(struct slot *slot, uint32_t worker)
+{
+    uint8_t *copy = malloc(slot->kept.len + 1);
+    if (copy)
+        memcpy(copy, slot->kept.bytes, slot->kept.len);
+    free(slot->restoring.bytes);
+    slot->restoring = (struct slot_state_bytes){copy, slot->kept.len, slot->kept.position};
+    state_loaded(slot->engine, slot, worker, copy ? 0 : HASUP_ENOMEM);
+}
+
+static void state_load_done(struct engine *engine, struct state_job *job)
+{
+    struct slot *slot = job->slot;
+    struct checkpoint_job *done = &job->job;
+    if (done->skipped)
+        LOG_EVENT(LEVEL_ERROR, "checkpoint.damaged", done->message, LOG_TEXT("slot", slot->name),
+                  LOG_INT("skipped", done->skipped),
+                  LOG_INT("restored_position", done->error ? 0 : done->position));
+    if (done->error && done->error != HASUP_ENOTFOUND)
+        state_failed(engine, slot, done->message);
+    if (slot->kept.bytes) {
+        /* A save that was queued before this load has failed meanwhile. */
+        if (!done->error)
+            free(done->bytes);
+        state_load_kept(slot, job->worker);
+        return;
+    }
+    free(slot->restoring.bytes);
+    slot->restoring = (struct slot_state_bytes){0};
+    if (!done->error) {
+        slot->restoring = (struct slot_state_bytes){done->bytes, done->len, done->position};
+        slot->stored_position = done->position;
+        slot->stored_wall_ns = done->created_wall_ns;
+        slot->stored_bytes = done->len;
+    }
+    state_loaded(engine, slot, job->worker, done->error);
+}
+
+void state_load(struct slot *slot, uint32_t worker)
+{
+    struct engine *engine = slot->engine;
+    if (slot->kept.bytes) {
+        state_load_kept(slot, worker);
+        return;
+    }
+    struct state_job *job = job_new(slot, CHECKPOINT_LOAD);
+    if (job)
+        job->worker = worker;
+    if (job && writer_submit(engine->writer, &job->job) == 0) {
+        slot->jobs++;
+        return;
+    }
+    free(job);
+    state_loaded(engine, slot, worker, HASUP_ENOMEM);
+}
+
+void state_completed(struct engine *engine)
+{
+    struct checkpoint_job *next;
+    for (struct checkpoint_job *done = writer_take(engine->writer); done; done = next) {
+        next = done->next;
+        struct state_job *job = (struct state_job *)done;
+        struct slot *slot = job->slot;
+        slot->jobs--;
+        if (slot->removed) {
+            if (done->kind == CHECKPOINT_LOAD && !done->error)
+                free(done->bytes);
+        } else if (done->kind == CHECKPOINT_SAVE) {
+            state_saved(engine, job);
+        } else {
+            state_load_done(engine, job);
+        }
+        state_drop(job);
+        if (slot->removed && !slot->jobs)
+            slot_free(slot);
+    }
+}
+
+void request_keep_body(struct engine *engine, struct request *request)
+{
+    struct buffer *buffer = request->body.buffer;
+    if (!buffer || buffer->pool || !request->stateful)
+        return;
+    const uint8_t *bytes = body_bytes(&request->body);
+    struct buffer *own =
+        bytes ? buffer_pool_take(peers_pool(engine->peers), request->body.len) : NULL;
+    if (!own) {
+        LOG_EVENT(LEVEL_ERROR, "request.body_not_kept",
+                  "no memory to keep a large body for the slot's log; a replay may diverge",
+                  LOG_INT("bytes", request->body.len));
+        return;
+    }
+    memcpy(own->map, bytes, request->body.len);
+    buffer_unref(buffer);
+    request->body = (struct body){.len = request->body.len, .buffer = own};
+}

@@ -1,0 +1,581 @@
+/*
+ * worker.c: one worker process and its socket: spawned, greeted, given requests, listened to, ended.
+ * What a worker says is checked here and becomes events; a worker that breaks the protocol becomes a
+ * BROKE event and is never talked to again.  The struct lives until the process's tree is empty.
+ */
+#include "supervisor/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const struct peer_ops WORKER_OPS;
+
+/* The worker that an action names; NULL where it is gone, which the core hears of by itself. */
+static struct worker *worker_of(const struct slot *slot, uint32_t number)
+{
+    return slot && slot->worker && slot->worker->number == number ? slot->worker : NULL;
+}
+
+static void worker_post(struct worker *worker, struct event *event)
+{
+    event->slot = worker->slot->index;
+    event->worker = worker->number;
+    engine_post(worker->slot->engine, event);
+}
+
+static void worker_broke(struct worker *worker, const char *why)
+{
+    if (!worker->cause[0])
+        snprintf(worker->cause, sizeof worker->cause, "broke the protocol: %s", why);
+    LOG_EVENT(LEVEL_WARNING, "slot.broke", worker->cause, LOG_TEXT("slot", worker->slot->name),
+              LOG_INT("pid", process_pid(worker->process)));
+    worker_post(worker, &(struct event){.type = EVENT_BROKE});
+}
+
+/* Sends, or gives the worker up: one that does not read hangs. */
+static void worker_send(struct worker *worker, struct hasup_frame *frame, struct body *body)
+{
+    int error = peer_send(&worker->peer, frame, body);
+    if (error && error != HASUP_ECLOSED) {
+        peer_close(&worker->peer);
+        worker_broke(worker, error == HASUP_EFULL ? "does not read its socket"
+                                                  : hasup_strerror(error));
+    }
+}
+
+void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, uint64_t id)
+{
+    struct worker *worker = worker_of(slot, number);
+    struct hasup_frame frame = {.type = (uint8_t)type, .id = id};
+    if (worker)
+        worker_send(worker, &frame, NULL);
+}
+
+/* ---- start ---- */
+
+static void worker_line(void *context, enum capture_stream stream, const char *line, size_t len)
+{
+    struct worker *worker = context;
+    (void)len;
+    LOG_EVENT(LEVEL_INFO, stream == CAPTURE_STDOUT ? "worker.stdout" : "worker.stderr", line,
+              LOG_TEXT("slot", worker->slot->name),
+              LOG_INT("pid", worker->process ? process_pid(worker->process) : 0));
+}
+
+/* hasupd's environment, then the model's, then where the worker is.  NULL: no memory. */
+static char **worker_environment(const struct slot *slot, char *model, char *ordinal)
+{
+    const struct config_model *config = slot->model->config;
+    size_t count = 0, own = 0, used = 0;
+    while (environ[count])
+        count++;
+    while (config->environment && config->environment[own])
+        own++;
+    char **env = calloc(count + own + 3, sizeof *env);
+    if (!env)
+        return NULL;
+    for (size_t i = 0; i < own; i++)
+        env[used++] = config->environment[i];
+    env[used++] = model;
+    env[used++] = ordinal;
+    size_t named = used;
+    for (size_t i = 0; i < count; i++) {
+        size_t name = strcspn(environ[i], "=") + 1;
+        bool replaced = false;
+        for (size_t k = 0; k < named && !replaced; k++)
+            replaced = strncmp(env[k], environ[i], name) == 0;
+        if (!replaced)
+            env[used++] = environ[i];
+    }
+    return env;
+}
+
+static int worker_process(struct worker *worker, int channel, int out, int err,
+                          char error[ENGINE_REASON])
+{
+    const struct slot *slot = worker->slot;
+    const struct config_model *config = slot->model->config;
+    char model[ENGINE_NAME + 16], ordinal[32];
+    snprintf(model, sizeof model, "HASUP_MODEL=%s", config->name);
+    snprintf(ordinal, sizeof ordinal, "HASUP_SLOT=%u", slot->ordinal);
+    char **env = worker_environment(slot, model, ordinal);
+    if (!env)
+        return ENOMEM;
+    const struct process_spec spec = {.name = slot->name,
+                                      .argv = (const char *const *)config->command,
+                                      .env = (const char *const *)env,
+                                      .directory = config->directory,
+                                      .channel = channel,
+                                      .out = out,
+                                      .err = err,
+                                      .context = worker};
+    int failed = process_spawn(slot->engine->processes, &spec, &worker->process, error);
+    int code = failed ? errno : 0;
+    free(env);
+    return code;
+}
+
+static void close_all(const int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
+/* 0, or the errno of what failed, with its text in `error`. */
+static int worker_start(struct worker *worker, char error[ENGINE_REASON])
+{
+    int pair[2] = {-1, -1}, pipes[2] = {-1, -1};
+    int failed = 0;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        failed = errno;
+    worker->capture = failed ? NULL
+                             : capture_new(worker->slot->engine->loop, worker_line, worker,
+                                           &pipes[0], &pipes[1]);
+    if (!failed && !worker->capture)
+        failed = errno ? errno : ENOMEM;
+    if (failed)
+        snprintf(error, ENGINE_REASON, "cannot make its sockets: %s", strerror(failed));
+    else
+        failed = worker_process(worker, pair[1], pipes[0], pipes[1], error);
+    if (!failed && peer_open(&worker->peer, worker->slot->engine->peers, pair[0], &WORKER_OPS,
+                             worker)) {
+        process_kill_tree(worker->process);
+        pair[0] = -1;
+    }
+    const int fds[] = {failed ? pair[0] : -1, pair[1], pipes[0], pipes[1]};
+    close_all(fds, HASUP_LEN(fds));
+    return failed;
+}
+
+static void worker_free(struct worker *worker)
+{
+    peer_close(&worker->peer);
+    if (worker->capture)
+        capture_free(worker->capture);
+    free(worker);
+}
+
+static void death_note(struct slot *slot, const char *reason)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(slot->death.reason, sizeof slot->death.reason, "%s", reason);
+    slot->death.wall_ns = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
+void worker_spawn(struct slot *slot, uint32_t number)
+{
+    char error[ENGINE_REASON] = "out of memory";
+    struct worker *worker = calloc(1, sizeof *worker);
+    int failed = ENOMEM;
+    if (worker) {
+        worker->slot = slot;
+        worker->number = number;
+        worker->spawned = loop_now(slot->engine->loop);
+        failed = worker_start(worker, error);
+    }
+    if (failed) {
+        char reason[ENGINE_REASON + 32];
+        snprintf(reason, sizeof reason, "could not start: %s", error);
+        death_note(slot, reason);
+        LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
+        if (worker)
+            worker_free(worker);
+    } else {
+        slot->worker = worker;
+    }
+    engine_post(slot->engine, &(struct event){.type = EVENT_SPAWNED,
+                                              .slot = slot->index,
+                                              .worker = number,
+                                              .error = failed});
+}
+
+/* ---- what is said to it ---- */
+
+void worker_welcome(struct slot *slot, const struct action *action)
+{
+    struct worker *worker = worker_of(slot, action->worker);
+    if (!worker)
+        return;
+    uint8_t meta[256 + PEER_META_ROOM];
+    struct hasup_meta_writer w;
+    const char *name = slot->model->config->name;
+    hasup_meta_start(&w, meta, 256);
+    hasup_meta_put(&w, HASUP_TAG_MODEL, name, strlen(name));
+    hasup_meta_put32(&w, HASUP_TAG_SLOT, slot->ordinal);
+    hasup_meta_put64(&w, HASUP_TAG_GRANTED, HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL);
+    hasup_meta_put32(&w, HASUP_TAG_INLINE_MAX, HASUP_INLINE_MAX);
+    struct hasup_frame frame = {.type = HASUP_WELCOME,
+                                .flags = action->restore ? HASUP_FLAG_RESTORING : 0,
+                                .meta = meta,
+                                .meta_len = (uint32_t)w.used};
+    worker->welcomed = true;
+    worker_send(worker, &frame, NULL);
+    if (!action->restore)
+        return;
+    hasup_meta_start(&w, meta, 256);
+    hasup_meta_put64(&w, HASUP_TAG_POSITION, slot->restoring.position);
+    frame = (struct hasup_frame){
+        .type = HASUP_RESTORE, .meta = meta, .meta_len = (uint32_t)w.used};
+    struct body body = {.bytes = slot->restoring.bytes, .len = slot->restoring.len};
+    worker_send(worker, &frame, &body);
+    free(slot->restoring.bytes);
+    slot->restoring = (struct slot_state_bytes){0};
+}
+
+void worker_dispatch(struct slot *slot, const struct action *action)
+{
+    struct worker *worker = worker_of(slot, action->worker);
+    struct request *request = engine_request(slot->engine, action->request);
+    if (!worker || !request)
+        return;
+    request->slot = slot->index;
+    request->worker = action->worker;
+    request->stateful |= worker->stateful;
+    stream_restart(request);
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, request->bytes + request->meta_len, 32);
+    if (request->deadline && !action->dispatch.replay)
+        hasup_meta_put64(&w, HASUP_TAG_DEADLINE, (uint64_t)request->deadline);
+    if (action->dispatch.position)
+        hasup_meta_put64(&w, HASUP_TAG_POSITION, action->dispatch.position);
+    struct hasup_frame frame = {.type = HASUP_REQUEST,
+                                .flags = action->dispatch.replay ? HASUP_FLAG_REPLAY : 0,
+                                .id = request->id,
+                                .seq = action->dispatch.attempt,
+                                .meta = request->bytes,
+                                .meta_len = request->meta_len + (uint32_t)w.used};
+    worker_send(worker, &frame, &request->body);
+}
+
+void worker_take_state(struct slot *slot, const struct action *action)
+{
+    struct worker *worker = worker_of(slot, action->worker);
+    if (!worker)
+        return;
+    uint8_t meta[32 + PEER_META_ROOM];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, 32);
+    hasup_meta_put64(&w, HASUP_TAG_POSITION, action->position);
+    slot->asked = true;
+    slot->asked_position = action->position;
+    struct hasup_frame frame = {
+        .type = HASUP_CHECKPOINT, .meta = meta, .meta_len = (uint32_t)w.used};
+    worker_send(worker, &frame, NULL);
+}
+
+void worker_drain(struct slot *slot, uint32_t number)
+{
+    struct worker *worker = worker_of(slot, number);
+    if (!worker)
+        return;
+    worker->leaving = true;
+    worker_say(slot, number, HASUP_DRAIN, 0);
+}
+
+void worker_terminate(struct slot *slot, uint32_t number)
+{
+    struct worker *worker = worker_of(slot, number);
+    if (!worker)
+        return;
+    worker->leaving = true;
+    process_signal(worker->process, SIGTERM);
+}
+
+void worker_kill(struct slot *slot, uint32_t number)
+{
+    struct worker *worker = worker_of(slot, number);
+    if (!worker)
+        return;
+    peer_close(&worker->peer);
+    slot->asked = false;
+    process_kill_tree(worker->process);
+}
+
+void worker_blame(struct slot *slot, const char *cause)
+{
+    if (slot->worker && !slot->worker->cause[0])
+        snprintf(slot->worker->cause, sizeof slot->worker->cause, "%s", cause);
+}
+
+/* ---- its end ---- */
+
+static void exit_reason(const struct worker *worker, const struct process_exit *exit,
+                        char reason[ENGINE_REASON])
+{
+    if (worker->cause[0])
+        snprintf(reason, ENGINE_REASON, "%s", worker->cause);
+    else if (exit->oom)
+        snprintf(reason, ENGINE_REASON, "oom: killed for lack of memory");
+    else if (exit->signal)
+        snprintf(reason, ENGINE_REASON, "killed by signal %d (%s)", exit->signal,
+                 strsignal(exit->signal));
+    else
+        snprintf(reason, ENGINE_REASON, "exited with code %d%s", exit->code,
+                 worker->greeted ? "" : " before its hello (is it a hasup worker?)");
+}
+
+static void keep_tail(struct slot *slot, const struct capture *capture)
+{
+    const char *lines[CAPTURE_TAIL];
+    size_t count = capture ? capture_tail(capture, lines) : 0;
+    for (size_t i = 0; i < slot->death.tail_count; i++)
+        free(slot->death.tail[i]);
+    slot->death.tail_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        char *copy = strdup(lines[i]);
+        if (copy)
+            slot->death.tail[slot->death.tail_count++] = copy;
+    }
+}
+
+void worker_exited(void *context, struct process *process, const struct process_exit *exit)
+{
+    struct engine *engine = context;
+    struct worker *worker = process_context(process);
+    struct slot *slot = worker->slot;
+    char reason[ENGINE_REASON];
+    if (engine->closing)
+        return;
+    peer_drain(&worker->peer);
+    peer_close(&worker->peer);
+    slot->asked = false;
+    exit_reason(worker, exit, reason);
+    death_note(slot, reason);
+    LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
+              LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
+              LOG_NS("lived", loop_now(engine->loop) - worker->spawned),
+              LOG_INT("max_rss_kib", exit->usage.ru_maxrss));
+    worker_post(worker, &(struct event){.type = EVENT_EXITED,
+                                        .exited = {.code = exit->code, .signal = exit->signal}});
+}
+
+void worker_tree_empty(void *context, struct process *process)
+{
+    struct engine *engine = context;
+    struct worker *worker = process_context(process);
+    struct slot *slot = worker->slot;
+    uint32_t number = worker->number;
+    /* Everything that could write into its pipes is gone: the last lines are there. */
+    keep_tail(slot, worker->capture);
+    slot->worker = NULL;
+    worker_free(worker);
+    if (!engine->closing)
+        engine_post(engine, &(struct event){
+                                .type = EVENT_TREE_EMPTY, .slot = slot->index, .worker = number});
+}
+
+/* ---- what it says ---- */
+
+struct hello {
+    uint32_t protocol, concurrency;
+    uint64_t abilities;
+    const uint8_t *metadata;
+    uint32_t metadata_len;
+};
+
+static int read_hello(const struct hasup_frame *frame, struct hello *hello)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    int got;
+    *hello = (struct hello){.concurrency = 1};
+    hasup_meta_read(&reader, frame);
+    while ((got = hasup_meta_next(&reader, &field)) > 0) {
+        uint32_t ignored;
+        int error = 0;
+        switch (field.tag) {
+        case HASUP_TAG_PROTOCOL: error = hasup_field_get32(&field, &hello->protocol); break;
+        case HASUP_TAG_CONCURRENCY: error = hasup_field_get32(&field, &hello->concurrency); break;
+        case HASUP_TAG_ABILITIES: error = hasup_field_get64(&field, &hello->abilities); break;
+        case HASUP_TAG_MAX_BATCH: error = hasup_field_get32(&field, &ignored); break;
+        case HASUP_TAG_METADATA:
+            hello->metadata = field.value;
+            hello->metadata_len = field.len;
+            break;
+        default: error = hasup_meta_unknown(&field);
+        }
+        if (error)
+            return error;
+    }
+    return got < 0 || hello->protocol < 1 || !hello->concurrency ? HASUP_EPROTO : 0;
+}
+
+static int on_hello(struct worker *worker, const struct hasup_frame *frame)
+{
+    struct hello hello;
+    struct model *model = worker->slot->model;
+    if (worker->greeted || read_hello(frame, &hello))
+        return HASUP_EPROTO;
+    worker->greeted = true;
+    worker->stateful = hello.abilities & HASUP_CAN_STATE;
+    if (hello.metadata_len) {
+        char *copy = malloc(hello.metadata_len);
+        if (copy) {
+            memcpy(copy, hello.metadata, hello.metadata_len);
+            free(model->metadata);
+            model->metadata = copy;
+            model->metadata_len = hello.metadata_len;
+        }
+    }
+    worker_post(worker, &(struct event){.type = EVENT_HELLO,
+                                        .hello = {.concurrency = hello.concurrency,
+                                                  .stateful = worker->stateful}});
+    return 0;
+}
+
+/* The ERROR field of a frame as text; false: there is none. */
+static bool error_text(const struct hasup_frame *frame, char *text, size_t room)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_ERROR) {
+            snprintf(text, room, "%.*s", (int)field.len, (const char *)field.value);
+            return true;
+        }
+    return false;
+}
+
+static int on_ready(struct worker *worker, const struct hasup_frame *frame)
+{
+    char text[ENGINE_REASON - 32];
+    if (!worker->welcomed)
+        return HASUP_EPROTO;
+    bool failed = error_text(frame, text, sizeof text);
+    if (failed)
+        snprintf(worker->cause, sizeof worker->cause, "could not load: %s", text);
+    worker_post(worker, &(struct event){.type = EVENT_WORKER_READY,
+                                        .error = failed ? HASUP_EWORKER : 0});
+    return 0;
+}
+
+/* The request that a REPLY or CHUNK is about; NULL: the worker does not have it. */
+static struct request *request_at(const struct worker *worker, uint64_t id)
+{
+    struct request *request = engine_request(worker->slot->engine, id);
+    return request && request->slot == worker->slot->index && request->worker == worker->number
+               ? request
+               : NULL;
+}
+
+static void chunk_in_hand(struct worker *worker, struct request *request,
+                          const struct hasup_frame *frame, const uint8_t *bytes, size_t len)
+{
+    struct engine *engine = worker->slot->engine;
+    bool same = stream_add(request, bytes, len);
+    engine->hand.reply = (struct reply){.status = 200, .frame = frame};
+    engine->hand.bytes = bytes;
+    engine->hand.len = len;
+    worker_post(worker, &(struct event){.type = EVENT_CHUNKED,
+                                        .request = request->id,
+                                        .chunked = {.size = len, .same = same}});
+}
+
+static int on_chunk(struct worker *worker, const struct hasup_frame *frame, struct body *body)
+{
+    struct request *request = request_at(worker, frame->id);
+    const uint8_t *bytes = body_bytes(body);
+    if (!request || (body->len && !bytes) || stream_open(request))
+        return HASUP_EPROTO;
+    if (body->len)
+        chunk_in_hand(worker, request, frame, bytes, body->len);
+    return 0;
+}
+
+static int on_reply(struct worker *worker, const struct hasup_frame *frame, struct body *body)
+{
+    struct engine *engine = worker->slot->engine;
+    struct request *request = request_at(worker, frame->id);
+    uint32_t status = frame->seq ? frame->seq : 200;
+    if (!request || status < 200 || status > 599)
+        return HASUP_EPROTO;
+    if (request->stream && body->len) {
+        /* The last part of a stream may ride in its REPLY. */
+        const uint8_t *bytes = body_bytes(body);
+        if (!bytes)
+            return HASUP_EPROTO;
+        chunk_in_hand(worker, request, frame, bytes, body->len);
+        request = request_at(worker, frame->id);
+        if (!request)
+            return 0;
+        body->len = 0;
+    }
+    uint64_t digest = worker->stateful ? reply_digest(request, status, body) : 0;
+    request->slot = NO_SLOT;
+    engine->hand.reply = (struct reply){.status = status, .frame = frame, .body = *body};
+    worker_post(worker, &(struct event){.type = EVENT_REPLIED,
+                                        .request = request->id,
+                                        .replied = {.digest = digest}});
+    return 0;
+}
+
+static int on_state(struct worker *worker, const struct hasup_frame *frame, struct body *body)
+{
+    struct slot *slot = worker->slot;
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    uint64_t position = slot->asked_position;
+    char text[ENGINE_REASON];
+    if (!slot->asked)
+        return HASUP_EPROTO;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_POSITION && hasup_field_get64(&field, &position))
+            return HASUP_EPROTO;
+    if (position != slot->asked_position)
+        return HASUP_EPROTO;
+    slot->asked = false;
+    int error = error_text(frame, text, sizeof text) ? HASUP_EWORKER : 0;
+    if (error) {
+        snprintf(slot->engine->checkpoint_error, ENGINE_REASON, "%.200s could not save: %.100s",
+                 slot->name, text);
+    } else {
+        state_drop(slot->taken);
+        slot->taken = state_take(slot, body, position);
+        error = slot->taken ? 0 : HASUP_ENOMEM;
+    }
+    worker_post(worker, &(struct event){.type = EVENT_STATE_TAKEN,
+                                        .checkpoint = {.position = position, .error = error}});
+    return 0;
+}
+
+static int worker_frame(void *context, const struct hasup_frame *frame, struct body *body)
+{
+    struct worker *worker = context;
+    if (!worker->greeted && frame->type != HASUP_HELLO)
+        return HASUP_EPROTO;
+    switch (frame->type) {
+    case HASUP_HELLO: return on_hello(worker, frame);
+    case HASUP_READY: return on_ready(worker, frame);
+    case HASUP_REPLY: return on_reply(worker, frame, body);
+    case HASUP_CHUNK: return on_chunk(worker, frame, body);
+    case HASUP_STATE: return on_state(worker, frame, body);
+    case HASUP_PONG: worker_post(worker, &(struct event){.type = EVENT_PONG}); return 0;
+    }
+    return HASUP_EPROTO; /* what it was not granted, or never may send */
+}
+
+static void worker_lost(void *context, int error, const char *why)
+{
+    struct worker *worker = context;
+    if (error == HASUP_ECLOSED) {
+        /* Its exit says more than its silence; only one that stays without its socket is ended. */
+        if (!worker->leaving)
+            worker_post(worker, &(struct event){.type = EVENT_BROKE});
+        return;
+    }
+    worker_broke(worker, why);
+}
+
+static const struct peer_ops WORKER_OPS = {.frame = worker_frame, .lost = worker_lost};
