@@ -124,6 +124,10 @@ struct engine {
     bool shutting_down, closing, checkpoints_failing;
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
+    /* Who hears of each checkpoint's end (control.c); error NULL: it is stored. */
+    void (*checkpoint_done)(void *context, const struct slot *slot, uint64_t position,
+                            const char *error);
+    void *checkpoint_context;
 };
 
 /* Takes `config`.  NULL: `error` says why. */
@@ -182,6 +186,8 @@ void state_drop(struct state_job *job);
 void state_store(struct slot *slot, uint64_t position);
 void state_load(struct slot *slot, uint32_t worker);
 void state_completed(struct engine *engine);
+/* Tells who waits for a checkpoint of the slot that it ended; `error` NULL: stored. */
+void state_done(struct slot *slot, uint64_t position, const char *error);
 
 /* models.c */
 void model_gone(struct engine *engine, uint32_t index);

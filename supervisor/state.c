@@ -121,6 +121,14 @@ static void state_saved(struct engine *engine, struct state_job *job)
     engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_STORED,
                                         .slot = slot->index,
                                         .checkpoint = {.position = position, .error = error}});
+    state_done(slot, job->job.position, error ? job->job.message : NULL);
+}
+
+void state_done(struct slot *slot, uint64_t position, const char *error)
+{
+    struct engine *engine = slot->engine;
+    if (engine->checkpoint_done)
+        engine->checkpoint_done(engine->checkpoint_context, slot, position, error);
 }
 
 void state_store(struct slot *slot, uint64_t position)

@@ -351,6 +351,7 @@ void worker_exited(void *context, struct process *process, const struct process_
     slot->asked = false;
     exit_reason(worker, exit, reason);
     death_note(slot, reason);
+    state_done(slot, 0, reason);
     LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
               LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
               LOG_NS("lived", loop_now(engine->loop) - worker->spawned),
@@ -547,6 +548,8 @@ static int on_state(struct worker *worker, const struct hasup_frame *frame, stru
     }
     worker_post(worker, &(struct event){.type = EVENT_STATE_TAKEN,
                                         .checkpoint = {.position = position, .error = error}});
+    if (error)
+        state_done(slot, position, slot->engine->checkpoint_error);
     return 0;
 }
 

@@ -1,0 +1,419 @@
+/*
+ * control.c: the verbs of hasupctl, as a table.  Owns the followers of events and logs and the commands
+ * that wait for a checkpoint.  A verb that is wrong gets an error that says what would be right; nothing
+ * here decides about workers: it posts commands to the engine.
+ */
+#include "supervisor/control.h"
+
+#include "supervisor/events.h"
+#include "supervisor/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RING_BYTES = 64 * 1024, FOLLOWERS_MAX = 64, LAST_LINES = 100 };
+
+/* A client that wants to hear more: new lines, or the end of checkpoints. */
+struct follower {
+    struct unix_client *client;
+    uint64_t id;
+    enum { FOLLOWS_EVENTS, FOLLOWS_LINES, AWAITS_CHECKPOINTS } what;
+    char slot[ENGINE_NAME]; /* of FOLLOWS_LINES: model or slot; "" : all */
+    struct follower *next;
+    uint32_t waiting; /* of AWAITS_CHECKPOINTS: slots not heard of yet */
+    json_t *results;
+};
+
+struct control {
+    struct engine *engine;
+    char *config_file;
+    struct events *events;
+    hasup_ns started;
+    struct follower *followers;
+    unsigned follower_count;
+};
+
+/* One command being answered. */
+struct call {
+    struct control *control;
+    struct unix_client *client;
+    uint64_t id;
+    json_t *in;
+    uint32_t model, slot; /* of verbs that name a target; slot: CORE_ALL_SLOTS for the whole model */
+    const struct verb *verb;
+};
+
+struct verb {
+    const char *name;
+    bool needs_model;
+    void (*run)(struct call *call);
+    int command; /* enum command of run_command */
+};
+
+/* ---- answers ---- */
+
+static void reply_take(struct call *call, uint32_t status, json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    unix_client_reply(call->client, call->id, text ? status : 500, text ? text : "{}");
+    free(text);
+    json_decref(json);
+}
+
+HASUP_PRINTF(4, 5)
+static void reply_error(struct call *call, uint32_t status, const char *code, const char *format,
+                        ...)
+{
+    char message[CONFIG_ERROR_MAX + 256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    reply_take(call, status,
+               json_pack("{s:{s:s, s:s}}", "error", "code", code, "message", message));
+}
+
+static void reply_ok(struct call *call)
+{
+    reply_take(call, 200, json_pack("{s:b}", "ok", 1));
+}
+
+/* ---- followers ---- */
+
+static struct follower *follower_add(struct call *call)
+{
+    struct control *control = call->control;
+    struct follower *follower = NULL;
+    if (control->follower_count < FOLLOWERS_MAX)
+        follower = calloc(1, sizeof *follower);
+    if (!follower) {
+        reply_error(call, 429, "overloaded", "%d commands already follow or wait", FOLLOWERS_MAX);
+        return NULL;
+    }
+    follower->client = call->client;
+    follower->id = call->id;
+    follower->next = control->followers;
+    control->followers = follower;
+    control->follower_count++;
+    return follower;
+}
+
+static void follower_remove(struct control *control, struct follower **at)
+{
+    struct follower *follower = *at;
+    *at = follower->next;
+    control->follower_count--;
+    json_decref(follower->results);
+    free(follower);
+}
+
+void control_cancel(struct control *control, struct unix_client *client, uint64_t id,
+                    bool everything)
+{
+    if (!control)
+        return;
+    for (struct follower **at = &control->followers; *at;) {
+        bool his = (*at)->client == client && (everything || (*at)->id == id);
+        if (his)
+            follower_remove(control, at);
+        else
+            at = &(*at)->next;
+    }
+}
+
+/* Whether a line of a worker is one that `wanted` names: a model or a slot. */
+static bool line_matches(const char *json, size_t len, const char *wanted)
+{
+    char key[ENGINE_NAME + 16];
+    if (!wanted[0])
+        return true;
+    int n = snprintf(key, sizeof key, "\"slot\":\"%s%s", wanted, strchr(wanted, '/') ? "\"" : "/");
+    return n > 0 && memmem(json, len, key, (size_t)n) != NULL;
+}
+
+static void event_added(void *context, enum event_class class, const char *json, size_t len)
+{
+    struct control *control = context;
+    for (struct follower *f = control->followers; f; f = f->next) {
+        if (f->what == AWAITS_CHECKPOINTS ||
+            (f->what == FOLLOWS_EVENTS) != (class == EVENTS_LIFECYCLE) ||
+            !line_matches(json, len, f->slot))
+            continue;
+        unix_client_chunk(f->client, f->id, json, len);
+    }
+}
+
+struct listing {
+    struct call *call;
+    const char *slot;
+};
+
+static void list_line(void *context, const char *json, size_t len)
+{
+    const struct listing *listing = context;
+    if (line_matches(json, len, listing->slot))
+        unix_client_chunk(listing->call->client, listing->call->id, json, len);
+}
+
+static void run_lines(struct call *call)
+{
+    bool events = strcmp(call->verb->name, "events") == 0;
+    json_t *count = json_object_get(call->in, "count");
+    json_t *slot = json_object_get(call->in, "slot");
+    struct listing listing = {call, json_is_string(slot) ? json_string_value(slot) : ""};
+    events_each(call->control->events, events ? EVENTS_LIFECYCLE : EVENTS_LINES,
+                json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES, list_line,
+                &listing);
+    if (!json_is_true(json_object_get(call->in, "follow"))) {
+        reply_ok(call);
+        return;
+    }
+    struct follower *follower = follower_add(call);
+    if (!follower)
+        return;
+    follower->what = events ? FOLLOWS_EVENTS : FOLLOWS_LINES;
+    snprintf(follower->slot, sizeof follower->slot, "%s", listing.slot);
+}
+
+/* ---- checkpoints on demand ---- */
+
+static void checkpoint_done(void *context, const struct slot *slot, uint64_t position,
+                            const char *error)
+{
+    struct control *control = context;
+    for (struct follower **at = &control->followers; *at;) {
+        struct follower *f = *at;
+        bool concerned = f->what == AWAITS_CHECKPOINTS &&
+                         json_is_null(json_object_get(f->results, slot->name));
+        if (concerned) {
+            json_t *result = error ? json_pack("{s:s}", "error", error)
+                                   : json_pack("{s:I}", "position", (json_int_t)position);
+            json_object_set_new(f->results, slot->name, result);
+            f->waiting--;
+        }
+        if (!concerned || f->waiting) {
+            at = &f->next;
+            continue;
+        }
+        struct call call = {.control = control, .client = f->client, .id = f->id};
+        json_t *answer = json_pack("{s:O}", "checkpoints", f->results);
+        follower_remove(control, at);
+        reply_take(&call, 200, answer);
+        return; /* the list may have changed; who else waits hears of the next */
+    }
+}
+
+static bool checkpoint_wanted(const struct call *call, const struct slot *slot)
+{
+    struct slot_view view;
+    return slot && slot->model->index == call->model &&
+           (call->slot == CORE_ALL_SLOTS || call->slot == slot->index) &&
+           core_slot_view(call->control->engine->core, slot->index, &view) && view.stateful &&
+           view.state == SLOT_READY;
+}
+
+static void run_checkpoint(struct call *call)
+{
+    struct engine *engine = call->control->engine;
+    json_t *results = json_object();
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (checkpoint_wanted(call, engine->slots[i]))
+            json_object_set_new(results, engine->slots[i]->name, json_null());
+    if (!json_object_size(results)) {
+        json_decref(results);
+        reply_error(call, 409, "unavailable",
+                    "no ready slot of it keeps state; hasupctl status shows which do");
+        return;
+    }
+    struct follower *follower = follower_add(call);
+    if (!follower) {
+        json_decref(results);
+        return;
+    }
+    follower->what = AWAITS_CHECKPOINTS;
+    follower->results = results;
+    follower->waiting = (uint32_t)json_object_size(results);
+    engine_command(engine, call->model, call->slot, COMMAND_CHECKPOINT);
+}
+
+/* ---- the other verbs ---- */
+
+static void run_command(struct call *call)
+{
+    engine_command(call->control->engine, call->model, call->slot,
+                   (enum command)call->verb->command);
+    reply_ok(call);
+}
+
+static void run_status(struct call *call)
+{
+    reply_take(call, 200, status_json(call->control->engine, call->control->started));
+}
+
+static void run_version(struct call *call)
+{
+    reply_take(call, 200, json_pack("{s:s, s:i}", "version", HASUP_VERSION, "protocol",
+                                    HASUP_FRAME_VERSION));
+}
+
+static void run_config(struct call *call)
+{
+    char *text = config_json(call->control->engine->config);
+    if (text)
+        unix_client_reply(call->client, call->id, 200, text);
+    else
+        reply_error(call, 500, "internal", "out of memory");
+    free(text);
+}
+
+static void run_scale(struct call *call)
+{
+    struct engine *engine = call->control->engine;
+    json_t *workers = json_object_get(call->in, "workers");
+    json_int_t wanted = json_integer_value(workers);
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        used += engine->slots[i] && engine->slots[i]->model->index != call->model;
+    json_int_t most = (json_int_t)(engine->config->limits.slots - used);
+    if (!json_is_integer(workers) || wanted < 0 || wanted > most) {
+        reply_error(call, 400, "bad_request", "workers must be a whole number from 0 to %lld "
+                    "(limits.slots is %u for all models together)", (long long)most,
+                    engine->config->limits.slots);
+        return;
+    }
+    engine_scale(engine, call->model, (uint32_t)wanted);
+    reply_ok(call);
+}
+
+int control_reload(struct control *control, char error[CONFIG_ERROR_MAX])
+{
+    struct config *config = config_load(control->config_file, error);
+    if (!config) {
+        LOG_EVENT(LEVEL_ERROR, "config.refused", error,
+                  LOG_TEXT("effect", "the old configuration stays"));
+        return HASUP_ECONFIG;
+    }
+    LOG_EVENT(LEVEL_INFO, "config.reloaded", NULL, LOG_TEXT("file", control->config_file));
+    engine_reconfigure(control->engine, config);
+    return 0;
+}
+
+static void run_reload(struct call *call)
+{
+    char error[CONFIG_ERROR_MAX];
+    if (control_reload(call->control, error))
+        reply_error(call, 400, "bad_request", "%s\nthe old configuration stays", error);
+    else
+        reply_ok(call);
+}
+
+static void run_shutdown(struct call *call)
+{
+    reply_ok(call);
+    engine_shutdown(call->control->engine);
+}
+
+static const struct verb VERBS[] = {
+    {"status", false, run_status, 0},
+    {"start", true, run_command, COMMAND_START},
+    {"stop", true, run_command, COMMAND_STOP},
+    {"restart", true, run_command, COMMAND_RESTART},
+    {"drain", true, run_command, COMMAND_DRAIN},
+    {"scale", true, run_scale, 0},
+    {"reload", false, run_reload, 0},
+    {"events", false, run_lines, 0},
+    {"logs", false, run_lines, 0},
+    {"checkpoint", true, run_checkpoint, 0},
+    {"config", false, run_config, 0},
+    {"version", false, run_version, 0},
+    {"shutdown", false, run_shutdown, 0},
+};
+
+/* ---- finding what is meant ---- */
+
+/* "model" or "model/ordinal". */
+static bool find_target(struct call *call)
+{
+    struct engine *engine = call->control->engine;
+    json_t *target = json_object_get(call->in, "target");
+    const char *name = json_is_string(target) ? json_string_value(target) : "";
+    size_t len = strcspn(name, "/");
+    int model = engine_model(engine, name, len);
+    if (model < 0) {
+        reply_error(call, 404, "not_found", "there is no model \"%.*s\"; hasupctl status lists them",
+                    (int)(len > 200 ? 200 : len), name);
+        return false;
+    }
+    call->model = (uint32_t)model;
+    call->slot = CORE_ALL_SLOTS;
+    if (!name[len])
+        return true;
+    char *end;
+    unsigned long ordinal = strtoul(name + len + 1, &end, 10);
+    struct slot *slot = *end || end == name + len + 1
+                            ? NULL
+                            : engine_slot(engine, call->model, (uint32_t)ordinal);
+    if (!slot)
+        reply_error(call, 404, "not_found", "there is no slot \"%.200s\"; hasupctl status lists them",
+                    name);
+    else
+        call->slot = slot->index;
+    return slot != NULL;
+}
+
+void control_handle(struct control *control, struct unix_client *client, uint64_t id,
+                    const uint8_t *text, size_t len)
+{
+    struct call call = {.control = control, .client = client, .id = id};
+    json_error_t error;
+    call.in = json_loadb((const char *)text, len, 0, &error);
+    json_t *name = json_object_get(call.in, "verb");
+    if (!json_is_string(name)) {
+        reply_error(&call, 400, "bad_request", "a command is a JSON object with a \"verb\"%s%s",
+                    call.in ? "" : ": ", call.in ? "" : error.text);
+    } else {
+        for (size_t i = 0; i < HASUP_LEN(VERBS) && !call.verb; i++)
+            if (strcmp(VERBS[i].name, json_string_value(name)) == 0)
+                call.verb = &VERBS[i];
+        if (!call.verb)
+            reply_error(&call, 400, "bad_request", "there is no verb \"%.100s\"",
+                        json_string_value(name));
+        else if (!call.verb->needs_model || find_target(&call))
+            call.verb->run(&call);
+    }
+    json_decref(call.in);
+}
+
+/* ---- life ---- */
+
+struct control *control_new(struct engine *engine, const char *config_file)
+{
+    struct control *control = calloc(1, sizeof *control);
+    if (!control)
+        return NULL;
+    control->engine = engine;
+    control->started = loop_now(engine->loop);
+    control->config_file = strdup(config_file);
+    control->events = events_new(RING_BYTES, event_added, control);
+    if (!control->config_file || !control->events) {
+        control_free(control);
+        return NULL;
+    }
+    log_tap(events_tap, control->events);
+    engine->checkpoint_done = checkpoint_done;
+    engine->checkpoint_context = control;
+    return control;
+}
+
+void control_free(struct control *control)
+{
+    if (!control)
+        return;
+    log_tap(NULL, NULL);
+    while (control->followers)
+        follower_remove(control, &control->followers);
+    events_free(control->events);
+    free(control->config_file);
+    free(control);
+}

@@ -1,0 +1,25 @@
+/*
+ * control.h: the verbs of hasupctl: a JSON object in, a JSON object out (docs/control.md).
+ */
+#ifndef HASUP_SUPERVISOR_CONTROL_H
+#define HASUP_SUPERVISOR_CONTROL_H
+
+#include "supervisor/engine.h"
+#include "supervisor/unix_door.h"
+
+struct control;
+
+/* `config_file`: what reload reads again. */
+struct control *control_new(struct engine *engine, const char *config_file);
+void control_free(struct control *control);
+
+/* Answers by unix_client_reply and unix_client_chunk, now or later. */
+void control_handle(struct control *control, struct unix_client *client, uint64_t id,
+                    const uint8_t *text, size_t len);
+/* The client took back what it followed (`id`), or is gone altogether (`everything`). */
+void control_cancel(struct control *control, struct unix_client *client, uint64_t id,
+                    bool everything);
+/* Reads the configuration again; `error` says why the old one stays. */
+int control_reload(struct control *control, char error[CONFIG_ERROR_MAX]);
+
+#endif

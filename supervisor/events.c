@@ -1,0 +1,111 @@
+/*
+ * events.c: two rings of JSON lines, one of what happened and one of what workers printed, so that a
+ * talkative worker does not push the crash out of sight.  Owns its memory; loop thread only.
+ */
+#include "supervisor/events.h"
+
+#include <stdlib.h>
+
+enum { LINE_MAX_BYTES = 8192, CLASSES = 2 };
+
+/* Lines stand one after the other as u32 length and bytes, wrapping at `room`. */
+struct ring {
+    uint8_t *bytes;
+    size_t room, start, used, lines;
+};
+
+struct events {
+    struct ring rings[CLASSES];
+    void (*added)(void *context, enum event_class class, const char *json, size_t len);
+    void *context;
+};
+
+static void ring_get(const struct ring *ring, size_t at, void *out, size_t len)
+{
+    at %= ring->room;
+    size_t first = len < ring->room - at ? len : ring->room - at;
+    memcpy(out, ring->bytes + at, first);
+    memcpy((uint8_t *)out + first, ring->bytes, len - first);
+}
+
+static void ring_put(struct ring *ring, size_t at, const void *in, size_t len)
+{
+    at %= ring->room;
+    size_t first = len < ring->room - at ? len : ring->room - at;
+    memcpy(ring->bytes + at, in, first);
+    memcpy(ring->bytes, (const uint8_t *)in + first, len - first);
+}
+
+static size_t ring_line(const struct ring *ring, size_t at)
+{
+    uint8_t len[4];
+    ring_get(ring, at, len, sizeof len);
+    return hasup_get32(len);
+}
+
+static void ring_add(struct ring *ring, const char *line, size_t len)
+{
+    uint8_t head[4];
+    if (!ring->bytes && !(ring->bytes = malloc(ring->room)))
+        return;
+    while (ring->room - ring->used < sizeof head + len) {
+        size_t gone = sizeof head + ring_line(ring, ring->start);
+        ring->start = (ring->start + gone) % ring->room;
+        ring->used -= gone;
+        ring->lines--;
+    }
+    hasup_put32(head, (uint32_t)len);
+    ring_put(ring, ring->start + ring->used, head, sizeof head);
+    ring_put(ring, ring->start + ring->used + sizeof head, line, len);
+    ring->used += sizeof head + len;
+    ring->lines++;
+}
+
+struct events *events_new(size_t bytes, void (*added)(void *context, enum event_class class,
+                                                      const char *json, size_t len),
+                          void *context)
+{
+    struct events *events = calloc(1, sizeof *events);
+    if (!events)
+        return NULL;
+    events->added = added;
+    events->context = context;
+    for (int i = 0; i < CLASSES; i++)
+        events->rings[i].room = bytes < LINE_MAX_BYTES * 2 ? LINE_MAX_BYTES * 2 : bytes;
+    return events;
+}
+
+void events_free(struct events *events)
+{
+    if (!events)
+        return;
+    for (int i = 0; i < CLASSES; i++)
+        free(events->rings[i].bytes);
+    free(events);
+}
+
+void events_tap(void *context, const struct log_entry *entry)
+{
+    struct events *events = context;
+    char line[LINE_MAX_BYTES];
+    size_t len = log_entry_json(entry, line, sizeof line);
+    enum event_class class =
+        strncmp(entry->event, "worker.", 7) == 0 ? EVENTS_LINES : EVENTS_LIFECYCLE;
+    ring_add(&events->rings[class], line, len);
+    events->added(events->context, class, line, len);
+}
+
+void events_each(const struct events *events, enum event_class class, size_t count,
+                 void (*each)(void *context, const char *json, size_t len), void *context)
+{
+    const struct ring *ring = &events->rings[class];
+    char line[LINE_MAX_BYTES];
+    size_t at = ring->start, skip = ring->lines > count ? ring->lines - count : 0;
+    for (size_t i = 0; i < ring->lines; i++) {
+        size_t len = ring_line(ring, at);
+        ring_get(ring, at + 4, line, len);
+        at = (at + 4 + len) % ring->room;
+        if (i >= skip)
+            each(context, line, len);
+    }
+}

@@ -1,0 +1,94 @@
+/* status.c: the state of everything as one JSON object, from the core's views and the engine's records. */
+#include "supervisor/status.h"
+
+#include <time.h>
+#include <unistd.h>
+
+static json_t *death_json(const struct slot_death *death)
+{
+    if (!death->reason[0])
+        return json_null();
+    json_t *lines = json_array();
+    for (size_t i = 0; i < death->tail_count; i++)
+        json_array_append_new(lines, json_string(death->tail[i]));
+    return json_pack("{s:s, s:I, s:o}", "reason", death->reason, "wall_ms",
+                     (json_int_t)(death->wall_ns / HASUP_MS), "stderr", lines);
+}
+
+static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *view)
+{
+    struct timespec now;
+    if (!view->stateful)
+        return json_null();
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t age = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec - slot->stored_wall_ns;
+    json_t *json = json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head,
+                             "position", (json_int_t)view->checkpoint_position, "bytes",
+                             (json_int_t)slot->stored_bytes, "in_memory_only",
+                             slot->kept.bytes != NULL);
+    json_object_set_new(json, "age_ms", slot->stored_wall_ns ? json_integer(age / HASUP_MS)
+                                                             : json_null());
+    return json;
+}
+
+static json_t *slot_json(const struct engine *engine, const struct slot *slot)
+{
+    struct slot_view v;
+    if (!core_slot_view(engine->core, slot->index, &v))
+        return NULL;
+    hasup_ns now = loop_now(engine->loop);
+    json_t *json = json_pack(
+        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "slot", slot->name,
+        "state", slot_state_name(v.state), "pid",
+        (json_int_t)(slot->worker ? process_pid(slot->worker->process) : 0), "since_ms",
+        (json_int_t)((now - v.since) / HASUP_MS), "inflight", (int)v.inflight, "concurrency",
+        (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes", (json_int_t)v.crashes,
+        "answered", (json_int_t)v.answered, "replayed", (json_int_t)v.replayed, "diverged",
+        (json_int_t)v.diverged, "service_us", (json_int_t)(v.service_ns / 1000));
+    bool waits = v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN;
+    json_object_set_new(json, "next_start_ms",
+                        waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());
+    json_object_set_new(json, "checkpoint", checkpoint_json(slot, &v));
+    json_object_set_new(json, "last_death", death_json(&slot->death));
+    return json;
+}
+
+static json_t *model_json(const struct engine *engine, const struct model *model)
+{
+    struct model_view v;
+    if (!core_model_view(engine->core, model->index, &v))
+        return NULL;
+    json_t *slots = json_array();
+    for (uint32_t ordinal = 0, left = v.slots; left && ordinal < engine->config->limits.slots;
+         ordinal++) {
+        const struct slot *slot = engine_slot(engine, model->index, ordinal);
+        if (!slot)
+            continue;
+        left--;
+        json_array_append_new(slots, slot_json(engine, slot));
+    }
+    return json_pack("{s:s, s:b, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
+                     model->config->name, "accepting", v.accepting, "ready", (int)v.ready,
+                     "workers", (int)model->workers, "queued", (int)v.queued, "inflight",
+                     (int)v.inflight, "queued_bytes", (json_int_t)v.queued_bytes, "answered",
+                     (json_int_t)v.answered, "refused", (json_int_t)v.refused, "attempts",
+                     (json_int_t)v.attempts, "replays", (json_int_t)v.replays, "slots", slots);
+}
+
+json_t *status_json(const struct engine *engine, hasup_ns started)
+{
+    json_t *models = json_array();
+    for (uint32_t i = 0; i < engine->config->limits.models; i++)
+        if (engine->models[i].used)
+            json_array_append_new(models, model_json(engine, &engine->models[i]));
+    return json_pack(
+        "{s:s, s:I, s:I, s:b, s:b, s:b, s:s, s:{s:b, s:s}, s:{s:I, s:I}, s:o}", "version",
+        HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
+        (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready",
+        engine_ready(engine), "shutting_down", engine->shutting_down, "cgroups",
+        processes_use_cgroups(engine->processes), "state_dir", engine->config->state_dir,
+        "checkpoints", "failing", engine->checkpoints_failing, "error",
+        engine->checkpoints_failing ? engine->checkpoint_error : "", "requests", "count",
+        (json_int_t)engine->requests.count, "body_bytes",
+        (json_int_t)engine->requests.body_bytes, "models", models);
+}

@@ -1,0 +1,12 @@
+/* status.h: what hasupctl status shows, as JSON (docs/control.md names every key). */
+#ifndef HASUP_SUPERVISOR_STATUS_H
+#define HASUP_SUPERVISOR_STATUS_H
+
+#include "supervisor/engine.h"
+
+#include <jansson.h>
+
+/* A new reference, the caller's; NULL: out of memory. `started`: loop time of the start. */
+json_t *status_json(const struct engine *engine, hasup_ns started);
+
+#endif

@@ -1,0 +1,513 @@
+/*
+ * unix_door.c: local clients.  Owns the listening socket, the clients, and each client's requests that
+ * are not answered yet.  A client that goes away has its requests cancelled; one that does not read is cut off
+ * at limits.stream_bytes; one that breaks the protocol loses its connection and nothing else happens.
+ */
+#include "supervisor/unix_door.h"
+
+#include "supervisor/control.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+struct unix_request {
+    struct unix_client *client;
+    uint64_t id; /* the client's number */
+    struct request *request;
+    struct unix_request *next, **back;
+};
+
+struct unix_client {
+    struct unix_door *door;
+    struct peer peer;
+    struct unix_request *requests;
+    struct unix_client *next, **back;
+    struct unix_client *next_dead;
+};
+
+struct unix_door {
+    struct engine *engine;
+    struct control *control;
+    struct watch watch;
+    int fd;
+    char path[108];
+    uint32_t count;
+    struct unix_client *clients;
+    struct unix_client *dead;  /* freed at the turn's end: they may still be on the stack */
+    struct unix_request *free; /* a few records for the next requests */
+    uint32_t free_count;
+};
+
+enum { FREE_REQUESTS = 1024, SMALL_META = 4096, ACCEPTS_A_TURN = 16 };
+
+static const struct door UNIX_DOOR;
+
+/* ---- records ---- */
+
+static struct unix_request *record_new(struct unix_client *client, uint64_t id)
+{
+    struct unix_door *door = client->door;
+    struct unix_request *record = door->free;
+    if (record) {
+        door->free = record->next;
+        door->free_count--;
+    } else if (!(record = malloc(sizeof *record))) {
+        return NULL;
+    }
+    *record = (struct unix_request){
+        .client = client, .id = id, .next = client->requests, .back = &client->requests};
+    if (record->next)
+        record->next->back = &record->next;
+    client->requests = record;
+    return record;
+}
+
+static void record_free(struct unix_request *record)
+{
+    struct unix_door *door = record->client->door;
+    *record->back = record->next;
+    if (record->next)
+        record->next->back = record->back;
+    if (door->free_count == FREE_REQUESTS) {
+        free(record);
+        return;
+    }
+    record->next = door->free;
+    door->free = record;
+    door->free_count++;
+}
+
+static void client_close(struct unix_client *client)
+{
+    struct unix_door *door = client->door;
+    if (!client->back)
+        return;
+    peer_close(&client->peer);
+    *client->back = client->next;
+    if (client->next)
+        client->next->back = client->back;
+    client->back = NULL;
+    door->count--;
+    control_cancel(door->control, client, 0, true);
+    while (client->requests) {
+        struct request *request = client->requests->request;
+        record_free(client->requests);
+        engine_cancel(door->engine, request);
+    }
+    client->next_dead = door->dead;
+    door->dead = client;
+}
+
+static void client_lost(void *context, int error, const char *why)
+{
+    struct unix_client *client = context;
+    if (error != HASUP_ECLOSED)
+        LOG_EVENT(LEVEL_WARNING, "client.broke", why, LOG_TEXT("door", "unix"));
+    client_close(client);
+}
+
+static int client_send(struct unix_client *client, struct hasup_frame *frame, struct body *body)
+{
+    int error = peer_send(&client->peer, frame, body);
+    if (error && error != HASUP_ECLOSED) {
+        LOG_EVENT(LEVEL_WARNING, "client.cut_off", "it does not read its answers",
+                  LOG_TEXT("door", "unix"));
+        client_close(client);
+    }
+    return error;
+}
+
+/* ---- answers ---- */
+
+/* Sends `frame` with the worker's meta and ATTEMPTS behind it. */
+static int send_answer(struct unix_client *client, struct hasup_frame *frame,
+                       const struct hasup_frame *from, struct body *body, uint32_t attempts)
+{
+    uint8_t small[SMALL_META], *meta = small;
+    size_t need = from->meta_len + 16 + PEER_META_ROOM;
+    if (attempts <= 1 && !from->meta_len && body->len <= HASUP_INLINE_MAX)
+        return client_send(client, frame, body);
+    if (need > sizeof small && !(meta = malloc(need)))
+        return HASUP_ENOMEM;
+    struct hasup_meta_reader reader;
+    struct hasup_meta_writer w;
+    struct hasup_field field;
+    hasup_meta_read(&reader, from);
+    hasup_meta_start(&w, meta, need - PEER_META_ROOM);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag != HASUP_TAG_BUFFER_ID && field.tag != HASUP_TAG_BUFFER_OFFSET)
+            hasup_meta_put(&w, (enum hasup_tag)field.tag, field.value, field.len);
+    if (attempts > 1)
+        hasup_meta_put32(&w, HASUP_TAG_ATTEMPTS, attempts);
+    frame->meta = meta;
+    frame->meta_len = (uint32_t)w.used;
+    int error = client_send(client, frame, body);
+    if (meta != small)
+        free(meta);
+    return error;
+}
+
+static void door_reply(void *context, const struct reply *reply)
+{
+    struct unix_request *record = context;
+    struct unix_client *client = record->client;
+    struct hasup_frame frame = {
+        .type = HASUP_REPLY, .id = record->id, .seq = reply->status, .fd = -1};
+    struct body body = reply->body;
+    record_free(record);
+    send_answer(client, &frame, reply->frame, &body, reply->attempts);
+}
+
+static void door_chunk(void *context, const struct reply *head, const uint8_t *bytes, size_t len)
+{
+    struct unix_request *record = context;
+    struct hasup_frame frame = {
+        .type = HASUP_CHUNK, .id = record->id, .seq = head->frame->seq, .fd = -1};
+    struct body body = {.bytes = bytes, .len = len};
+    send_answer(record->client, &frame, head->frame, &body, 1);
+}
+
+static void send_refusal(struct unix_client *client, uint64_t id, const struct refusal_text *text)
+{
+    uint8_t meta[1024 + PEER_META_ROOM];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, 1024);
+    hasup_meta_put(&w, HASUP_TAG_CODE, text->code, strlen(text->code));
+    hasup_meta_put(&w, HASUP_TAG_ERROR, text->message, strlen(text->message));
+    if (text->retry_after)
+        hasup_meta_put32(&w, HASUP_TAG_RETRY_AFTER, (uint32_t)(text->retry_after / HASUP_MS));
+    if (text->attempts > 1)
+        hasup_meta_put32(&w, HASUP_TAG_ATTEMPTS, text->attempts);
+    struct hasup_frame frame = {.type = HASUP_REPLY,
+                                .id = id,
+                                .seq = text->status,
+                                .meta = meta,
+                                .meta_len = (uint32_t)w.used};
+    client_send(client, &frame, NULL);
+}
+
+static void door_refuse(void *context, const struct refusal_text *refusal)
+{
+    struct unix_request *record = context;
+    struct unix_client *client = record->client;
+    uint64_t id = record->id;
+    record_free(record);
+    send_refusal(client, id, refusal);
+}
+
+static const struct door UNIX_DOOR = {
+    .name = "unix", .reply = door_reply, .chunk = door_chunk, .refuse = door_refuse};
+
+/* ---- requests ---- */
+
+struct client_request {
+    struct submission submission;
+    struct hasup_meta_writer meta;
+    int model;
+    uint64_t timeout;
+};
+
+static int take_field(struct unix_client *client, struct client_request *r,
+                      const struct hasup_field *field)
+{
+    uint32_t priority;
+    switch (field->tag) {
+    case HASUP_TAG_MODEL:
+        r->model = engine_model(client->door->engine, (const char *)field->value, field->len);
+        return 0;
+    case HASUP_TAG_DEADLINE: return hasup_field_get64(field, &r->timeout);
+    case HASUP_TAG_PRIORITY:
+        if (hasup_field_get32(field, &priority) || priority < 1 || priority > 9)
+            return HASUP_EPROTO;
+        r->submission.priority = (uint8_t)priority;
+        return 0;
+    case HASUP_TAG_BUFFER_ID:
+    case HASUP_TAG_BUFFER_OFFSET: return 0;
+    case HASUP_TAG_CONTENT_TYPE:
+    case HASUP_TAG_ROUTE:
+    case HASUP_TAG_HEADER:
+    case HASUP_TAG_REQUEST_ID:
+    case HASUP_TAG_SESSION:
+    case HASUP_TAG_BATCH_KEY:
+    case HASUP_TAG_TRACEPARENT:
+        hasup_meta_put(&r->meta, (enum hasup_tag)field->tag, field->value, field->len);
+        return 0;
+    default: return hasup_meta_unknown(field);
+    }
+}
+
+static void refuse_at_the_door(struct unix_client *client, uint64_t id, uint32_t status,
+                               const char *code, const char *message, hasup_ns retry_after)
+{
+    send_refusal(client, id,
+                 &(struct refusal_text){.status = status,
+                                        .code = code,
+                                        .message = message,
+                                        .retry_after = retry_after});
+}
+
+static void submit(struct unix_client *client, uint64_t id, struct client_request *r)
+{
+    struct engine *engine = client->door->engine;
+    struct model_info info;
+    if (r->model < 0 || !engine_model_info(engine, (uint32_t)r->model, &info)) {
+        refuse_at_the_door(client, id, 404, "not_found", refusal_message(REFUSED_NOT_FOUND), 0);
+        return;
+    }
+    if (r->submission.body.len > info.body_max) {
+        refuse_at_the_door(client, id, 413, "too_large", "the body is over the model's body_max", 0);
+        return;
+    }
+    struct unix_request *record = record_new(client, id);
+    int error = HASUP_ENOMEM;
+    if (record) {
+        r->submission.door = &UNIX_DOOR;
+        r->submission.context = record;
+        r->submission.model = (uint32_t)r->model;
+        error = engine_submit(engine, &r->submission, &record->request);
+        if (error)
+            record_free(record);
+    }
+    if (error)
+        refuse_at_the_door(client, id, 429, "overloaded", refusal_message(REFUSED_OVERLOADED),
+                           HASUP_S);
+}
+
+static int client_request(struct unix_client *client, const struct hasup_frame *frame,
+                          struct body *body)
+{
+    uint8_t small[SMALL_META], *meta = small;
+    struct client_request r = {.submission = {.body = *body}, .model = HASUP_ENOTFOUND};
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    int got;
+    if (frame->meta_len > sizeof small && !(meta = malloc(frame->meta_len)))
+        return HASUP_ENOMEM;
+    hasup_meta_start(&r.meta, meta, meta == small ? sizeof small : frame->meta_len);
+    hasup_meta_read(&reader, frame);
+    while ((got = hasup_meta_next(&reader, &field)) > 0)
+        if ((got = take_field(client, &r, &field)) < 0)
+            break;
+    if (!got) {
+        r.submission.meta = meta;
+        r.submission.meta_len = r.meta.used;
+        if (r.timeout)
+            r.submission.deadline = loop_now(client->door->engine->loop) + (hasup_ns)r.timeout;
+        submit(client, frame->id, &r);
+    }
+    if (meta != small)
+        free(meta);
+    return got;
+}
+
+static void client_cancel(struct unix_client *client, uint64_t id)
+{
+    for (struct unix_request *record = client->requests; record; record = record->next)
+        if (record->id == id) {
+            struct request *request = record->request;
+            record_free(record);
+            engine_cancel(client->door->engine, request);
+            return;
+        }
+    control_cancel(client->door->control, client, id, false);
+}
+
+static int client_frame(void *context, const struct hasup_frame *frame, struct body *body)
+{
+    struct unix_client *client = context;
+    switch (frame->type) {
+    case HASUP_REQUEST: return client_request(client, frame, body);
+    case HASUP_CANCEL: client_cancel(client, frame->id); return 0;
+    case HASUP_PING: return peer_say(&client->peer, HASUP_PONG, frame->id);
+    case HASUP_CONTROL:
+        if (!client->door->control || (body->len && !body_bytes(body)))
+            return HASUP_EPROTO;
+        control_handle(client->door->control, client, frame->id, body->bytes, body->len);
+        return 0;
+    }
+    return HASUP_EPROTO;
+}
+
+static const struct peer_ops CLIENT_OPS = {.frame = client_frame, .lost = client_lost};
+
+/* ---- control's answers ---- */
+
+void unix_client_reply(struct unix_client *client, uint64_t id, uint32_t status, const char *text)
+{
+    uint8_t meta[64 + PEER_META_ROOM];
+    static const char type[] = "application/json";
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, 64);
+    hasup_meta_put(&w, HASUP_TAG_CONTENT_TYPE, type, sizeof type - 1);
+    struct hasup_frame frame = {.type = HASUP_REPLY,
+                                .id = id,
+                                .seq = status,
+                                .meta = meta,
+                                .meta_len = (uint32_t)w.used};
+    struct body body = {.bytes = (const uint8_t *)text, .len = strlen(text)};
+    client_send(client, &frame, &body);
+}
+
+bool unix_client_chunk(struct unix_client *client, uint64_t id, const char *text, size_t len)
+{
+    struct hasup_frame frame = {.type = HASUP_CHUNK, .id = id};
+    struct body body = {.bytes = (const uint8_t *)text, .len = len};
+    /* A follower that is slow misses lines; it is not cut off for it. */
+    if (hasup_channel_unsent(&client->peer.channel) > client->peer.channel.out.max / 2)
+        return false;
+    return peer_send(&client->peer, &frame, &body) == 0;
+}
+
+/* ---- life ---- */
+
+static bool allowed(int fd)
+{
+    struct ucred who;
+    socklen_t len = sizeof who;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
+           (who.uid == 0 || who.uid == geteuid());
+}
+
+static void door_take(struct unix_door *door, int fd)
+{
+    struct engine *engine = door->engine;
+    struct unix_client *client = NULL;
+    if (!allowed(fd) || door->count >= engine->config->limits.connections ||
+        !(client = calloc(1, sizeof *client))) {
+        LOG_EVENT(LEVEL_WARNING, "client.refused",
+                  "not hasupd's own user, or limits.connections is reached",
+                  LOG_TEXT("door", "unix"));
+        close(fd);
+        return;
+    }
+    client->door = door;
+    if (peer_open(&client->peer, engine->peers, fd, &CLIENT_OPS, client)) {
+        free(client);
+        return;
+    }
+    client->peer.channel.out.max = (size_t)engine->config->limits.stream_bytes;
+    client->next = door->clients;
+    client->back = &door->clients;
+    if (client->next)
+        client->next->back = &client->next;
+    door->clients = client;
+    door->count++;
+}
+
+static void door_accept(void *context, int events)
+{
+    struct unix_door *door = context;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = accept4(door->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0) {
+            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+                LOG_EVENT(LEVEL_ERROR, "door.accept_failed", strerror(errno),
+                          LOG_TEXT("door", "unix"));
+            return;
+        }
+        door_take(door, fd);
+    }
+}
+
+static void door_turn_end(void *context)
+{
+    struct unix_door *door = context;
+    while (door->dead) {
+        struct unix_client *client = door->dead;
+        door->dead = client->next_dead;
+        free(client);
+    }
+}
+
+/* Whether somebody listens at the address already. */
+static bool somebody_listens(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool listens = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+    close(fd);
+    return listens;
+}
+
+static int door_listen(struct unix_door *door, const char *path, char error[CONFIG_ERROR_MAX])
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s is longer than the %zu bytes of a socket",
+                 path, sizeof address.sun_path - 1);
+        return HASUP_ECONFIG;
+    }
+    memcpy(address.sun_path, path, strlen(path));
+    memcpy(door->path, address.sun_path, sizeof door->path);
+    if (somebody_listens(&address)) {
+        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: another hasupd listens on %s", path);
+        return HASUP_ECONFIG;
+    }
+    unlink(path);
+    mode_t before = umask(0177);
+    door->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int failed = door->fd < 0 ||
+                 bind(door->fd, (const struct sockaddr *)&address, sizeof address) ||
+                 listen(door->fd, 128);
+    umask(before);
+    if (failed)
+        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s: %s", path, strerror(errno));
+    return failed ? HASUP_ESYS : 0;
+}
+
+struct unix_door *unix_door_new(struct engine *engine, const char *path,
+                                char error[CONFIG_ERROR_MAX])
+{
+    struct unix_door *door = calloc(1, sizeof *door);
+    if (!door) {
+        snprintf(error, CONFIG_ERROR_MAX, "out of memory");
+        return NULL;
+    }
+    door->engine = engine;
+    door->fd = -1;
+    door->watch.ready = door_accept;
+    door->watch.context = door;
+    if (door_listen(door, path, error)) {
+        if (door->fd >= 0)
+            close(door->fd);
+        free(door);
+        return NULL;
+    }
+    if (watch_set(&door->watch, engine->loop, door->fd, WATCH_READ) ||
+        loop_at_turn_end(engine->loop, door_turn_end, door)) {
+        snprintf(error, CONFIG_ERROR_MAX, "out of memory");
+        unix_door_free(door);
+        return NULL;
+    }
+    return door;
+}
+
+void unix_door_set_control(struct unix_door *door, struct control *control)
+{
+    door->control = control;
+}
+
+void unix_door_free(struct unix_door *door)
+{
+    if (!door)
+        return;
+    while (door->clients)
+        client_close(door->clients);
+    door_turn_end(door);
+    while (door->free) {
+        struct unix_request *record = door->free;
+        door->free = record->next;
+        free(record);
+    }
+    watch_stop(&door->watch);
+    close(door->fd);
+    unlink(door->path);
+    free(door);
+}
