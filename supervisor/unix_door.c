@@ -494,6 +494,11 @@ void unix_door_set_control(struct unix_door *door, struct control *control)
     door->control = control;
 }
 
+const char *unix_door_path(const struct unix_door *door)
+{
+    return door->path;
+}
+
 void unix_door_free(struct unix_door *door)
 {
     if (!door)

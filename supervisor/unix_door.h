@@ -15,6 +15,7 @@ struct control;
 struct unix_door *unix_door_new(struct engine *engine, const char *path,
                                 char error[CONFIG_ERROR_MAX]);
 void unix_door_free(struct unix_door *door);
+const char *unix_door_path(const struct unix_door *door);
 /* Who answers CONTROL frames; set once. */
 void unix_door_set_control(struct unix_door *door, struct control *control);
 

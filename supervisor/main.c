@@ -1,0 +1,224 @@
+/*
+ * main.c: hasupd's command line and life: read the configuration, listen, start the models, run until
+ * everything is stopped.  Signals: TERM and INT drain and stop (a second one hastens), HUP reloads, PIPE is
+ * ignored.  Exit codes: 0 clean stop, 1 failed while running, 2 bad usage or configuration.
+ */
+#include "supervisor/control.h"
+#include "supervisor/http/http.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_FAILED = 1, EXIT_USAGE_OR_CONFIG = 2 };
+
+struct options {
+    const char *config;
+    bool check;
+};
+
+struct daemon {
+    struct loop *loop;
+    struct engine *engine;
+    struct unix_door *door;
+    struct control *control;
+    struct http *http;
+};
+
+static const char USAGE[] =
+    "usage: hasupd -c FILE        run with a configuration, in the foreground\n"
+    "       hasupd --check FILE   only check a configuration\n"
+    "       hasupd --version | --help\n"
+    "Read supervisor.yaml.example for every key, or start with three lines:\n"
+    "    models:\n"
+    "      echo:\n"
+    "        command: [build/examples/echo]\n";
+
+static void usage_exit(const char *what, const char *which)
+{
+    fprintf(stderr, "hasupd: %s%s\n%s", what, which ? which : "", USAGE);
+    exit(EXIT_USAGE_OR_CONFIG);
+}
+
+static struct options parse_options(int argc, char **argv)
+{
+    static const struct option LONG[] = {{"config", required_argument, NULL, 'c'},
+                                         {"check", required_argument, NULL, 'k'},
+                                         {"version", no_argument, NULL, 'v'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
+    struct options options = {0};
+    int option;
+    while ((option = getopt_long(argc, argv, "c:hv", LONG, NULL)) != -1)
+        switch (option) {
+        case 'c': options.config = optarg; break;
+        case 'k':
+            options.config = optarg;
+            options.check = true;
+            break;
+        case 'v': printf("hasupd %s\n", HASUP_VERSION); exit(0);
+        case 'h': fputs(USAGE, stdout); exit(0);
+        default: fputs(USAGE, stderr); exit(EXIT_USAGE_OR_CONFIG);
+        }
+    if (optind < argc)
+        usage_exit("unexpected argument: ", argv[optind]);
+    if (!options.config)
+        usage_exit("which configuration? give -c FILE", NULL);
+    return options;
+}
+
+/* Makes a directory and those above it, 0700. */
+static int make_directory(const char *path, const char *key, char error[CONFIG_ERROR_MAX])
+{
+    char part[4096];
+    size_t len = strlen(path);
+    struct stat st;
+    if (len >= sizeof part) {
+        snprintf(error, CONFIG_ERROR_MAX, "%s: the path is too long", key);
+        return HASUP_ECONFIG;
+    }
+    for (size_t i = 1; i <= len; i++)
+        if (path[i] == '/' || path[i] == '\0') {
+            memcpy(part, path, i);
+            part[i] = '\0';
+            if (mkdir(part, 0700) && errno != EEXIST && errno != EROFS) {
+                snprintf(error, CONFIG_ERROR_MAX, "%s: cannot make %s: %s", key, part,
+                         strerror(errno));
+                return HASUP_ESYS;
+            }
+        }
+    if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
+        snprintf(error, CONFIG_ERROR_MAX, "%s: %s is not a directory", key, path);
+        return HASUP_ESYS;
+    }
+    return 0;
+}
+
+static void on_stop_signal(void *context, int signo)
+{
+    struct daemon *daemon = context;
+    LOG_EVENT(LEVEL_INFO, "signal", strsignal(signo), LOG_INT("signal", signo));
+    if (daemon->http)
+        http_drain(daemon->http);
+    engine_shutdown(daemon->engine);
+}
+
+static void on_reload_signal(void *context, int signo)
+{
+    struct daemon *daemon = context;
+    char error[CONFIG_ERROR_MAX];
+    (void)signo;
+    (void)!control_reload(daemon->control, error); /* it logs what is wrong */
+}
+
+static int open_doors(struct daemon *daemon, const struct config *config,
+                      char error[CONFIG_ERROR_MAX])
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/hasup.sock", config->runtime_dir);
+    daemon->door = unix_door_new(daemon->engine,
+                                 config->listen_unix ? config->listen_unix : path, error);
+    if (!daemon->door)
+        return HASUP_ESYS;
+    if (!config->listen_http)
+        return 0;
+    const struct http_options options = {.listen = config->listen_http,
+                                         .connections = config->limits.connections,
+                                         .stream_bytes = config->limits.stream_bytes};
+    daemon->http = http_new(daemon->loop, daemon->engine, &options, error);
+    return daemon->http ? 0 : HASUP_ESYS;
+}
+
+static int open_signals(struct daemon *daemon, char error[CONFIG_ERROR_MAX])
+{
+    signal(SIGPIPE, SIG_IGN);
+    if (loop_signal(daemon->loop, SIGTERM, on_stop_signal, daemon) ||
+        loop_signal(daemon->loop, SIGINT, on_stop_signal, daemon) ||
+        loop_signal(daemon->loop, SIGHUP, on_reload_signal, daemon)) {
+        snprintf(error, CONFIG_ERROR_MAX, "cannot catch signals: %s", strerror(errno));
+        return HASUP_ESYS;
+    }
+    return 0;
+}
+
+/* 0, or a negative code and `error`.  Takes `config`. */
+static int daemon_open(struct daemon *daemon, struct config *config, const char *file,
+                       char error[CONFIG_ERROR_MAX])
+{
+    int failed = make_directory(config->state_dir, "state_dir", error);
+    if (!failed)
+        failed = make_directory(config->runtime_dir, "runtime_dir", error);
+    if (failed) {
+        config_free(config);
+        return failed;
+    }
+    snprintf(error, CONFIG_ERROR_MAX, "out of memory");
+    daemon->loop = loop_new();
+    if (!daemon->loop) {
+        config_free(config);
+        return HASUP_ENOMEM;
+    }
+    daemon->engine = engine_new(daemon->loop, config, "", error);
+    if (!daemon->engine)
+        return HASUP_ESYS;
+    failed = open_doors(daemon, daemon->engine->config, error);
+    if (!failed)
+        failed = open_signals(daemon, error);
+    if (failed)
+        return failed;
+    daemon->control = control_new(daemon->engine, file);
+    if (!daemon->control)
+        return HASUP_ENOMEM;
+    unix_door_set_control(daemon->door, daemon->control);
+    return 0;
+}
+
+static void daemon_close(struct daemon *daemon)
+{
+    if (daemon->http)
+        http_free(daemon->http);
+    unix_door_free(daemon->door);
+    control_free(daemon->control);
+    engine_free(daemon->engine);
+    if (daemon->loop)
+        loop_free(daemon->loop);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = parse_options(argc, argv);
+    char error[CONFIG_ERROR_MAX] = "";
+    struct daemon daemon = {0};
+    struct config *config = config_load(options.config, error);
+    if (!config) {
+        fprintf(stderr, "hasupd: %s\n", error);
+        return EXIT_USAGE_OR_CONFIG;
+    }
+    if (options.check) {
+        printf("%s: ok, %zu models\n", options.config, config->model_count);
+        config_free(config);
+        return 0;
+    }
+    log_init(STDERR_FILENO, config->log.level, config->log.format);
+    if (daemon_open(&daemon, config, options.config, error)) {
+        fprintf(stderr, "hasupd: %s\n", error);
+        daemon_close(&daemon);
+        return EXIT_USAGE_OR_CONFIG;
+    }
+    LOG_EVENT(LEVEL_INFO, "hasupd.started", HASUP_VERSION, LOG_INT("pid", getpid()),
+              LOG_TEXT("unix", unix_door_path(daemon.door)),
+              LOG_INT(daemon.http ? "http_port" : NULL, daemon.http ? http_port(daemon.http) : 0),
+              LOG_TEXT("cgroups",
+                       processes_use_cgroups(daemon.engine->processes) ? "yes" : "no"));
+    engine_start(daemon.engine);
+    loop_run(daemon.loop);
+    LOG_EVENT(LEVEL_INFO, "hasupd.stopped", NULL, LOG_INT("pid", getpid()));
+    int code = daemon.engine->exit_code;
+    daemon_close(&daemon);
+    return code;
+}
