@@ -347,7 +347,9 @@ static int read_fields(const struct hasup_frame *frame, struct hasup_client_answ
         case HASUP_TAG_BUFFER_SIZE: error = hasup_field_get64(&field, &fields->size); break;
         case HASUP_TAG_BUFFER_OFFSET: error = hasup_field_get64(&field, &fields->offset); break;
         case HASUP_TAG_ATTEMPTS: error = hasup_field_get32(&field, &answer->attempts); break;
-        case HASUP_TAG_RETRY_AFTER: error = hasup_field_get32(&field, &answer->retry_after_ms); break;
+        case HASUP_TAG_RETRY_AFTER:
+            error = hasup_field_get32(&field, &answer->retry_after_ms);
+            break;
         case HASUP_TAG_CODE: copy_text(answer->code, sizeof answer->code, &field); break;
         case HASUP_TAG_ERROR: copy_text(answer->error, sizeof answer->error, &field); break;
         case HASUP_TAG_CONTENT_TYPE:
@@ -435,7 +437,8 @@ int hasup_client_wait(struct hasup_client *client, int64_t timeout_ms,
             return got;
         if (client->ended)
             return HASUP_ECLOSED;
-        int64_t bytes = hasup_channel_fill(&client->channel, client->scratch, HASUP_CHANNEL_SCRATCH);
+        int64_t bytes =
+            hasup_channel_fill(&client->channel, client->scratch, HASUP_CHANNEL_SCRATCH);
         if (bytes > 0)
             continue;
         if (bytes == HASUP_ECLOSED) {

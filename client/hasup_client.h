@@ -1,8 +1,9 @@
 /*
- * hasup_client.h: requests and control over hasupd's Unix socket, for C programs on the same machine.
+ * hasup_client.h: requests and control over hasupd's Unix socket, for C programs on the same
+ * machine.
  *
- * A client is one connection.  Requests may overlap: submit several, then wait for answers in whatever
- * order they come.  Not thread-safe: one thread uses a client.  All waits take a limit in
+ * A client is one connection.  Requests may overlap: submit several, then wait for answers in
+ * whatever order they come.  Not thread-safe: one thread uses a client.  All waits take a limit in
  * milliseconds; -1 waits without one.
  */
 #ifndef HASUP_CLIENT_H
@@ -20,28 +21,29 @@ struct hasup_client_request {
     const char *request_id;   /* NULL: none */
     const void *body;
     size_t len;
-    int64_t timeout_ms;       /* 0: the model's default */
-    unsigned priority;        /* 1…9; 0: the default */
+    int64_t timeout_ms; /* 0: the model's default */
+    unsigned priority;  /* 1…9; 0: the default */
 };
 
 /* What came for a request: a part of a stream (`last` 0), or its end. */
 struct hasup_client_answer {
-    uint64_t id;          /* of hasup_client_submit */
+    uint64_t id; /* of hasup_client_submit */
     int last;
-    unsigned status;      /* of the end: 200…599 */
-    unsigned attempts;    /* workers that it took; 1 where none died */
+    unsigned status;   /* of the end: 200…599 */
+    unsigned attempts; /* workers that it took; 1 where none died */
     unsigned retry_after_ms;
-    const uint8_t *body;  /* valid until the next call */
+    const uint8_t *body; /* valid until the next call */
     size_t len;
     char content_type[128];
-    char code[32];        /* of a refusal: "overloaded"; "" : the worker's own answer */
-    char error[512];      /* for a person; "" : none */
+    char code[32];   /* of a refusal: "overloaded"; "" : the worker's own answer */
+    char error[512]; /* for a person; "" : none */
 };
 
 /* NULL: `error` says why (with the path and what to do). */
 struct hasup_client *hasup_client_open(const char *path, char error[256]);
 void hasup_client_close(struct hasup_client *client);
-/* The socket's descriptor, to wait for several clients at once: readable when an answer may be there. */
+/* The socket's descriptor, to wait for several clients at once: readable when an answer may be
+ * there. */
 int hasup_client_fd(const struct hasup_client *client);
 
 /* Queues a request and gives its id.  It leaves with the next hasup_client_flush or wait.

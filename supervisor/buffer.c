@@ -1,7 +1,8 @@
 /*
- * buffer.c: the life of body buffers: references, announcements, the pool.  Owns the descriptors and
- * mappings.  Sends frames only through peer_gone and peer_release (peer.c).  A buffer that cannot be mapped
- * is the announcer's fault and ends that peer, never hasupd: the seals forbid shrinking, so no SIGBUS.
+ * buffer.c: the life of body buffers: references, announcements, the pool.  Owns the descriptors
+ * and mappings.  Sends frames only through peer_gone and peer_release (peer.c).  A buffer that
+ * cannot be mapped is the announcer's fault and ends that peer, never hasupd: the seals forbid
+ * shrinking, so no SIGBUS.
  */
 #include "ipc/frame.h"
 #include "supervisor/buffer_peer.h"
@@ -103,8 +104,7 @@ static struct buffer *pool_make(struct buffer_pool *pool, uint64_t size)
         return NULL;
     struct buffer *buffer = NULL;
     void *map = MAP_FAILED;
-    if (ftruncate(fd, (off_t)size) == 0 &&
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
+    if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
         map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED || !(buffer = calloc(1, sizeof *buffer))) {
         if (map != MAP_FAILED)

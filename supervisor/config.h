@@ -1,7 +1,7 @@
 /*
- * config.h: the configuration, read strictly: an unknown key, a wrong type or an impossible value is an
- * error with file:line:column, the key's path, and the nearest known key.  supervisor.yaml.example names
- * every key with its default and unit.
+ * config.h: the configuration, read strictly: an unknown key, a wrong type or an impossible value
+ * is an error with file:line:column, the key's path, and the nearest known key.
+ * supervisor.yaml.example names every key with its default and unit.
  */
 #ifndef HASUP_SUPERVISOR_CONFIG_H
 #define HASUP_SUPERVISOR_CONFIG_H
@@ -23,7 +23,7 @@ struct config_model {
 };
 
 struct config {
-    char *file;        /* as given; messages use it */
+    char *file; /* as given; messages use it */
     char *state_dir, *runtime_dir;
     char *listen_http; /* "127.0.0.1:8080"; NULL: none; port 0: any */
     char *listen_unix; /* NULL: runtime_dir/hasup.sock */
@@ -36,7 +36,7 @@ struct config {
         uint32_t requests;    /* in hasupd at once, all models */
         uint32_t connections; /* clients at once, each door */
         uint32_t slots, models;
-        uint64_t body_bytes;  /* of all requests together */
+        uint64_t body_bytes;   /* of all requests together */
         uint64_t stream_bytes; /* unsent bytes of one client before it is cut off */
     } limits;
     hasup_ns shutdown_grace;
@@ -47,7 +47,8 @@ struct config {
 
 enum { CONFIG_ERROR_MAX = 1024 };
 
-/* Reads a file.  NULL: `error` is one message of one or more lines, each file:line:column: path: what. */
+/* Reads a file.  NULL: `error` is one message of one or more lines, each file:line:column: path:
+ * what. */
 struct config *config_load(const char *path, char error[CONFIG_ERROR_MAX]);
 /* The same from memory; relative paths are taken from `directory`. */
 struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,

@@ -1,7 +1,7 @@
 /*
- * control.c: the verbs of hasupctl, as a table.  Owns the followers of events and logs and the commands
- * that wait for a checkpoint.  A verb that is wrong gets an error that says what would be right; nothing
- * here decides about workers: it posts commands to the engine.
+ * control.c: the verbs of hasupctl, as a table.  Owns the followers of events and logs and the
+ * commands that wait for a checkpoint.  A verb that is wrong gets an error that says what would be
+ * right; nothing here decides about workers: it posts commands to the engine.
  */
 #include "supervisor/control.h"
 
@@ -40,7 +40,8 @@ struct call {
     struct unix_client *client;
     uint64_t id;
     json_t *in;
-    uint32_t model, slot; /* of verbs that name a target; slot: CORE_ALL_SLOTS for the whole model */
+    uint32_t model,
+        slot; /* of verbs that name a target; slot: CORE_ALL_SLOTS for the whole model */
     const struct verb *verb;
 };
 
@@ -184,8 +185,8 @@ static void checkpoint_done(void *context, const struct slot *slot, uint64_t pos
     struct control *control = context;
     for (struct follower **at = &control->followers; *at;) {
         struct follower *f = *at;
-        bool concerned = f->what == AWAITS_CHECKPOINTS &&
-                         json_is_null(json_object_get(f->results, slot->name));
+        bool concerned =
+            f->what == AWAITS_CHECKPOINTS && json_is_null(json_object_get(f->results, slot->name));
         if (concerned) {
             json_t *result = error ? json_pack("{s:s}", "error", error)
                                    : json_pack("{s:I}", "position", (json_int_t)position);
@@ -253,8 +254,8 @@ static void run_status(struct call *call)
 
 static void run_version(struct call *call)
 {
-    reply_take(call, 200, json_pack("{s:s, s:i}", "version", HASUP_VERSION, "protocol",
-                                    HASUP_FRAME_VERSION));
+    reply_take(call, 200,
+               json_pack("{s:s, s:i}", "version", HASUP_VERSION, "protocol", HASUP_FRAME_VERSION));
 }
 
 static void run_config(struct call *call)
@@ -277,9 +278,10 @@ static void run_scale(struct call *call)
         used += engine->slots[i] && engine->slots[i]->model->index != call->model;
     json_int_t most = (json_int_t)(engine->config->limits.slots - used);
     if (!json_is_integer(workers) || wanted < 0 || wanted > most) {
-        reply_error(call, 400, "bad_request", "workers must be a whole number from 0 to %lld "
-                    "(limits.slots is %u for all models together)", (long long)most,
-                    engine->config->limits.slots);
+        reply_error(call, 400, "bad_request",
+                    "workers must be a whole number from 0 to %lld "
+                    "(limits.slots is %u for all models together)",
+                    (long long)most, engine->config->limits.slots);
         return;
     }
     engine_scale(engine, call->model, (uint32_t)wanted);
@@ -341,7 +343,8 @@ static bool find_target(struct call *call)
     size_t len = strcspn(name, "/");
     int model = engine_model(engine, name, len);
     if (model < 0) {
-        reply_error(call, 404, "not_found", "there is no model \"%.*s\"; hasupctl status lists them",
+        reply_error(call, 404, "not_found",
+                    "there is no model \"%.*s\"; hasupctl status lists them",
                     (int)(len > 200 ? 200 : len), name);
         return false;
     }
@@ -351,12 +354,11 @@ static bool find_target(struct call *call)
         return true;
     char *end;
     unsigned long ordinal = strtoul(name + len + 1, &end, 10);
-    struct slot *slot = *end || end == name + len + 1
-                            ? NULL
-                            : engine_slot(engine, call->model, (uint32_t)ordinal);
+    struct slot *slot =
+        *end || end == name + len + 1 ? NULL : engine_slot(engine, call->model, (uint32_t)ordinal);
     if (!slot)
-        reply_error(call, 404, "not_found", "there is no slot \"%.200s\"; hasupctl status lists them",
-                    name);
+        reply_error(call, 404, "not_found",
+                    "there is no slot \"%.200s\"; hasupctl status lists them", name);
     else
         call->slot = slot->index;
     return slot != NULL;

@@ -10,7 +10,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-/* Behind each request's meta: DEADLINE and POSITION of a dispatch (16 bytes each), and the peer's. */
+/* Behind each request's meta: DEADLINE and POSITION of a dispatch (16 bytes each), and the
+ * peer's. */
 enum { REQUEST_META_ROOM = 32 + PEER_META_ROOM };
 
 /* ---- stepping ---- */
@@ -124,8 +125,7 @@ static struct request *request_new(const struct submission *s)
     return request;
 }
 
-int engine_submit(struct engine *engine, const struct submission *submission,
-                  struct request **out)
+int engine_submit(struct engine *engine, const struct submission *submission, struct request **out)
 {
     uint32_t index;
     if (submission->body.len > engine->config->limits.body_bytes - engine->requests.body_bytes ||
@@ -136,10 +136,10 @@ int engine_submit(struct engine *engine, const struct submission *submission,
         engine->requests.free[engine->requests.free_count++] = index;
         return HASUP_ENOMEM;
     }
-    hasup_ns timeout = submission->model < engine->config->limits.models &&
-                               engine->models[submission->model].used
-                           ? engine->models[submission->model].config->request_timeout
-                           : 0;
+    hasup_ns timeout =
+        submission->model < engine->config->limits.models && engine->models[submission->model].used
+            ? engine->models[submission->model].config->request_timeout
+            : 0;
     if (!request->deadline && timeout)
         request->deadline = loop_now(engine->loop) + timeout;
     request->id = (uint64_t)++engine->requests.generation[index] << 32 | index;
@@ -182,8 +182,9 @@ void engine_forget(struct engine *engine, uint64_t id)
 
 void engine_command(struct engine *engine, uint32_t model, uint32_t slot, enum command command)
 {
-    engine_post(engine, &(struct event){
-                            .type = EVENT_COMMAND, .model = model, .slot = slot, .command = command});
+    engine_post(
+        engine,
+        &(struct event){.type = EVENT_COMMAND, .model = model, .slot = slot, .command = command});
 }
 
 struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t ordinal)
@@ -204,7 +205,8 @@ void engine_shutdown(struct engine *engine)
     engine->shutting_down = true;
     hasup_ns grace = engine->config->shutdown_grace;
     hasup_ns deadline = grace == 0 ? HASUP_NEVER : loop_now(engine->loop) + grace;
-    engine_post(engine, &(struct event){.type = EVENT_SHUTDOWN, .shutdown = {.deadline = deadline}});
+    engine_post(engine,
+                &(struct event){.type = EVENT_SHUTDOWN, .shutdown = {.deadline = deadline}});
 }
 
 /* ---- what doors ask ---- */

@@ -1,8 +1,8 @@
 /*
- * engine.h: the shell's middle: it turns the world into events for the core and performs the actions
- * that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks with workers,
- * state.c moves checkpoints, models.c applies the configuration; this header is theirs and control.c's.
- * Doors see supervisor/request.h only.
+ * engine.h: the shell's middle: it turns the world into events for the core and performs the
+ * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks
+ * with workers, state.c moves checkpoints, models.c applies the configuration; this header is
+ * theirs and control.c's. Doors see supervisor/request.h only.
  */
 #ifndef HASUP_SUPERVISOR_ENGINE_H
 #define HASUP_SUPERVISOR_ENGINE_H
@@ -20,19 +20,19 @@ enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
 
 struct stream; /* stream.c */
 
-/* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for the
- * fields that a dispatch adds) and the body's bytes. */
+/* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for
+ * the fields that a dispatch adds) and the body's bytes. */
 struct request {
     uint64_t id;
     const struct door *door; /* NULL: answered, refused or cancelled */
     void *context;
     uint32_t model;
-    uint32_t slot, worker;   /* where it is in flight; NO_SLOT: nowhere */
+    uint32_t slot, worker; /* where it is in flight; NO_SLOT: nowhere */
     uint32_t meta_len;
-    bool stateful;           /* dispatched to a stateful slot, whose log keeps it */
+    bool stateful; /* dispatched to a stateful slot, whose log keeps it */
     hasup_ns deadline;
     struct body body;
-    struct stream *stream;   /* NULL before the first chunk */
+    struct stream *stream; /* NULL before the first chunk */
     uint8_t bytes[];
 };
 
@@ -44,7 +44,8 @@ struct slot_death {
     char *tail[CAPTURE_TAIL]; /* its last lines on stderr */
 };
 
-/* A slot's state bytes on their way: from a checkpoint to a worker, or kept where the disk failed. */
+/* A slot's state bytes on their way: from a checkpoint to a worker, or kept where the disk failed.
+ */
 struct slot_state_bytes {
     uint8_t *bytes; /* malloc'ed; NULL: none */
     size_t len;
@@ -105,7 +106,7 @@ struct engine {
     struct {
         struct request **list; /* limits.requests, by index */
         uint32_t *generation;
-        uint32_t *free;        /* stack of indices that were used and are free */
+        uint32_t *free; /* stack of indices that were used and are free */
         uint32_t free_count, high, count;
         uint64_t body_bytes;
     } requests;
@@ -119,7 +120,7 @@ struct engine {
         const uint8_t *bytes;
         size_t len;
     } hand;
-    hasup_ns armed;          /* the deadline that the loop's timer is set to */
+    hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
     bool shutting_down, closing, checkpoints_failing;
     char checkpoint_error[ENGINE_REASON];
@@ -137,7 +138,8 @@ void engine_free(struct engine *engine);
 
 /* Starts what the configuration names. */
 void engine_start(struct engine *engine);
-/* Takes `config` and makes it so: models added, changed (restarted one worker at a time), removed. */
+/* Takes `config` and makes it so: models added, changed (restarted one worker at a time), removed.
+ */
 void engine_reconfigure(struct engine *engine, struct config *config);
 void engine_scale(struct engine *engine, uint32_t model, uint32_t workers);
 /* `slot`: the core's index, or CORE_ALL_SLOTS. */
@@ -149,7 +151,8 @@ struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t o
 
 /* ---- between the engine's own files ---- */
 
-/* Steps the core and performs its actions, unless this happens inside a step: then right after it. */
+/* Steps the core and performs its actions, unless this happens inside a step: then right after it.
+ */
 void engine_post(struct engine *engine, struct event *event);
 void engine_perform(struct engine *engine, const struct action *action);
 struct request *engine_request(const struct engine *engine, uint64_t id);

@@ -1,6 +1,6 @@
 /*
- * events.c: two rings of JSON lines, one of what happened and one of what workers printed, so that a
- * talkative worker does not push the crash out of sight.  Owns its memory; loop thread only.
+ * events.c: two rings of JSON lines, one of what happened and one of what workers printed, so that
+ * a talkative worker does not push the crash out of sight.  Owns its memory; loop thread only.
  */
 #include "supervisor/events.h"
 
@@ -61,8 +61,9 @@ static void ring_add(struct ring *ring, const char *line, size_t len)
     ring->lines++;
 }
 
-struct events *events_new(size_t bytes, void (*added)(void *context, enum event_class class,
-                                                      const char *json, size_t len),
+struct events *events_new(size_t bytes,
+                          void (*added)(void *context, enum event_class class, const char *json,
+                                        size_t len),
                           void *context)
 {
     struct events *events = calloc(1, sizeof *events);

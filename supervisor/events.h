@@ -1,6 +1,6 @@
 /*
- * events.h: the last log entries as JSON lines, for hasupctl events and logs.  A ring of bytes, so that
- * its memory is bounded however long the lines are; the oldest lines go first.
+ * events.h: the last log entries as JSON lines, for hasupctl events and logs.  A ring of bytes, so
+ * that its memory is bounded however long the lines are; the oldest lines go first.
  */
 #ifndef HASUP_SUPERVISOR_EVENTS_H
 #define HASUP_SUPERVISOR_EVENTS_H
@@ -12,8 +12,9 @@ struct events;
 enum event_class { EVENTS_LIFECYCLE, EVENTS_LINES /* what workers print */ };
 
 /* Calls `added` for each entry as it comes. */
-struct events *events_new(size_t bytes, void (*added)(void *context, enum event_class class,
-                                                      const char *json, size_t len),
+struct events *events_new(size_t bytes,
+                          void (*added)(void *context, enum event_class class, const char *json,
+                                        size_t len),
                           void *context);
 void events_free(struct events *events);
 /* A log tap: context is the struct events. */

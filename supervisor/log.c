@@ -146,7 +146,10 @@ static void span_text(int64_t ns, char out[NUMBER_ROOM])
     static const struct {
         double above, unit;
         const char *name;
-    } units[] = {{3.6e12, 3.6e12, "h"}, {6e10, 6e10, "m"}, {1e9, 1e9, "s"}, {1e6, 1e6, "ms"},
+    } units[] = {{3.6e12, 3.6e12, "h"},
+                 {6e10, 6e10, "m"},
+                 {1e9, 1e9, "s"},
+                 {1e6, 1e6, "ms"},
                  {1e3, 1e3, "us"}};
     double value = (double)ns;
     for (size_t i = 0; i < HASUP_LEN(units); i++) {
@@ -163,11 +166,9 @@ static bool add_json_field(struct text *t, const struct log_field *field)
     if (!add(t, ",") || !add_quoted(t, field->name) || !add(t, ":"))
         return false;
     switch (field->type) {
-    case FIELD_TEXT:
-        return field->text ? add_quoted(t, field->text) : add(t, "null");
+    case FIELD_TEXT: return field->text ? add_quoted(t, field->text) : add(t, "null");
     case FIELD_INT:
-    case FIELD_NS:
-        return add_format(t, "%lld", (long long)field->number);
+    case FIELD_NS: return add_format(t, "%lld", (long long)field->number);
     }
     return true;
 }
@@ -255,11 +256,8 @@ static bool add_text_field(struct text *t, const struct log_field *field)
             return add(t, "-");
         return needs_quotes(field->text) ? add_quoted(t, field->text)
                                          : add_text(t, field->text, false);
-    case FIELD_INT:
-        return add_format(t, "%lld", (long long)field->number);
-    case FIELD_NS:
-        span_text(field->number, number);
-        return add(t, number);
+    case FIELD_INT: return add_format(t, "%lld", (long long)field->number);
+    case FIELD_NS: span_text(field->number, number); return add(t, number);
     }
     return true;
 }

@@ -1,8 +1,8 @@
 /*
  * log.h: one line an event, text for a terminal, JSON lines otherwise.  An entry is structured: a
- * level, an event name that stays stable ("slot.ready"), and typed fields; a tap sees every entry, for
- * hasupctl events and logs.  Loop thread only.  A full pipe never blocks hasupd: the line is dropped and
- * counted, and the next line that fits says how many were.
+ * level, an event name that stays stable ("slot.ready"), and typed fields; a tap sees every entry,
+ * for hasupctl events and logs.  Loop thread only.  A full pipe never blocks hasupd: the line is
+ * dropped and counted, and the next line that fits says how many were.
  */
 #ifndef HASUP_SUPERVISOR_LOG_H
 #define HASUP_SUPERVISOR_LOG_H
@@ -19,7 +19,8 @@ struct log_field {
     int64_t number;
 };
 
-#define LOG_TEXT(key, value) ((struct log_field){.name = (key), .type = FIELD_TEXT, .text = (value)})
+#define LOG_TEXT(key, value)                                                                       \
+    ((struct log_field){.name = (key), .type = FIELD_TEXT, .text = (value)})
 #define LOG_INT(key, value)                                                                        \
     ((struct log_field){.name = (key), .type = FIELD_INT, .number = (int64_t)(value)})
 #define LOG_NS(key, value)                                                                         \
@@ -27,28 +28,29 @@ struct log_field {
 
 struct log_entry {
     enum log_level level;
-    const char *event;  /* "slot.exited" */
+    const char *event;   /* "slot.exited" */
     const char *message; /* for a person; may be NULL */
-    int64_t wall_ns;    /* since 1970 */
+    int64_t wall_ns;     /* since 1970 */
     const struct log_field *fields;
     size_t count;
 };
 
-/* Writes to `fd` (borrowed).  FORMAT_AUTO: text where `fd` is a terminal.  Colour only on a terminal
- * without NO_COLOR. */
+/* Writes to `fd` (borrowed).  FORMAT_AUTO: text where `fd` is a terminal.  Colour only on a
+ * terminal without NO_COLOR. */
 void log_init(int fd, enum log_level level, enum log_format format);
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context);
 void log_entry_write(const struct log_entry *entry);
 
-/* LOG_EVENT(LEVEL_INFO, "slot.ready", "ready after 12 ms", LOG_TEXT("slot", name), …): at least one field. */
+/* LOG_EVENT(LEVEL_INFO, "slot.ready", "ready after 12 ms", LOG_TEXT("slot", name), …): at least one
+ * field. */
 #define LOG_EVENT(level_, event_, message_, ...)                                                   \
     log_event((level_), (event_), (message_), (const struct log_field[]){__VA_ARGS__},             \
               sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 void log_event(enum log_level level, const char *event, const char *message,
                const struct log_field *fields, size_t count);
 
-/* The entry as one JSON object without a newline, NUL-terminated; the length, cut at `room` never inside a
- * field (a "truncated":true says so). */
+/* The entry as one JSON object without a newline, NUL-terminated; the length, cut at `room` never
+ * inside a field (a "truncated":true says so). */
 size_t log_entry_json(const struct log_entry *entry, char *out, size_t room);
 
 const char *log_level_name(enum log_level level);

@@ -1,7 +1,7 @@
 /*
  * loop.h: the one loop of hasupd: descriptors, one timer, signals, wakes from other threads, and a
- * hook at the end of each turn.  The only file behind it that knows libev is loop.c.  All callbacks run on
- * the loop's thread.
+ * hook at the end of each turn.  The only file behind it that knows libev is loop.c.  All callbacks
+ * run on the loop's thread.
  */
 #ifndef HASUP_SUPERVISOR_LOOP_H
 #define HASUP_SUPERVISOR_LOOP_H
@@ -49,15 +49,16 @@ int timer_set(struct timer *timer, struct loop *loop, hasup_ns at) HASUP_NODISCA
 void timer_stop(struct timer *timer);
 
 /* Calls `caught(context, signo)` on the loop for each signal; several may be merged. */
-int loop_signal(struct loop *loop, int signo, void (*caught)(void *context, int signo), void *context)
-    HASUP_NODISCARD;
+int loop_signal(struct loop *loop, int signo, void (*caught)(void *context, int signo),
+                void *context) HASUP_NODISCARD;
 
 /* Called before the loop blocks, once a turn, in the order of registration: flush, rearm timers.
  * A hook that made new work for this turn calls loop_again. */
 int loop_at_turn_end(struct loop *loop, void (*end)(void *context), void *context) HASUP_NODISCARD;
 void loop_again(struct loop *loop); /* the next turn does not block */
 
-/* `woken` runs on the loop after loop_wake, which any thread may call; several calls may be merged. */
+/* `woken` runs on the loop after loop_wake, which any thread may call; several calls may be merged.
+ */
 void loop_on_wake(struct loop *loop, void (*woken)(void *context), void *context);
 void loop_wake(struct loop *loop);
 

@@ -1,7 +1,8 @@
 /*
- * main.c: hasupd's command line and life: read the configuration, listen, start the models, run until
- * everything is stopped.  Signals: TERM and INT drain and stop (a second one hastens), HUP reloads, PIPE is
- * ignored.  Exit codes: 0 clean stop, 1 failed while running, 2 bad usage or configuration.
+ * main.c: hasupd's command line and life: read the configuration, listen, start the models, run
+ * until everything is stopped.  Signals: TERM and INT drain and stop (a second one hastens), HUP
+ * reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 failed while running, 2 bad usage or
+ * configuration.
  */
 #include "supervisor/control.h"
 #include "supervisor/http/http.h"
@@ -121,8 +122,8 @@ static int open_doors(struct daemon *daemon, const struct config *config,
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/hasup.sock", config->runtime_dir);
-    daemon->door = unix_door_new(daemon->engine,
-                                 config->listen_unix ? config->listen_unix : path, error);
+    daemon->door =
+        unix_door_new(daemon->engine, config->listen_unix ? config->listen_unix : path, error);
     if (!daemon->door)
         return HASUP_ESYS;
     if (!config->listen_http)
@@ -213,8 +214,7 @@ int main(int argc, char **argv)
     LOG_EVENT(LEVEL_INFO, "hasupd.started", HASUP_VERSION, LOG_INT("pid", getpid()),
               LOG_TEXT("unix", unix_door_path(daemon.door)),
               LOG_INT(daemon.http ? "http_port" : NULL, daemon.http ? http_port(daemon.http) : 0),
-              LOG_TEXT("cgroups",
-                       processes_use_cgroups(daemon.engine->processes) ? "yes" : "no"));
+              LOG_TEXT("cgroups", processes_use_cgroups(daemon.engine->processes) ? "yes" : "no"));
     engine_start(daemon.engine);
     loop_run(daemon.loop);
     LOG_EVENT(LEVEL_INFO, "hasupd.stopped", NULL, LOG_INT("pid", getpid()));

@@ -1,7 +1,7 @@
 /*
- * models.c: the configuration made so: models added, changed, removed.  A model keeps its index while it
- * lives; one that is removed drains first.  What changed is told to the core, which restarts workers
- * one at a time.
+ * models.c: the configuration made so: models added, changed, removed.  A model keeps its index
+ * while it lives; one that is removed drains first.  What changed is told to the core, which
+ * restarts workers one at a time.
  */
 #include "supervisor/engine.h"
 

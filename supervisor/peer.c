@@ -337,8 +337,8 @@ static int peer_hand_out(struct peer *peer)
 /* One read and its frames: > 0 when there may be more. */
 static int64_t peer_read(struct peer *peer)
 {
-    int64_t got = hasup_channel_fill(&peer->channel, loop_scratch(peer->peers->loop),
-                                     HASUP_CHANNEL_SCRATCH);
+    int64_t got =
+        hasup_channel_fill(&peer->channel, loop_scratch(peer->peers->loop), HASUP_CHANNEL_SCRATCH);
     if (got == HASUP_EAGAIN)
         return 0;
     if (got < 0) {

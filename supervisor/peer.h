@@ -2,9 +2,9 @@
  * peer.h: one end of a socket that speaks frames, on the loop: a worker or a local client.
  *
  * A peer reads, checks and hands out frames with their bodies, keeps the buffers that the other end
- * announced and those it was told of, and gathers what is sent until the turn ends.  A peer that breaks
- * the protocol or goes away is reported once by `lost`; after that nothing comes.  A peer's memory must
- * outlive the callback that it is in: it is freed at the end of the turn, not inside.
+ * announced and those it was told of, and gathers what is sent until the turn ends.  A peer that
+ * breaks the protocol or goes away is reported once by `lost`; after that nothing comes.  A peer's
+ * memory must outlive the callback that it is in: it is freed at the end of the turn, not inside.
  */
 #ifndef HASUP_SUPERVISOR_PEER_H
 #define HASUP_SUPERVISOR_PEER_H
@@ -22,12 +22,12 @@ struct peer {
     struct watch watch;
     const struct peer_ops *ops;
     void *context;
-    struct buffer *buffers;      /* announced by the other end */
-    struct announcement *told;   /* announced to the other end */
-    uint32_t next_id;            /* of the next announcement */
+    struct buffer *buffers;    /* announced by the other end */
+    struct announcement *told; /* announced to the other end */
+    uint32_t next_id;          /* of the next announcement */
     struct peer *dirty_next, *dirty_prev;
-    bool dirty, open, blocked;   /* blocked: the socket is full, waits to be writable */
-    uint32_t paused;             /* reading is stopped while > 0 */
+    bool dirty, open, blocked; /* blocked: the socket is full, waits to be writable */
+    uint32_t paused;           /* reading is stopped while > 0 */
 };
 
 struct peer_ops {
@@ -50,9 +50,9 @@ void peer_close(struct peer *peer);
 /* Reads what is there and hands it out; for a worker that exited: until nothing is left. */
 void peer_drain(struct peer *peer);
 
-/* Sends a frame with `body`: inline up to HASUP_INLINE_MAX, above in a buffer.  frame->meta is copied; the
- * 24 bytes behind it may be written to (room for BUFFER_ID and BUFFER_OFFSET: PEER_META_ROOM).
- * 0; HASUP_EFULL: the peer does not read; HASUP_ENOMEM. */
+/* Sends a frame with `body`: inline up to HASUP_INLINE_MAX, above in a buffer.  frame->meta is
+ * copied; the 24 bytes behind it may be written to (room for BUFFER_ID and BUFFER_OFFSET:
+ * PEER_META_ROOM). 0; HASUP_EFULL: the peer does not read; HASUP_ENOMEM. */
 enum { PEER_META_ROOM = 32 };
 int peer_send(struct peer *peer, struct hasup_frame *frame, struct body *body) HASUP_NODISCARD;
 /* A frame with neither meta nor body. */

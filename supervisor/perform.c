@@ -1,6 +1,7 @@
 /*
- * perform.c: the core's actions, one function each.  Also the words of a refusal and the log line of a
- * notice.  Performs in the order given and decides nothing: what cannot be done comes back as an event.
+ * perform.c: the core's actions, one function each.  Also the words of a refusal and the log line
+ * of a notice.  Performs in the order given and decides nothing: what cannot be done comes back as
+ * an event.
  */
 #include "supervisor/engine.h"
 
@@ -37,7 +38,8 @@ const char *refusal_message(enum refusal why)
 {
     switch (why) {
     case REFUSED_NOT_FOUND: return "there is no such model";
-    case REFUSED_OVERLOADED: return "the model's queue is full; try again after Retry-After seconds";
+    case REFUSED_OVERLOADED:
+        return "the model's queue is full; try again after Retry-After seconds";
     case REFUSED_UNAVAILABLE:
         return "the model serves nothing now (stopped, draining or its workers cannot start); "
                "hasupctl status says why";
@@ -156,9 +158,8 @@ static void notice_state(struct slot *slot, const struct action *action)
     else if (to == SLOT_BACKOFF)
         snprintf(text, sizeof text, "starts again in %lld ms",
                  (long long)(action->notice.delay / HASUP_MS));
-    enum log_level level = to == SLOT_READY || to == SLOT_BACKOFF || to == SLOT_STOPPED
-                               ? LEVEL_INFO
-                               : LEVEL_DEBUG;
+    enum log_level level =
+        to == SLOT_READY || to == SLOT_BACKOFF || to == SLOT_STOPPED ? LEVEL_INFO : LEVEL_DEBUG;
     LOG_EVENT(level, event, text[0] ? text : NULL, LOG_TEXT("slot", slot->name),
               LOG_INT("pid", slot->worker ? process_pid(slot->worker->process) : 0));
 }
@@ -169,10 +170,11 @@ static void notice_blame(struct slot *slot, enum notice what)
     const struct model_policy *policy = &slot->model->config->policy;
     char cause[ENGINE_REASON];
     if (what == NOTICE_HUNG)
-        snprintf(cause, sizeof cause,
-                 "hung: no answer within its limit (timeouts.attempt %lld ms, timeouts.ping %lld ms)",
-                 (long long)(policy->timeouts.attempt / HASUP_MS),
-                 (long long)(policy->timeouts.ping / HASUP_MS));
+        snprintf(
+            cause, sizeof cause,
+            "hung: no answer within its limit (timeouts.attempt %lld ms, timeouts.ping %lld ms)",
+            (long long)(policy->timeouts.attempt / HASUP_MS),
+            (long long)(policy->timeouts.ping / HASUP_MS));
     else
         snprintf(cause, sizeof cause, "not ready within timeouts.start (%lld ms)",
                  (long long)(policy->timeouts.start / HASUP_MS));
@@ -214,8 +216,8 @@ static void perform_notice(struct engine *engine, const struct action *action)
         notice_blame(slot, what);
     char text[ENGINE_REASON], id[20];
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
-    enum log_level level = what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING
-                                                                               : LEVEL_ERROR;
+    enum log_level level =
+        what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING : LEVEL_ERROR;
     LOG_EVENT(level, notice_event(what), notice_text(engine, slot, action, text),
               LOG_TEXT(slot ? "slot" : NULL, slot ? slot->name : ""),
               LOG_TEXT(action->request ? "request" : NULL, id));

@@ -1,10 +1,11 @@
 /*
  * process.h: worker processes: started, watched, ended as whole trees.
  *
- * Every worker is the leader of its own process group and, where cgroup v2 is writable, alone in its own
- * cgroup leaf.  A worker is gone only when its main process is reaped AND no process of its tree is
- * left: `tree_empty` says so, after `exited`.  Where there is no cgroup, the tree is the process group plus
- * every adopted orphan that bears the worker's HASUP_WORKER token in its environment.
+ * Every worker is the leader of its own process group and, where cgroup v2 is writable, alone in
+ * its own cgroup leaf.  A worker is gone only when its main process is reaped AND no process of its
+ * tree is left: `tree_empty` says so, after `exited`.  Where there is no cgroup, the tree is the
+ * process group plus every adopted orphan that bears the worker's HASUP_WORKER token in its
+ * environment.
  */
 #ifndef HASUP_SUPERVISOR_PROCESS_H
 #define HASUP_SUPERVISOR_PROCESS_H
@@ -31,17 +32,18 @@ struct process_ops {
 };
 
 struct process_spec {
-    const char *name;         /* "digits/0": names the cgroup leaf */
-    const char *const *argv;  /* argv[0] is looked up on PATH of the environment given */
-    const char *const *env;   /* whole environment, NULL-terminated; HASUP_FD and HASUP_WORKER are added */
-    const char *directory;    /* NULL: hasupd's own */
-    int channel;              /* passed as HASUP_FD; -1: none */
-    int out, err;             /* become stdout and stderr */
-    void *context;            /* given back to the ops, see process_context */
+    const char *name;        /* "digits/0": names the cgroup leaf */
+    const char *const *argv; /* argv[0] is looked up on PATH of the environment given */
+    const char *const
+        *env; /* whole environment, NULL-terminated; HASUP_FD and HASUP_WORKER are added */
+    const char *directory; /* NULL: hasupd's own */
+    int channel;           /* passed as HASUP_FD; -1: none */
+    int out, err;          /* become stdout and stderr */
+    void *context;         /* given back to the ops, see process_context */
 };
 
-/* `cgroup`: where leaves are made ("" : find hasupd's own cgroup v2; NULL: none).  Becomes the subreaper.
- * NULL: `error` says why. */
+/* `cgroup`: where leaves are made ("" : find hasupd's own cgroup v2; NULL: none).  Becomes the
+ * subreaper. NULL: `error` says why. */
 struct processes *processes_new(struct loop *loop, const struct process_ops *ops, void *context,
                                 const char *cgroup, char error[256]);
 /* Kills every tree that is left, waits for them bounded, removes the leaves. */
@@ -49,8 +51,8 @@ void processes_free(struct processes *processes);
 bool processes_use_cgroups(const struct processes *processes);
 
 /* Starts one.  The parent's page tables are not copied; the call returns when the child has
- * exec'ed or failed.  0; HASUP_ESYS: errno is the failing step's and `error` names the step and the file.
- * After a failure no callback comes. */
+ * exec'ed or failed.  0; HASUP_ESYS: errno is the failing step's and `error` names the step and the
+ * file. After a failure no callback comes. */
 int process_spawn(struct processes *processes, const struct process_spec *spec,
                   struct process **process, char error[256]) HASUP_NODISCARD;
 

@@ -1,6 +1,6 @@
 /*
- * request.h: what a front door and the engine say to each other.  A door is a source of requests and
- * a sink for answers, nothing more: it knows clients and bytes, never slots or workers.
+ * request.h: what a front door and the engine say to each other.  A door is a source of requests
+ * and a sink for answers, nothing more: it knows clients and bytes, never slots or workers.
  *
  * The engine keeps what a request needs to run again (its meta and body) until the core forgets it.
  * A door hears exactly one of `reply` and `refuse` for each request, and nothing after it; `chunk`
@@ -20,18 +20,18 @@ struct request; /* the engine's record of one */
 /* A worker's answer.  Borrowed for the length of the callback, except that a door may take a
  * reference to body.buffer. */
 struct reply {
-    uint32_t status;                  /* 200…599 */
-    const struct hasup_frame *frame;  /* its meta: CONTENT_TYPE, HEADER…, ERROR */
+    uint32_t status;                 /* 200…599 */
+    const struct hasup_frame *frame; /* its meta: CONTENT_TYPE, HEADER…, ERROR */
     struct body body;
     uint32_t attempts;
 };
 
 struct refusal_text {
     enum refusal why;
-    uint32_t status;         /* HTTP status, DESIGN §9 */
-    const char *code;        /* "overloaded" */
-    const char *message;     /* for a person: what happened, what to do */
-    hasup_ns retry_after;    /* 0: none */
+    uint32_t status;      /* HTTP status, DESIGN §9 */
+    const char *code;     /* "overloaded" */
+    const char *message;  /* for a person: what happened, what to do */
+    hasup_ns retry_after; /* 0: none */
     uint32_t attempts;
 };
 
@@ -47,17 +47,18 @@ struct door {
 struct submission {
     const struct door *door;
     void *context;
-    uint32_t model;      /* from engine_model */
-    uint8_t priority;    /* 1…9; 0: the default */
-    hasup_ns deadline;   /* monotonic; 0: the model's default */
-    const uint8_t *meta; /* encoded fields for the worker: ROUTE, CONTENT_TYPE, HEADER, REQUEST_ID, …; */
-    size_t meta_len;     /* without DEADLINE and POSITION, which the engine adds.  Copied. */
-    struct body body;    /* bytes are copied; a buffer is referenced */
+    uint32_t model;    /* from engine_model */
+    uint8_t priority;  /* 1…9; 0: the default */
+    hasup_ns deadline; /* monotonic; 0: the model's default */
+    const uint8_t
+        *meta; /* encoded fields for the worker: ROUTE, CONTENT_TYPE, HEADER, REQUEST_ID, …; */
+    size_t meta_len;  /* without DEADLINE and POSITION, which the engine adds.  Copied. */
+    struct body body; /* bytes are copied; a buffer is referenced */
 };
 
-/* Hands a request in.  *request is set before anything else happens, for engine_cancel; it is dead after
- * reply, refuse or engine_cancel.  0; HASUP_EFULL (limits.requests reached: `refuse` was NOT called,
- * answer 429 yourself), HASUP_ENOMEM. */
+/* Hands a request in.  *request is set before anything else happens, for engine_cancel; it is dead
+ * after reply, refuse or engine_cancel.  0; HASUP_EFULL (limits.requests reached: `refuse` was NOT
+ * called, answer 429 yourself), HASUP_ENOMEM. */
 int engine_submit(struct engine *engine, const struct submission *submission,
                   struct request **request) HASUP_NODISCARD;
 
@@ -69,8 +70,8 @@ int engine_model(const struct engine *engine, const char *name, size_t len) HASU
 
 struct model_info {
     const char *name;
-    uint64_t body_max;   /* bytes; above: 413 */
-    bool ready;          /* at least one ready worker and accepting */
+    uint64_t body_max;    /* bytes; above: 413 */
+    bool ready;           /* at least one ready worker and accepting */
     const char *metadata; /* JSON object from the worker's hello, or NULL before the first */
     size_t metadata_len;
 };

@@ -1,7 +1,8 @@
 /*
- * state.c: checkpoints on their way between workers and the checkpoint thread.  Owns the bytes while they
- * travel.  Where the disk does not take a checkpoint, the newest state stays in memory (slot->kept), so that
- * a worker's crash still loses nothing; that hasupd's own death would is said loudly, once.
+ * state.c: checkpoints on their way between workers and the checkpoint thread.  Owns the bytes
+ * while they travel.  Where the disk does not take a checkpoint, the newest state stays in memory
+ * (slot->kept), so that a worker's crash still loses nothing; that hasupd's own death would is said
+ * loudly, once.
  */
 #include "supervisor/engine.h"
 
@@ -13,8 +14,8 @@ struct state_job {
     struct checkpoint_job job; /* first: the thread's list is of these */
     struct slot *slot;
     char model[STORE_MODEL]; /* job.key's: the configuration may be replaced meanwhile */
-    uint32_t worker;       /* LOAD: who waits for it */
-    struct buffer *buffer; /* SAVE: where the bytes stand; NULL: `copy` */
+    uint32_t worker;         /* LOAD: who waits for it */
+    struct buffer *buffer;   /* SAVE: where the bytes stand; NULL: `copy` */
     uint8_t *copy;
 };
 

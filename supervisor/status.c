@@ -1,4 +1,5 @@
-/* status.c: the state of everything as one JSON object, from the core's views and the engine's records. */
+/* status.c: the state of everything as one JSON object, from the core's views and the engine's
+ * records. */
 #include "supervisor/status.h"
 
 #include <time.h>
@@ -22,12 +23,12 @@ static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *
         return json_null();
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t age = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec - slot->stored_wall_ns;
-    json_t *json = json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head,
-                             "position", (json_int_t)view->checkpoint_position, "bytes",
-                             (json_int_t)slot->stored_bytes, "in_memory_only",
-                             slot->kept.bytes != NULL);
-    json_object_set_new(json, "age_ms", slot->stored_wall_ns ? json_integer(age / HASUP_MS)
-                                                             : json_null());
+    json_t *json =
+        json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head, "position",
+                  (json_int_t)view->checkpoint_position, "bytes", (json_int_t)slot->stored_bytes,
+                  "in_memory_only", slot->kept.bytes != NULL);
+    json_object_set_new(json, "age_ms",
+                        slot->stored_wall_ns ? json_integer(age / HASUP_MS) : json_null());
     return json;
 }
 
@@ -38,8 +39,8 @@ static json_t *slot_json(const struct engine *engine, const struct slot *slot)
         return NULL;
     hasup_ns now = loop_now(engine->loop);
     json_t *json = json_pack(
-        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "slot", slot->name,
-        "state", slot_state_name(v.state), "pid",
+        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "slot", slot->name, "state",
+        slot_state_name(v.state), "pid",
         (json_int_t)(slot->worker ? process_pid(slot->worker->process) : 0), "since_ms",
         (json_int_t)((now - v.since) / HASUP_MS), "inflight", (int)v.inflight, "concurrency",
         (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes", (json_int_t)v.crashes,
@@ -81,14 +82,14 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
         if (engine->models[i].used)
             json_array_append_new(models, model_json(engine, &engine->models[i]));
-    return json_pack(
-        "{s:s, s:I, s:I, s:b, s:b, s:b, s:s, s:{s:b, s:s}, s:{s:I, s:I}, s:o}", "version",
-        HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
-        (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready",
-        engine_ready(engine), "shutting_down", engine->shutting_down, "cgroups",
-        processes_use_cgroups(engine->processes), "state_dir", engine->config->state_dir,
-        "checkpoints", "failing", engine->checkpoints_failing, "error",
-        engine->checkpoints_failing ? engine->checkpoint_error : "", "requests", "count",
-        (json_int_t)engine->requests.count, "body_bytes",
-        (json_int_t)engine->requests.body_bytes, "models", models);
+    return json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:s, s:{s:b, s:s}, s:{s:I, s:I}, s:o}",
+                     "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
+                     (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready",
+                     engine_ready(engine), "shutting_down", engine->shutting_down, "cgroups",
+                     processes_use_cgroups(engine->processes), "state_dir",
+                     engine->config->state_dir, "checkpoints", "failing",
+                     engine->checkpoints_failing, "error",
+                     engine->checkpoints_failing ? engine->checkpoint_error : "", "requests",
+                     "count", (json_int_t)engine->requests.count, "body_bytes",
+                     (json_int_t)engine->requests.body_bytes, "models", models);
 }

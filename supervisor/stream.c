@@ -1,7 +1,7 @@
 /*
- * stream.c: whether a second run of a stream says the same as the first.  Keeps hashes, never the bytes:
- * one of all that this attempt produced, and the digest and length that the longest attempt before it
- * had reached.  Where the new one comes past that length, the digests are compared.
+ * stream.c: whether a second run of a stream says the same as the first.  Keeps hashes, never the
+ * bytes: one of all that this attempt produced, and the digest and length that the longest attempt
+ * before it had reached.  Where the new one comes past that length, the digests are compared.
  */
 #include "supervisor/engine.h"
 

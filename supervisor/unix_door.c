@@ -1,7 +1,8 @@
 /*
- * unix_door.c: local clients.  Owns the listening socket, the clients, and each client's requests that
- * are not answered yet.  A client that goes away has its requests cancelled; one that does not read is cut off
- * at limits.stream_bytes; one that breaks the protocol loses its connection and nothing else happens.
+ * unix_door.c: local clients.  Owns the listening socket, the clients, and each client's requests
+ * that are not answered yet.  A client that goes away has its requests cancelled; one that does not
+ * read is cut off at limits.stream_bytes; one that breaks the protocol loses its connection and
+ * nothing else happens.
  */
 #include "supervisor/unix_door.h"
 
@@ -244,11 +245,10 @@ static int take_field(struct unix_client *client, struct client_request *r,
 static void refuse_at_the_door(struct unix_client *client, uint64_t id, uint32_t status,
                                const char *code, const char *message, hasup_ns retry_after)
 {
-    send_refusal(client, id,
-                 &(struct refusal_text){.status = status,
-                                        .code = code,
-                                        .message = message,
-                                        .retry_after = retry_after});
+    send_refusal(
+        client, id,
+        &(struct refusal_text){
+            .status = status, .code = code, .message = message, .retry_after = retry_after});
 }
 
 static void submit(struct unix_client *client, uint64_t id, struct client_request *r)
@@ -260,7 +260,8 @@ static void submit(struct unix_client *client, uint64_t id, struct client_reques
         return;
     }
     if (r->submission.body.len > info.body_max) {
-        refuse_at_the_door(client, id, 413, "too_large", "the body is over the model's body_max", 0);
+        refuse_at_the_door(client, id, 413, "too_large", "the body is over the model's body_max",
+                           0);
         return;
     }
     struct unix_request *record = record_new(client, id);
@@ -344,11 +345,8 @@ void unix_client_reply(struct unix_client *client, uint64_t id, uint32_t status,
     struct hasup_meta_writer w;
     hasup_meta_start(&w, meta, 64);
     hasup_meta_put(&w, HASUP_TAG_CONTENT_TYPE, type, sizeof type - 1);
-    struct hasup_frame frame = {.type = HASUP_REPLY,
-                                .id = id,
-                                .seq = status,
-                                .meta = meta,
-                                .meta_len = (uint32_t)w.used};
+    struct hasup_frame frame = {
+        .type = HASUP_REPLY, .id = id, .seq = status, .meta = meta, .meta_len = (uint32_t)w.used};
     struct body body = {.bytes = (const uint8_t *)text, .len = strlen(text)};
     client_send(client, &frame, &body);
 }
@@ -440,8 +438,9 @@ static int door_listen(struct unix_door *door, const char *path, char error[CONF
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
-        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s is longer than the %zu bytes of a socket",
-                 path, sizeof address.sun_path - 1);
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "listen.unix: %s is longer than the %zu bytes of a socket", path,
+                 sizeof address.sun_path - 1);
         return HASUP_ECONFIG;
     }
     memcpy(address.sun_path, path, strlen(path));

@@ -1,6 +1,6 @@
 /*
- * unix_door.h: the local front door: frames on a Unix socket, for requests and for control.  The socket is
- * 0600 and only hasupd's own user and root are let in (promise 12).
+ * unix_door.h: the local front door: frames on a Unix socket, for requests and for control.  The
+ * socket is 0600 and only hasupd's own user and root are let in (promise 12).
  */
 #ifndef HASUP_SUPERVISOR_UNIX_DOOR_H
 #define HASUP_SUPERVISOR_UNIX_DOOR_H

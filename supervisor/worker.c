@@ -1,7 +1,8 @@
 /*
- * worker.c: one worker process and its socket: spawned, greeted, given requests, listened to, ended.
- * What a worker says is checked here and becomes events; a worker that breaks the protocol becomes a
- * BROKE event and is never talked to again.  The struct lives until the process's tree is empty.
+ * worker.c: one worker process and its socket: spawned, greeted, given requests, listened to,
+ * ended. What a worker says is checked here and becomes events; a worker that breaks the protocol
+ * becomes a BROKE event and is never talked to again.  The struct lives until the process's tree is
+ * empty.
  */
 #include "supervisor/engine.h"
 
@@ -46,8 +47,8 @@ static void worker_send(struct worker *worker, struct hasup_frame *frame, struct
     int error = peer_send(&worker->peer, frame, body);
     if (error && error != HASUP_ECLOSED) {
         peer_close(&worker->peer);
-        worker_broke(worker, error == HASUP_EFULL ? "does not read its socket"
-                                                  : hasup_strerror(error));
+        worker_broke(worker,
+                     error == HASUP_EFULL ? "does not read its socket" : hasup_strerror(error));
     }
 }
 
@@ -137,17 +138,17 @@ static int worker_start(struct worker *worker, char error[ENGINE_REASON])
     int failed = 0;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         failed = errno;
-    worker->capture = failed ? NULL
-                             : capture_new(worker->slot->engine->loop, worker_line, worker,
-                                           &pipes[0], &pipes[1]);
+    worker->capture =
+        failed ? NULL
+               : capture_new(worker->slot->engine->loop, worker_line, worker, &pipes[0], &pipes[1]);
     if (!failed && !worker->capture)
         failed = errno ? errno : ENOMEM;
     if (failed)
         snprintf(error, ENGINE_REASON, "cannot make its sockets: %s", strerror(failed));
     else
         failed = worker_process(worker, pair[1], pipes[0], pipes[1], error);
-    if (!failed && peer_open(&worker->peer, worker->slot->engine->peers, pair[0], &WORKER_OPS,
-                             worker)) {
+    if (!failed &&
+        peer_open(&worker->peer, worker->slot->engine->peers, pair[0], &WORKER_OPS, worker)) {
         process_kill_tree(worker->process);
         pair[0] = -1;
     }
@@ -193,10 +194,9 @@ void worker_spawn(struct slot *slot, uint32_t number)
     } else {
         slot->worker = worker;
     }
-    engine_post(slot->engine, &(struct event){.type = EVENT_SPAWNED,
-                                              .slot = slot->index,
-                                              .worker = number,
-                                              .error = failed});
+    engine_post(slot->engine,
+                &(struct event){
+                    .type = EVENT_SPAWNED, .slot = slot->index, .worker = number, .error = failed});
 }
 
 /* ---- what is said to it ---- */
@@ -212,7 +212,8 @@ void worker_welcome(struct slot *slot, const struct action *action)
     hasup_meta_start(&w, meta, 256);
     hasup_meta_put(&w, HASUP_TAG_MODEL, name, strlen(name));
     hasup_meta_put32(&w, HASUP_TAG_SLOT, slot->ordinal);
-    hasup_meta_put64(&w, HASUP_TAG_GRANTED, HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL);
+    hasup_meta_put64(&w, HASUP_TAG_GRANTED,
+                     HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL);
     hasup_meta_put32(&w, HASUP_TAG_INLINE_MAX, HASUP_INLINE_MAX);
     struct hasup_frame frame = {.type = HASUP_WELCOME,
                                 .flags = action->restore ? HASUP_FLAG_RESTORING : 0,
@@ -224,8 +225,7 @@ void worker_welcome(struct slot *slot, const struct action *action)
         return;
     hasup_meta_start(&w, meta, 256);
     hasup_meta_put64(&w, HASUP_TAG_POSITION, slot->restoring.position);
-    frame = (struct hasup_frame){
-        .type = HASUP_RESTORE, .meta = meta, .meta_len = (uint32_t)w.used};
+    frame = (struct hasup_frame){.type = HASUP_RESTORE, .meta = meta, .meta_len = (uint32_t)w.used};
     struct body body = {.bytes = slot->restoring.bytes, .len = slot->restoring.len};
     worker_send(worker, &frame, &body);
     free(slot->restoring.bytes);
@@ -456,8 +456,8 @@ static int on_ready(struct worker *worker, const struct hasup_frame *frame)
     bool failed = error_text(frame, text, sizeof text);
     if (failed)
         snprintf(worker->cause, sizeof worker->cause, "could not load: %s", text);
-    worker_post(worker, &(struct event){.type = EVENT_WORKER_READY,
-                                        .error = failed ? HASUP_EWORKER : 0});
+    worker_post(worker,
+                &(struct event){.type = EVENT_WORKER_READY, .error = failed ? HASUP_EWORKER : 0});
     return 0;
 }
 
