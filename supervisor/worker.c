@@ -185,8 +185,8 @@ void worker_spawn(struct slot *slot, uint32_t number)
         failed = worker_start(worker, error);
     }
     if (failed) {
-        char reason[ENGINE_REASON + 32];
-        snprintf(reason, sizeof reason, "could not start: %s", error);
+        char reason[ENGINE_REASON];
+        snprintf(reason, sizeof reason, "could not start: %.280s", error);
         death_note(slot, reason);
         LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
         if (worker)
