@@ -190,7 +190,8 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
     case NOTICE_DIVERGED: return "a replayed request was answered otherwise than before";
     case NOTICE_QUARANTINED: return "every worker that ran this request died";
     case NOTICE_BREAKER_OPEN:
-        snprintf(text, ENGINE_REASON, "too many failed starts; one more try in %lld s; last: %.200s",
+        snprintf(text, ENGINE_REASON,
+                 "too many failed starts; one more try in %lld s; last: %.200s",
                  (long long)(action->notice.delay / HASUP_S), slot ? slot->death.reason : "");
         return text;
     case NOTICE_CHECKPOINT_FAILED: return engine->checkpoint_error;
