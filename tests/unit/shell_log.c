@@ -41,10 +41,10 @@ static void entry_gives(enum log_format format, const struct log_entry *entry, c
 static void a_text_line_reads_well(void **state)
 {
     (void)state;
-    struct log_field fields[] = {LOG_TEXT("slot", "digits/0"), LOG_INT("pid", 123),
+    struct log_field fields[] = {LOG_TEXT("slot", "digits/0"),    LOG_INT("pid", 123),
                                  LOG_NS("delay", 250 * HASUP_MS), LOG_TEXT("why", "two words"),
-                                 LOG_TEXT(NULL, "left out"), LOG_NS("run", 90 * HASUP_S),
-                                 LOG_TEXT("none", NULL), LOG_NS("zero", 0)};
+                                 LOG_TEXT(NULL, "left out"),      LOG_NS("run", 90 * HASUP_S),
+                                 LOG_TEXT("none", NULL),          LOG_NS("zero", 0)};
     struct log_entry entry = {LEVEL_INFO, "slot.ready", "ready after 12ms",
                               noon_ns,    fields,       HASUP_LEN(fields)};
     entry_gives(FORMAT_TEXT, &entry,
@@ -95,10 +95,10 @@ static void escaping_is_exact(void **state)
         {"\"\\/\b\f\n\r\t", "\\\"\\\\/\\b\\f\\n\\r\\t"},
         {"\x01\x1f\x7f", "\\u0001\\u001f\\u007f"},
         {"\xc3\xbc \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xbc \xe2\x82\xac \xf0\x9f\x98\x80"},
-        {"\xc2\x9b", "\\u009b"},                               /* a terminal's CSI */
-        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},              /* overlong */
+        {"\xc2\x9b", "\\u009b"},                                  /* a terminal's CSI */
+        {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},                 /* overlong */
         {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"}, /* surrogate */
-        {"a\xe2\x82", "a\xef\xbf\xbd\xef\xbf\xbd"},            /* cut short */
+        {"a\xe2\x82", "a\xef\xbf\xbd\xef\xbf\xbd"},               /* cut short */
         {"\xff", "\xef\xbf\xbd"},
     };
     for (size_t i = 0; i < HASUP_LEN(cases); i++) {
@@ -130,7 +130,7 @@ static void a_cut_entry_is_still_an_object(void **state)
     (void)state;
     struct log_field fields[] = {LOG_TEXT("a", "\xe2\x82\xac\xe2\x82\xac"), LOG_INT("b", 12345),
                                  LOG_TEXT("c", "\n\n\n\n")};
-    struct log_entry entry = {LEVEL_INFO, "e", "a message \xe2\x82\xac that is cut",
+    struct log_entry entry = {LEVEL_INFO, "e",    "a message \xe2\x82\xac that is cut",
                               noon_ns,    fields, HASUP_LEN(fields)};
     char whole[512];
     size_t full = log_entry_json(&entry, whole, sizeof(whole));

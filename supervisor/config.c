@@ -1,0 +1,387 @@
+/*
+ * config.c: a configuration file becomes a struct config, or a message that says what is wrong.
+ *
+ * Owns: reading the file, the models, what several keys mean together, and the defaults that
+ * depend on who runs hasupd.  It must not start, create or connect anything: `hasupd --check` is
+ * this alone.
+ * Failure modes: the file cannot be read, or earns errors; there is no half-read configuration.
+ */
+#include "supervisor/config_tree.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { SOCKET_PATH_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
+
+static const char socket_name[] = "hasup.sock";
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    for (size_t i = 0; i < config->model_count; i++) {
+        config_keys_free(config_model_keys, config_model_key_count, &config->models[i]);
+        free(config->models[i].name);
+    }
+    free(config->models);
+    config_keys_free(config_top_keys, config_top_key_count, config);
+    free(config->file);
+    free(config);
+}
+
+static void no_memory(struct config_errors *errors)
+{
+    config_error(errors, 0, 0, NULL, "out of memory");
+}
+
+/* Where an error about `path` ("limits.slots") is shown: its node, or the nearest group there is.
+ */
+static const struct node *place_of(const struct node *node, const char *path)
+{
+    while (*path && node->kind == NODE_MAP) {
+        char key[64];
+        size_t len = strcspn(path, ".");
+        snprintf(key, sizeof(key), "%.*s", (int)len, path);
+        const struct node *child = config_tree_find(node, key);
+        if (!child)
+            break;
+        node = child;
+        path += len + (path[len] == '.');
+    }
+    return node;
+}
+
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (strcmp(host, "localhost") == 0)
+        return true;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+/* HOST:PORT, where HOST is an address, [an IPv6 address], or localhost. */
+static bool split_listen(const char *listen, char host[64])
+{
+    unsigned char address[sizeof(struct in6_addr)];
+    uint64_t port;
+    const char *colon = strrchr(listen, ':');
+    bool bracket = listen[0] == '[';
+    if (!colon || config_count(colon + 1, &port) != 0 || port > UINT16_MAX)
+        return false;
+    size_t len = (size_t)(colon - listen);
+    if (bracket && (len < 2 || listen[len - 1] != ']'))
+        return false;
+    snprintf(host, 64, "%.*s", (int)(bracket ? len - 2 : len), listen + (bracket ? 1 : 0));
+    return strcmp(host, "localhost") == 0 ||
+           inet_pton(bracket ? AF_INET6 : AF_INET, host, address) == 1;
+}
+
+static void check_listen(struct config *config, const struct node *root,
+                         struct config_errors *errors)
+{
+    char host[64];
+    const struct node *at = place_of(root, "listen.http");
+    if (strcmp(config->listen_http, "off") == 0) {
+        free(config->listen_http);
+        config->listen_http = NULL;
+    } else if (!split_listen(config->listen_http, host)) {
+        config_error(errors, at->line, at->column, "listen.http",
+                     "expected ADDRESS:PORT such as 127.0.0.1:8080, or off; found \"%.64s\"",
+                     config->listen_http);
+    } else if (!is_loopback(host) && !config->insecure) {
+        config_error(errors, at->line, at->column, "listen.http",
+                     "%s is not loopback, so whoever reaches this port may use the models; where "
+                     "something else guards it, say so with security.insecure: true",
+                     host);
+    }
+}
+
+static void check_socket_paths(const struct config *config, const struct node *root,
+                               struct config_errors *errors)
+{
+    const struct node *at = place_of(root, config->listen_unix ? "listen.unix" : "runtime_dir");
+    size_t room = SOCKET_PATH_MAX;
+    if (config->listen_unix && strlen(config->listen_unix) > room)
+        config_error(errors, at->line, at->column, "listen.unix",
+                     "longer than the %zu bytes that a socket's path may have", room);
+    room -= sizeof(socket_name);
+    at = place_of(root, "runtime_dir");
+    if (strlen(config->runtime_dir) > room)
+        config_error(errors, at->line, at->column, "runtime_dir",
+                     "longer than the %zu bytes that leave room for its socket", room);
+}
+
+/* "$NAME/hasup", or "$HOME/rest/hasup", or what is left. */
+static char *user_dir(const char *variable, const char *below_home, const char *otherwise)
+{
+    char *out = NULL;
+    const char *base = getenv(variable), *home = getenv("HOME");
+    int made;
+    if (base && base[0] == '/')
+        made = asprintf(&out, "%s/hasup", base);
+    else if (below_home && home && home[0] == '/')
+        made = asprintf(&out, "%s/%s/hasup", home, below_home);
+    else
+        made = asprintf(&out, "%s-%u", otherwise, (unsigned)getuid());
+    return made < 0 ? NULL : out;
+}
+
+static bool fill_directories(struct config *config)
+{
+    bool root = geteuid() == 0;
+    if (!config->state_dir)
+        config->state_dir = root ? strdup("/var/lib/hasup")
+                                 : user_dir("XDG_STATE_HOME", ".local/state", "/var/tmp/hasup");
+    if (!config->runtime_dir)
+        config->runtime_dir =
+            root ? strdup("/run/hasup") : user_dir("XDG_RUNTIME_DIR", NULL, "/tmp/hasup");
+    return config->state_dir && config->runtime_dir;
+}
+
+static void hash_text(XXH3_state_t *state, const char *text)
+{
+    XXH3_64bits_update(state, text ? text : "", (text ? strlen(text) : 0) + 1);
+}
+
+static void hash_key(XXH3_state_t *state, const struct config_key *key,
+                     const struct config_model *model)
+{
+    const void *value = (const char *)model + key->offset;
+    hash_text(state, key->path);
+    if (key->type == CONFIG_COMMAND || key->type == CONFIG_VARIABLES)
+        for (char **s = *(char **const *)value; s && *s; s++)
+            hash_text(state, *s);
+    else if (key->type == CONFIG_TEXT || key->type == CONFIG_FILE_PATH)
+        hash_text(state, *(char *const *)value);
+    else
+        XXH3_64bits_update(state, value,
+                           key->type == CONFIG_SIZE || key->type == CONFIG_DURATION ? 8 : 4);
+}
+
+static bool fill_fingerprint(struct config_model *model)
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state)
+        return false;
+    XXH3_64bits_reset(state);
+    for (size_t i = 0; i < config_model_key_count; i++)
+        if (config_model_keys[i].restarts)
+            hash_key(state, &config_model_keys[i], model);
+    model->fingerprint = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return true;
+}
+
+static bool is_model_name(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > 63 || !isalnum((unsigned char)name[0]))
+        return false;
+    for (const char *s = name; *s; s++)
+        if (!isalnum((unsigned char)*s) && !strchr("._-", *s))
+            return false;
+    return true;
+}
+
+/* What the keys of one model mean together. */
+static void check_model(const struct config *config, const struct config_model *model,
+                        const struct node *node, const char *prefix, struct config_errors *errors)
+{
+    char path[CONFIG_PATH_MAX], a[CONFIG_VALUE_MAX], b[CONFIG_VALUE_MAX];
+    const struct node *at;
+    if (!model->command && !config_tree_find(node, "command")) {
+        snprintf(path, sizeof(path), "%.80s.command", prefix);
+        config_error(errors, node->key_line, node->key_column, path,
+                     "required: what to run, such as [python3, worker.py]");
+    }
+    if (model->policy.restart.backoff_min > model->policy.restart.backoff_max) {
+        at = place_of(node, "restart.backoff_min");
+        snprintf(path, sizeof(path), "%.80s.restart.backoff_min", prefix);
+        config_duration_text(model->policy.restart.backoff_min, a);
+        config_duration_text(model->policy.restart.backoff_max, b);
+        config_error(errors, at->line, at->column, path, "%s is more than backoff_max, %s", a, b);
+    }
+    if (model->body_max > config->limits.body_bytes) {
+        at = place_of(node, "body_max");
+        snprintf(path, sizeof(path), "%.80s.body_max", prefix);
+        config_size_text(model->body_max, a);
+        config_size_text(config->limits.body_bytes, b);
+        config_error(errors, at->line, at->column, path, "%s is more than limits.body_bytes, %s", a,
+                     b);
+    }
+}
+
+static void read_model(struct config_reader *reader, struct config *config, const struct node *node)
+{
+    struct config_model *model = &config->models[config->model_count];
+    char prefix[CONFIG_PATH_MAX];
+    snprintf(prefix, sizeof(prefix), "models.%.70s", node->key);
+    if (!is_model_name(node->key)) {
+        config_error(reader->errors, node->key_line, node->key_column, prefix,
+                     "a model's name has 1 to 63 letters, digits, '.', '_', '-', and begins with "
+                     "a letter or digit");
+        return;
+    }
+    if (node->kind != NODE_MAP && !config_tree_is_nothing(node)) {
+        config_error(reader->errors, node->line, node->column, prefix,
+                     "expected keys such as command:; found %s",
+                     node->kind == NODE_LIST ? "a list" : "text");
+        return;
+    }
+    config->model_count++;
+    model->line = node->key_line;
+    model->name = strdup(node->key);
+    model->directory = strdup(reader->directory);
+    if (!config_defaults(config_model_keys, config_model_key_count, model) || !model->name ||
+        !model->directory) {
+        no_memory(reader->errors);
+        return;
+    }
+    config_read(reader, config_model_keys, config_model_key_count, node, prefix, model);
+    check_model(config, model, node, prefix, reader->errors);
+    if (!fill_fingerprint(model))
+        no_memory(reader->errors);
+}
+
+static void read_models(struct config_reader *reader, struct config *config,
+                        const struct node *root)
+{
+    const struct node *map = config_tree_find(root, "models");
+    uint64_t workers = 0;
+    if (!map || config_tree_is_nothing(map) || (map->kind == NODE_MAP && map->count == 0)) {
+        config_error(reader->errors, map ? map->key_line : 1, map ? map->key_column : 1, "models",
+                     "required: at least one model, such as digits: {command: [./digits]}");
+        return;
+    }
+    if (map->kind != NODE_MAP) {
+        config_error(reader->errors, map->line, map->column, "models",
+                     "expected a map from names to models; found %s",
+                     map->kind == NODE_LIST ? "a list" : "text");
+        return;
+    }
+    if (map->count > config->limits.models) {
+        config_error(reader->errors, map->key_line, map->key_column, "models",
+                     "%zu models, but limits.models is %u", map->count, config->limits.models);
+        return;
+    }
+    config->models = calloc(map->count, sizeof(*config->models));
+    if (!config->models) {
+        no_memory(reader->errors);
+        return;
+    }
+    for (const struct node *node = map->first; node; node = node->next)
+        read_model(reader, config, node);
+    for (size_t i = 0; i < config->model_count; i++)
+        workers += config->models[i].policy.workers;
+    if (workers > config->limits.slots)
+        config_error(reader->errors, map->key_line, map->key_column, "models",
+                     "%llu workers in all, but limits.slots is %u", (unsigned long long)workers,
+                     config->limits.slots);
+}
+
+static void read_all(struct config_reader *reader, struct config *config, const struct node *root)
+{
+    if (!config_defaults(config_top_keys, config_top_key_count, config)) {
+        no_memory(reader->errors);
+        return;
+    }
+    config_read(reader, config_top_keys, config_top_key_count, root, "", config);
+    if (!fill_directories(config)) {
+        no_memory(reader->errors);
+        return;
+    }
+    check_listen(config, root, reader->errors);
+    check_socket_paths(config, root, reader->errors);
+    read_models(reader, config, root);
+}
+
+struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,
+                            char error[CONFIG_ERROR_MAX])
+{
+    struct config_errors errors;
+    struct config_reader reader = {.errors = &errors, .directory = directory};
+    config_errors_init(&errors, name, error);
+    if (len > CONFIG_FILE_MAX) {
+        config_error(&errors, 0, 0, NULL, "larger than 1MiB");
+        return NULL;
+    }
+    struct node *root = config_tree_parse(text, len, &errors);
+    if (!root)
+        return NULL;
+    struct config *config = calloc(1, sizeof(*config));
+    if (config)
+        config->file = strdup(name);
+    if (!config || !config->file)
+        no_memory(&errors);
+    else
+        read_all(&reader, config, root);
+    config_tree_free(root);
+    config_errors_end(&errors);
+    if (errors.count == 0)
+        return config;
+    config_free(config);
+    return NULL;
+}
+
+/* All of a file, at most one byte more than is allowed; -1: errno says why. */
+static ssize_t read_file(const char *path, char *out, size_t room)
+{
+    size_t len = 0;
+    ssize_t got = 1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -1;
+    while (got > 0 && len < room) {
+        got = read(fd, out + len, room - len);
+        if (got > 0)
+            len += (size_t)got;
+        else if (got < 0 && errno == EINTR)
+            got = 1;
+    }
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return got < 0 ? -1 : (ssize_t)len;
+}
+
+/* The directory that holds `path`, absolute: the link's where the file is a symbolic link. */
+static char *directory_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return realpath(".", NULL);
+    char *parent = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    char *out = parent ? realpath(parent, NULL) : NULL;
+    free(parent);
+    return out;
+}
+
+struct config *config_load(const char *path, char error[CONFIG_ERROR_MAX])
+{
+    struct config_errors errors;
+    struct config *config = NULL;
+    config_errors_init(&errors, path, error);
+    char *text = malloc(CONFIG_FILE_MAX + 1);
+    char *directory = NULL;
+    ssize_t len = text ? read_file(path, text, CONFIG_FILE_MAX + 1) : -1;
+    if (len >= 0)
+        directory = directory_of(path);
+    if (directory)
+        config = config_parse(text, (size_t)len, path, directory, error);
+    else
+        config_error(&errors, 0, 0, NULL, "cannot be read: %s", strerror(errno));
+    free(directory);
+    free(text);
+    return config;
+}

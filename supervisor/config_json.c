@@ -1,0 +1,87 @@
+/*
+ * config_json.c: the configuration in effect, as JSON: the keys of supervisor.yaml.example with the
+ * values that hold, written as they are written there, and each model's fingerprint.
+ * Must not show anything that is not in the table.  Failure mode: NULL where there is no memory.
+ */
+#include "supervisor/config_tree.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+static json_t *strings(char **list)
+{
+    json_t *array = json_array();
+    for (char **s = list; s && *s; s++)
+        json_array_append_new(array, json_string(*s));
+    return array;
+}
+
+static json_t *variables(char **list)
+{
+    json_t *object = json_object();
+    for (char **s = list; s && *s; s++) {
+        size_t len = strcspn(*s, "=");
+        char name[CONFIG_PATH_MAX];
+        snprintf(name, sizeof(name), "%.*s", (int)len, *s);
+        json_object_set_new(object, name, json_string(*s + len + 1));
+    }
+    return object;
+}
+
+static json_t *value_of(const struct config_key *key, const void *object)
+{
+    const void *at = (const char *)object + key->offset;
+    const char *text = NULL;
+    char out[CONFIG_VALUE_MAX];
+    switch (key->type) {
+    case CONFIG_TEXT:
+    case CONFIG_FILE_PATH: text = *(char *const *)at; return text ? json_string(text) : json_null();
+    case CONFIG_BOOL: return json_boolean(*(const bool *)at);
+    case CONFIG_COUNT: return json_integer(*(const uint32_t *)at);
+    case CONFIG_SIZE: config_size_text(*(const uint64_t *)at, out); return json_string(out);
+    case CONFIG_DURATION:
+        config_duration_text(*(const hasup_ns *)at, out);
+        return json_string(key->never && *(const hasup_ns *)at == 0 ? "never" : out);
+    case CONFIG_CHOICE: return json_string(key->choices[*(const int *)at]);
+    case CONFIG_COMMAND: return strings(*(char **const *)at);
+    case CONFIG_VARIABLES: return variables(*(char **const *)at);
+    case CONFIG_MODELS: return json_object();
+    }
+    return NULL;
+}
+
+static json_t *table_json(const struct config_key *keys, size_t count, const void *object)
+{
+    json_t *whole = json_object();
+    for (size_t i = 0; i < count; i++) {
+        const char *dot = strchr(keys[i].path, '.');
+        json_t *group = whole;
+        if (dot) {
+            char name[64];
+            snprintf(name, sizeof(name), "%.*s", (int)(dot - keys[i].path), keys[i].path);
+            if (!json_object_get(whole, name))
+                json_object_set_new(whole, name, json_object());
+            group = json_object_get(whole, name);
+        }
+        json_object_set_new(group, dot ? dot + 1 : keys[i].path, value_of(&keys[i], object));
+    }
+    return whole;
+}
+
+char *config_json(const struct config *config)
+{
+    json_t *whole = table_json(config_top_keys, config_top_key_count, config);
+    json_t *models = json_object_get(whole, "models");
+    for (size_t i = 0; i < config->model_count; i++) {
+        const struct config_model *model = &config->models[i];
+        char fingerprint[24];
+        snprintf(fingerprint, sizeof(fingerprint), "%016llx",
+                 (unsigned long long)model->fingerprint);
+        json_t *object = table_json(config_model_keys, config_model_key_count, model);
+        json_object_set_new(object, "fingerprint", json_string(fingerprint));
+        json_object_set_new(models, model->name, object);
+    }
+    char *text = json_dumps(whole, JSON_COMPACT);
+    json_decref(whole);
+    return text;
+}

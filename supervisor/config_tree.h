@@ -1,0 +1,112 @@
+/*
+ * config_tree.h: what a configuration file says, as a tree with places, and the errors it earns.
+ * Between the files of the configuration; everything else includes config.h.
+ */
+#ifndef HASUP_SUPERVISOR_CONFIG_TREE_H
+#define HASUP_SUPERVISOR_CONFIG_TREE_H
+
+#include "supervisor/config.h"
+
+enum {
+    CONFIG_PATH_MAX = 256, /* "models.digits.restart.backoff_min" with its NUL */
+    CONFIG_DEPTH_MAX = 16,
+    CONFIG_NODES_MAX = 65536,
+    CONFIG_MAP_MAX = 1024, /* keys of one map: duplicates are looked for one by one */
+    CONFIG_FILE_MAX = 1024 * 1024,
+    CONFIG_ERRORS_SHOWN = 5,
+};
+
+struct config_errors {
+    const char *file;
+    char *out; /* CONFIG_ERROR_MAX bytes */
+    size_t len;
+    unsigned count;
+};
+
+void config_errors_init(struct config_errors *errors, const char *file, char *out);
+/* One line "FILE:LINE:COLUMN: PATH: what".  `path` may be NULL; `line` 0: of the file as a whole.
+ */
+HASUP_PRINTF(5, 6)
+void config_error(struct config_errors *errors, unsigned line, unsigned column, const char *path,
+                  const char *format, ...);
+/* Closes the message: says how many errors are not shown. */
+void config_errors_end(struct config_errors *errors);
+
+enum node_kind { NODE_SCALAR, NODE_LIST, NODE_MAP };
+
+struct node {
+    enum node_kind kind;
+    unsigned line, column; /* both from 1 */
+    bool plain;            /* a scalar without quotes */
+    char *text;            /* of a scalar; never NULL there */
+    char *key;             /* where the parent is a map */
+    unsigned key_line, key_column;
+    size_t count;
+    struct node *first, *last, *next; /* children; siblings */
+};
+
+/* The tree of a text.  NULL: `errors` says why.  An empty text is an empty map. */
+struct node *config_tree_parse(const char *text, size_t len, struct config_errors *errors);
+void config_tree_free(struct node *node);
+struct node *config_tree_find(const struct node *map, const char *key);
+/* Nothing stands there: "key:" alone, or null. */
+bool config_tree_is_nothing(const struct node *node);
+
+/* Values as they are written.  0, or HASUP_EINVAL where the text is no such value. */
+int config_duration(const char *text, hasup_ns *value) HASUP_NODISCARD;
+int config_size(const char *text, uint64_t *value) HASUP_NODISCARD;
+int config_count(const char *text, uint64_t *value) HASUP_NODISCARD;
+enum { CONFIG_VALUE_MAX = 32 };
+void config_duration_text(hasup_ns value, char out[CONFIG_VALUE_MAX]);
+void config_size_text(uint64_t value, char out[CONFIG_VALUE_MAX]);
+
+/* How many letters to change, add, drop or swap to make `a` into `b`. */
+unsigned config_distance(const char *a, const char *b);
+
+enum config_type {
+    CONFIG_TEXT,
+    CONFIG_FILE_PATH, /* relative to the configuration file's directory */
+    CONFIG_BOOL,
+    CONFIG_COUNT,     /* uint32_t */
+    CONFIG_SIZE,      /* uint64_t, bytes */
+    CONFIG_DURATION,  /* hasup_ns */
+    CONFIG_CHOICE,    /* an enum */
+    CONFIG_COMMAND,   /* char **: a list */
+    CONFIG_VARIABLES, /* char **: a map */
+    CONFIG_MODELS,
+};
+
+/* One row of the reference: what supervisor.yaml.example shows, what is read, what is printed. */
+struct config_key {
+    const char *path; /* "restart.backoff_min" */
+    enum config_type type;
+    size_t offset;        /* in struct config or struct config_model */
+    const char *fallback; /* as it would be written; NULL: worked out, or required */
+    uint64_t min, max;
+    const char *const *choices; /* by number, NULL-terminated */
+    bool never;                 /* "never" may stand there; it is 0 */
+    bool restarts;              /* a worker that runs is stale when this changes */
+};
+
+extern const struct config_key config_top_keys[];
+extern const size_t config_top_key_count;
+extern const struct config_key config_model_keys[];
+extern const size_t config_model_key_count;
+
+struct config_reader {
+    struct config_errors *errors;
+    const char *directory; /* absolute */
+};
+
+/* Puts the defaults of a table into `object`; false where there is no memory. */
+bool config_defaults(const struct config_key *keys, size_t count, void *object);
+/* Reads the map `node` into `object`; `prefix` is the path of the map itself, "" or "models.m". */
+void config_read(struct config_reader *reader, const struct config_key *keys, size_t count,
+                 const struct node *node, const char *prefix, void *object);
+/* What the table owns in `object` goes. */
+void config_keys_free(const struct config_key *keys, size_t count, void *object);
+void config_strings_free(char **strings);
+/* `path` made absolute by `directory`; NULL where there is no memory. */
+char *config_absolute(const char *directory, const char *path);
+
+#endif
