@@ -19,10 +19,13 @@
 enum policy { POLICY_FASTEST, POLICY_LEAST_LOADED, POLICY_ROUND_ROBIN, POLICY_WEIGHTED_ROUND_ROBIN,
               POLICY_RANDOM };
 
+enum { CORE_WEIGHTS = 16 };
+
 /* What the configuration says of one model.  Copied by the core.  Durations of 0 mean "never". */
 struct model_policy {
     uint32_t workers; /* slots */
     enum policy policy;
+    uint32_t weights[CORE_WEIGHTS]; /* weighted_round_robin: of the slots by ordinal; 0: 1 */
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
     uint32_t max_attempts;    /* dispatches of one request before it is refused as quarantined */
     struct {
@@ -192,7 +195,8 @@ void actions_fini(struct actions *actions);
 /* Performs one event; clears `out` first.  event->now never goes back. */
 void core_step(struct core *core, const struct event *event, struct actions *out);
 
-/* When the core wants a TIMEOUT at the latest; HASUP_NEVER when it waits for nothing. */
+/* When the core wants a TIMEOUT at the latest; HASUP_NEVER when it waits for nothing.  Timers have a
+ * resolution of about 1 ms: they are due a little late, never early. */
 hasup_ns core_deadline(const struct core *core);
 
 /* Asserts every invariant; for tests and the simulator: O(everything). */

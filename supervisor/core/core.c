@@ -1,0 +1,602 @@
+/*
+ * core.c: one step: what is due, then the event.  Also models, commands, shutdown, and the views.
+ * The only place that switches on the event's type.  An event about a worker that is no longer its
+ * slot's is dropped here, so that nothing a dead one said late can count.
+ */
+#include "supervisor/core/internal.h"
+
+#include <stdlib.h>
+
+#ifdef HASUP_PLANT
+enum plant core_plant;
+#endif
+
+/* ---- models ---- */
+
+bool model_has_hope(const struct core *core, const struct model *model)
+{
+    if (model->ready)
+        return true;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (slot->used && slot->model == model->index && slot->wanted &&
+            slot->state != SLOT_STOPPED && slot->state != SLOT_BROKEN)
+            return true;
+    }
+    return false;
+}
+
+static bool model_is_idle(const struct core *core, const struct model *model)
+{
+    if (model->queued || model->suspect_count || model->inflight)
+        return false;
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index &&
+            core->slots[i].log.unanswered)
+            return false;
+    return true;
+}
+
+/* Stops the slots of a model that has finished what it had. */
+static void model_stop_slots(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high && model->used; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        bool again = slot->wanted || (model->removing && !slot->removing);
+        slot->wanted = false;
+        slot->restart = slot->rolling = false;
+        slot->removing |= model->removing;
+        if (again)
+            slot_drain(core, slot);
+    }
+}
+
+void model_settle(struct core *core, struct model *model)
+{
+    if (!model->used)
+        return;
+    if ((model->queued || model->suspect_count) && !model_has_hope(core, model))
+        requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
+    if (model->draining && model_is_idle(core, model))
+        model_stop_slots(core, model);
+    if (model->used && model->removing && !model->slots) {
+        model->used = false;
+        action_add(core, ACTION_MODEL_GONE)->model = model->index;
+    }
+    core_settle(core);
+}
+
+static struct slot *slot_unused(struct core *core)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (!core->slots[i].used)
+            return &core->slots[i];
+    return core->slots_high < core->limits.slots ? &core->slots[core->slots_high++] : NULL;
+}
+
+static struct slot *slot_by_ordinal(struct core *core, const struct model *model, uint32_t ordinal)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index &&
+            core->slots[i].ordinal == ordinal)
+            return &core->slots[i];
+    return NULL;
+}
+
+static void slot_add(struct core *core, struct model *model, uint32_t ordinal)
+{
+    struct slot *slot = slot_unused(core);
+    if (!slot)
+        return; /* the shell keeps the sum of workers within limits.slots */
+    uint32_t worker = slot->worker;
+    *slot = (struct slot){.used = true,
+                          .timer = {.kind = TIMER_SLOT},
+                          .work_timer = {.kind = TIMER_WORK},
+                          .checkpoint_timer = {.kind = TIMER_CHECKPOINT},
+                          .state = SLOT_STOPPED,
+                          .index = (uint32_t)(slot - core->slots),
+                          .model = model->index,
+                          .ordinal = ordinal,
+                          .worker = worker,
+                          .heap_at = NO_INDEX,
+                          .wanted = model->accepting,
+                          .since = core->now};
+    model->slots++;
+    action_slot(core, ACTION_SLOT_ADDED, slot)->ordinal = ordinal;
+    if (slot->wanted)
+        slot_start(core, slot);
+}
+
+/* As many slots as the policy says: ordinals 0 … workers - 1. */
+static void model_scale(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index || slot->removing ||
+            slot->ordinal < model->policy.workers)
+            continue;
+        slot->removing = true;
+        slot->wanted = slot->restart = slot->rolling = false;
+        slot_drain(core, slot);
+    }
+    for (uint32_t ordinal = 0; ordinal < model->policy.workers; ordinal++) {
+        struct slot *slot = slot_by_ordinal(core, model, ordinal);
+        if (!slot) {
+            slot_add(core, model, ordinal);
+        } else if (slot->removing) {
+            slot->removing = false;
+            slot->wanted = model->accepting;
+        }
+    }
+}
+
+static void model_set(struct core *core, const struct event *event)
+{
+    struct model *model = &core->models[event->model];
+    bool added = !model->used;
+    assert(event->model < core->limits.models);
+    if (added)
+        *model =
+            (struct model){.used = true,
+                           .accepting = !core->shutting_down,
+                           .index = event->model,
+                           .free = core->free_slots + (size_t)event->model * core->limits.slots};
+    model->policy = *event->model_set.policy;
+    model_scale(core, model);
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        slot->restart |= !added && event->model_set.restart && slot->wanted;
+        dispatch_update(core, slot);
+    }
+    model_roll(core, model);
+    dispatch_model(core, model);
+    model_settle(core, model);
+}
+
+static void model_removed(struct core *core, struct model *model)
+{
+    model->accepting = false;
+    model->draining = model->removing = true;
+    model_settle(core, model);
+}
+
+/* Restarts one at a time; the next once this one is ready. */
+void model_roll(struct core *core, struct model *model)
+{
+    struct slot *next = NULL;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        if (slot->rolling)
+            return;
+        if (slot->restart && (!next || slot->ordinal < next->ordinal))
+            next = slot;
+    }
+    if (!next)
+        return;
+    next->restart = false;
+    next->rolling = true;
+    slot_drain(core, next);
+}
+
+/* ---- commands ---- */
+
+static void command_start(struct core *core, struct slot *slot)
+{
+    slot->unhealthy = slot->breakers = 0;
+    slot->wanted = true;
+    if (slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF || slot->state == SLOT_BROKEN)
+        slot_start(core, slot);
+}
+
+static void command_slot(struct core *core, struct slot *slot, enum command command)
+{
+    switch (command) {
+    case COMMAND_START: command_start(core, slot); return;
+    case COMMAND_STOP:
+    case COMMAND_DRAIN:
+        slot->wanted = slot->restart = slot->rolling = false;
+        slot_drain(core, slot);
+        return;
+    case COMMAND_RESTART:
+        if (slot->wanted)
+            slot->restart = true;
+        else
+            command_start(core, slot);
+        return;
+    case COMMAND_CHECKPOINT: checkpoint_take(core, slot); return;
+    }
+}
+
+/* What a command to a whole model changes besides its slots. */
+static void command_model(struct core *core, struct model *model, enum command command)
+{
+    switch (command) {
+    case COMMAND_START:
+    case COMMAND_RESTART:
+        model->accepting = true;
+        model->draining = false;
+        return;
+    case COMMAND_STOP:
+        model->accepting = false;
+        requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
+        return;
+    case COMMAND_DRAIN:
+        model->accepting = false;
+        model->draining = true;
+        return;
+    case COMMAND_CHECKPOINT: return;
+    }
+}
+
+static void command_run(struct core *core, const struct event *event)
+{
+    if (event->model >= core->limits.models || !core->models[event->model].used ||
+        core->shutting_down)
+        return;
+    struct model *model = &core->models[event->model];
+    bool all = event->slot == CORE_ALL_SLOTS;
+    if (model->removing)
+        return;
+    if (all)
+        command_model(core, model, event->command);
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        bool meant = slot->used && slot->model == model->index && (all || event->slot == i);
+        /* A model that drains stops its slots itself, once they are idle. */
+        if (meant && !slot->removing && !(all && event->command == COMMAND_DRAIN))
+            command_slot(core, slot, event->command);
+    }
+    model_roll(core, model);
+    dispatch_model(core, model);
+    model_settle(core, model);
+}
+
+/* ---- shutdown ---- */
+
+void core_settle(struct core *core)
+{
+    if (!core->shutting_down || core->exited)
+        return;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (slot->used &&
+            (slot->state != SLOT_STOPPED || slot->checkpoint.state != CHECKPOINT_IDLE))
+            return;
+    }
+    core->exited = true;
+    timer_clear(&core->wheel, &core->shutdown_timer);
+    action_add(core, ACTION_EXIT);
+}
+
+/* The grace is over: what is left is refused, and every worker goes now. */
+static void shutdown_hasten(struct core *core)
+{
+    core->hastened = true;
+    for (uint32_t i = 0; i < core->limits.models; i++)
+        if (core->models[i].used)
+            requests_refuse_queued(core, &core->models[i], REFUSED_UNAVAILABLE);
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used)
+            slot_hasten(core, &core->slots[i]);
+    core_settle(core);
+}
+
+static void shutdown_begin(struct core *core, hasup_ns deadline)
+{
+    if (core->shutting_down) {
+        shutdown_hasten(core);
+        return;
+    }
+    core->shutting_down = true;
+    timer_set_at(&core->wheel, &core->shutdown_timer, deadline);
+    for (uint32_t i = 0; i < core->limits.models; i++)
+        if (core->models[i].used) {
+            core->models[i].accepting = false;
+            core->models[i].draining = true;
+            model_settle(core, &core->models[i]);
+        }
+    core_settle(core);
+}
+
+/* ---- the step ---- */
+
+#define OWNER(type, member, timer) ((type *)(void *)((char *)(timer)-offsetof(type, member)))
+
+static void timer_fired(struct core *core, struct timer_node *timer)
+{
+    switch ((enum timer_kind)timer->kind) {
+    case TIMER_REQUEST: request_expired(core, OWNER(struct item, timer, timer)); return;
+    case TIMER_SLOT: slot_timed_out(core, OWNER(struct slot, timer, timer)); return;
+    case TIMER_WORK: slot_overdue(core, OWNER(struct slot, work_timer, timer)); return;
+    case TIMER_CHECKPOINT:
+        checkpoint_take(core, OWNER(struct slot, checkpoint_timer, timer));
+        return;
+    case TIMER_SHUTDOWN: shutdown_hasten(core); return;
+    }
+}
+
+/* The slot that the event is about; NULL: it is gone. */
+static struct slot *slot_at(struct core *core, const struct event *event)
+{
+    if (event->slot >= core->slots_high || !core->slots[event->slot].used)
+        return NULL;
+    return &core->slots[event->slot];
+}
+
+/* The same, where the event is of its present worker. */
+static struct slot *slot_worker_at(struct core *core, const struct event *event)
+{
+    struct slot *slot = slot_at(core, event);
+    if (!slot || (slot->worker != event->worker && !PLANT(PLANT_STALE_REPLY)))
+        return NULL;
+    return slot;
+}
+
+static void slot_ponged(struct core *core, struct slot *slot)
+{
+    slot->ping_due = 0;
+    slot->progress = core->now;
+}
+
+/* What a worker says; one that is being killed is not listened to. */
+static void event_of_worker(struct core *core, struct slot *slot, const struct event *event)
+{
+    bool heard = slot->state != SLOT_KILLING;
+    switch (event->type) {
+    case EVENT_SPAWNED: slot_spawned(core, slot, event->error); return;
+    case EVENT_HELLO: slot_greeted(core, slot, event); return;
+    case EVENT_CHECKPOINT_LOADED: slot_loaded(core, slot, event); return;
+    case EVENT_WORKER_READY: slot_ready(core, slot, event->error); return;
+    case EVENT_PONG: slot_ponged(core, slot); return;
+    case EVENT_BROKE: slot_kill(core, slot); return;
+    case EVENT_EXITED: slot_exited(core, slot, event->exited.tree_empty); return;
+    case EVENT_TREE_EMPTY: slot_tree_empty(core, slot); return;
+    case EVENT_REPLIED:
+        if (heard)
+            request_replied(core, slot, event);
+        return;
+    case EVENT_CHUNKED:
+        if (heard)
+            request_chunked(core, slot, event);
+        return;
+    case EVENT_STATE_TAKEN:
+        if (heard)
+            checkpoint_state(core, slot, event);
+        return;
+    case EVENT_TIMEOUT:
+    case EVENT_MODEL_SET:
+    case EVENT_MODEL_REMOVED:
+    case EVENT_COMMAND:
+    case EVENT_SUBMITTED:
+    case EVENT_CANCELLED:
+    case EVENT_CHECKPOINT_STORED:
+    case EVENT_SHUTDOWN: return;
+    }
+}
+
+void core_step(struct core *core, const struct event *event, struct actions *out)
+{
+    struct timer_node *timer;
+    struct slot *slot;
+    assert(event->now >= core->now);
+    core->now = event->now;
+    core->out = out;
+    out->count = 0;
+    while ((timer = wheel_next(&core->wheel, core->now)))
+        timer_fired(core, timer);
+    switch (event->type) {
+    case EVENT_TIMEOUT: break;
+    case EVENT_MODEL_SET: model_set(core, event); break;
+    case EVENT_MODEL_REMOVED:
+        if (event->model < core->limits.models && core->models[event->model].used)
+            model_removed(core, &core->models[event->model]);
+        break;
+    case EVENT_COMMAND: command_run(core, event); break;
+    case EVENT_SUBMITTED: request_submitted(core, event); break;
+    case EVENT_CANCELLED: request_cancelled(core, event); break;
+    case EVENT_CHECKPOINT_STORED:
+        if ((slot = slot_at(core, event)))
+            checkpoint_stored(core, slot, event);
+        break;
+    case EVENT_SHUTDOWN: shutdown_begin(core, event->shutdown.deadline); break;
+    case EVENT_SPAWNED:
+    case EVENT_HELLO:
+    case EVENT_CHECKPOINT_LOADED:
+    case EVENT_WORKER_READY:
+    case EVENT_PONG:
+    case EVENT_BROKE:
+    case EVENT_EXITED:
+    case EVENT_TREE_EMPTY:
+    case EVENT_REPLIED:
+    case EVENT_CHUNKED:
+    case EVENT_STATE_TAKEN:
+        if ((slot = slot_worker_at(core, event)))
+            event_of_worker(core, slot, event);
+        break;
+    }
+    core->out = NULL;
+}
+
+hasup_ns core_deadline(const struct core *core)
+{
+    return wheel_deadline(&core->wheel);
+}
+
+/* ---- life ---- */
+
+struct core *core_new(const struct core_limits *limits, uint64_t seed)
+{
+    struct core *core = calloc(1, sizeof *core);
+    if (!core)
+        return NULL;
+    core->limits = *limits;
+    random_init(&core->random, seed);
+    core->shutdown_timer.kind = TIMER_SHUTDOWN;
+    core->models = calloc(limits->models, sizeof *core->models);
+    core->slots = calloc(limits->slots, sizeof *core->slots);
+    core->items = calloc(limits->requests, sizeof *core->items);
+    core->free_slots = calloc((size_t)limits->models * limits->slots, sizeof *core->free_slots);
+    if (!core->models || !core->slots || !core->items || !core->free_slots) {
+        core_free(core);
+        return NULL;
+    }
+    return core;
+}
+
+void core_free(struct core *core)
+{
+    if (!core)
+        return;
+    free(core->models);
+    free(core->slots);
+    free(core->items);
+    free(core->free_slots);
+    free(core);
+}
+
+/* A step can end every request (refuse, notice, forget), hand each out again (ping, dispatch) and
+ * change every slot a few times. */
+int actions_init(struct actions *actions, const struct core *core)
+{
+    size_t room = (size_t)core->limits.requests * 6 + (size_t)core->limits.slots * 24 +
+                  core->limits.models + 64;
+    *actions = (struct actions){.list = calloc(room, sizeof *actions->list), .room = room};
+    return actions->list ? 0 : HASUP_ENOMEM;
+}
+
+void actions_fini(struct actions *actions)
+{
+    free(actions->list);
+    *actions = (struct actions){0};
+}
+
+/* ---- views ---- */
+
+bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *view)
+{
+    if (index >= core->slots_high || !core->slots[index].used)
+        return false;
+    const struct slot *slot = &core->slots[index];
+    *view = (struct slot_view){.state = slot->state,
+                               .model = slot->model,
+                               .ordinal = slot->ordinal,
+                               .worker = slot->worker,
+                               .inflight = slot->inflight,
+                               .concurrency = slot->concurrency,
+                               .stateful = slot->stateful,
+                               .since = slot->since,
+                               .next_start = slot->next_start,
+                               .starts = slot->starts,
+                               .crashes = slot->crashes,
+                               .answered = slot->answered,
+                               .replayed = slot->replayed,
+                               .diverged = slot->diverged,
+                               .service_ns = slot->service_ns,
+                               .log_head = slot->log.position,
+                               .checkpoint_position = slot->log.stored};
+    return true;
+}
+
+bool core_model_view(const struct core *core, uint32_t index, struct model_view *view)
+{
+    if (index >= core->limits.models || !core->models[index].used)
+        return false;
+    const struct model *model = &core->models[index];
+    *view = (struct model_view){.accepting = model->accepting,
+                                .ready = model->ready,
+                                .slots = model->slots,
+                                .queued = model->queued + model->suspect_count,
+                                .inflight = model->inflight,
+                                .queued_bytes = model->queued_bytes,
+                                .answered = model->answered,
+                                .refused = model->refused,
+                                .attempts = model->attempts,
+                                .replays = model->replays};
+    return true;
+}
+
+/* ---- invariants ---- */
+
+static void slot_check(const struct core *core, const struct slot *slot)
+{
+    const struct model *model = &core->models[slot->model];
+    uint32_t inflight = 0;
+    assert(model->used);
+    for (const struct item *item = slot->flight.head; item; item = item->next) {
+        assert(item->place == PLACE_FLIGHT && item->slot == slot->index);
+        assert(item->next || slot->flight.tail == item);
+        assert(item->logged == slot->stateful);
+        inflight++;
+    }
+    assert(inflight == slot->inflight && (!inflight || inflight <= slot->concurrency));
+    assert(!inflight || slot->state == SLOT_READY || slot->state == SLOT_REPLAYING ||
+           slot->state == SLOT_DRAINING || slot->state == SLOT_STOPPING || PLANT(PLANT_NOT_READY));
+    assert((slot->heap_at != NO_INDEX) == slot_has_room(core, slot));
+    assert(slot->heap_at == NO_INDEX || model->free[slot->heap_at] == slot);
+    bool waits = slot->state == SLOT_BACKOFF;
+    assert(!waits || timer_is_set(&slot->timer));
+    bool owes = inflight && (slot->state == SLOT_READY || slot->state == SLOT_REPLAYING) &&
+                model->policy.timeouts.attempt;
+    assert(!owes || timer_is_set(&slot->work_timer));
+    assert(!slot->exclusive || (model->suspect_runs && inflight == 1));
+    assert(!slot->held || (model->suspect_runs && inflight));
+    log_check(core, slot);
+}
+
+static void model_check(const struct core *core, const struct model *model)
+{
+    uint32_t slots = 0, ready = 0, inflight = 0, suspects = 0, free = 0;
+    queue_check(model);
+    dispatch_check(core, model);
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        slots++;
+        ready += slot->state == SLOT_READY;
+        inflight += slot->inflight;
+        free += slot->heap_at != NO_INDEX;
+    }
+    for (const struct item *item = model->suspects.head; item; item = item->next) {
+        assert(item->place == PLACE_SUSPECTS);
+        suspects++;
+    }
+    assert(slots == model->slots && ready == model->ready && inflight == model->inflight);
+    assert(free == model->free_count && suspects == model->suspect_count);
+    assert(!model->queued || !model->free_count); /* work conserving */
+}
+
+void core_check(const struct core *core)
+{
+    uint32_t live = 0, queued = 0, suspects = 0, inflight = 0, logged = 0, in_log = 0;
+    for (uint32_t i = 0; i < core->limits.models; i++)
+        if (core->models[i].used) {
+            model_check(core, &core->models[i]);
+            queued += core->models[i].queued;
+            suspects += core->models[i].suspect_count;
+            inflight += core->models[i].inflight;
+        }
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used) {
+            slot_check(core, &core->slots[i]);
+            logged += core->slots[i].log.count;
+        }
+    for (uint32_t i = 0; i < core->items_high; i++) {
+        const struct item *item = &core->items[i];
+        live += item->place != PLACE_NONE;
+        in_log += item->place == PLACE_LOG;
+        if (item->place == PLACE_NONE)
+            continue;
+        bool timed = !item->settled && item->deadline != HASUP_NEVER;
+        assert(timed == timer_is_set(&item->timer));
+        assert(item->logged || item->place != PLACE_LOG);
+    }
+    assert(live == core->requests);
+    assert(live == queued + suspects + inflight + in_log && logged >= in_log);
+}

@@ -1,0 +1,201 @@
+/*
+ * dispatch.c: which worker gets the next request.  A model's ready workers with room stand in a
+ * heap whose key is the policy's; a worker gets a request only when it can take one more (late
+ * binding).  A suspect, a request that was in flight at several crashes, runs alone on a worker
+ * that was idle.
+ */
+#include "supervisor/core/internal.h"
+
+enum { PASS_UNIT = 1 << 20 /* of weighted round robin: what one dispatch at weight 1 costs */ };
+
+/* ---- the heap of free workers ---- */
+
+static bool better(const struct slot *a, const struct slot *b)
+{
+    return a->key != b->key ? a->key < b->key : a->used_seq < b->used_seq;
+}
+
+static void heap_put(struct model *model, struct slot *slot, uint32_t at)
+{
+    model->free[at] = slot;
+    slot->heap_at = (int)at;
+}
+
+static void heap_up(struct model *model, struct slot *slot, uint32_t at)
+{
+    for (uint32_t parent; at && better(slot, model->free[parent = (at - 1) / 2]); at = parent)
+        heap_put(model, model->free[parent], at);
+    heap_put(model, slot, at);
+}
+
+static void heap_down(struct model *model, struct slot *slot, uint32_t at)
+{
+    for (uint32_t child; (child = at * 2 + 1) < model->free_count; at = child) {
+        if (child + 1 < model->free_count && better(model->free[child + 1], model->free[child]))
+            child++;
+        if (!better(model->free[child], slot))
+            break;
+        heap_put(model, model->free[child], at);
+    }
+    heap_put(model, slot, at);
+}
+
+static void heap_remove(struct model *model, struct slot *slot)
+{
+    uint32_t at = (uint32_t)slot->heap_at;
+    struct slot *last = model->free[--model->free_count];
+    slot->heap_at = NO_INDEX;
+    if (last == slot)
+        return;
+    heap_up(model, last, at);
+    heap_down(model, last, (uint32_t)last->heap_at);
+}
+
+static uint64_t weight_of(const struct model *model, const struct slot *slot)
+{
+    uint32_t weight = slot->ordinal < CORE_WEIGHTS ? model->policy.weights[slot->ordinal] : 1;
+    return weight ? weight : 1;
+}
+
+static uint64_t key_of(const struct model *model, const struct slot *slot)
+{
+    switch (model->policy.policy) {
+    case POLICY_FASTEST: return slot->service_ns * (slot->inflight + 1);
+    case POLICY_LEAST_LOADED: return slot->inflight;
+    case POLICY_ROUND_ROBIN: return slot->used_seq;
+    case POLICY_WEIGHTED_ROUND_ROBIN: return slot->pass;
+    case POLICY_RANDOM: return 0;
+    }
+    return 0;
+}
+
+bool slot_has_room(const struct core *core, const struct slot *slot)
+{
+    bool ready =
+        slot->state == SLOT_READY || (PLANT(PLANT_NOT_READY) && slot->state == SLOT_LOADING);
+    return ready && slot->inflight < slot->concurrency && !slot->held && !slot->exclusive &&
+           !log_is_full(core, slot);
+}
+
+void dispatch_update(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    if (!slot_has_room(core, slot)) {
+        if (slot->heap_at != NO_INDEX)
+            heap_remove(model, slot);
+        return;
+    }
+    slot->key = key_of(model, slot);
+    if (slot->heap_at == NO_INDEX) {
+        heap_up(model, slot, model->free_count++);
+        return;
+    }
+    heap_up(model, slot, (uint32_t)slot->heap_at);
+    heap_down(model, slot, (uint32_t)slot->heap_at);
+}
+
+void dispatch_joined(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    if (slot->pass < model->pass)
+        slot->pass = model->pass;
+}
+
+static struct slot *choose(struct core *core, const struct model *model)
+{
+    if (!model->free_count)
+        return NULL;
+    if (model->policy.policy == POLICY_RANDOM)
+        return model->free[random_below(&core->random, model->free_count)];
+    return model->free[0];
+}
+
+/* ---- handing out ---- */
+
+void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool replay)
+{
+    struct model *model = model_of(core, slot);
+    const hasup_ns ping = model->policy.timeouts.ping;
+    if (!slot->inflight) {
+        if (ping && core->now - slot->last_active >= model->policy.timeouts.ping_after &&
+            !slot->ping_due && slot->checkpoint.state != CHECKPOINT_TAKING) {
+            action_slot(core, ACTION_PING, slot);
+            slot->ping_due = core->now + ping;
+        }
+        slot->progress = core->now;
+    }
+    item->place = PLACE_FLIGHT;
+    item->slot = slot->index;
+    item->replay = replay;
+    item->dispatched = core->now;
+    item->produced = 0;
+    list_append(&slot->flight, item);
+    slot->inflight++;
+    model->inflight++;
+    slot->used_seq = ++core->uses;
+    model->pass = slot->pass;
+    slot->pass += PASS_UNIT / weight_of(model, slot);
+    if (replay) {
+        model->replays++;
+    } else {
+        item->attempts++;
+        model->attempts++;
+    }
+    if (slot->stateful && !item->logged)
+        log_add(core, slot, item);
+    struct action *action = action_slot(core, ACTION_DISPATCH, slot);
+    action->request = item->id;
+    action->dispatch.attempt = item->attempts;
+    action->dispatch.replay = replay;
+    action->dispatch.position = item->position;
+    action->dispatch.deadline = item->deadline;
+    dispatch_update(core, slot);
+    slot_arm_work(core, slot);
+}
+
+/* A suspect runs alone: on an idle worker, else on the one that is idle soonest, which is held for
+ * it. */
+static void dispatch_suspect(struct core *core, struct model *model)
+{
+    struct slot *best = NULL;
+    if (!model->suspects.head || model->suspect_runs)
+        return;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (slot->used && slot->model == model->index && slot->state == SLOT_READY &&
+            (!best || slot->inflight < best->inflight))
+            best = slot;
+    }
+    if (!best)
+        return;
+    model->suspect_runs = true;
+    best->held = best->inflight > 0;
+    if (best->held) {
+        dispatch_update(core, best);
+        return;
+    }
+    struct item *item = model->suspects.head;
+    list_remove(&model->suspects, item);
+    model->suspect_count--;
+    item->alone = true;
+    best->exclusive = true;
+    dispatch_to(core, best, item, false);
+}
+
+void dispatch_model(struct core *core, struct model *model)
+{
+    struct slot *slot;
+    dispatch_suspect(core, model);
+    while (model->queued && (slot = choose(core, model)))
+        dispatch_to(core, slot, queue_pop(model), false);
+}
+
+void dispatch_check(const struct core *core, const struct model *model)
+{
+    for (uint32_t i = 0; i < model->free_count; i++) {
+        const struct slot *slot = model->free[i];
+        assert(slot->used && slot->heap_at == (int)i && slot->model == model->index);
+        assert(slot_has_room(core, slot) && slot->key == key_of(model, slot));
+        assert(!i || !better(slot, model->free[(i - 1) / 2]));
+    }
+}

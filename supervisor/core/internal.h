@@ -1,0 +1,278 @@
+/*
+ * internal.h: the records of the core and what its files ask of each other.
+ *
+ *   core.c      the step, models, commands, shutdown, views
+ *   slot.c      the life of a slot: started, ended, backoff, breaker, drain
+ *   request.c   the life of a request: queued, in flight, answered, refused
+ *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
+ *   queue.c     which request is next: priority, deadline, arrival
+ *   replay.c    the log of a stateful slot, checkpoints, replay
+ *   timer.c     timers
+ */
+#ifndef HASUP_CORE_INTERNAL_H
+#define HASUP_CORE_INTERNAL_H
+
+#include "supervisor/core/core.h"
+#include "supervisor/core/plant.h"
+#include "supervisor/core/random.h"
+#include "supervisor/core/timer.h"
+
+#include <assert.h>
+
+enum {
+    PRIORITIES = 9,
+    PRIORITY_DEFAULT = 5,
+    SUSPECT_CRASHES = 2,   /* in flight at this many crashes: runs alone from then on */
+    BREAKER_DOUBLINGS = 3, /* the breaker's open time grows to 8 times */
+    NO_INDEX = -1,
+};
+
+enum timer_kind { TIMER_REQUEST, TIMER_SLOT, TIMER_WORK, TIMER_CHECKPOINT, TIMER_SHUTDOWN };
+
+/* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
+ */
+enum place {
+    PLACE_NONE,
+    PLACE_QUEUE,
+    PLACE_SUSPECTS, /* of its model: waits to run alone */
+    PLACE_FLIGHT,   /* with a worker */
+    PLACE_LOG,      /* only in the log: answered, or waits for its slot to come back */
+};
+
+struct item {
+    struct timer_node timer; /* its deadline, while nobody has heard an end of it */
+    uint64_t id;
+    enum place place;
+    uint32_t model, slot;
+    uint8_t priority;
+    bool settled;  /* its client has heard an end of it, or is gone */
+    bool answered; /* logged: the worker replied once, `digest` is of that reply */
+    bool replay;   /* in flight again only to bring its slot's state back */
+    bool logged;
+    bool alone; /* in flight alone */
+    uint32_t attempts, crashes;
+    uint64_t size, arrival;
+    hasup_ns deadline, dispatched;
+    uint64_t position, digest;
+    uint64_t sent, produced;  /* bytes of a stream: delivered, and of this attempt */
+    struct item *next, *prev; /* in its queue, suspects or flight */
+    struct item *child;       /* of the queue's heap */
+    bool in_heap;
+    struct item *log_next, *log_prev;
+};
+
+struct list {
+    struct item *head, *tail;
+};
+
+/* One priority class: what comes in order stands in the list, what does not in the pairing heap. */
+struct queue_class {
+    struct list list;
+    struct item *heap;
+};
+
+struct slot {
+    struct timer_node timer;      /* of its state: start, backoff, breaker, drain, stop */
+    struct timer_node work_timer; /* set lazily: at the latest when a worker is overdue */
+    struct timer_node checkpoint_timer;
+    bool used;
+    enum slot_state state;
+    uint32_t index, model, ordinal, worker;
+    bool wanted;   /* should run */
+    bool removing; /* leaves the table once it is stopped */
+    bool ordered;  /* its end was asked for: no crash */
+    bool restart;  /* waits for its turn to be restarted */
+    bool rolling;  /* is being restarted: the next one waits until it is ready */
+    bool drain_sent;
+    bool exited, tree_empty;
+    bool held;      /* gets nothing new: a suspect waits for it to be idle */
+    bool exclusive; /* runs a suspect alone */
+    bool stateful;
+    uint32_t concurrency;
+    struct list flight;
+    uint32_t inflight;
+    int heap_at; /* in its model's free workers; NO_INDEX: it has no room */
+    uint64_t key, used_seq, pass;
+    hasup_ns start_by; /* a worker that is not ready then is killed */
+    hasup_ns since, ready_since, last_active, progress, ping_due, next_start;
+    bool was_ready;
+    uint64_t run_answered; /* by this worker, replays not counted */
+    uint32_t unhealthy, breakers;
+    uint64_t service_ns; /* moving average; 0: unknown */
+    struct {
+        struct item *head, *tail;
+        struct item *cursor; /* the next to replay; NULL: all are dispatched */
+        uint64_t position;   /* of the newest */
+        uint64_t trimmed;    /* no longer in the log up to here */
+        uint64_t stored;     /* newest checkpoint that is stored */
+        uint64_t restored;   /* where the worker that loads now will start from */
+        uint32_t count, unanswered;
+        uint64_t bytes;
+    } log;
+    struct {
+        enum { CHECKPOINT_IDLE, CHECKPOINT_TAKING, CHECKPOINT_STORING } state;
+        uint64_t position;
+        hasup_ns asked, last;
+        bool again; /* one more is wanted after this one */
+    } checkpoint;
+    uint64_t starts, crashes, answered, replayed, diverged;
+};
+
+struct model {
+    bool used, accepting, draining, removing;
+    uint32_t index;
+    struct model_policy policy;
+    struct queue_class classes[PRIORITIES];
+    uint32_t classes_used; /* bit set where a class holds something */
+    uint32_t queued;
+    uint64_t queued_bytes;
+    struct list suspects;
+    uint32_t suspect_count;
+    bool suspect_runs;  /* or a slot is held for one */
+    struct slot **free; /* heap of ready workers with room; limits.slots */
+    uint32_t free_count;
+    uint32_t slots, ready, inflight;
+    uint64_t pass; /* of weighted round robin: where the model's time stands */
+    uint64_t answered, refused, attempts, replays;
+};
+
+struct core {
+    struct core_limits limits;
+    struct random random;
+    struct wheel wheel;
+    hasup_ns now;
+    struct actions *out;
+    struct model *models;
+    struct slot *slots;
+    struct item *items;
+    struct slot **free_slots; /* limits.slots for each model */
+    uint32_t slots_high, items_high;
+    uint64_t arrivals, uses;
+    uint32_t requests; /* not forgotten */
+    bool shutting_down, hastened, exited;
+    struct timer_node shutdown_timer;
+};
+
+static inline struct model *model_of(struct core *core, const struct slot *slot)
+{
+    return &core->models[slot->model];
+}
+
+/* ---- actions ---- */
+
+static inline struct action *action_add(struct core *core, enum action_type type)
+{
+    struct actions *out = core->out;
+    assert(out->count < out->room);
+    struct action *action = &out->list[out->count++];
+    *action = (struct action){.type = type, .model = UINT32_MAX, .slot = UINT32_MAX};
+    return action;
+}
+
+static inline struct action *action_slot(struct core *core, enum action_type type,
+                                         const struct slot *slot)
+{
+    struct action *action = action_add(core, type);
+    action->model = slot->model;
+    action->slot = slot->index;
+    action->worker = slot->worker;
+    return action;
+}
+
+struct action *notice_slot(struct core *core, enum notice what, const struct slot *slot);
+
+/* ---- queue.c ---- */
+
+void list_append(struct list *list, struct item *item);
+void list_remove(struct list *list, struct item *item);
+void queue_push(struct model *model, struct item *item);
+/* The next one, taken out; NULL: none. */
+struct item *queue_pop(struct model *model);
+void queue_remove(struct model *model, struct item *item);
+void queue_check(const struct model *model);
+
+/* ---- dispatch.c ---- */
+
+/* After anything changed that decides whether, and how well, a slot can take more. */
+void dispatch_update(struct core *core, struct slot *slot);
+/* Gives out what waits while there is room. */
+void dispatch_model(struct core *core, struct model *model);
+/* Hands one to a slot. */
+void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool replay);
+void dispatch_joined(struct core *core,
+                     struct slot *slot); /* ready: its pass starts at the model's */
+bool slot_has_room(const struct core *core, const struct slot *slot);
+void dispatch_check(const struct core *core, const struct model *model);
+
+/* ---- request.c ---- */
+
+struct item *item_find(struct core *core, uint64_t id);
+void request_submitted(struct core *core, const struct event *event);
+void request_cancelled(struct core *core, const struct event *event);
+void request_expired(struct core *core, struct item *item);
+void request_replied(struct core *core, struct slot *slot, const struct event *event);
+void request_chunked(struct core *core, struct slot *slot, const struct event *event);
+/* Its worker died: queued again, kept for its slot, or refused.  Out of the flight already. */
+void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash);
+void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
+void request_forget(struct core *core, struct item *item);
+/* Refuses all that the model has queued. */
+void requests_refuse_queued(struct core *core, struct model *model, enum refusal why);
+/* How long a client should wait before it tries again. */
+hasup_ns model_retry_after(const struct core *core, const struct model *model);
+
+/* ---- slot.c ---- */
+
+void slot_set_state(struct core *core, struct slot *slot, enum slot_state state);
+void slot_start(struct core *core, struct slot *slot);
+/* Kills it now; its requests move at once. */
+void slot_kill(struct core *core, struct slot *slot);
+/* Stops it for good (wanted false) or for a restart: finishes what it has. */
+void slot_drain(struct core *core, struct slot *slot);
+void slot_drain_progress(struct core *core, struct slot *slot);
+void slot_became_ready(struct core *core, struct slot *slot);
+void slot_spawned(struct core *core, struct slot *slot, int error);
+void slot_greeted(struct core *core, struct slot *slot, const struct event *event);
+void slot_loaded(struct core *core, struct slot *slot, const struct event *event);
+void slot_ready(struct core *core, struct slot *slot, int error);
+void slot_exited(struct core *core, struct slot *slot, bool tree_empty);
+void slot_tree_empty(struct core *core, struct slot *slot);
+void slot_timed_out(struct core *core, struct slot *slot);
+void slot_overdue(struct core *core, struct slot *slot);
+/* Sets the work timer if it has to be earlier than it is. */
+void slot_arm_work(struct core *core, struct slot *slot);
+/* Gone and not wanted: leaves the table where it should. */
+void slot_settle(struct core *core, struct slot *slot);
+void slot_hasten(struct core *core, struct slot *slot);
+
+/* ---- replay.c ---- */
+
+void log_add(struct core *core, struct slot *slot, struct item *item);
+void log_remove(struct slot *slot, struct item *item);
+bool log_is_full(const struct core *core, const struct slot *slot);
+/* The state is back up to `position`: what follows is run again. */
+void replay_begin(struct core *core, struct slot *slot, uint64_t position);
+void replay_next(struct core *core, struct slot *slot);
+/* No worker will come for what waits in the log unanswered: refused, or queued again. */
+void log_refuse_waiting(struct core *core, struct slot *slot);
+void log_release(struct core *core, struct slot *slot);
+void log_answered(struct slot *slot, struct item *item, uint64_t digest);
+bool checkpoint_changed(const struct slot *slot);
+void checkpoint_arm(struct core *core, struct slot *slot);
+/* Asks for the state, unless one is on its way. */
+void checkpoint_take(struct core *core, struct slot *slot);
+void checkpoint_state(struct core *core, struct slot *slot, const struct event *event);
+void checkpoint_stored(struct core *core, struct slot *slot, const struct event *event);
+void checkpoint_lost(struct slot *slot); /* its worker died while its state was being taken */
+void log_check(const struct core *core, const struct slot *slot);
+
+/* ---- core.c ---- */
+
+/* Whether some slot serves, or will without anybody's help. */
+bool model_has_hope(const struct core *core, const struct model *model);
+/* After a slot stopped, broke or a request ended: refuses, removes, finishes what can be. */
+void model_settle(struct core *core, struct model *model);
+void model_roll(struct core *core, struct model *model);
+void core_settle(struct core *core);
+
+#endif

@@ -1,0 +1,28 @@
+/*
+ * plant.h: bugs on purpose, to prove that the simulator's checks bite.  Compiled in only under
+ * HASUP_PLANT, which no program that ships defines; otherwise PLANT(n) is the constant 0.
+ */
+#ifndef HASUP_CORE_PLANT_H
+#define HASUP_CORE_PLANT_H
+
+enum plant {
+    PLANT_NONE,
+    PLANT_FORGET_REQUEUE,    /* one in-flight request of a dead worker is not queued again */
+    PLANT_ANSWER_TWICE,      /* a reply is delivered twice */
+    PLANT_NOT_READY,         /* requests go to a worker that still loads */
+    PLANT_KEEP_BACKOFF,      /* a healthy run does not reset the backoff */
+    PLANT_POSITION_OFF,      /* a checkpoint is taken for one position too many */
+    PLANT_STALE_REPLY,       /* a dead worker's late reply is taken for the new one's */
+    PLANT_TREE_NOT_EMPTY,    /* a slot starts again while its old tree still lives */
+    PLANT_LOSE_REPLAY_ORDER, /* a replay begins one request too late */
+    PLANT_COUNT
+};
+
+#ifdef HASUP_PLANT
+extern enum plant core_plant;
+#define PLANT(bug) (core_plant == (bug))
+#else
+#define PLANT(bug) 0
+#endif
+
+#endif

@@ -1,0 +1,204 @@
+/*
+ * queue.c: which request is next: priority, then deadline, then arrival.  Requests nearly always
+ * come in the order of their deadlines; those are appended to a list.  The others go into a pairing
+ * heap, so that no insertion looks at more than a few.  Owns the links of what it holds.
+ */
+#include "supervisor/core/internal.h"
+
+void list_append(struct list *list, struct item *item)
+{
+    item->next = NULL;
+    item->prev = list->tail;
+    if (list->tail)
+        list->tail->next = item;
+    else
+        list->head = item;
+    list->tail = item;
+}
+
+static void list_prepend(struct list *list, struct item *item)
+{
+    item->prev = NULL;
+    item->next = list->head;
+    if (list->head)
+        list->head->prev = item;
+    else
+        list->tail = item;
+    list->head = item;
+}
+
+void list_remove(struct list *list, struct item *item)
+{
+    if (item->prev)
+        item->prev->next = item->next;
+    else
+        list->head = item->next;
+    if (item->next)
+        item->next->prev = item->prev;
+    else
+        list->tail = item->prev;
+    item->next = item->prev = NULL;
+}
+
+static bool before(const struct item *a, const struct item *b)
+{
+    return a->deadline != b->deadline ? a->deadline < b->deadline : a->arrival < b->arrival;
+}
+
+/* ---- pairing heap: child is the first child, next a sibling, prev the sibling before or the
+ * parent */
+
+static struct item *heap_join(struct item *a, struct item *b)
+{
+    if (!a || !b)
+        return a ? a : b;
+    if (before(b, a)) {
+        struct item *swap = a;
+        a = b;
+        b = swap;
+    }
+    b->prev = a;
+    b->next = a->child;
+    if (b->next)
+        b->next->prev = b;
+    a->child = b;
+    a->next = a->prev = NULL;
+    return a;
+}
+
+/* Joins siblings two by two from the left, then the pairs from the right; without recursion. */
+static struct item *heap_join_siblings(struct item *first)
+{
+    struct item *pairs = NULL, *root = NULL;
+    while (first) {
+        struct item *a = first, *b = a->next;
+        first = b ? b->next : NULL;
+        a->next = a->prev = NULL;
+        if (b)
+            b->next = b->prev = NULL;
+        struct item *pair = heap_join(a, b);
+        pair->next = pairs;
+        pairs = pair;
+    }
+    while (pairs) {
+        struct item *pair = pairs;
+        pairs = pair->next;
+        pair->next = NULL;
+        root = heap_join(root, pair);
+    }
+    return root;
+}
+
+static void heap_remove(struct item **root, struct item *item)
+{
+    struct item *rest = heap_join_siblings(item->child);
+    item->child = NULL;
+    if (*root == item) {
+        *root = rest;
+    } else {
+        if (item->prev->child == item)
+            item->prev->child = item->next;
+        else
+            item->prev->next = item->next;
+        if (item->next)
+            item->next->prev = item->prev;
+        *root = heap_join(*root, rest);
+    }
+    item->next = item->prev = NULL;
+}
+
+/* ---- the queue of a model ---- */
+
+void queue_push(struct model *model, struct item *item)
+{
+    struct queue_class *class = &model->classes[item->priority - 1];
+    item->place = PLACE_QUEUE;
+    item->in_heap = false;
+    item->child = NULL;
+    if (!class->list.tail || !before(item, class->list.tail)) {
+        list_append(&class->list, item);
+    } else if (before(item, class->list.head)) {
+        list_prepend(&class->list, item);
+    } else {
+        item->in_heap = true;
+        item->next = item->prev = NULL;
+        class->heap = heap_join(class->heap, item);
+    }
+    model->classes_used |= 1u << (item->priority - 1);
+    model->queued++;
+    model->queued_bytes += item->size;
+}
+
+void queue_remove(struct model *model, struct item *item)
+{
+    struct queue_class *class = &model->classes[item->priority - 1];
+    if (item->in_heap)
+        heap_remove(&class->heap, item);
+    else
+        list_remove(&class->list, item);
+    if (!class->list.head && !class->heap)
+        model->classes_used &= ~(1u << (item->priority - 1));
+    item->place = PLACE_NONE;
+    model->queued--;
+    model->queued_bytes -= item->size;
+}
+
+struct item *queue_pop(struct model *model)
+{
+    if (!model->classes_used)
+        return NULL;
+    const struct queue_class *class = &model->classes[__builtin_ctz(model->classes_used)];
+    struct item *item = class->list.head;
+    if (!item || (class->heap && before(class->heap, item)))
+        item = class->heap;
+    queue_remove(model, item);
+    return item;
+}
+
+/* ---- invariants ---- */
+
+static uint32_t heap_check(const struct item *root, uint64_t *bytes)
+{
+    /* Depth first over child and sibling links, without recursion. */
+    const struct item *at = root;
+    uint32_t count = 0;
+    while (at) {
+        assert(at->place == PLACE_QUEUE && at->in_heap);
+        count++;
+        *bytes += at->size;
+        if (at->child) {
+            assert(!before(at->child, at) && at->child->prev == at);
+            at = at->child;
+            continue;
+        }
+        while (at && !at->next) {
+            /* Up to the parent: back over the siblings before. */
+            while (at->prev && at->prev->child != at)
+                at = at->prev;
+            at = at->prev;
+        }
+        if (at)
+            at = at->next;
+    }
+    return count;
+}
+
+void queue_check(const struct model *model)
+{
+    uint32_t count = 0;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < PRIORITIES; i++) {
+        const struct queue_class *class = &model->classes[i];
+        for (const struct item *at = class->list.head; at; at = at->next) {
+            assert(at->place == PLACE_QUEUE && !at->in_heap && at->priority == i + 1);
+            assert(!at->next || (!before(at->next, at) && at->next->prev == at));
+            assert(at->next || class->list.tail == at);
+            count++;
+            bytes += at->size;
+        }
+        count += heap_check(class->heap, &bytes);
+        bool holds = class->list.head || class->heap;
+        assert(holds == !!(model->classes_used & 1u << i));
+    }
+    assert(count == model->queued && bytes == model->queued_bytes);
+}

@@ -1,0 +1,265 @@
+/*
+ * replay.c: the log of a stateful slot, its checkpoints, and the replay after a crash.
+ *
+ * A request gets the log's next position at its first dispatch and stays in the log until a stored
+ * checkpoint covers it.  After a crash the state comes back at some position; what the log holds
+ * after it runs again in order: answered requests to bring the state up (their replies compared,
+ * not sent), unanswered ones as a further attempt.  Positions only grow; a request that was dropped
+ * leaves a gap.
+ */
+#include "supervisor/core/internal.h"
+
+/* ---- the log ---- */
+
+void log_add(struct core *core, struct slot *slot, struct item *item)
+{
+    item->logged = true;
+    item->position = ++slot->log.position;
+    item->log_next = NULL;
+    item->log_prev = slot->log.tail;
+    if (slot->log.tail)
+        slot->log.tail->log_next = item;
+    else
+        slot->log.head = item;
+    slot->log.tail = item;
+    slot->log.count++;
+    slot->log.unanswered++;
+    slot->log.bytes += item->size;
+    checkpoint_arm(core, slot);
+    const struct model_policy *policy = &model_of(core, slot)->policy;
+    if ((policy->checkpoint.log_requests && slot->log.count >= policy->checkpoint.log_requests) ||
+        (policy->checkpoint.log_bytes && slot->log.bytes >= policy->checkpoint.log_bytes))
+        timer_set_at(&core->wheel, &slot->checkpoint_timer, core->now);
+}
+
+void log_remove(struct slot *slot, struct item *item)
+{
+    if (slot->log.cursor == item)
+        slot->log.cursor = item->log_next;
+    if (item->log_prev)
+        item->log_prev->log_next = item->log_next;
+    else
+        slot->log.head = item->log_next;
+    if (item->log_next)
+        item->log_next->log_prev = item->log_prev;
+    else
+        slot->log.tail = item->log_prev;
+    item->log_next = item->log_prev = NULL;
+    item->logged = false;
+    slot->log.count--;
+    slot->log.unanswered -= !item->answered;
+    slot->log.bytes -= item->size;
+}
+
+void log_answered(struct slot *slot, struct item *item, uint64_t digest)
+{
+    assert(item->logged && !item->answered);
+    item->answered = true;
+    item->digest = digest;
+    slot->log.unanswered--;
+}
+
+/* At twice the early checkpoint's limit nothing new comes in until one is stored. */
+bool log_is_full(const struct core *core, const struct slot *slot)
+{
+    const struct model_policy *policy = &core->models[slot->model].policy;
+    return (policy->checkpoint.log_requests &&
+            slot->log.count >= 2 * (uint64_t)policy->checkpoint.log_requests) ||
+           (policy->checkpoint.log_bytes && slot->log.bytes >= 2 * policy->checkpoint.log_bytes);
+}
+
+static void log_trim(struct core *core, struct slot *slot, uint64_t position)
+{
+    struct item *item;
+    while ((item = slot->log.head) && item->position <= position && item->place == PLACE_LOG &&
+           item->settled) {
+        log_remove(slot, item);
+        request_forget(core, item);
+    }
+    if (position > slot->log.trimmed)
+        slot->log.trimmed = position;
+}
+
+void log_refuse_waiting(struct core *core, struct slot *slot)
+{
+    struct item *next;
+    hasup_ns retry_after = model_retry_after(core, model_of(core, slot));
+    for (struct item *item = slot->log.head; item; item = next) {
+        next = item->log_next;
+        if (item->place != PLACE_LOG || item->answered)
+            continue;
+        log_remove(slot, item);
+        if (!item->settled)
+            request_refuse(core, item, REFUSED_UNAVAILABLE, retry_after);
+        request_forget(core, item);
+    }
+}
+
+void log_release(struct core *core, struct slot *slot)
+{
+    log_refuse_waiting(core, slot);
+    while (slot->log.head) {
+        struct item *item = slot->log.head;
+        log_remove(slot, item);
+        request_forget(core, item);
+    }
+}
+
+/* ---- replay ---- */
+
+void replay_begin(struct core *core, struct slot *slot, uint64_t position)
+{
+    if (position < slot->log.trimmed)
+        notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = slot->log.trimmed - position;
+    if (position > slot->log.position)
+        slot->log.position = position;
+    if (position > slot->log.stored)
+        slot->log.stored = position;
+    struct item *item = slot->log.head;
+    while (item && item->position <= position)
+        item = item->log_next;
+    if (PLANT(PLANT_LOSE_REPLAY_ORDER) && item)
+        item = item->log_next;
+    slot->log.cursor = item;
+    slot->checkpoint.position = position;
+    slot->checkpoint.last = core->now;
+}
+
+void replay_next(struct core *core, struct slot *slot)
+{
+    if (slot->state != SLOT_REPLAYING)
+        return;
+    while (slot->log.cursor && slot->inflight < slot->concurrency && !slot->exclusive) {
+        struct item *item = slot->log.cursor;
+        bool alone = item->crashes >= SUSPECT_CRASHES;
+        if (alone && slot->inflight)
+            return;
+        slot->log.cursor = item->log_next;
+        dispatch_to(core, slot, item, item->answered);
+        if (alone)
+            return;
+    }
+    if (!slot->log.cursor)
+        slot_became_ready(core, slot);
+}
+
+/* ---- checkpoints ---- */
+
+bool checkpoint_changed(const struct slot *slot)
+{
+    return slot->stateful && slot->log.position > slot->log.stored;
+}
+
+void checkpoint_arm(struct core *core, struct slot *slot)
+{
+    hasup_ns interval = model_of(core, slot)->policy.checkpoint.interval;
+    if (!interval || timer_is_set(&slot->checkpoint_timer) || !checkpoint_changed(slot) ||
+        slot->checkpoint.state != CHECKPOINT_IDLE)
+        return;
+    hasup_ns at = slot->checkpoint.last + interval;
+    timer_set_at(&core->wheel, &slot->checkpoint_timer, at > core->now ? at : core->now);
+}
+
+void checkpoint_take(struct core *core, struct slot *slot)
+{
+    bool serves = slot->state == SLOT_READY || slot->state == SLOT_DRAINING;
+    if (!serves || !slot->stateful)
+        return;
+    if (slot->checkpoint.state != CHECKPOINT_IDLE) {
+        slot->checkpoint.again = true;
+        return;
+    }
+    timer_clear(&core->wheel, &slot->checkpoint_timer);
+    slot->checkpoint.state = CHECKPOINT_TAKING;
+    slot->checkpoint.again = false;
+    slot->checkpoint.position = slot->log.position;
+    slot->checkpoint.asked = slot->checkpoint.last = core->now;
+    if (PLANT(PLANT_POSITION_OFF) && slot->inflight)
+        slot->checkpoint.position++;
+    action_slot(core, ACTION_TAKE_STATE, slot)->position = slot->checkpoint.position;
+    slot_arm_work(core, slot);
+}
+
+static void checkpoint_next(struct core *core, struct slot *slot)
+{
+    if (slot->checkpoint.again)
+        checkpoint_take(core, slot);
+    else
+        checkpoint_arm(core, slot);
+    dispatch_update(core, slot);
+    slot_drain_progress(core, slot);
+    slot_settle(core, slot);
+}
+
+/* A state that claims a position while a request before it is unanswered is a lie. */
+static bool state_is_honest(const struct slot *slot, uint64_t position)
+{
+    for (const struct item *item = slot->flight.head; item; item = item->next)
+        if (item->position && item->position <= position && !PLANT(PLANT_POSITION_OFF))
+            return false;
+    return true;
+}
+
+void checkpoint_state(struct core *core, struct slot *slot, const struct event *event)
+{
+    if (slot->checkpoint.state != CHECKPOINT_TAKING)
+        return;
+    slot->last_active = slot->progress = core->now;
+    if (event->checkpoint.error || !state_is_honest(slot, slot->checkpoint.position)) {
+        slot->checkpoint.state = CHECKPOINT_IDLE;
+        slot->checkpoint.again = false;
+        notice_slot(core, NOTICE_CHECKPOINT_FAILED, slot);
+        if (!event->checkpoint.error)
+            slot_kill(core, slot);
+        checkpoint_next(core, slot);
+        return;
+    }
+    slot->checkpoint.state = CHECKPOINT_STORING;
+    action_slot(core, ACTION_STORE_CHECKPOINT, slot)->position = slot->checkpoint.position;
+}
+
+void checkpoint_stored(struct core *core, struct slot *slot, const struct event *event)
+{
+    if (slot->checkpoint.state != CHECKPOINT_STORING)
+        return;
+    slot->checkpoint.state = CHECKPOINT_IDLE;
+    if (event->checkpoint.error)
+        notice_slot(core, NOTICE_CHECKPOINT_FAILED, slot);
+    if (event->checkpoint.position > slot->log.stored)
+        slot->log.stored = event->checkpoint.position;
+    log_trim(core, slot, event->checkpoint.position);
+    checkpoint_next(core, slot);
+    dispatch_model(core, model_of(core, slot));
+}
+
+void checkpoint_lost(struct slot *slot)
+{
+    if (slot->checkpoint.state == CHECKPOINT_TAKING)
+        slot->checkpoint.state = CHECKPOINT_IDLE;
+    slot->checkpoint.again = false;
+}
+
+/* ---- invariants ---- */
+
+void log_check(const struct core *core, const struct slot *slot)
+{
+    uint32_t count = 0, unanswered = 0;
+    uint64_t bytes = 0, last = 0;
+    bool cursor = slot->log.cursor == NULL;
+    for (const struct item *item = slot->log.head; item; item = item->log_next) {
+        assert(item->logged && item->slot == slot->index && item->position > last);
+        assert(item->place == PLACE_LOG || item->place == PLACE_FLIGHT);
+        assert(!item->answered || item->settled);
+        assert(item->log_next ? item->log_next->log_prev == item : slot->log.tail == item);
+        cursor |= slot->log.cursor == item;
+        last = item->position;
+        count++;
+        unanswered += !item->answered;
+        bytes += item->size;
+    }
+    assert(unanswered == slot->log.unanswered);
+    assert(cursor && count == slot->log.count && bytes == slot->log.bytes);
+    assert(last <= slot->log.position);
+    assert(slot->log.cursor == NULL || slot->state == SLOT_REPLAYING);
+    assert(core->limits.slots > slot->index);
+}

@@ -1,0 +1,368 @@
+/*
+ * request.c: the life of a request: accepted or refused, queued, in flight, answered once,
+ * forgotten. `settled` marks that its client has heard an end of it (or is gone): from then on
+ * nothing is said about it but FORGET, which comes when no worker and no log holds it any more.
+ */
+#include "supervisor/core/internal.h"
+
+struct item *item_find(struct core *core, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= core->items_high)
+        return NULL;
+    struct item *item = &core->items[index];
+    return item->place != PLACE_NONE && item->id == id ? item : NULL;
+}
+
+/* ---- ends ---- */
+
+void request_forget(struct core *core, struct item *item)
+{
+    assert(item->settled && !item->logged);
+    timer_clear(&core->wheel, &item->timer);
+    item->place = PLACE_NONE;
+    core->requests--;
+    action_add(core, ACTION_FORGET)->request = item->id;
+}
+
+static void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
+                          uint32_t attempts)
+{
+    struct action *action = action_add(core, ACTION_REFUSE);
+    action->request = id;
+    action->refuse.why = why;
+    action->refuse.retry_after = retry_after;
+    action->refuse.attempts = attempts;
+}
+
+/* Tells the client; where the request stands stays as it is. */
+void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after)
+{
+    assert(!item->settled);
+    item->settled = true;
+    timer_clear(&core->wheel, &item->timer);
+    core->models[item->model].refused++;
+    refuse_action(core, item->id, why, retry_after, item->attempts);
+}
+
+static void suspects_remove(struct model *model, struct item *item)
+{
+    list_remove(&model->suspects, item);
+    model->suspect_count--;
+    item->place = PLACE_NONE;
+}
+
+/* Takes it out of the queue or the suspects, refuses and forgets it. */
+static void waiting_refuse(struct core *core, struct item *item, enum refusal why,
+                           hasup_ns retry_after)
+{
+    struct model *model = &core->models[item->model];
+    if (item->place == PLACE_QUEUE)
+        queue_remove(model, item);
+    else
+        suspects_remove(model, item);
+    request_refuse(core, item, why, retry_after);
+    request_forget(core, item);
+}
+
+void requests_refuse_queued(struct core *core, struct model *model, enum refusal why)
+{
+    hasup_ns retry_after = model_retry_after(core, model);
+    while (model->queued) {
+        struct item *item = queue_pop(model);
+        request_refuse(core, item, why, retry_after);
+        request_forget(core, item);
+    }
+    while (model->suspects.head)
+        waiting_refuse(core, model->suspects.head, why, retry_after);
+}
+
+/* Nobody waits for it: what only waits is forgotten, what runs is told. */
+static void drop_if_waiting(struct core *core, struct item *item)
+{
+    struct model *model = &core->models[item->model];
+    switch (item->place) {
+    case PLACE_QUEUE: queue_remove(model, item); break;
+    case PLACE_SUSPECTS: suspects_remove(model, item); break;
+    case PLACE_LOG:
+        if (item->answered)
+            return;
+        log_remove(&core->slots[item->slot], item);
+        break;
+    case PLACE_FLIGHT:
+        /* What changes a state runs to its end, or a replay would not bring it back. */
+        if (!item->logged) {
+            struct action *action = action_slot(core, ACTION_CANCEL, &core->slots[item->slot]);
+            action->request = item->id;
+        }
+        return;
+    case PLACE_NONE: return;
+    }
+    request_forget(core, item);
+}
+
+void request_expired(struct core *core, struct item *item)
+{
+    request_refuse(core, item, REFUSED_DEADLINE, 0);
+    drop_if_waiting(core, item);
+    model_settle(core, &core->models[item->model]);
+}
+
+void request_cancelled(struct core *core, const struct event *event)
+{
+    struct item *item = item_find(core, event->request);
+    if (!item || item->settled)
+        return;
+    item->settled = true;
+    timer_clear(&core->wheel, &item->timer);
+    struct model *model = &core->models[item->model];
+    drop_if_waiting(core, item);
+    model_settle(core, model);
+}
+
+/* ---- admission ---- */
+
+hasup_ns model_retry_after(const struct core *core, const struct model *model)
+{
+    uint64_t service = 0, room = 0;
+    hasup_ns soonest = HASUP_NEVER;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        if (slot->state == SLOT_READY) {
+            service += slot->service_ns;
+            room++;
+        } else if (slot->state == SLOT_BROKEN && slot->next_start < soonest) {
+            soonest = slot->next_start;
+        }
+    }
+    hasup_ns wait = HASUP_S;
+    if (room) /* what is queued, run by what is ready */
+        wait = (hasup_ns)(service / room * (model->queued / room + 1));
+    else if (soonest != HASUP_NEVER)
+        wait = soonest - core->now;
+    return wait < HASUP_S ? HASUP_S : wait;
+}
+
+static bool refused_at_once(struct core *core, const struct event *event, const struct model *model,
+                            enum refusal *why)
+{
+    const hasup_ns deadline = event->submitted.deadline;
+    if (!model)
+        *why = REFUSED_NOT_FOUND;
+    else if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
+        *why = REFUSED_UNAVAILABLE;
+    else if (deadline && deadline <= core->now)
+        *why = REFUSED_DEADLINE;
+    else if (model->queued + model->suspect_count >= model->policy.queue.requests ||
+             model->queued_bytes + event->submitted.size > model->policy.queue.bytes)
+        *why = REFUSED_OVERLOADED;
+    else
+        return false;
+    return true;
+}
+
+static void item_open(struct core *core, struct item *item, const struct event *event)
+{
+    uint8_t priority = event->submitted.priority;
+    if (priority < 1 || priority > PRIORITIES)
+        priority = PRIORITY_DEFAULT;
+    *item = (struct item){.timer = {.kind = TIMER_REQUEST},
+                          .id = event->request,
+                          .model = event->model,
+                          .slot = UINT32_MAX,
+                          .priority = priority,
+                          .size = event->submitted.size,
+                          .arrival = ++core->arrivals,
+                          .deadline = event->submitted.deadline};
+    if (!item->deadline)
+        item->deadline = HASUP_NEVER;
+    timer_set_at(&core->wheel, &item->timer, item->deadline);
+}
+
+void request_submitted(struct core *core, const struct event *event)
+{
+    uint32_t index = (uint32_t)event->request;
+    struct model *model = event->model < core->limits.models && core->models[event->model].used
+                              ? &core->models[event->model]
+                              : NULL;
+    enum refusal why;
+    assert(index < core->limits.requests);
+    if (index >= core->items_high)
+        core->items_high = index + 1;
+    assert(core->items[index].place == PLACE_NONE);
+    if (refused_at_once(core, event, model, &why)) {
+        bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED;
+        if (model)
+            model->refused++;
+        refuse_action(core, event->request, why, later ? model_retry_after(core, model) : 0, 0);
+        action_add(core, ACTION_FORGET)->request = event->request;
+        return;
+    }
+    item_open(core, &core->items[index], event);
+    core->requests++;
+    queue_push(model, &core->items[index]);
+    dispatch_model(core, model);
+}
+
+/* ---- what workers say ---- */
+
+static void service_learn(struct core *core, struct slot *slot, const struct item *item)
+{
+    /* A worker that has several runs them one after the other: the time since it last said
+     * something. */
+    hasup_ns start = item->dispatched > slot->progress ? item->dispatched : slot->progress;
+    uint64_t took = (uint64_t)(core->now - start);
+    slot->service_ns = slot->service_ns ? (slot->service_ns * 7 + took) / 8 : took + 1;
+}
+
+/* Takes it out of its worker's hands. */
+static void flight_remove(struct core *core, struct slot *slot, struct item *item)
+{
+    struct model *model = model_of(core, slot);
+    list_remove(&slot->flight, item);
+    slot->inflight--;
+    model->inflight--;
+    item->place = item->logged ? PLACE_LOG : PLACE_QUEUE;
+    if (item->alone) {
+        item->alone = false;
+        slot->exclusive = false;
+        model->suspect_runs = false;
+    }
+    if (slot->held && !slot->inflight) {
+        slot->held = false;
+        model->suspect_runs = false;
+    }
+}
+
+static void reply_deliver(struct core *core, struct slot *slot, struct item *item)
+{
+    struct model *model = model_of(core, slot);
+    if (item->settled)
+        return;
+    if (item->produced < item->sent) {
+        /* The second run of a stream ended before what the client already has. */
+        request_refuse(core, item, REFUSED_DIVERGED, 0);
+        return;
+    }
+    item->settled = true;
+    timer_clear(&core->wheel, &item->timer);
+    model->answered++;
+    struct action *action = action_add(core, ACTION_ANSWER);
+    action->request = item->id;
+    action->attempts = item->attempts;
+    if (PLANT(PLANT_ANSWER_TWICE) && core->uses % 64 == 63)
+        *action_add(core, ACTION_ANSWER) = *action;
+}
+
+static void replay_compare(struct core *core, struct slot *slot, struct item *item, uint64_t digest)
+{
+    slot->replayed++;
+    if (digest == item->digest)
+        return;
+    slot->diverged++;
+    struct action *notice = notice_slot(core, NOTICE_DIVERGED, slot);
+    notice->request = item->id;
+    notice->notice.value = item->position;
+}
+
+void request_replied(struct core *core, struct slot *slot, const struct event *event)
+{
+    struct item *item = item_find(core, event->request);
+    if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
+        return;
+    struct model *model = model_of(core, slot);
+    service_learn(core, slot, item);
+    slot->progress = slot->last_active = core->now;
+    flight_remove(core, slot, item);
+    if (item->replay) {
+        replay_compare(core, slot, item, event->replied.digest);
+    } else {
+        slot->answered++;
+        slot->run_answered++;
+        reply_deliver(core, slot, item);
+        if (item->logged)
+            log_answered(slot, item, event->replied.digest);
+    }
+    if (!item->logged)
+        request_forget(core, item);
+    dispatch_update(core, slot);
+    replay_next(core, slot);
+    dispatch_model(core, model);
+    slot_drain_progress(core, slot);
+    if (!model->accepting)
+        model_settle(core, model);
+}
+
+void request_chunked(struct core *core, struct slot *slot, const struct event *event)
+{
+    struct item *item = item_find(core, event->request);
+    if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
+        return;
+    slot->progress = core->now;
+    uint64_t from = item->produced;
+    item->produced += event->chunked.size;
+    if (item->settled || item->replay)
+        return;
+    if (!event->chunked.same) {
+        request_refuse(core, item, REFUSED_DIVERGED, 0);
+        action_slot(core, ACTION_CANCEL, slot)->request = item->id;
+        return;
+    }
+    if (item->produced <= item->sent)
+        return;
+    struct action *action = action_add(core, ACTION_CHUNK);
+    action->request = item->id;
+    action->skip = item->sent > from ? item->sent - from : 0;
+    item->sent = item->produced;
+}
+
+/* ---- death of its worker ---- */
+
+static void quarantine(struct core *core, struct slot *slot, struct item *item)
+{
+    struct action *notice = notice_slot(core, NOTICE_QUARANTINED, slot);
+    notice->request = item->id;
+    notice->notice.value = item->attempts;
+    if (!item->settled)
+        request_refuse(core, item, REFUSED_QUARANTINED, 0);
+    if (item->logged)
+        log_remove(slot, item);
+    request_forget(core, item);
+}
+
+static void requeue(struct core *core, struct item *item)
+{
+    struct model *model = &core->models[item->model];
+    item->slot = UINT32_MAX;
+    if (item->crashes >= SUSPECT_CRASHES) {
+        item->place = PLACE_SUSPECTS;
+        list_append(&model->suspects, item);
+        model->suspect_count++;
+    } else if (!PLANT(PLANT_FORGET_REQUEUE) || core->uses % 16) {
+        queue_push(model, item);
+    }
+}
+
+void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash)
+{
+    const uint32_t most = core->models[item->model].policy.max_attempts;
+    flight_remove(core, slot, item);
+    if (crash)
+        item->crashes++;
+    else if (!item->replay)
+        item->attempts--;
+    bool poison = item->replay ? most && item->crashes >= most + item->attempts
+                               : most && item->attempts >= most;
+    if (item->settled && !item->answered) {
+        /* Nobody waits for it; it need not run again, and its state was never shown to anybody. */
+        if (item->logged)
+            log_remove(slot, item);
+        request_forget(core, item);
+    } else if (crash && poison) {
+        quarantine(core, slot, item);
+    } else if (!item->logged) {
+        requeue(core, item);
+    }
+}

@@ -1,0 +1,383 @@
+/*
+ * slot.c: the life of a slot, as ARCHITECTURE.md charts it.  A worker's requests move the moment it
+ * is killed or found dead; its slot starts again only once the process is reaped and its whole tree
+ * is proven empty.  A run that was healthy is followed by an immediate start; others by backoff,
+ * then the breaker.
+ */
+#include "supervisor/core/internal.h"
+
+struct action *notice_slot(struct core *core, enum notice what, const struct slot *slot)
+{
+    struct action *action = action_slot(core, ACTION_NOTICE, slot);
+    action->notice.what = what;
+    action->notice.from = action->notice.to = slot->state;
+    return action;
+}
+
+void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
+{
+    struct model *model = model_of(core, slot);
+    struct action *notice = notice_slot(core, NOTICE_SLOT_STATE, slot);
+    notice->notice.to = state;
+    notice->notice.delay = slot->next_start - core->now;
+    model->ready += state == SLOT_READY;
+    model->ready -= slot->state == SLOT_READY;
+    slot->state = state;
+    slot->since = core->now;
+    timer_clear(&core->wheel, &slot->timer);
+    dispatch_update(core, slot);
+}
+
+static void slot_timer(struct core *core, struct slot *slot, hasup_ns span)
+{
+    timer_set_at(&core->wheel, &slot->timer, span ? core->now + span : HASUP_NEVER);
+}
+
+/* ---- start ---- */
+
+void slot_start(struct core *core, struct slot *slot)
+{
+    hasup_ns limit = model_of(core, slot)->policy.timeouts.start;
+    slot->worker++;
+    slot->starts++;
+    slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
+    slot->run_answered = 0;
+    slot->concurrency = 0;
+    slot->ping_due = 0;
+    slot->start_by = limit ? core->now + limit : HASUP_NEVER;
+    slot_set_state(core, slot, SLOT_STARTING);
+    timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+    action_slot(core, ACTION_SPAWN, slot);
+}
+
+void slot_greeted(struct core *core, struct slot *slot, const struct event *event)
+{
+    uint32_t most = model_of(core, slot)->policy.concurrency_max;
+    if (slot->state != SLOT_STARTING)
+        return;
+    if (!event->hello.stateful)
+        log_release(core, slot);
+    slot->stateful = event->hello.stateful;
+    slot->concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
+    if (most && slot->concurrency > most)
+        slot->concurrency = most;
+    slot_set_state(core, slot, SLOT_LOADING);
+    timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+    if (slot->stateful)
+        action_slot(core, ACTION_LOAD_CHECKPOINT, slot);
+    else
+        action_slot(core, ACTION_WELCOME, slot)->restore = false;
+}
+
+void slot_loaded(struct core *core, struct slot *slot, const struct event *event)
+{
+    if (slot->state != SLOT_LOADING || !slot->stateful)
+        return;
+    slot->log.restored = event->checkpoint.found ? event->checkpoint.position : 0;
+    action_slot(core, ACTION_WELCOME, slot)->restore = event->checkpoint.found;
+}
+
+void slot_ready(struct core *core, struct slot *slot, int error)
+{
+    if (slot->state != SLOT_LOADING)
+        return;
+    if (error) {
+        slot_kill(core, slot);
+        return;
+    }
+    slot->last_active = slot->progress = core->now;
+    if (!slot->stateful) {
+        slot_became_ready(core, slot);
+        return;
+    }
+    slot_set_state(core, slot, SLOT_REPLAYING);
+    replay_begin(core, slot, slot->log.restored);
+    replay_next(core, slot);
+}
+
+void slot_became_ready(struct core *core, struct slot *slot)
+{
+    slot->was_ready = true;
+    slot->ready_since = slot->last_active = core->now;
+    slot->rolling = false;
+    dispatch_joined(core, slot);
+    slot_set_state(core, slot, SLOT_READY);
+    checkpoint_arm(core, slot);
+    model_roll(core, model_of(core, slot));
+    dispatch_model(core, model_of(core, slot));
+    model_settle(core, model_of(core, slot));
+}
+
+/* ---- end ---- */
+
+/* Moves what the worker had in hand; afterwards it is nobody's worker any more. */
+static void slot_abandon(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    slot->log.cursor = NULL;
+    slot->ping_due = 0;
+    timer_clear(&core->wheel, &slot->work_timer);
+    timer_clear(&core->wheel, &slot->checkpoint_timer);
+    if (slot->held || slot->exclusive)
+        model->suspect_runs = false;
+    slot->held = false;
+    slot_set_state(core, slot, SLOT_KILLING);
+    checkpoint_lost(slot);
+    while (slot->flight.head)
+        request_orphaned(core, slot, slot->flight.head, !slot->ordered);
+    slot->exclusive = false;
+    dispatch_model(core, model);
+}
+
+void slot_kill(struct core *core, struct slot *slot)
+{
+    if (slot->state == SLOT_KILLING || slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF ||
+        slot->state == SLOT_BROKEN)
+        return;
+    action_slot(core, ACTION_KILL, slot);
+    slot_abandon(core, slot);
+}
+
+static bool run_was_healthy(const struct core *core, const struct slot *slot)
+{
+    hasup_ns enough = core->models[slot->model].policy.restart.healthy_after;
+    return slot->run_answered > 0 ||
+           (slot->was_ready && enough && core->now - slot->ready_since >= enough);
+}
+
+static void slot_break(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    uint32_t doublings = slot->breakers < BREAKER_DOUBLINGS ? slot->breakers : BREAKER_DOUBLINGS;
+    hasup_ns delay = model->policy.restart.breaker << doublings;
+    slot->breakers++;
+    slot->rolling = false;
+    slot->next_start = delay ? core->now + delay : HASUP_NEVER;
+    slot_set_state(core, slot, SLOT_BROKEN);
+    slot_timer(core, slot, delay);
+    notice_slot(core, NOTICE_BREAKER_OPEN, slot)->notice.delay = delay;
+    /* What broke this one would break the others: a rolling restart ends here. */
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == slot->model)
+            core->slots[i].restart = false;
+    log_refuse_waiting(core, slot);
+    model_settle(core, model);
+}
+
+/* A run that failed: backoff, or the breaker. */
+static void slot_fail(struct core *core, struct slot *slot)
+{
+    const struct model_policy *policy = &model_of(core, slot)->policy;
+    slot->unhealthy++;
+    if (policy->restart.start_limit && slot->unhealthy >= policy->restart.start_limit) {
+        slot_break(core, slot);
+        return;
+    }
+    hasup_ns delay = policy->restart.backoff_min;
+    for (uint32_t i = 1; i < slot->unhealthy && delay < policy->restart.backoff_max; i++)
+        delay *= 2;
+    if (delay > policy->restart.backoff_max)
+        delay = policy->restart.backoff_max;
+    delay = random_jitter(&core->random, delay);
+    slot->next_start = core->now + delay;
+    slot_set_state(core, slot, SLOT_BACKOFF);
+    timer_set_at(&core->wheel, &slot->timer, slot->next_start);
+}
+
+static void slot_stopped(struct core *core, struct slot *slot)
+{
+    slot->rolling = slot->restart = false;
+    slot_set_state(core, slot, SLOT_STOPPED);
+    log_refuse_waiting(core, slot);
+    slot_settle(core, slot);
+}
+
+/* Reaped, and nothing of its tree is left: what comes next? */
+static void slot_gone(struct core *core, struct slot *slot)
+{
+    if (!slot->wanted) {
+        slot_stopped(core, slot);
+    } else if (slot->ordered) {
+        slot_start(core, slot);
+    } else if (run_was_healthy(core, slot)) {
+        if (!PLANT(PLANT_KEEP_BACKOFF))
+            slot->unhealthy = slot->breakers = 0;
+        if (PLANT(PLANT_KEEP_BACKOFF))
+            slot_fail(core, slot);
+        else
+            slot_start(core, slot);
+    } else {
+        slot_fail(core, slot);
+    }
+}
+
+void slot_spawned(struct core *core, struct slot *slot, int error)
+{
+    if (!error || slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF ||
+        slot->state == SLOT_BROKEN)
+        return;
+    slot->crashes++;
+    if (slot->wanted)
+        slot_fail(core, slot);
+    else
+        slot_stopped(core, slot);
+}
+
+void slot_exited(struct core *core, struct slot *slot, bool tree_empty)
+{
+    if (slot->exited)
+        return;
+    slot->exited = true;
+    slot->tree_empty |= tree_empty;
+    slot->crashes += !slot->ordered;
+    if (slot->state != SLOT_KILLING) {
+        if (!slot->tree_empty)
+            action_slot(core, ACTION_KILL, slot);
+        slot_abandon(core, slot);
+    }
+    if (slot->tree_empty || PLANT(PLANT_TREE_NOT_EMPTY))
+        slot_gone(core, slot);
+}
+
+void slot_tree_empty(struct core *core, struct slot *slot)
+{
+    if (slot->tree_empty)
+        return;
+    slot->tree_empty = true;
+    if (slot->exited && slot->state == SLOT_KILLING)
+        slot_gone(core, slot);
+}
+
+/* ---- stop ---- */
+
+static void slot_terminate(struct core *core, struct slot *slot)
+{
+    slot->ordered = true;
+    slot_set_state(core, slot, SLOT_STOPPING);
+    slot_timer(core, slot, model_of(core, slot)->policy.timeouts.stop);
+    action_slot(core, ACTION_TERMINATE, slot);
+}
+
+void slot_drain(struct core *core, struct slot *slot)
+{
+    switch (slot->state) {
+    case SLOT_STOPPED: slot_settle(core, slot); return;
+    case SLOT_BACKOFF:
+    case SLOT_BROKEN:
+        if (slot->wanted)
+            slot_start(core, slot);
+        else
+            slot_stopped(core, slot);
+        return;
+    case SLOT_STARTING:
+    case SLOT_LOADING:
+    case SLOT_REPLAYING: slot_terminate(core, slot); return;
+    case SLOT_READY:
+        slot->ordered = true;
+        slot_set_state(core, slot, SLOT_DRAINING);
+        slot_timer(core, slot, model_of(core, slot)->policy.timeouts.drain);
+        slot_drain_progress(core, slot);
+        return;
+    case SLOT_DRAINING:
+    case SLOT_STOPPING:
+    case SLOT_KILLING: return;
+    }
+}
+
+/* The last checkpoint and the word to go, one right behind the other. */
+void slot_drain_progress(struct core *core, struct slot *slot)
+{
+    if (slot->state != SLOT_DRAINING || slot->drain_sent ||
+        slot->checkpoint.state != CHECKPOINT_IDLE)
+        return;
+    slot->drain_sent = true;
+    if (checkpoint_changed(slot))
+        checkpoint_take(core, slot);
+    action_slot(core, ACTION_DRAIN, slot);
+}
+
+void slot_hasten(struct core *core, struct slot *slot)
+{
+    slot->wanted = false;
+    for (struct item *item = slot->flight.head; item; item = item->next)
+        if (!item->settled)
+            request_refuse(core, item, REFUSED_UNAVAILABLE, HASUP_S);
+    if (slot->state == SLOT_READY || slot->state == SLOT_DRAINING)
+        slot_terminate(core, slot);
+    else
+        slot_drain(core, slot);
+}
+
+void slot_settle(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    if (slot->state != SLOT_STOPPED || slot->checkpoint.state != CHECKPOINT_IDLE)
+        return;
+    if (slot->removing && !slot->wanted) {
+        log_release(core, slot);
+        timer_clear(&core->wheel, &slot->checkpoint_timer);
+        action_slot(core, ACTION_SLOT_REMOVED, slot);
+        slot->used = false;
+        model->slots--;
+    }
+    model_settle(core, model);
+}
+
+/* ---- timers ---- */
+
+void slot_timed_out(struct core *core, struct slot *slot)
+{
+    switch (slot->state) {
+    case SLOT_STARTING:
+    case SLOT_LOADING:
+        notice_slot(core, NOTICE_START_TIMEOUT, slot);
+        slot_kill(core, slot);
+        return;
+    case SLOT_BACKOFF:
+    case SLOT_BROKEN: slot_start(core, slot); return;
+    case SLOT_DRAINING: slot_terminate(core, slot); return;
+    case SLOT_STOPPING: slot_kill(core, slot); return;
+    case SLOT_STOPPED:
+    case SLOT_REPLAYING:
+    case SLOT_READY:
+    case SLOT_KILLING: return;
+    }
+}
+
+/* When the worker has taken too long for something; HASUP_NEVER: it owes nothing. */
+static hasup_ns work_due(const struct core *core, const struct slot *slot)
+{
+    hasup_ns attempt = core->models[slot->model].policy.timeouts.attempt;
+    hasup_ns due = slot->ping_due ? slot->ping_due : HASUP_NEVER;
+    if (attempt && slot->inflight && slot->progress + attempt < due)
+        due = slot->progress + attempt;
+    if (attempt && slot->checkpoint.state == CHECKPOINT_TAKING) {
+        hasup_ns since =
+            slot->checkpoint.asked > slot->progress ? slot->checkpoint.asked : slot->progress;
+        if (since + attempt < due)
+            due = since + attempt;
+    }
+    return due;
+}
+
+void slot_arm_work(struct core *core, struct slot *slot)
+{
+    hasup_ns due = work_due(core, slot);
+    if (due < timer_at(&slot->work_timer))
+        timer_set_at(&core->wheel, &slot->work_timer, due);
+}
+
+void slot_overdue(struct core *core, struct slot *slot)
+{
+    bool works =
+        slot->state == SLOT_READY || slot->state == SLOT_DRAINING || slot->state == SLOT_REPLAYING;
+    if (!works)
+        return;
+    if (work_due(core, slot) > core->now) {
+        slot_arm_work(core, slot);
+        return;
+    }
+    slot->ordered = false; /* even while it drains: it hangs */
+    notice_slot(core, NOTICE_HUNG, slot);
+    slot_kill(core, slot);
+}
