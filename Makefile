@@ -61,6 +61,12 @@ PROGRAMS := $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
+# The programs that trained the examples' weights; no other target needs them.
+E := $(if $(filter release,$(FLAVOUR)),build/examples,$(B)/examples)
+$(E)/train_%: $(B)/examples/train/train_%.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
+
 .PHONY: all setup lint check unit python-unit purity clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS)
 
