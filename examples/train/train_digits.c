@@ -102,13 +102,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: zcat digits.csv.gz | train_digits OUT.net HELD_OUT.csv\n");
         return 2;
     }
-    srand(1);
     struct fann *net = fann_create_standard(3, PIXELS, HIDDEN, DIGITS);
     struct fann_train_data *set = training_set(count);
     if (!net || !set)
         return 1;
     fann_set_activation_function_hidden(net, FANN_SIGMOID_SYMMETRIC);
     fann_set_activation_function_output(net, FANN_SIGMOID);
+    srand(1); /* after fann_create_standard(), which seeds from the system */
     fann_randomize_weights(net, -0.1f, 0.1f);
     for (int epoch = 1; epoch <= EPOCHS; epoch++) {
         float error = fann_train_epoch(net, set);
