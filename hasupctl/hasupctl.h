@@ -1,0 +1,42 @@
+/* hasupctl.h: what the verbs of hasupctl share. */
+#ifndef HASUP_HASUPCTL_H
+#define HASUP_HASUPCTL_H
+
+#include "client/hasup_client.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+/* Exit codes; stable (docs/hasupctl.md). */
+enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2, CTL_UNREACHABLE = 3 };
+
+struct ctl {
+    const char *socket;
+    const char *state_dir; /* of verbs that work on files; NULL: asked of hasupd, else the default */
+    bool json;
+    bool colour;
+    int argc; /* what follows the verb */
+    char **argv;
+};
+
+/* One command and its answer.  The exit code; *answer is a new reference (NULL unless CTL_OK).  Says itself
+ * what went wrong. */
+int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer);
+struct hasup_client *ctl_open(const struct ctl *ctl);
+/* Says how the verb is used; gives CTL_USAGE. */
+int ctl_usage(const char *format, ...);
+void ctl_print_json(json_t *json);
+
+int ctl_status(const struct ctl *ctl);
+int ctl_infer(const struct ctl *ctl);
+int ctl_lines(const struct ctl *ctl, const char *verb);
+int ctl_checkpoint(const struct ctl *ctl);
+int ctl_audit(const struct ctl *ctl);
+
+/* "3 min", "12 s", "450 ms". */
+const char *ctl_duration(long long ms, char out[32]);
+const char *ctl_bytes(unsigned long long bytes, char out[32]);
+/* The state directory that checkpoint list, show and audit read; the caller frees it. */
+char *ctl_state_dir(const struct ctl *ctl);
+
+#endif
