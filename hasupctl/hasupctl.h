@@ -12,15 +12,16 @@ enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2, CTL_UNREACHABLE = 3 };
 
 struct ctl {
     const char *socket;
-    const char *state_dir; /* of verbs that work on files; NULL: asked of hasupd, else the default */
+    const char
+        *state_dir; /* of verbs that work on files; NULL: asked of hasupd, else the default */
     bool json;
     bool colour;
     int argc; /* what follows the verb */
     char **argv;
 };
 
-/* One command and its answer.  The exit code; *answer is a new reference (NULL unless CTL_OK).  Says itself
- * what went wrong. */
+/* One command and its answer.  The exit code; *answer is a new reference (NULL unless CTL_OK). Says
+ * itself what went wrong. */
 int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer);
 struct hasup_client *ctl_open(const struct ctl *ctl);
 /* Says how the verb is used; gives CTL_USAGE. */

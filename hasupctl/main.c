@@ -1,7 +1,8 @@
 /*
- * main.c: hasupctl's command line: a table of verbs.  Talks to hasupd over its Unix socket; checkpoint list,
- * show and audit read the files alone and work without it.  Exit codes: 0 done, 1 refused or failed (audit:
- * findings), 2 bad usage (audit: could not check), 3 hasupd cannot be reached.
+ * main.c: hasupctl's command line: a table of verbs.  Talks to hasupd over its Unix socket;
+ * checkpoint list, show and audit read the files alone and work without it.  Exit codes: 0 done, 1
+ * refused or failed (audit: findings), 2 bad usage (audit: could not check), 3 hasupd cannot be
+ * reached.
  */
 #include "hasupctl/hasupctl.h"
 
@@ -44,7 +45,8 @@ static int report_failure(const struct hasup_client_answer *answer)
 {
     json_error_t at;
     json_t *json = json_loadb((const char *)answer->body, answer->len, 0, &at);
-    const char *message = json_string_value(json_object_get(json_object_get(json, "error"), "message"));
+    const char *message =
+        json_string_value(json_object_get(json_object_get(json, "error"), "message"));
     fprintf(stderr, "hasupctl: %s\n", message ? message : answer->error);
     json_decref(json);
     return CTL_FAILED;
@@ -223,7 +225,8 @@ static void help(FILE *to)
         fprintf(to, "  %-32s %s%s\n", VERBS[i].usage,
                 strlen(VERBS[i].usage) > 32 ? "\n                                   " : "",
                 VERBS[i].help);
-    fputs("\nThe socket comes from -s, else HASUP_SOCKET, else the default runtime directory.\n", to);
+    fputs("\nThe socket comes from -s, else HASUP_SOCKET, else the default runtime directory.\n",
+          to);
 }
 
 /* Letters that differ, roughly: how far a mistyped verb is from a known one. */
@@ -268,12 +271,10 @@ static int unknown_verb(const char *name)
 
 int main(int argc, char **argv)
 {
-    static const struct option LONG[] = {{"socket", required_argument, NULL, 's'},
-                                         {"state-dir", required_argument, NULL, 'd'},
-                                         {"json", no_argument, NULL, 'j'},
-                                         {"help", no_argument, NULL, 'h'},
-                                         {"version", no_argument, NULL, 'v'},
-                                         {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {
+        {"socket", required_argument, NULL, 's'}, {"state-dir", required_argument, NULL, 'd'},
+        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0}};
     struct ctl ctl = {.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
     int option;
     while ((option = getopt_long(argc, argv, "+s:hv", LONG, NULL)) != -1)

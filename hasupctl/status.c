@@ -1,4 +1,5 @@
-/* status.c: hasupctl status: a table for eyes, narrow enough for 80 columns; with --json as it came. */
+/* status.c: hasupctl status: a table for eyes, narrow enough for 80 columns; with --json as it
+ * came. */
 #include "hasupctl/hasupctl.h"
 
 #include <stdio.h>
@@ -111,8 +112,7 @@ static void print_model(const struct ctl *ctl, json_t *model)
            json_is_true(json_object_get(model, "accepting")) ? "" : " (accepts nothing)",
            number(model, "queued"), number(model, "inflight"), number(model, "answered"),
            number(model, "refused"));
-    json_array_foreach(json_object_get(model, "slots"), i, slot)
-        print_slot(ctl, slot);
+    json_array_foreach(json_object_get(model, "slots"), i, slot) print_slot(ctl, slot);
 }
 
 static void print_status(const struct ctl *ctl, json_t *status)
@@ -127,9 +127,9 @@ static void print_status(const struct ctl *ctl, json_t *status)
                                                                   : "not ready");
     if (json_is_true(json_object_get(checkpoints, "failing")))
         printf("checkpoints are NOT stored: %s\n", text(checkpoints, "error"));
-    json_array_foreach(json_object_get(status, "models"), i, model)
-        if (!ctl->argc || strcmp(ctl->argv[0], text(model, "name")) == 0)
-            print_model(ctl, model);
+    json_array_foreach(json_object_get(status, "models"), i,
+                       model) if (!ctl->argc || strcmp(ctl->argv[0], text(model, "name")) == 0)
+        print_model(ctl, model);
 }
 
 int ctl_status(const struct ctl *ctl)

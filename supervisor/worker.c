@@ -367,6 +367,8 @@ void worker_tree_empty(void *context, struct process *process)
     struct slot *slot = worker->slot;
     uint32_t number = worker->number;
     /* Everything that could write into its pipes is gone: the last lines are there. */
+    if (worker->capture)
+        capture_finish(worker->capture);
     keep_tail(slot, worker->capture);
     slot->worker = NULL;
     worker_free(worker);

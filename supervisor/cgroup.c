@@ -1,0 +1,215 @@
+/*
+ * cgroup.c: finds hasupd's own place in cgroup v2 and makes leaves under it.  Owns the directories
+ * and their descriptors.  A leaf stays for its slot's next worker: making one costs more than
+ * starting a process in it. Needs no controllers: membership, cgroup.kill and cgroup.events are
+ * there without.
+ */
+#include "supervisor/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct leaf {
+    char name[128];
+    int directory, events;
+    struct leaf *next;
+};
+
+struct cgroups {
+    char path[PATH_MAX];
+    int directory, notify;
+    struct leaf *leaves;
+};
+
+static char *line_of(FILE *file, char *line, int room)
+{
+    if (!fgets(line, room, file))
+        return NULL;
+    line[strcspn(line, "\n")] = '\0';
+    return line;
+}
+
+/* Where cgroup v2 is mounted; false: nowhere. */
+static bool find_mount(char *mount, size_t room)
+{
+    char line[4096];
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+    bool found = false;
+    while (file && !found && line_of(file, line, sizeof line)) {
+        const char *type = strstr(line, " - ");
+        char point[2048];
+        found = type && strncmp(type, " - cgroup2 ", 11) == 0 &&
+                sscanf(line, "%*s %*s %*s %*s %2047s", point) == 1 &&
+                snprintf(mount, room, "%s", point) < (int)room;
+    }
+    if (file)
+        fclose(file);
+    return found;
+}
+
+/* hasupd's own cgroup v2 directory. */
+static bool find_own(char *path, size_t room)
+{
+    char line[2048], mount[2048], own[2048] = "";
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    while (file && line_of(file, line, sizeof line))
+        if (strncmp(line, "0::", 3) == 0)
+            snprintf(own, sizeof own, "%s", line + 3);
+    if (file)
+        fclose(file);
+    return own[0] && find_mount(mount, sizeof mount) &&
+           snprintf(path, room, "%s%s", mount, strcmp(own, "/") ? own : "") < (int)room;
+}
+
+struct cgroups *cgroups_open(const char *parent)
+{
+    char own[PATH_MAX - 32];
+    struct cgroups *cgroups = calloc(1, sizeof *cgroups);
+    if (!cgroups)
+        return NULL;
+    cgroups->directory = cgroups->notify = -1;
+    if (*parent)
+        snprintf(own, sizeof own, "%s", parent);
+    else if (!find_own(own, sizeof own))
+        own[0] = '\0';
+    if (own[0]) {
+        snprintf(cgroups->path, sizeof cgroups->path, "%s/hasup.%d", own, (int)getpid());
+        if (mkdir(cgroups->path, 0755) == 0 || errno == EEXIST)
+            cgroups->directory = open(cgroups->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        cgroups->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    }
+    if (cgroups->directory < 0 || cgroups->notify < 0) {
+        cgroups_close(cgroups);
+        return NULL;
+    }
+    return cgroups;
+}
+
+void cgroups_close(struct cgroups *cgroups)
+{
+    while (cgroups->leaves) {
+        struct leaf *leaf = cgroups->leaves;
+        cgroups->leaves = leaf->next;
+        close(leaf->events);
+        close(leaf->directory);
+        unlinkat(cgroups->directory, leaf->name, AT_REMOVEDIR);
+        free(leaf);
+    }
+    if (cgroups->directory >= 0) {
+        close(cgroups->directory);
+        rmdir(cgroups->path);
+    }
+    if (cgroups->notify >= 0)
+        close(cgroups->notify);
+    free(cgroups);
+}
+
+int cgroups_notify_fd(const struct cgroups *cgroups)
+{
+    return cgroups->notify;
+}
+
+void cgroups_notify_read(struct cgroups *cgroups)
+{
+    uint8_t bytes[4096];
+    while (read(cgroups->notify, bytes, sizeof bytes) > 0)
+        continue;
+}
+
+static struct leaf *leaf_make(struct cgroups *cgroups, const char *name)
+{
+    char path[PATH_MAX + 160];
+    struct leaf *leaf = calloc(1, sizeof *leaf);
+    if (!leaf)
+        return NULL;
+    snprintf(leaf->name, sizeof leaf->name, "%s", name);
+    leaf->directory = leaf->events = -1;
+    if (mkdirat(cgroups->directory, name, 0755) == 0 || errno == EEXIST)
+        leaf->directory = openat(cgroups->directory, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    if (leaf->directory >= 0)
+        leaf->events = openat(leaf->directory, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof path, "%s/%s/cgroup.events", cgroups->path, name);
+    if (leaf->events < 0 || inotify_add_watch(cgroups->notify, path, IN_MODIFY) < 0) {
+        if (leaf->events >= 0)
+            close(leaf->events);
+        if (leaf->directory >= 0)
+            close(leaf->directory);
+        free(leaf);
+        return NULL;
+    }
+    leaf->next = cgroups->leaves;
+    cgroups->leaves = leaf;
+    return leaf;
+}
+
+struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
+{
+    char flat[128];
+    snprintf(flat, sizeof flat, "%s", name);
+    for (char *at = flat; *at; at++)
+        if (*at == '/')
+            *at = '-';
+    for (struct leaf *leaf = cgroups->leaves; leaf; leaf = leaf->next)
+        if (strcmp(leaf->name, flat) == 0)
+            return leaf;
+    return leaf_make(cgroups, flat);
+}
+
+int leaf_directory(const struct leaf *leaf)
+{
+    return leaf->directory;
+}
+
+/* Kernels before 5.14 have no cgroup.kill. */
+static void leaf_kill_each(const struct leaf *leaf)
+{
+    int fd = openat(leaf->directory, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+    FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+    int pid;
+    while (file && fscanf(file, "%d", &pid) == 1)
+        kill(pid, SIGKILL);
+    if (file)
+        fclose(file);
+}
+
+void leaf_kill(struct leaf *leaf)
+{
+    int fd = openat(leaf->directory, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, "1", 1) == 1;
+    if (fd >= 0)
+        close(fd);
+    if (!done)
+        leaf_kill_each(leaf);
+}
+
+bool leaf_is_empty(struct leaf *leaf)
+{
+    char text[256];
+    ssize_t got = pread(leaf->events, text, sizeof text - 1, 0);
+    if (got < 0)
+        return false;
+    text[got] = '\0';
+    const char *populated = strstr(text, "populated ");
+    return populated && populated[10] == '0';
+}
+
+uint64_t leaf_oom_kills(const struct leaf *leaf)
+{
+    char text[512];
+    int fd = openat(leaf->directory, "memory.events", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (got < 0)
+        return 0;
+    text[got] = '\0';
+    const char *kills = strstr(text, "oom_kill ");
+    return kills ? strtoull(kills + 9, NULL, 10) : 0;
+}

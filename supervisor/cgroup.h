@@ -1,0 +1,28 @@
+/*
+ * cgroup.h: cgroup v2 leaves, one for each slot, under a directory of hasupd's own.  Used by
+ * process.c. Where cgroup v2 is not there or not writable, cgroups_open gives NULL and trees are
+ * followed otherwise.
+ */
+#ifndef HASUP_SUPERVISOR_CGROUP_H
+#define HASUP_SUPERVISOR_CGROUP_H
+
+#include "ipc/base.h"
+
+struct cgroups;
+struct leaf;
+
+/* `parent`: where to make the directory; "" : hasupd's own cgroup. */
+struct cgroups *cgroups_open(const char *parent);
+void cgroups_close(struct cgroups *cgroups);          /* removes what is empty */
+int cgroups_notify_fd(const struct cgroups *cgroups); /* readable when some leaf's events changed */
+void cgroups_notify_read(struct cgroups *cgroups);
+
+/* The leaf of a name, made at its first use; NULL: it could not be made. */
+struct leaf *leaf_get(struct cgroups *cgroups, const char *name);
+int leaf_directory(const struct leaf *leaf);
+void leaf_kill(struct leaf *leaf);
+bool leaf_is_empty(struct leaf *leaf);
+/* How often the kernel killed in it for lack of memory; 0 where it does not say. */
+uint64_t leaf_oom_kills(const struct leaf *leaf);
+
+#endif

@@ -1,0 +1,370 @@
+/*
+ * process.c: worker processes as trees: started, reaped, killed, proven empty.  Owns the processes,
+ * their cgroup leaves and the reaper; as subreaper it inherits what dead workers leave behind.
+ * `tree_empty` is said only when the cgroup is unpopulated, or, without cgroups, when the process
+ * group is gone and no descendant bears the worker's token.
+ */
+#include "supervisor/process.h"
+
+#include "supervisor/cgroup.h"
+#include "supervisor/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TOKEN = 64, ENV_MAX = 64 * 1024, CHILDREN_MAX = 4096 };
+
+/* How soon a dead tree that is not empty is looked at again, and how long the end waits for one. */
+static const hasup_ns RETRY = 5 * HASUP_MS, END_PATIENCE = 5 * HASUP_S;
+
+struct process {
+    struct processes *owner;
+    void *context;
+    pid_t pid;
+    struct leaf *leaf; /* NULL: followed by group and token */
+    uint64_t oom_kills;
+    char token[TOKEN];
+    bool reaped, killing;
+    struct process *next;
+};
+
+struct processes {
+    struct loop *loop;
+    const struct process_ops *ops;
+    void *context;
+    struct cgroups *cgroups; /* NULL: none */
+    struct watch notify;
+    struct timer retry;
+    struct process *list;
+    uint64_t count;
+    int null;
+};
+
+static void check_trees(struct processes *processes);
+
+/* ---- trees without cgroups ---- */
+
+/* The direct children of hasupd, among them what it inherited; their number. */
+static size_t own_children(pid_t *pids, size_t room)
+{
+    char path[64];
+    size_t count = 0;
+    int pid;
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    FILE *file = fopen(path, "re");
+    while (file && count < room && fscanf(file, "%d", &pid) == 1)
+        pids[count++] = pid;
+    if (file)
+        fclose(file);
+    return count;
+}
+
+/* Whether a process was started by the worker with this token, or by its descendants. */
+static bool bears_token(pid_t pid, const char *token)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *env = fd >= 0 ? malloc(ENV_MAX) : NULL;
+    ssize_t got = env ? read(fd, env, ENV_MAX) : -1;
+    bool found = got > 0 && memmem(env, (size_t)got, token, strlen(token) + 1) != NULL;
+    free(env);
+    if (fd >= 0)
+        close(fd);
+    return found;
+}
+
+/* Kills what is left of a tree; true where nothing was. */
+static bool kill_adopted(const struct process *process)
+{
+    static pid_t pids[CHILDREN_MAX];
+    size_t count = own_children(pids, CHILDREN_MAX);
+    bool empty = kill(-process->pid, SIGKILL) < 0 && errno == ESRCH;
+    for (size_t i = 0; i < count; i++)
+        if (pids[i] != process->pid && bears_token(pids[i], process->token)) {
+            kill(pids[i], SIGKILL);
+            empty = false;
+        }
+    return empty;
+}
+
+/* ---- trees ---- */
+
+static bool tree_is_empty(struct process *process)
+{
+    if (!process->leaf)
+        return kill_adopted(process);
+    if (leaf_is_empty(process->leaf))
+        return true;
+    leaf_kill(process->leaf);
+    return false;
+}
+
+static void tree_gone(struct process *process)
+{
+    struct processes *processes = process->owner;
+    struct process **at = &processes->list;
+    while (*at != process)
+        at = &(*at)->next;
+    *at = process->next;
+    processes->ops->tree_empty(processes->context, process);
+    free(process);
+}
+
+static void retry_due(void *context)
+{
+    check_trees(context);
+}
+
+/* Every reaped process whose tree has become empty is done; while one has not, this comes again. */
+static void check_trees(struct processes *processes)
+{
+    bool waits = false;
+    for (struct process *process = processes->list, *next; process; process = next) {
+        next = process->next;
+        if (!process->reaped)
+            continue;
+        if (tree_is_empty(process)) {
+            tree_gone(process);
+            next = processes->list; /* the callback may have started others */
+            waits = false;
+        } else {
+            waits = true;
+        }
+    }
+    if (waits)
+        (void)!timer_set(&processes->retry, processes->loop, loop_now(processes->loop) + RETRY);
+}
+
+/* ---- the reaper ---- */
+
+static struct process *process_by_pid(const struct processes *processes, pid_t pid)
+{
+    struct process *process = processes->list;
+    while (process && (process->reaped || process->pid != pid))
+        process = process->next;
+    return process;
+}
+
+static void process_reaped(struct process *process, int status, const struct rusage *usage)
+{
+    struct process_exit exit = {.usage = *usage};
+    if (WIFSIGNALED(status))
+        exit.signal = WTERMSIG(status);
+    else
+        exit.code = WEXITSTATUS(status);
+    exit.oom = exit.signal == SIGKILL && !process->killing && process->leaf &&
+               leaf_oom_kills(process->leaf) > process->oom_kills;
+    process->reaped = true;
+    process->owner->ops->exited(process->owner->context, process, &exit);
+}
+
+static void reap(struct processes *processes)
+{
+    struct rusage usage;
+    int status;
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        struct process *process = process_by_pid(processes, pid);
+        if (process) /* else an orphan that was inherited */
+            process_reaped(process, status, &usage);
+    }
+    check_trees(processes);
+}
+
+static void on_child(void *context, int signo)
+{
+    (void)signo;
+    reap(context);
+}
+
+static void on_notify(void *context, int events)
+{
+    struct processes *processes = context;
+    (void)events;
+    cgroups_notify_read(processes->cgroups);
+    check_trees(processes);
+}
+
+/* ---- life ---- */
+
+static void processes_close(struct processes *processes)
+{
+    watch_stop(&processes->notify);
+    timer_stop(&processes->retry);
+    if (processes->cgroups)
+        cgroups_close(processes->cgroups);
+    if (processes->null >= 0)
+        close(processes->null);
+    free(processes);
+}
+
+struct processes *processes_new(struct loop *loop, const struct process_ops *ops, void *context,
+                                const char *cgroup, char error[256])
+{
+    struct processes *processes = calloc(1, sizeof *processes);
+    if (!processes) {
+        snprintf(error, 256, "out of memory");
+        return NULL;
+    }
+    processes->loop = loop;
+    processes->ops = ops;
+    processes->context = context;
+    processes->retry.due = retry_due;
+    processes->notify.ready = on_notify;
+    processes->retry.context = processes->notify.context = processes;
+    processes->cgroups = cgroup ? cgroups_open(cgroup) : NULL;
+    processes->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (processes->null < 0 || loop_signal(loop, SIGCHLD, on_child, processes) ||
+        (processes->cgroups &&
+         watch_set(&processes->notify, loop, cgroups_notify_fd(processes->cgroups), WATCH_READ))) {
+        snprintf(error, 256, "cannot watch child processes: %s", strerror(errno));
+        processes_close(processes);
+        return NULL;
+    }
+    return processes;
+}
+
+void processes_free(struct processes *processes)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    hasup_ns until = (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec + END_PATIENCE;
+    for (struct process *process = processes->list; process; process = process->next)
+        process_kill_tree(process);
+    while (processes->list && (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec < until) {
+        reap(processes);
+        if (processes->list)
+            poll(NULL, 0, 1);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
+    while (processes->list) {
+        struct process *process = processes->list;
+        processes->list = process->next;
+        free(process);
+    }
+    processes_close(processes);
+}
+
+bool processes_use_cgroups(const struct processes *processes)
+{
+    return processes->cgroups != NULL;
+}
+
+/* The environment with HASUP_FD and HASUP_WORKER; NULL: no memory. */
+static const char **extend_environment(const struct process_spec *spec, const char *token)
+{
+    size_t count = 0, used = 0;
+    while (spec->env[count])
+        count++;
+    const char **env = calloc(count + 3, sizeof *env);
+    if (!env)
+        return NULL;
+    if (spec->channel >= 0)
+        env[used++] = "HASUP_FD=3";
+    env[used++] = token;
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(spec->env[i], "HASUP_FD=", 9) && strncmp(spec->env[i], "HASUP_WORKER=", 13))
+            env[used++] = spec->env[i];
+    return env;
+}
+
+/* 0, or errno with `error` written. */
+static int process_start(struct process *process, const struct process_spec *spec, char error[256])
+{
+    char path[4096];
+    const char *step = "fork";
+    if (!spawn_find(spec->argv[0], spec->env, path, sizeof path)) {
+        snprintf(error, 256, "%.150s: not found on PATH", spec->argv[0]);
+        return ENOENT;
+    }
+    const char **env = extend_environment(spec, process->token);
+    if (!env) {
+        snprintf(error, 256, "out of memory");
+        return ENOMEM;
+    }
+    const struct spawn spawn = {.path = path,
+                                .argv = spec->argv,
+                                .env = env,
+                                .directory = spec->directory,
+                                .in = process->owner->null,
+                                .out = spec->out,
+                                .err = spec->err,
+                                .channel = spec->channel,
+                                .cgroup = process->leaf ? leaf_directory(process->leaf) : -1};
+    int failed = spawn_child(&spawn, &process->pid, &step);
+    free(env);
+    if (!failed)
+        return 0;
+    if (process->pid > 0)
+        waitpid(process->pid, NULL, 0);
+    snprintf(error, 256, "%s %.150s: %s", step, strcmp(step, "chdir") == 0 ? spec->directory : path,
+             strerror(failed));
+    return failed;
+}
+
+int process_spawn(struct processes *processes, const struct process_spec *spec,
+                  struct process **out, char error[256])
+{
+    struct process *process = calloc(1, sizeof *process);
+    if (!process) {
+        snprintf(error, 256, "out of memory");
+        errno = ENOMEM;
+        return HASUP_ESYS;
+    }
+    process->owner = processes;
+    process->context = spec->context;
+    snprintf(process->token, sizeof process->token, "HASUP_WORKER=%d.%llu", (int)getpid(),
+             (unsigned long long)++processes->count);
+    if (processes->cgroups)
+        process->leaf = leaf_get(processes->cgroups, spec->name);
+    if (process->leaf)
+        process->oom_kills = leaf_oom_kills(process->leaf);
+    int failed = process_start(process, spec, error);
+    if (failed) {
+        free(process);
+        errno = failed;
+        return HASUP_ESYS;
+    }
+    process->next = processes->list;
+    processes->list = process;
+    *out = process;
+    return 0;
+}
+
+void *process_context(const struct process *process)
+{
+    return process->context;
+}
+
+pid_t process_pid(const struct process *process)
+{
+    return process->pid;
+}
+
+void process_signal(struct process *process, int signo)
+{
+    if (!process->reaped)
+        kill(process->pid, signo);
+}
+
+void process_kill_tree(struct process *process)
+{
+    process->killing = true;
+    if (process->leaf) {
+        leaf_kill(process->leaf);
+    } else {
+        if (!process->reaped)
+            kill(process->pid, SIGKILL);
+        kill(-process->pid, SIGKILL);
+    }
+}

@@ -1,0 +1,189 @@
+/*
+ * spawn.c: a child by clone3 with CLONE_VM and CLONE_VFORK: it borrows the parent's memory until it
+ * has exec'ed, so that the parent's size costs nothing, and it starts inside its cgroup, because
+ * moving a running process there takes milliseconds.  The child runs on a stack of its own, calls
+ * only the kernel, and leaves what went wrong in the parent's memory.
+ */
+#include "supervisor/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/sched.h>
+
+enum { CHILD_STACK = 64 * 1024, CHANNEL_FD = 3 };
+
+struct plan {
+    const struct spawn *spawn;
+    pid_t parent;
+    int error;
+    const char *step;
+};
+
+static int child_failed(struct plan *plan, const char *step)
+{
+    plan->error = errno;
+    plan->step = step;
+    return 127;
+}
+
+static void child_signals(void)
+{
+    struct sigaction by_default = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    for (int signo = 1; signo < NSIG; signo++)
+        sigaction(signo, &by_default, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int child_descriptors(const struct spawn *spawn)
+{
+    if (dup2(spawn->out, STDOUT_FILENO) < 0 || dup2(spawn->err, STDERR_FILENO) < 0 ||
+        dup2(spawn->in, STDIN_FILENO) < 0)
+        return -1;
+    unsigned keep = CHANNEL_FD;
+    if (spawn->channel >= 0) {
+        if (spawn->channel == CHANNEL_FD ? fcntl(CHANNEL_FD, F_SETFD, 0) < 0
+                                         : dup2(spawn->channel, CHANNEL_FD) < 0)
+            return -1;
+        keep++;
+    }
+    /* Everything else is close-on-exec already; this catches what a library forgot. */
+    syscall(SYS_close_range, keep, ~0U, 0);
+    return 0;
+}
+
+/* Runs in the child, on the parent's memory. */
+static int child_main(void *context)
+{
+    struct plan *plan = context;
+    const struct spawn *spawn = plan->spawn;
+    if (setpgid(0, 0) < 0)
+        return child_failed(plan, "setpgid");
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return child_failed(plan, "prctl");
+    if (getppid() != plan->parent)
+        return 127; /* the parent died before the line above */
+    if (child_descriptors(spawn))
+        return child_failed(plan, "descriptors");
+    if (spawn->directory && chdir(spawn->directory) < 0)
+        return child_failed(plan, "chdir");
+    child_signals();
+    execve(spawn->path, (char *const *)(uintptr_t)spawn->argv,
+           (char *const *)(uintptr_t)spawn->env);
+    return child_failed(plan, "exec");
+}
+
+/* The raw call: the child goes on in `run(context)` on the stack in `args`, and exits with its
+ * result. */
+static long clone3_run(struct clone_args *args, int (*run)(void *), void *context)
+{
+#if defined(__x86_64__)
+    register int (*r8)(void *) __asm__("r8") = run;
+    register void *r9 __asm__("r9") = context;
+    long result;
+    __asm__ volatile("syscall\n\t"
+                     "testq %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xorl %%ebp, %%ebp\n\t"
+                     "movq %%r9, %%rdi\n\t"
+                     "callq *%%r8\n\t"
+                     "movl %%eax, %%edi\n\t"
+                     "movl %[exit], %%eax\n\t"
+                     "syscall\n\t"
+                     "hlt\n"
+                     "1:\n"
+                     : "=a"(result)
+                     : "0"((long)SYS_clone3), "D"(args), "S"(sizeof *args), "r"(r8),
+                       "r"(r9), [exit] "i"(SYS_exit)
+                     : "rcx", "r11", "memory", "cc");
+    return result;
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = SYS_clone3;
+    register long x0 __asm__("x0") = (long)args;
+    register long x1 __asm__("x1") = sizeof *args;
+    register int (*x10)(void *) __asm__("x10") = run;
+    register void *x11 __asm__("x11") = context;
+    __asm__ volatile("svc #0\n\t"
+                     "cbnz x0, 1f\n\t"
+                     "mov x29, #0\n\t"
+                     "mov x0, x11\n\t"
+                     "blr x10\n\t"
+                     "mov x8, %[exit]\n\t"
+                     "svc #0\n"
+                     "1:\n"
+                     : "+r"(x0)
+                     : "r"(x8), "r"(x1), "r"(x10), "r"(x11), [exit] "i"(SYS_exit)
+                     : "memory", "cc", "x30");
+    return x0;
+#else
+    (void)args;
+    (void)run;
+    (void)context;
+    return -ENOSYS;
+#endif
+}
+
+static long child_start(struct plan *plan, uint8_t *stack, int cgroup)
+{
+    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK,
+                              .exit_signal = SIGCHLD,
+                              .stack = (uint64_t)(uintptr_t)stack,
+                              .stack_size = CHILD_STACK};
+    if (cgroup >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (unsigned)cgroup;
+    }
+    long pid = clone3_run(&args, child_main, plan);
+    if (pid == -ENOSYS) {
+        /* An older kernel, or a container's filter: without the cgroup, but the same otherwise. */
+        int got = clone(child_main, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, plan);
+        return got < 0 ? -errno : got;
+    }
+    return pid;
+}
+
+int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step)
+{
+    static uint8_t stack[CHILD_STACK] __attribute__((aligned(64)));
+    struct plan plan = {.spawn = spawn, .parent = getpid()};
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    long got = child_start(&plan, stack, spawn->cgroup);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (got < 0) {
+        *step = "fork";
+        return (int)-got;
+    }
+    *pid = (pid_t)got;
+    *step = plan.step;
+    return plan.error;
+}
+
+int spawn_find(const char *name, const char *const *env, char *path, size_t room)
+{
+    const char *search = "/usr/local/bin:/usr/bin:/bin";
+    if (strchr(name, '/'))
+        return snprintf(path, room, "%s", name) < (int)room;
+    for (; *env; env++)
+        if (strncmp(*env, "PATH=", 5) == 0)
+            search = *env + 5;
+    while (*search) {
+        size_t len = strcspn(search, ":");
+        int got = snprintf(path, room, "%.*s/%s", (int)len, search, name);
+        if (len && got > 0 && (size_t)got < room && access(path, X_OK) == 0)
+            return 1;
+        search += len + (search[len] == ':');
+    }
+    return 0;
+}
