@@ -24,7 +24,8 @@ struct capture *capture_new(struct loop *loop, capture_line *line, void *context
                             int *err);
 /* Reads what is still in the pipes (bounded, never blocks), gives the last unfinished line, closes.
  */
-void capture_free(struct capture *capture);
+void capture_finish(struct capture *capture);
+void capture_free(struct capture *capture); /* finishes first */
 /* The last lines of stderr, oldest first; at most CAPTURE_TAIL. */
 size_t capture_tail(const struct capture *capture, const char *lines[CAPTURE_TAIL]);
 
