@@ -20,7 +20,7 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -I. -fPIC -fstack-protector-strong $(WARN) 
 LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(FLAVOUR)) $(LDFLAGS)
 
 # A module is a directory: its sources become one archive.
-MODULES := ipc worker client checkpoints supervisor/core supervisor/sim supervisor
+MODULES := ipc worker client checkpoints supervisor/core supervisor/sim supervisor/http supervisor
 src = $(filter-out %/main.c,$(wildcard $(1)/*.c))
 lib = $(B)/$(subst /,_,$(1)).a
 
@@ -31,6 +31,16 @@ $(call lib,$(1)): $(patsubst %.c,$(B)/%.o,$(call src,$(1)))
 endef
 $(foreach m,$(MODULES),$(eval $(call module,$(m))))
 
+# Debian's node-llhttp ships its C source; the parser is built from it as it is.
+LLHTTP := /usr/share/llhttp
+$(B)/llhttp.a: $(LLHTTP)/api.c $(LLHTTP)/http.c $(LLHTTP)/llhttp.c
+	@mkdir -p $(B)/llhttp
+	@for s in api http llhttp; do $(CC) -O2 -fPIC -w -I/usr/share/include/llhttp $(CFLAGS_$(FLAVOUR)) \
+	  -c $(LLHTTP)/$$s.c -o $(B)/llhttp/$$s.o || exit 1; done
+	@rm -f $@
+	@ar rcs $@ $(B)/llhttp/api.o $(B)/llhttp/http.o $(B)/llhttp/llhttp.o
+
+$(B)/supervisor/http/%.o: CFLAGS_ALL += -isystem /usr/share/include
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
@@ -44,8 +54,8 @@ LIBS_checkpoints := -lsqlite3 -lxxhash -ljansson
 LINK_worker := worker ipc
 LIBS_worker := -lxxhash
 LINK_client := client ipc
-LINK_shell := supervisor supervisor/core checkpoints ipc
-LIBS_shell := -lev -lyaml -lsqlite3 -lxxhash -ljansson -lm
+LINK_shell := supervisor/http supervisor supervisor/core checkpoints ipc
+LIBS_shell := $(B)/llhttp.a -lev -lyaml -lsqlite3 -lxxhash -ljansson -lm
 
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 area = $(firstword $(subst _, ,$(1)))
@@ -55,6 +65,7 @@ $(B)/tests/$(1): $(B)/tests/unit/$(1).o $(foreach m,$(LINK_$(call area,$(1))),$(
 	$(CC) $(LDFLAGS_ALL) -o $$@ $$^ $(LIBS_$(call area,$(1))) -lcmocka -lpthread
 endef
 $(foreach t,$(UNIT),$(eval $(call unit,$(t))))
+$(patsubst %,$(B)/tests/%,$(filter shell_%,$(UNIT))): | $(B)/llhttp.a
 
 # Programs: a main.c each.
 PROGRAMS := $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)

@@ -1,0 +1,254 @@
+/*
+ * connection.h: one client's connection, shared by the files of supervisor/http/ alone.
+ *
+ * An idle connection owns no buffer.  A head that comes in one read is parsed where the loop's
+ * scratch memory holds it; only what is unfinished is copied into `in`.  Answers gather in `out` and
+ * leave in one write at the end of the turn.
+ *
+ * One request at a time: the next is parsed when the one before it is answered and sent.
+ */
+#ifndef HASUP_SUPERVISOR_HTTP_CONNECTION_H
+#define HASUP_SUPERVISOR_HTTP_CONNECTION_H
+
+#include "supervisor/http/http.h"
+
+#include <llhttp/llhttp.h>
+
+enum {
+    HTTP_FIELDS = 128,             /* room for header fields in a struct head */
+    HTTP_ID_MAX = 128,             /* longest X-Request-Id */
+    HTTP_READ = 64 * 1024,         /* bytes of one read; also the most of `in` */
+    HTTP_DISCARD_MAX = 64 * 1024,  /* a longer body of a refused request ends the connection */
+    HTTP_BLOCK = 4 * 1024,         /* of `out`; free ones are kept for the next answer */
+    HTTP_BLOCKS_FREE = 64,
+    HTTP_DIRECT = 16 * 1024,       /* with this much unsent, do not wait for the turn's end */
+};
+
+/* Where a connection stands. */
+enum connection_state {
+    CONNECTION_HEAD,    /* waits for a request or reads its head */
+    CONNECTION_BODY,    /* reads its body */
+    CONNECTION_PENDING, /* the engine has it */
+    CONNECTION_CLOSING, /* answered for the last time; what is unsent is sent */
+    CONNECTION_LINGER,  /* all is sent; what the client still sends is thrown away */
+    CONNECTION_DEAD,    /* closed; freed at the turn's end */
+};
+
+/* What a connection waits for, in order of arrival: each list has one length of time, so its first
+ * is due first. */
+enum deadline {
+    DEADLINE_NONE, /* the engine watches the time */
+    DEADLINE_IDLE,
+    DEADLINE_HEAD,
+    DEADLINE_BODY,
+    DEADLINE_STALL, /* output that the client does not read */
+    DEADLINE_LINGER,
+    DEADLINES
+};
+
+/* A part of the head, from its first byte. */
+struct span {
+    uint32_t at, len;
+};
+
+struct head_field {
+    struct span name, value;
+    bool named; /* the name is whole */
+};
+
+struct head {
+    struct span target;
+    uint32_t count;
+    struct head_field fields[HTTP_FIELDS];
+};
+
+enum route_method { METHOD_GET = 1, METHOD_POST = 2 };
+
+struct connection;
+
+struct route {
+    const char *segments[6]; /* of the path; "*" is the model, "?" the version */
+    uint8_t methods;
+    const char *worker; /* ROUTE of the request for the worker; NULL: answered here */
+    void (*answer)(struct connection *c);
+};
+
+/* An answer of the door's own, found before the request was whole. */
+struct verdict {
+    uint16_t status; /* 0: none */
+    const char *code, *message;
+};
+
+struct connection {
+    struct http *http;
+    struct connection *next, **back; /* of its deadline's list */
+    struct connection *next_dirty, *next_dead;
+    hasup_ns due;
+    struct watch watch;
+    llhttp_t parser;
+    uint8_t state, deadline; /* enum connection_state, enum deadline */
+    bool begun;              /* the first byte of a head was seen */
+    bool dirty;              /* on the list of the turn's end */
+    bool doomed;             /* closed at the turn's end */
+    bool eof;                /* the client sends nothing more */
+    bool moved;              /* bytes left since the last turn's end: a stall begins anew */
+
+    /* Input. */
+    uint8_t *in;
+    uint32_t in_len, in_room;
+    uint32_t in_parsed; /* the parser has seen these */
+    struct head *head;  /* of a head that came in pieces; else http->head */
+
+    /* The request. */
+    struct request *request; /* PENDING */
+    const struct route *route;
+    struct verdict verdict;
+    uint32_t model;
+    hasup_ns at_most; /* its deadline; 0: the model's */
+    uint8_t priority;
+    bool keep_alive, old /* HTTP/1.0 */, v2, accepts_sse, expects;
+    bool head_only;  /* HEAD: no body in the answer */
+    char id[HTTP_ID_MAX + 1];
+    uint8_t *meta; /* for the worker; else http->meta */
+    uint32_t meta_len;
+    uint64_t raw; /* bytes of a chunked body with its framing */
+    struct {
+        uint8_t *bytes;        /* heap, or the buffer's; NULL: `view` */
+        const uint8_t *view;   /* the whole body, inside the input */
+        struct buffer *buffer; /* NULL: heap */
+        uint64_t len, room, whole /* Content-Length; UINT64_MAX: chunked */, max;
+    } body;
+
+    /* The answer. */
+    uint8_t *out;
+    size_t out_at, out_len, out_room;
+    struct buffer *tail; /* held until the bytes behind `out` are sent */
+    const uint8_t *tail_bytes;
+    uint64_t tail_len;
+    uint64_t events; /* of a stream so far */
+    bool streaming, sse;
+};
+
+struct http {
+    struct loop *loop;
+    struct engine *engine;
+    struct http_options options;
+    struct watch watch;
+    struct timer timer;
+    hasup_ns armed; /* when the timer is set to; HASUP_NEVER */
+    int fd;         /* -1: draining */
+    uint16_t port;
+    uint32_t count;
+    bool full; /* said in the log that no connection is free */
+    bool acted; /* the engine was told something in this turn's end: its own end has passed */
+    struct {
+        struct connection *first, **last;
+        hasup_ns length;
+    } deadlines[DEADLINES];
+    struct connection *dirty, *dead;
+    uint8_t *blocks; /* free ones, linked through their first bytes */
+    uint32_t block_count;
+    uint64_t arriving; /* bytes of bodies that are not whole */
+    struct head head;
+    const char *base; /* the first byte of the head that is parsed */
+    const char *end;  /* behind the last byte in hand */
+    uint8_t *meta;
+    size_t meta_room;
+    int64_t date_s;
+    char date[32];
+};
+
+/* ---- http.c ---- */
+
+/* Something was queued, or the state changed: look at it at the turn's end. */
+void connection_mark(struct connection *c);
+/* To be closed at the turn's end, its request cancelled. */
+void connection_doom(struct connection *c);
+/* The answer is all queued: next request, or the end. */
+void connection_answered(struct connection *c);
+/* Forgets the body and meta of the request. */
+void connection_drop_request(struct connection *c);
+
+/* Room for `len` more bytes of output; NULL: no memory, and the connection is doomed. */
+uint8_t *out_reserve(struct connection *c, size_t len);
+static inline void out_commit(struct connection *c, size_t len)
+{
+    c->out_len += len;
+}
+/* Queues a copy, or writes at once where there is much. */
+void out_write(struct connection *c, const void *bytes, size_t len);
+static inline uint64_t out_unsent(const struct connection *c)
+{
+    return c->out_len - c->out_at + c->tail_len;
+}
+
+/* ---- http_request.c ---- */
+
+extern const llhttp_settings_t HTTP_PARSER;
+
+/* Parses bytes[parsed…len); bytes[0] is the first of a head or of a body's part.  Keeps in `in` what
+ * cannot be used yet. */
+void connection_feed(struct connection *c, const uint8_t *bytes, size_t len, size_t parsed);
+/* Where the next bytes of a body belong that is read straight into place; NULL: through the
+ * scratch memory. */
+uint8_t *body_place(struct connection *c, size_t *room);
+
+/* ---- http_head.c ---- */
+
+/* The head is whole: finds the route, reads the fields, writes the meta.  What is wrong stands in
+ * c->verdict. */
+void head_take(struct connection *c, const struct head *head);
+
+/* ---- http_routes.c ---- */
+
+/* Sets route, model and body.max, or the verdict. */
+void route_find(struct connection *c, const char *target, size_t len, char *version, size_t room);
+/* The methods of a 405's or an OPTIONS' Allow. */
+const char *route_allow(const struct connection *c);
+/* The request is whole: answers it or hands it to the engine. */
+void route_run(struct connection *c);
+
+/* ---- http_reply.c ---- */
+
+extern const struct door HTTP_DOOR;
+
+void answer_json(struct connection *c, uint32_t status, const char *text);
+void answer_options(struct connection *c);
+/* An error in the shape of the request's path. */
+void answer_error(struct connection *c, const struct refusal_text *text);
+void answer_verdict(struct connection *c, uint32_t status, const char *code, const char *message);
+
+/* How the end of an answer's body is known. */
+enum framing { FRAMING_LENGTH, FRAMING_CHUNKED, FRAMING_CLOSE };
+
+struct answer {
+    uint32_t status;
+    enum framing framing;
+    uint64_t length;
+    const char *type; /* Content-Type; NULL: none */
+    size_t type_len;
+    hasup_ns retry_after;
+    uint32_t attempts; /* 0: not said */
+    bool allow, no_store;
+    const struct hasup_frame *frame; /* the worker's HEADER fields; NULL: none */
+};
+bool answer_head(struct connection *c, const struct answer *answer);
+/* The error as JSON in the shape of the request's path; to be freed; NULL: no memory. */
+char *error_json(const struct connection *c, const char *code, const char *message);
+/* CONTENT_TYPE and ERROR of a worker's frame; absent ones are empty. */
+struct worker_words {
+    const char *type, *error;
+    size_t type_len, error_len;
+};
+void worker_words(const struct hasup_frame *frame, struct worker_words *words);
+
+/* ---- http_stream.c ---- */
+
+void stream_chunk(struct connection *c, const struct reply *head, const uint8_t *bytes, size_t len);
+/* The worker's last word about a stream that began. */
+void stream_end(struct connection *c, const struct reply *reply);
+/* A whole answer as a stream of one event. */
+void stream_whole(struct connection *c, const struct reply *reply, const uint8_t *bytes);
+void stream_refused(struct connection *c, const char *code, const char *message);
+
+#endif

@@ -1,0 +1,300 @@
+/*
+ * http_routes.c: the routes, and what each does with a whole request.  A route is either answered
+ * here from what the engine tells of its models, or its body goes unread to a worker under the
+ * route's name.
+ */
+#include "supervisor/http/connection.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+enum { SEGMENTS = 6, NAME_MAX_BYTES = 255 };
+
+static void get_server(struct connection *c);
+static void get_live(struct connection *c);
+static void get_ready(struct connection *c);
+static void get_model(struct connection *c);
+static void get_model_ready(struct connection *c);
+
+#define V2_MODEL   "v2", "models", "*"
+#define V2_VERSION V2_MODEL, "versions", "?"
+
+static const struct route ROUTES[] = {
+    {{V2_MODEL, "infer"}, METHOD_POST, "infer", NULL},
+    {{"models", "*", "invoke"}, METHOD_POST, "invoke", NULL},
+    {{V2_VERSION, "infer"}, METHOD_POST, "infer", NULL},
+    {{V2_MODEL, "generate"}, METHOD_POST, "generate", NULL},
+    {{V2_MODEL, "generate_stream"}, METHOD_POST, "generate_stream", NULL},
+    {{V2_VERSION, "generate"}, METHOD_POST, "generate", NULL},
+    {{V2_VERSION, "generate_stream"}, METHOD_POST, "generate_stream", NULL},
+    {{"v2"}, METHOD_GET, NULL, get_server},
+    {{"v2", "health", "live"}, METHOD_GET, NULL, get_live},
+    {{"v2", "health", "ready"}, METHOD_GET, NULL, get_ready},
+    {{V2_MODEL}, METHOD_GET, NULL, get_model},
+    {{V2_VERSION}, METHOD_GET, NULL, get_model},
+    {{V2_MODEL, "ready"}, METHOD_GET, NULL, get_model_ready},
+    {{V2_VERSION, "ready"}, METHOD_GET, NULL, get_model_ready},
+};
+
+/* ---- finding ---- */
+
+struct segment {
+    const char *at;
+    size_t len;
+};
+
+/* The path of a request's target: "/a?b", or "http://host/a?b". */
+static struct segment path_of(const char *target, size_t len)
+{
+    if (len > 7 && !strncasecmp(target, "http://", 7)) {
+        const char *path = memchr(target + 7, '/', len - 7);
+        len = path ? len - (size_t)(path - target) : 0;
+        target = path;
+    }
+    const char *query = len ? memchr(target, '?', len) : NULL;
+    return (struct segment){target, query ? (size_t)(query - target) : len};
+}
+
+/* The number of segments; SEGMENTS + 1: too many.  One slash at the end is passed over. */
+static size_t split(struct segment path, struct segment *segments)
+{
+    size_t count = 0;
+    const char *at = path.at, *end = path.at + path.len;
+    while (at < end) {
+        const char *start = at + 1;
+        const char *slash = start < end ? memchr(start, '/', (size_t)(end - start)) : NULL;
+        at = slash ? slash : end;
+        if (start == end)
+            break;
+        if (count == SEGMENTS)
+            return SEGMENTS + 1;
+        segments[count++] = (struct segment){start, (size_t)(at - start)};
+    }
+    return count;
+}
+
+static bool matches(const struct route *route, const struct segment *segments, size_t count)
+{
+    for (size_t i = 0; i < SEGMENTS; i++) {
+        const char *want = route->segments[i];
+        if (!want || i == count)
+            return !want && i == count;
+        if (*want == '*' || *want == '?')
+            continue;
+        if (strlen(want) != segments[i].len || memcmp(want, segments[i].at, segments[i].len) != 0)
+            return false;
+    }
+    return count == SEGMENTS;
+}
+
+static int hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decodes a segment; its length, or a negative code. */
+static int decode(struct segment segment, char *out, size_t room)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < segment.len; i++) {
+        char byte = segment.at[i];
+        if (byte == '%') {
+            int high = i + 2 < segment.len ? hex(segment.at[i + 1]) : -1;
+            int low = high < 0 ? -1 : hex(segment.at[i + 2]);
+            if (low < 0)
+                return HASUP_EINVAL;
+            byte = (char)(high << 4 | low);
+            i += 2;
+        }
+        if (len + 1 >= room || (unsigned char)byte < 0x20 || byte == 0x7f)
+            return HASUP_EINVAL;
+        out[len++] = byte;
+    }
+    out[len] = '\0';
+    return (int)len;
+}
+
+static void not_found(struct connection *c, const char *what)
+{
+    c->verdict = (struct verdict){404, "not_found", what};
+}
+
+static void find_model(struct connection *c, const struct segment *segments, char *version,
+                       size_t room)
+{
+    static const char field[] = "model-version";
+    char name[NAME_MAX_BYTES + 1];
+    struct model_info info;
+    for (size_t i = 0; i < SEGMENTS && c->route->segments[i]; i++) {
+        char kind = c->route->segments[i][0];
+        int len = kind == '*' ? decode(segments[i], name, sizeof name) : 0;
+        int model = kind == '*' && len > 0 ? engine_model(c->http->engine, name, (size_t)len) : -1;
+        if (kind == '?') {
+            memcpy(version, field, sizeof field);
+            if (decode(segments[i], version + sizeof field, room - sizeof field) <= 0)
+                not_found(c, "there is no such version");
+        } else if (kind == '*' &&
+                   (model < 0 || !engine_model_info(c->http->engine, (uint32_t)model, &info))) {
+            not_found(c, refusal_message(REFUSED_NOT_FOUND));
+            return;
+        } else if (kind == '*') {
+            c->model = (uint32_t)model;
+            c->body.max = info.body_max;
+        }
+    }
+}
+
+static uint8_t method_of(const struct connection *c)
+{
+    if (c->parser.method == HTTP_GET || c->parser.method == HTTP_HEAD)
+        return METHOD_GET;
+    return c->parser.method == HTTP_POST ? METHOD_POST : 0;
+}
+
+void route_find(struct connection *c, const char *target, size_t len, char *version, size_t room)
+{
+    struct segment segments[SEGMENTS], path = path_of(target, len);
+    bool asterisk = len == 1 && *target == '*' && c->parser.method == HTTP_OPTIONS;
+    size_t count = path.len && !asterisk ? split(path, segments) : 0;
+    c->route = NULL;
+    c->v2 = count && segments[0].len == 2 && !memcmp(segments[0].at, "v2", 2);
+    if (asterisk)
+        return;
+    if (!path.len || path.at[0] != '/') {
+        c->verdict = (struct verdict){400, "bad_request", "the request's target is not a path"};
+        return;
+    }
+    for (size_t i = 0; i < HASUP_LEN(ROUTES) && !c->route; i++)
+        if (matches(&ROUTES[i], segments, count))
+            c->route = &ROUTES[i];
+    if (!c->route)
+        not_found(c, "there is no such route");
+    else if (c->parser.method == HTTP_OPTIONS)
+        return;
+    else if (!(c->route->methods & method_of(c)))
+        c->verdict = (struct verdict){405, "bad_request", "the route has no such method"};
+    else
+        find_model(c, segments, version, room);
+}
+
+const char *route_allow(const struct connection *c)
+{
+    if (!c->route)
+        return "GET, HEAD, POST, OPTIONS";
+    return c->route->methods & METHOD_GET ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+}
+
+/* ---- answered here ---- */
+
+static void answer_object(struct connection *c, uint32_t status, json_t *object)
+{
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (text)
+        answer_json(c, status, text);
+    else
+        answer_verdict(c, 503, "unavailable", "out of memory");
+    free(text);
+}
+
+static void get_server(struct connection *c)
+{
+    const struct http_options *o = &c->http->options;
+    answer_object(
+        c, 200,
+        json_pack("{s:s, s:s, s:[]}", "name", o->name, "version", o->version, "extensions"));
+}
+
+static void get_live(struct connection *c)
+{
+    answer_json(c, 200, "{\"live\":true}");
+}
+
+static void get_ready(struct connection *c)
+{
+    bool ready = engine_ready(c->http->engine);
+    answer_json(c, ready ? 200 : 503, ready ? "{\"ready\":true}" : "{\"ready\":false}");
+}
+
+/* The worker's own words about the model, completed to what OIP v2 asks for. */
+static void get_model(struct connection *c)
+{
+    struct model_info info;
+    if (!engine_model_info(c->http->engine, c->model, &info)) {
+        answer_verdict(c, 404, "not_found", refusal_message(REFUSED_NOT_FOUND));
+        return;
+    }
+    json_t *object = info.metadata ? json_loadb(info.metadata, info.metadata_len, 0, NULL) : NULL;
+    if (!json_is_object(object)) {
+        json_decref(object);
+        object = json_object();
+    }
+    json_object_set_new(object, "name", json_string(info.name));
+    if (!json_object_get(object, "platform"))
+        json_object_set_new(object, "platform", json_string(""));
+    if (!json_object_get(object, "inputs"))
+        json_object_set_new(object, "inputs", json_array());
+    if (!json_object_get(object, "outputs"))
+        json_object_set_new(object, "outputs", json_array());
+    answer_object(c, 200, object);
+}
+
+static void get_model_ready(struct connection *c)
+{
+    struct model_info info;
+    if (!engine_model_info(c->http->engine, c->model, &info)) {
+        answer_verdict(c, 404, "not_found", refusal_message(REFUSED_NOT_FOUND));
+        return;
+    }
+    answer_object(c, info.ready ? 200 : 503,
+                  json_pack("{s:s, s:b}", "name", info.name, "ready", (int)info.ready));
+}
+
+/* ---- handed to the engine ---- */
+
+static void submit(struct connection *c)
+{
+    struct submission s = {.door = &HTTP_DOOR,
+                           .context = c,
+                           .model = c->model,
+                           .priority = c->priority,
+                           .deadline = c->at_most,
+                           .meta = c->meta,
+                           .meta_len = c->meta_len,
+                           .body = {.len = c->body.len}};
+    if (c->body.buffer)
+        s.body.buffer = c->body.buffer;
+    else
+        s.body.bytes = c->body.view ? c->body.view : c->body.bytes;
+    c->sse = !strcmp(c->route->worker, "generate_stream");
+    c->state = CONNECTION_PENDING;
+    c->http->acted = true;
+    int error = engine_submit(c->http->engine, &s, &c->request);
+    if (error) {
+        struct refusal_text text = {
+            .status = error == HASUP_EFULL ? 429 : 503,
+            .code = error == HASUP_EFULL ? "overloaded" : "unavailable",
+            .message = error == HASUP_EFULL ? refusal_message(REFUSED_OVERLOADED) : "out of memory",
+            .retry_after = HASUP_S};
+        answer_error(c, &text);
+    } else if (c->state == CONNECTION_PENDING) {
+        connection_drop_request(c);
+    }
+}
+
+void route_run(struct connection *c)
+{
+    if (c->verdict.status)
+        answer_verdict(c, c->verdict.status, c->verdict.code, c->verdict.message);
+    else if (c->parser.method == HTTP_OPTIONS)
+        answer_options(c);
+    else if (c->route->worker)
+        submit(c);
+    else
+        c->route->answer(c);
+}

@@ -1,0 +1,89 @@
+/*
+ * listen.c: "HOST:PORT" to a listening socket.  HOST is a numeric address ([…] around IPv6),
+ * "localhost", or "*".  No resolver: what hasupd listens on must not depend on a name server.
+ */
+#include "supervisor/http/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+};
+
+static int parse_port(const char *text, uint16_t *port)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || value > UINT16_MAX)
+        return HASUP_EINVAL;
+    *port = (uint16_t)value;
+    return 0;
+}
+
+static int parse_host(const char *text, size_t len, union address *address)
+{
+    char host[64];
+    if (len >= sizeof host)
+        return HASUP_EINVAL;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    memset(address, 0, sizeof *address);
+    address->v4.sin_family = AF_INET;
+    if (!strcmp(host, "localhost") || !strcmp(host, "*")) {
+        address->v4.sin_addr.s_addr = htonl(host[0] == '*' ? INADDR_ANY : INADDR_LOOPBACK);
+        return 0;
+    }
+    if (inet_pton(AF_INET, host, &address->v4.sin_addr) == 1)
+        return 0;
+    memset(address, 0, sizeof *address);
+    address->v6.sin6_family = AF_INET6;
+    if (len < 2 || host[0] != '[' || host[len - 1] != ']')
+        return HASUP_EINVAL;
+    host[len - 1] = '\0';
+    return inet_pton(AF_INET6, host + 1, &address->v6.sin6_addr) == 1 ? 0 : HASUP_EINVAL;
+}
+
+static int parse(const char *text, union address *address)
+{
+    const char *colon = strrchr(text, ':');
+    uint16_t port;
+    if (!colon || parse_port(colon + 1, &port) || parse_host(text, (size_t)(colon - text), address))
+        return HASUP_EINVAL;
+    if (address->any.sa_family == AF_INET)
+        address->v4.sin_port = htons(port);
+    else
+        address->v6.sin6_port = htons(port);
+    return 0;
+}
+
+int http_listen(const char *text, uint16_t *port, char error[HTTP_ERROR_MAX])
+{
+    union address address;
+    int on = 1;
+    if (!text || parse(text, &address)) {
+        snprintf(error, HTTP_ERROR_MAX,
+                 "listen.http: %.100s is not an address like 127.0.0.1:8080 or [::1]:8080",
+                 text ? text : "(nothing)");
+        return HASUP_ECONFIG;
+    }
+    bool v4 = address.any.sa_family == AF_INET;
+    socklen_t len = v4 ? sizeof address.v4 : sizeof address.v6;
+    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) ||
+        bind(fd, &address.any, len) || listen(fd, 1024) || getsockname(fd, &address.any, &len)) {
+        snprintf(error, HTTP_ERROR_MAX, "listen.http: %.100s: %s", text, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return HASUP_ESYS;
+    }
+    *port = ntohs(v4 ? address.v4.sin_port : address.v6.sin6_port);
+    return fd;
+}
