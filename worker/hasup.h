@@ -1,0 +1,96 @@
+/*
+ * hasup.h: write a model worker in C.
+ *
+ *     static int infer(void *model, const struct hasup_request *request, struct hasup_response
+ * *response)
+ *     {
+ *         return hasup_reply(response, request->body, request->len);
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         return hasup_serve(&(struct hasup_worker){.infer = infer});
+ *     }
+ *
+ * hasupd starts the program, gives it requests, and starts it again when it dies.  All callbacks
+ * run on the thread that called hasup_serve.  What a callback is given is valid until it returns;
+ * what it gives is copied.  Link with -lhasup.
+ */
+#ifndef HASUP_H
+#define HASUP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct hasup_request {
+    const void *body; /* opaque bytes; NULL where len is 0 */
+    size_t len;
+    uint64_t id;          /* hasupd's number of it */
+    unsigned attempt;     /* 1 for the first worker that runs it */
+    int replay;           /* it was answered before; it runs again to bring the state back */
+    uint64_t position;    /* stateful workers: where it stands in the slot's log, from 1 */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+};
+
+/* "infer", "generate", "generate_stream", "invoke", …; "" where none was named. */
+const char *hasup_request_route(const struct hasup_request *request);
+/* "" where none was named. */
+const char *hasup_request_content_type(const struct hasup_request *request);
+/* The value of a forwarded header (its name in lower case), or NULL. */
+const char *hasup_request_header(const struct hasup_request *request, const char *name);
+/* Whether nobody waits for it any more; a long computation may then stop and return anything. Costs
+ * one system call.  Never true for a stateful worker, whose requests run to their end. */
+int hasup_request_cancelled(const struct hasup_request *request);
+
+struct hasup_response;
+
+/* All return 0, or a negative code where memory ran out or hasupd is gone. */
+
+/* The answer's body; several calls append. */
+int hasup_reply(struct hasup_response *response, const void *bytes, size_t len);
+/* Room for `len` more bytes of the body, to be filled in place; NULL: no memory. */
+void *hasup_reply_room(struct hasup_response *response, size_t len);
+int hasup_reply_type(struct hasup_response *response, const char *content_type);
+int hasup_reply_header(struct hasup_response *response, const char *name, const char *value);
+/* 200…599; default 200. */
+void hasup_reply_status(struct hasup_response *response, unsigned status);
+/* An error with a text for a person; gives -1, so that a callback can return it. */
+int hasup_error(struct hasup_response *response, unsigned status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* A part of a streamed answer, sent at once.  What is replied later is its last part. */
+int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len);
+
+struct hasup_state;
+/* Appends to the state being saved. */
+int hasup_state_write(struct hasup_state *state, const void *bytes, size_t len);
+
+struct hasup_worker {
+    /* Loads the model; *model is handed to the others.  Nonzero: it could not; say why on stderr.
+     * NULL: no model. */
+    int (*load)(void **model);
+    /* Answers one request.  Nonzero: an error (500 unless hasup_error said otherwise). */
+    int (*infer)(void *model, const struct hasup_request *request, struct hasup_response *response);
+    /* Both or none: a stateful worker.  `save` writes the whole state; `restore` brings back
+     * exactly what was saved, in a fresh process after `load`.  Nonzero: it could not. */
+    int (*save)(void *model, struct hasup_state *state);
+    int (*restore)(void *model, const void *state, size_t len);
+    /* Called before a clean exit; may be NULL. */
+    void (*unload)(void *model);
+    unsigned
+        concurrency; /* requests that wait in this worker's socket, run one after the other; 0: 1 */
+    const char
+        *metadata; /* JSON for GET /v2/models/M: {"platform", "inputs", "outputs"}; may be NULL */
+};
+
+/* Serves until hasupd says to stop; gives the program's exit code. */
+int hasup_serve(const struct hasup_worker *worker);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

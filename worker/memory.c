@@ -1,0 +1,184 @@
+/*
+ * memory.c: bodies above the inline limit: memfds received from hasupd, mapped once and kept, and
+ * the worker's own, which are used again once released, because a fresh memfd costs more than the
+ * copy.
+ */
+#include "worker/runtime.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+uint8_t *hasup_bytes_room(struct hasup_bytes *bytes, size_t len)
+{
+    if (bytes->room - bytes->len < len) {
+        size_t room = bytes->room ? bytes->room : 256;
+        while (room - bytes->len < len)
+            room *= 2;
+        uint8_t *more = realloc(bytes->at, room);
+        if (!more)
+            return NULL;
+        bytes->at = more;
+        bytes->room = room;
+    }
+    uint8_t *at = bytes->at + bytes->len;
+    bytes->len += len;
+    return at;
+}
+
+static void memory_free(struct hasup_memory *memory)
+{
+    munmap(memory->map, memory->size);
+    close(memory->fd);
+    free(memory);
+}
+
+void hasup_memory_free_all(struct hasup_runtime *runtime)
+{
+    struct hasup_memory *lists[] = {runtime->theirs, runtime->ours};
+    for (size_t i = 0; i < HASUP_LEN(lists); i++)
+        for (struct hasup_memory *m = lists[i], *next; m; m = next) {
+            next = m->next;
+            memory_free(m);
+        }
+}
+
+struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t id)
+{
+    struct hasup_memory *memory = runtime->theirs;
+    while (memory && memory->id != id)
+        memory = memory->next;
+    return memory;
+}
+
+static int take_announcement(struct hasup_runtime *runtime, struct hasup_frame *frame, uint32_t id,
+                             uint64_t size)
+{
+    struct stat st;
+    struct hasup_memory *memory = NULL;
+    void *map = MAP_FAILED;
+    if (frame->fd >= 0 && size && fstat(frame->fd, &st) == 0 && (uint64_t)st.st_size >= size)
+        map = mmap(NULL, size, PROT_READ, MAP_SHARED, frame->fd, 0);
+    if (map == MAP_FAILED || !(memory = malloc(sizeof *memory))) {
+        if (map != MAP_FAILED)
+            munmap(map, size);
+        return HASUP_EPROTO;
+    }
+    *memory = (struct hasup_memory){
+        .id = id, .fd = frame->fd, .map = map, .size = size, .next = runtime->theirs};
+    frame->fd = -1;
+    runtime->theirs = memory;
+    return 0;
+}
+
+int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    uint32_t id = 0;
+    uint64_t size = 0;
+    int got;
+    hasup_meta_read(&reader, frame);
+    while ((got = hasup_meta_next(&reader, &field)) > 0)
+        if ((field.tag == HASUP_TAG_BUFFER_ID && hasup_field_get32(&field, &id)) ||
+            (field.tag == HASUP_TAG_BUFFER_SIZE && hasup_field_get64(&field, &size)))
+            return HASUP_EPROTO;
+    if (got < 0)
+        return got;
+    if (frame->type == HASUP_BUFFER)
+        return take_announcement(runtime, frame, id, size);
+    if (frame->type == HASUP_RELEASE) {
+        for (struct hasup_memory *m = runtime->ours; m; m = m->next)
+            if (m->id == id)
+                m->busy = false;
+        return 0;
+    }
+    for (struct hasup_memory **at = &runtime->theirs; *at; at = &(*at)->next)
+        if ((*at)->id == id) {
+            struct hasup_memory *gone = *at;
+            *at = gone->next;
+            memory_free(gone);
+            break;
+        }
+    return 0;
+}
+
+static struct hasup_memory *memory_make(struct hasup_runtime *runtime, size_t len)
+{
+    struct hasup_memory *memory = malloc(sizeof *memory);
+    uint64_t size = HASUP_INLINE_MAX;
+    while (size < len)
+        size *= 2;
+    if (!memory)
+        return NULL;
+    *memory = (struct hasup_memory){.id = ++runtime->next_memory, .size = size, .map = MAP_FAILED};
+    memory->fd = memfd_create("hasup-answer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (memory->fd >= 0 && ftruncate(memory->fd, (off_t)size) == 0 &&
+        fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
+        memory->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
+    if (memory->map == MAP_FAILED) {
+        if (memory->fd >= 0)
+            close(memory->fd);
+        free(memory);
+        return NULL;
+    }
+    return memory;
+}
+
+/* Memory of the worker's own that hasupd knows of and does not read now; NULL: none to be had. */
+static struct hasup_memory *memory_take(struct hasup_runtime *runtime, size_t len)
+{
+    for (struct hasup_memory *m = runtime->ours; m; m = m->next)
+        if (!m->busy && m->size >= len)
+            return m;
+    struct hasup_memory *memory = memory_make(runtime, len);
+    if (!memory)
+        return NULL;
+    uint8_t meta[64];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, sizeof meta);
+    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);
+    hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, memory->size);
+    const struct hasup_frame frame = {.type = HASUP_BUFFER,
+                                      .flags = HASUP_FLAG_FD,
+                                      .meta = meta,
+                                      .meta_len = (uint32_t)w.used,
+                                      .fd = memory->fd};
+    if (hasup_channel_send(&runtime->channel, &frame)) {
+        memory_free(memory);
+        return NULL;
+    }
+    memory->next = runtime->ours;
+    runtime->ours = memory;
+    return memory;
+}
+
+int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
+               const uint8_t *body, size_t len)
+{
+    frame->fd = -1;
+    frame->body = body;
+    frame->body_len = len;
+    if (len > runtime->inline_max) {
+        struct hasup_memory *memory = memory_take(runtime, len);
+        uint8_t *room = memory ? hasup_bytes_room(meta, 12) : NULL;
+        if (!room)
+            return HASUP_ENOMEM;
+        struct hasup_meta_writer w;
+        hasup_meta_start(&w, room, 12);
+        hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);
+        memcpy(memory->map, body, len);
+        memory->busy = true;
+        frame->flags |= HASUP_FLAG_BUFFER;
+        frame->body = NULL;
+    }
+    frame->meta = meta ? meta->at : NULL;
+    frame->meta_len = meta ? (uint32_t)meta->len : 0;
+    int error = hasup_channel_send(&runtime->channel, frame);
+    if (error != HASUP_EFULL)
+        return error;
+    error = hasup_flush(runtime);
+    return error ? error : hasup_channel_send(&runtime->channel, frame);
+}

@@ -1,0 +1,89 @@
+/* runtime.h: the records behind worker/hasup.h, shared by serve.c, response.c and memory.c. */
+#ifndef HASUP_WORKER_RUNTIME_H
+#define HASUP_WORKER_RUNTIME_H
+
+#include "ipc/channel.h"
+#include "ipc/message.h"
+#include "worker/hasup.h"
+
+/* A memfd that hasupd announced (request bodies), or one of the worker's own (answers, states). */
+struct hasup_memory {
+    uint32_t id;
+    int fd;
+    uint8_t *map;
+    uint64_t size;
+    bool busy; /* own: hasupd has not released it yet */
+    struct hasup_memory *next;
+};
+
+/* Bytes that grow; kept for the next use. */
+struct hasup_bytes {
+    uint8_t *at;
+    size_t len, room;
+};
+
+/* A frame that was read while a request was still running. */
+struct hasup_waiting {
+    struct hasup_frame frame;
+    struct hasup_waiting *next;
+    uint8_t bytes[];
+};
+
+struct hasup_runtime {
+    const struct hasup_worker *worker;
+    void *model;
+    struct hasup_channel channel;
+    uint8_t *scratch, *second_scratch;
+    struct hasup_waiting *waiting, **waiting_tail;
+    uint8_t *held; /* the channel's memory that a running request's body stands in */
+    struct hasup_memory *theirs, *ours;
+    uint32_t next_memory;
+    size_t inline_max;
+    bool stateful, ready, leaving, ended;
+};
+
+struct hasup_text {
+    struct hasup_text *next;
+    char text[];
+};
+
+struct hasup_running {
+    struct hasup_request request; /* first: what the callbacks see */
+    struct hasup_runtime *runtime;
+    const struct hasup_frame *frame;
+    struct hasup_text *texts; /* copies of meta fields, until the request ends */
+    bool cancelled;
+};
+
+struct hasup_response {
+    struct hasup_runtime *runtime;
+    uint64_t id;
+    unsigned status;
+    uint32_t chunks;
+    struct hasup_bytes body, meta;
+    bool failed;
+};
+
+struct hasup_state {
+    struct hasup_bytes bytes;
+};
+
+/* memory.c */
+uint8_t *hasup_bytes_room(struct hasup_bytes *bytes, size_t len); /* NULL: no memory */
+struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t id);
+int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame);
+/* Sends a frame with a body of any size; meta gets the buffer's fields where it needs one. */
+int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
+               const uint8_t *body, size_t len);
+void hasup_memory_free_all(struct hasup_runtime *runtime);
+
+/* response.c */
+void hasup_response_open(struct hasup_response *response, struct hasup_runtime *runtime,
+                         uint64_t id);
+int hasup_response_send(struct hasup_response *response);
+
+/* serve.c */
+int hasup_flush(struct hasup_runtime *runtime); /* waits until all is written */
+void hasup_look_ahead(struct hasup_running *running);
+
+#endif

@@ -1,0 +1,446 @@
+/*
+ * serve.c: the life of a worker: hello, load, restore, ready, then requests in the order they come
+ * until hasupd says to stop.  Answers are gathered and leave when nothing more is to be read.  A
+ * broken frame or a lost hasupd ends the process: hasupd starts another.
+ */
+#include "worker/runtime.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { EXIT_BROKEN = 1, EXIT_NO_HASUPD = 2, FLUSH_AT = 128 * 1024 };
+
+static volatile sig_atomic_t terminated;
+
+static void on_term(int signo)
+{
+    (void)signo;
+    terminated = 1;
+}
+
+/* ---- the socket ---- */
+
+static int wait_for(struct hasup_runtime *runtime, short events)
+{
+    struct pollfd poller = {.fd = runtime->channel.fd, .events = events};
+    int got = poll(&poller, 1, -1);
+    return got < 0 && errno != EINTR ? HASUP_ESYS : 0;
+}
+
+int hasup_flush(struct hasup_runtime *runtime)
+{
+    int error;
+    while ((error = hasup_channel_flush(&runtime->channel)) == HASUP_EAGAIN)
+        if ((error = wait_for(runtime, POLLOUT)))
+            return error;
+    return error;
+}
+
+/* ---- what a request says ---- */
+
+/* The first field with this tag (and, of HEADER, this name), as text; NULL: there is none. */
+static const char *field_text(struct hasup_running *running, enum hasup_tag tag, const char *name)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    size_t skip = name ? strlen(name) + 1 : 0;
+    hasup_meta_read(&reader, running->frame);
+    while (hasup_meta_next(&reader, &field) > 0) {
+        if (field.tag != tag || field.len < skip || (name && memcmp(field.value, name, skip)))
+            continue;
+        struct hasup_text *text = malloc(sizeof *text + field.len - skip + 1);
+        if (!text)
+            return NULL;
+        text->next = running->texts;
+        running->texts = text;
+        memcpy(text->text, field.value + skip, field.len - skip);
+        text->text[field.len - skip] = '\0';
+        return text->text;
+    }
+    return NULL;
+}
+
+static void free_texts(struct hasup_running *running)
+{
+    while (running->texts) {
+        struct hasup_text *next = running->texts->next;
+        free(running->texts);
+        running->texts = next;
+    }
+}
+
+static struct hasup_running *running_of(const struct hasup_request *request)
+{
+    return (struct hasup_running *)(uintptr_t)request;
+}
+
+const char *hasup_request_route(const struct hasup_request *request)
+{
+    const char *text = field_text(running_of(request), HASUP_TAG_ROUTE, NULL);
+    return text ? text : "";
+}
+
+const char *hasup_request_content_type(const struct hasup_request *request)
+{
+    const char *text = field_text(running_of(request), HASUP_TAG_CONTENT_TYPE, NULL);
+    return text ? text : "";
+}
+
+const char *hasup_request_header(const struct hasup_request *request, const char *name)
+{
+    return field_text(running_of(request), HASUP_TAG_HEADER, name);
+}
+
+int hasup_request_cancelled(const struct hasup_request *request)
+{
+    struct hasup_running *running = running_of(request);
+    if (!running->cancelled && !running->runtime->stateful)
+        hasup_look_ahead(running);
+    return running->cancelled;
+}
+
+/* ---- looking ahead: frames that come while a request runs ---- */
+
+static void keep_waiting(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    size_t body = frame->body ? (size_t)frame->body_len : 0;
+    struct hasup_waiting *waiting = malloc(sizeof *waiting + frame->meta_len + body);
+    if (!waiting) {
+        runtime->ended =
+            true; /* a request would be lost: better to die and have it run elsewhere */
+        return;
+    }
+    waiting->frame = *frame;
+    waiting->next = NULL;
+    if (frame->meta_len)
+        memcpy(waiting->bytes, frame->meta, frame->meta_len);
+    if (body)
+        memcpy(waiting->bytes + frame->meta_len, frame->body, body);
+    waiting->frame.meta = waiting->bytes;
+    waiting->frame.body = body ? waiting->bytes + frame->meta_len : NULL;
+    *runtime->waiting_tail = waiting;
+    runtime->waiting_tail = &waiting->next;
+}
+
+void hasup_look_ahead(struct hasup_running *running)
+{
+    struct hasup_runtime *runtime = running->runtime;
+    struct hasup_frame frame;
+    if (!runtime->second_scratch && !(runtime->second_scratch = malloc(HASUP_CHANNEL_SCRATCH)))
+        return;
+    for (int fills = 0; fills < 2; fills++) {
+        while (hasup_channel_next(&runtime->channel, &frame) > 0) {
+            if (frame.type == HASUP_CANCEL && frame.id == running->request.id)
+                running->cancelled = true;
+            else
+                keep_waiting(runtime, &frame);
+        }
+        if (!runtime->held) {
+            /* The request's body may stand there. */
+            runtime->held = runtime->channel.in.kept;
+            runtime->channel.in.kept = NULL;
+            size_t len = runtime->channel.in.kept_len;
+            runtime->channel.in.kept_room = 0;
+            if (len && (runtime->channel.in.kept = malloc(len))) {
+                memcpy(runtime->channel.in.kept, runtime->held, len);
+                runtime->channel.in.kept_room = len;
+            } else if (len) {
+                runtime->ended = true;
+                return;
+            }
+        }
+        if (fills || hasup_channel_fill(&runtime->channel, runtime->second_scratch,
+                                        HASUP_CHANNEL_SCRATCH) <= 0)
+            return;
+    }
+}
+
+/* ---- requests ---- */
+
+static int open_request(struct hasup_runtime *runtime, struct hasup_running *running,
+                        const struct hasup_frame *frame)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    uint32_t buffer = 0;
+    uint64_t offset = 0;
+    int got;
+    *running = (struct hasup_running){.runtime = runtime, .frame = frame};
+    struct hasup_request *request = &running->request;
+    request->id = frame->id;
+    request->attempt = frame->seq;
+    request->replay = !!(frame->flags & HASUP_FLAG_REPLAY);
+    request->body = frame->body;
+    request->len = (size_t)frame->body_len;
+    hasup_meta_read(&reader, frame);
+    while ((got = hasup_meta_next(&reader, &field)) > 0) {
+        if (field.tag == HASUP_TAG_DEADLINE)
+            got = hasup_field_get64(&field, &request->deadline_ns);
+        else if (field.tag == HASUP_TAG_POSITION)
+            got = hasup_field_get64(&field, &request->position);
+        else if (field.tag == HASUP_TAG_BUFFER_ID)
+            got = hasup_field_get32(&field, &buffer);
+        else if (field.tag == HASUP_TAG_BUFFER_OFFSET)
+            got = hasup_field_get64(&field, &offset);
+        if (got < 0)
+            return got;
+    }
+    if (got < 0 || !(frame->flags & HASUP_FLAG_BUFFER))
+        return got;
+    const struct hasup_memory *memory = hasup_memory_theirs(runtime, buffer);
+    if (!memory || offset > memory->size || frame->body_len > memory->size - offset)
+        return HASUP_EPROTO;
+    request->body = memory->map + offset;
+    return 0;
+}
+
+static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    static struct hasup_response response; /* its memory is used again */
+    struct hasup_running running;
+    int error = open_request(runtime, &running, frame);
+    if (error)
+        return error;
+    hasup_response_open(&response, runtime, frame->id);
+    if (runtime->worker->infer(runtime->model, &running.request, &response)) {
+        if (running.cancelled)
+            response.status = 499;
+        else if (!response.failed)
+            hasup_error(&response, 500, "the worker's infer failed and gave no reason");
+    }
+    free_texts(&running);
+    free(runtime->held);
+    runtime->held = NULL;
+    error = hasup_response_send(&response);
+    if (!error && hasup_channel_unsent(&runtime->channel) > FLUSH_AT)
+        error = hasup_flush(runtime);
+    return error;
+}
+
+/* ---- state ---- */
+
+int hasup_state_write(struct hasup_state *state, const void *bytes, size_t len)
+{
+    uint8_t *room = len ? hasup_bytes_room(&state->bytes, len) : NULL;
+    if (!room)
+        return len ? HASUP_ENOMEM : 0;
+    memcpy(room, bytes, len);
+    return 0;
+}
+
+static int send_state(struct hasup_runtime *runtime, const struct hasup_frame *asked)
+{
+    static const char why[] = "the worker's save failed";
+    struct hasup_state state = {0};
+    struct hasup_bytes meta = {0};
+    struct hasup_frame frame = {.type = HASUP_STATE};
+    if (!runtime->stateful)
+        return HASUP_EPROTO;
+    bool failed = runtime->worker->save(runtime->model, &state) != 0;
+    size_t extra = failed ? HASUP_FIELD_HEADER + sizeof why - 1 : 0;
+    uint8_t *room = hasup_bytes_room(&meta, asked->meta_len + extra);
+    int error = HASUP_ENOMEM;
+    if (room) {
+        struct hasup_meta_writer w;
+        memcpy(room, asked->meta, asked->meta_len); /* POSITION, echoed */
+        hasup_meta_start(&w, room + asked->meta_len, extra);
+        if (failed)
+            hasup_meta_put(&w, HASUP_TAG_ERROR, why, sizeof why - 1);
+        error = hasup_send(runtime, &frame, &meta, state.bytes.at, failed ? 0 : state.bytes.len);
+    }
+    free(state.bytes.at);
+    free(meta.at);
+    return error;
+}
+
+static int send_ready(struct hasup_runtime *runtime, const char *failure)
+{
+    struct hasup_frame frame = {.type = HASUP_READY};
+    struct hasup_bytes meta = {0};
+    struct hasup_meta_writer w;
+    size_t len = failure ? strlen(failure) : 0;
+    if (failure) {
+        uint8_t *room = hasup_bytes_room(&meta, HASUP_FIELD_HEADER + len);
+        if (!room)
+            return HASUP_ENOMEM;
+        hasup_meta_start(&w, room, HASUP_FIELD_HEADER + len);
+        hasup_meta_put(&w, HASUP_TAG_ERROR, failure, len);
+    }
+    int error = hasup_send(runtime, &frame, &meta, NULL, 0);
+    free(meta.at);
+    runtime->ready = !failure;
+    if (!error)
+        error = hasup_flush(runtime);
+    return error ? error : failure ? HASUP_EWORKER : 0;
+}
+
+static int restore(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    struct hasup_running view; /* a RESTORE carries its body as a REQUEST does */
+    int error = open_request(runtime, &view, frame);
+    if (error)
+        return error;
+    if (!runtime->worker->restore ||
+        runtime->worker->restore(runtime->model, view.request.body, view.request.len))
+        return send_ready(runtime, "the worker's restore failed");
+    return send_ready(runtime, NULL);
+}
+
+/* ---- frames ---- */
+
+static int on_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
+{
+    struct hasup_frame pong = {.type = HASUP_PONG, .id = frame->id};
+    switch (frame->type) {
+    case HASUP_WELCOME: return frame->flags & HASUP_FLAG_RESTORING ? 0 : send_ready(runtime, NULL);
+    case HASUP_RESTORE: return restore(runtime, frame);
+    case HASUP_REQUEST: return runtime->ready ? run_request(runtime, frame) : HASUP_EPROTO;
+    case HASUP_CANCEL: return 0; /* it is answered already, or runs to its end */
+    case HASUP_CHECKPOINT: return send_state(runtime, frame);
+    case HASUP_PING: return hasup_send(runtime, &pong, NULL, NULL, 0);
+    case HASUP_DRAIN: runtime->leaving = true; return 0;
+    case HASUP_BUFFER:
+    case HASUP_BUFFER_GONE:
+    case HASUP_RELEASE: return hasup_memory_frame(runtime, frame);
+    }
+    return HASUP_EPROTO;
+}
+
+static int take_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
+{
+    int error = on_frame(runtime, frame);
+    if (frame->fd >= 0)
+        close(frame->fd);
+    return error;
+}
+
+/* Everything that has been read, in order: first what was read ahead. */
+static int take_all(struct hasup_runtime *runtime)
+{
+    for (;;) {
+        struct hasup_waiting *waiting = runtime->waiting;
+        int got;
+        if (waiting) {
+            runtime->waiting = waiting->next;
+            if (!runtime->waiting)
+                runtime->waiting_tail = &runtime->waiting;
+            got = take_frame(runtime, &waiting->frame);
+            free(waiting);
+        } else {
+            struct hasup_frame frame;
+            got = hasup_channel_next(&runtime->channel, &frame);
+            if (got <= 0)
+                return got;
+            got = take_frame(runtime, &frame);
+        }
+        if (got)
+            return got;
+        if (runtime->ended)
+            return HASUP_ENOMEM;
+        if (runtime->leaving)
+            return 0;
+    }
+}
+
+static int serve(struct hasup_runtime *runtime)
+{
+    for (;;) {
+        int64_t got =
+            hasup_channel_fill(&runtime->channel, runtime->scratch, HASUP_CHANNEL_SCRATCH);
+        int error = 0;
+        if (got == HASUP_EAGAIN)
+            error = hasup_flush(runtime);
+        else if (got == HASUP_ECLOSED)
+            return 0; /* hasupd is gone, and with it whoever waits */
+        else if (got < 0)
+            return (int)got;
+        else
+            error = take_all(runtime);
+        if (error)
+            return error == HASUP_ECLOSED ? 0 : error;
+        if (runtime->leaving || terminated)
+            return hasup_flush(runtime);
+        if (got == HASUP_EAGAIN && (error = wait_for(runtime, POLLIN)))
+            return error;
+    }
+}
+
+/* ---- start ---- */
+
+static int say_hello(struct hasup_runtime *runtime)
+{
+    const struct hasup_worker *worker = runtime->worker;
+    size_t len = worker->metadata ? strlen(worker->metadata) : 0;
+    struct hasup_frame frame = {.type = HASUP_HELLO};
+    struct hasup_bytes meta = {0};
+    struct hasup_meta_writer w;
+    uint8_t *room = hasup_bytes_room(&meta, 64 + len);
+    if (!room)
+        return HASUP_ENOMEM;
+    hasup_meta_start(&w, room, 64 + len);
+    hasup_meta_put32(&w, HASUP_TAG_PROTOCOL, HASUP_FRAME_VERSION);
+    hasup_meta_put32(&w, HASUP_TAG_CONCURRENCY, worker->concurrency ? worker->concurrency : 1);
+    hasup_meta_put64(&w, HASUP_TAG_ABILITIES,
+                     (runtime->stateful ? HASUP_CAN_STATE : 0) | HASUP_CAN_CANCEL);
+    if (len)
+        hasup_meta_put(&w, HASUP_TAG_METADATA, worker->metadata, len);
+    meta.len = w.used;
+    int error = hasup_send(runtime, &frame, &meta, NULL, 0);
+    free(meta.at);
+    return error ? error : hasup_flush(runtime);
+}
+
+static int hasupd_descriptor(void)
+{
+    const char *text = getenv("HASUP_FD");
+    char *end;
+    long fd = text ? strtol(text, &end, 10) : -1;
+    if (text && *text && !*end && fd >= 0 && fd < 1 << 20)
+        return (int)fd;
+    fputs("this is a hasup worker: it serves when hasupd starts it.\n"
+          "Name it as a model's command in a configuration and run: hasupd -c FILE\n",
+          stderr);
+    return -1;
+}
+
+static int run(struct hasup_runtime *runtime)
+{
+    const struct hasup_worker *worker = runtime->worker;
+    int error = say_hello(runtime);
+    if (!error && worker->load && worker->load(&runtime->model))
+        error = send_ready(runtime, "the worker's load failed; its stderr may say why");
+    return error ? error : serve(runtime);
+}
+
+int hasup_serve(const struct hasup_worker *worker)
+{
+    struct hasup_runtime runtime = {.worker = worker,
+                                    .stateful = worker->save && worker->restore,
+                                    .inline_max = HASUP_INLINE_MAX};
+    int fd = hasupd_descriptor();
+    if (fd < 0)
+        return EXIT_NO_HASUPD;
+    if (!worker->infer || !worker->save != !worker->restore) {
+        fputs("hasup: a worker needs infer, and save and restore together or not at all\n", stderr);
+        return EXIT_NO_HASUPD;
+    }
+    struct sigaction term = {.sa_handler = on_term};
+    sigaction(SIGTERM, &term, NULL);
+    runtime.waiting_tail = &runtime.waiting;
+    runtime.scratch = malloc(HASUP_CHANNEL_SCRATCH);
+    hasup_channel_init(&runtime.channel, fd, 0);
+    int error = runtime.scratch ? run(&runtime) : HASUP_ENOMEM;
+    if (error && error != HASUP_EWORKER)
+        fprintf(stderr, "hasup: the connection to hasupd failed: %s\n", hasup_strerror(error));
+    if (!error && worker->unload)
+        worker->unload(runtime.model);
+    hasup_channel_fini(&runtime.channel);
+    hasup_memory_free_all(&runtime);
+    free(runtime.scratch);
+    free(runtime.second_scratch);
+    return error ? EXIT_BROKEN : 0;
+}
