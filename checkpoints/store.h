@@ -1,10 +1,10 @@
 /*
  * store.h: checkpoints.db: the states of slots, each whole and checked, in SQLite.
  *
- * A checkpoint is one manifest row and rows of at most STORE_ROW bytes; it appears in the one transaction
- * that holds all of it, so a torn write leaves the one before.  XXH3-128 hashes find damage: one for
- * each row, one for the whole, which covers the manifest's own fields too.  One thread uses a store.
- * Only checkpoints/ knows SQLite.
+ * A checkpoint is one manifest row and rows of at most STORE_ROW bytes; it appears in the one
+ * transaction that holds all of it, so a torn write leaves the one before.  XXH3-128 hashes find
+ * damage: one for each row, one for the whole, which covers the manifest's own fields too.  One
+ * thread uses a store. Only checkpoints/ knows SQLite.
  */
 #ifndef HASUP_CHECKPOINTS_STORE_H
 #define HASUP_CHECKPOINTS_STORE_H
@@ -38,11 +38,11 @@ struct checkpoint_info {
     uint8_t hash[16];
 };
 
-/* STORE_WRITE creates what is missing (0600).  STORE_READ changes nothing, works beside a writer, and on
- * a read-only disk.  HASUP_ENOTFOUND (READ: no file), HASUP_ECORRUPT (not a database), HASUP_EIO (disk,
- * permissions), HASUP_EINVAL (newer schema); `error` says which file and why. */
-int store_open(const char *path, enum store_mode mode, struct store **store, char error[STORE_ERROR])
-    HASUP_NODISCARD;
+/* STORE_WRITE creates what is missing (0600).  STORE_READ changes nothing, works beside a writer,
+ * and on a read-only disk.  HASUP_ENOTFOUND (READ: no file), HASUP_ECORRUPT (not a database),
+ * HASUP_EIO (disk, permissions), HASUP_EINVAL (newer schema); `error` says which file and why. */
+int store_open(const char *path, enum store_mode mode, struct store **store,
+               char error[STORE_ERROR]) HASUP_NODISCARD;
 void store_close(struct store *store);
 
 /* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction. */
@@ -56,8 +56,8 @@ typedef void store_bad(void *context, const struct checkpoint_info *info, const 
 /* The newest good one of a slot.  *bytes is malloc'ed (never NULL on success), the caller's.
  * HASUP_ENOTFOUND: there is no good one. */
 int store_load(struct store *store, const struct checkpoint_key *key, struct checkpoint_info *info,
-               uint8_t **bytes, store_bad *bad, void *context, char error[STORE_ERROR])
-    HASUP_NODISCARD;
+               uint8_t **bytes, store_bad *bad, void *context,
+               char error[STORE_ERROR]) HASUP_NODISCARD;
 
 /* Reads and checks one by its id; *bytes may be NULL where the caller wants the check only.
  * HASUP_ENOTFOUND, HASUP_ECORRUPT with the reason. */
@@ -70,8 +70,8 @@ int store_list(struct store *store, const struct checkpoint_key *key,
                bool (*each)(void *context, const struct checkpoint_info *info), void *context,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 
-/* SQLite's own check of the file (`deep`: integrity_check, else quick_check) and rows that no manifest
- * names.  0 sound; HASUP_ECORRUPT: `error` says what. */
+/* SQLite's own check of the file (`deep`: integrity_check, else quick_check) and rows that no
+ * manifest names.  0 sound; HASUP_ECORRUPT: `error` says what. */
 int store_check(struct store *store, bool deep, char error[STORE_ERROR]) HASUP_NODISCARD;
 
 #endif

@@ -1,8 +1,9 @@
 /*
- * writer.h: the thread that writes and reads checkpoints.db, so that the loop never waits for a disk.
+ * writer.h: the thread that writes and reads checkpoints.db, so that the loop never waits for a
+ * disk.
  *
- * The loop's thread submits jobs and takes them back when they are done; a job and the bytes that it
- * names belong to the thread in between.  The thread and the database are opened at the first
+ * The loop's thread submits jobs and takes them back when they are done; a job and the bytes that
+ * it names belong to the thread in between.  The thread and the database are opened at the first
  * job; where opening fails, that job fails and the next tries again.
  */
 #ifndef HASUP_CHECKPOINTS_WRITER_H
@@ -19,10 +20,10 @@ struct checkpoint_job {
     int64_t created_wall_ns;   /* the same */
     uint8_t *bytes;            /* SAVE: borrowed; LOAD: malloc'ed, the taker's */
     uint64_t len;
-    uint32_t keep;             /* SAVE: this many newest of the slot stay */
-    int error;                 /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
-    uint32_t skipped;          /* LOAD: damaged ones passed over for an older one */
-    char message[256];         /* of the error, or of the last damaged one */
+    uint32_t keep;     /* SAVE: this many newest of the slot stay */
+    int error;         /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
+    uint32_t skipped;  /* LOAD: damaged ones passed over for an older one */
+    char message[256]; /* of the error, or of the last damaged one */
     struct checkpoint_job *next;
 };
 

@@ -1,0 +1,182 @@
+/*
+ * writer.c: the checkpoint thread.  Owns the store, which only the thread touches, and two queues
+ * under one mutex: what is to do, and what is done.  Blocks on a condition while there is nothing
+ * to do.  A store that could not be opened, or that failed, is opened again for the next job.
+ */
+#include "checkpoints/writer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { THREAD_STACK = 256 * 1024 };
+
+struct queue {
+    struct checkpoint_job *head, **tail;
+    unsigned count;
+};
+
+struct writer {
+    char *path;
+    void (*wake)(void *context);
+    void *context;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct queue todo, done; /* under lock */
+    bool ending;             /* under lock */
+    bool started;            /* the loop's thread only */
+    pthread_t thread;
+    struct store *store; /* the thread's */
+};
+
+static void queue_put(struct queue *queue, struct checkpoint_job *job)
+{
+    if (!queue->head)
+        queue->tail = &queue->head;
+    job->next = NULL;
+    *queue->tail = job;
+    queue->tail = &job->next;
+    queue->count++;
+}
+
+static struct checkpoint_job *queue_get(struct queue *queue)
+{
+    struct checkpoint_job *job = queue->head;
+    if (job) {
+        queue->head = job->next;
+        queue->count--;
+    }
+    return job;
+}
+
+/* ---- the thread ---- */
+
+static void note_bad(void *context, const struct checkpoint_info *info, const char *reason)
+{
+    struct checkpoint_job *job = context;
+    (void)info;
+    if (!job->skipped++) /* the newest one's reason is the one to tell */
+        snprintf(job->message, sizeof job->message, "%s", reason);
+}
+
+static void run_load(struct store *store, struct checkpoint_job *job)
+{
+    struct checkpoint_info info;
+    char error[STORE_ERROR] = "";
+    job->error = store_load(store, &job->key, &info, &job->bytes, note_bad, job, error);
+    if (!job->error) {
+        job->position = info.position;
+        job->created_wall_ns = info.created_wall_ns;
+        job->len = info.len;
+    } else if (!job->skipped) {
+        snprintf(job->message, sizeof job->message, "%s", error);
+    }
+}
+
+static void run_job(struct writer *writer, struct checkpoint_job *job)
+{
+    job->error = 0;
+    if (!writer->store)
+        job->error = store_open(writer->path, STORE_WRITE, &writer->store, job->message);
+    if (!job->error && job->kind == CHECKPOINT_LOAD)
+        run_load(writer->store, job);
+    else if (!job->error)
+        job->error = store_save(writer->store, &job->key, job->position, job->created_wall_ns,
+                                job->bytes, job->len, job->keep, job->message);
+    if (job->error && job->error != HASUP_ENOTFOUND) {
+        store_close(writer->store);
+        writer->store = NULL;
+    }
+}
+
+static void *writer_main(void *context)
+{
+    struct writer *writer = context;
+    pthread_mutex_lock(&writer->lock);
+    for (;;) {
+        struct checkpoint_job *job;
+        while (!(job = queue_get(&writer->todo)) && !writer->ending)
+            pthread_cond_wait(&writer->more, &writer->lock);
+        if (!job)
+            break;
+        pthread_mutex_unlock(&writer->lock);
+        run_job(writer, job);
+        pthread_mutex_lock(&writer->lock);
+        queue_put(&writer->done, job);
+        writer->wake(writer->context);
+    }
+    pthread_mutex_unlock(&writer->lock);
+    store_close(writer->store);
+    return NULL;
+}
+
+/* ---- the loop's side ---- */
+
+struct writer *writer_new(const char *path, void (*wake)(void *context), void *context)
+{
+    struct writer *writer = calloc(1, sizeof *writer);
+    if (!writer || !(writer->path = strdup(path))) {
+        free(writer);
+        return NULL;
+    }
+    writer->wake = wake;
+    writer->context = context;
+    pthread_mutex_init(&writer->lock, NULL);
+    pthread_cond_init(&writer->more, NULL);
+    return writer;
+}
+
+static int writer_start(struct writer *writer)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, THREAD_STACK);
+    /* Signals are the loop's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&writer->thread, &attributes, writer_main, writer);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    writer->started = !failed;
+    return failed ? HASUP_ENOMEM : 0;
+}
+
+int writer_submit(struct writer *writer, struct checkpoint_job *job)
+{
+    if (!writer->started && writer_start(writer))
+        return HASUP_ENOMEM;
+    pthread_mutex_lock(&writer->lock);
+    bool full = writer->todo.count >= WRITER_QUEUE_MAX;
+    if (!full) {
+        queue_put(&writer->todo, job);
+        pthread_cond_signal(&writer->more);
+    }
+    pthread_mutex_unlock(&writer->lock);
+    return full ? HASUP_EFULL : 0;
+}
+
+struct checkpoint_job *writer_take(struct writer *writer)
+{
+    pthread_mutex_lock(&writer->lock);
+    struct checkpoint_job *done = writer->done.head;
+    writer->done = (struct queue){0};
+    pthread_mutex_unlock(&writer->lock);
+    return done;
+}
+
+void writer_free(struct writer *writer)
+{
+    if (writer->started) {
+        pthread_mutex_lock(&writer->lock);
+        writer->ending = true;
+        pthread_cond_signal(&writer->more);
+        pthread_mutex_unlock(&writer->lock);
+        pthread_join(writer->thread, NULL);
+    }
+    pthread_cond_destroy(&writer->more);
+    pthread_mutex_destroy(&writer->lock);
+    free(writer->path);
+    free(writer);
+}
