@@ -67,19 +67,51 @@ endef
 $(foreach t,$(UNIT),$(eval $(call unit,$(t))))
 $(patsubst %,$(B)/tests/%,$(filter shell_%,$(UNIT))): | $(B)/llhttp.a
 
-# Programs: a main.c each.
-PROGRAMS := $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
+# Programs: a main.c each.  Libraries that Debian has as archives are linked in, which starts faster and
+# costs less memory than loading them.
+STATIC = -Wl,-Bstatic $(1) -Wl,-Bdynamic
+OUT := $(if $(filter release,$(FLAVOUR)),build,$(B))
+PROGRAMS := $(OUT)/hasupd $(OUT)/hasupctl $(OUT)/libhasup.a $(OUT)/libhasup.so \
+            $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
+
+$(OUT)/hasupd: $(B)/supervisor/main.o $(foreach m,$(LINK_shell),$(call lib,$(m))) $(B)/llhttp.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lev -lyaml -lsqlite3 -lxxhash -ljansson) -lm -lpthread
+
+$(B)/hasupctl.a: $(patsubst %.c,$(B)/%.o,$(call src,hasupctl))
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson) -lm -lpthread
+
+LIBHASUP := $(patsubst %.c,$(B)/%.o,$(call src,worker) $(call src,ipc))
+$(OUT)/libhasup.a: $(LIBHASUP)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(OUT)/libhasup.so: $(LIBHASUP)
+	$(CC) $(filter-out -pie,$(LDFLAGS_ALL)) -shared -Wl,-soname,libhasup.so.0 -o $@ $^
+
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
+E := $(OUT)/examples
+# Examples: one file each, linked with the worker library as anybody's worker would be.
+EXAMPLES := $(patsubst examples/%.c,$(E)/%,$(wildcard examples/*.c))
+LIBS_digits := -lfann -ljansson -lm
+LIBS_learner := -lfann -ljansson -lm
+LIBS_textgen := -ljansson -lm
+$(EXAMPLES): $(E)/%: $(B)/examples/%.o $(OUT)/libhasup.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_$*)
+
 # The programs that trained the examples' weights; no other target needs them.
-E := $(if $(filter release,$(FLAVOUR)),build/examples,$(B)/examples)
 $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
 .PHONY: all setup lint check unit python-unit purity clean
-all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS)
+all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 setup:
 	@tools/setup

@@ -33,6 +33,7 @@ static const char SCHEMA[] =
 
 struct store {
     sqlite3 *db;
+    enum store_mode mode;
     char path[512];
 };
 
@@ -155,6 +156,7 @@ int store_open(const char *path, enum store_mode mode, struct store **out, char 
         return store ? HASUP_EINVAL : HASUP_ENOMEM;
     }
     strcpy(store->path, path);
+    store->mode = mode;
     int code = mode == STORE_WRITE ? open_writer(store, error) : open_reader(store, error);
     if (!code)
         code = check_schema(store, mode, error);
@@ -172,6 +174,11 @@ void store_close(struct store *store)
         return;
     sqlite3_close(store->db);
     free(store);
+}
+
+bool store_is_read_only(const struct store *store)
+{
+    return store && store->mode == STORE_READ;
 }
 
 /* ---- hashes ---- */

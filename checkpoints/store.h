@@ -44,6 +44,8 @@ struct checkpoint_info {
 int store_open(const char *path, enum store_mode mode, struct store **store,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 void store_close(struct store *store);
+/* Opened with STORE_READ; false for NULL. */
+bool store_is_read_only(const struct store *store);
 
 /* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction. */
 int store_save(struct store *store, const struct checkpoint_key *key, uint64_t position,

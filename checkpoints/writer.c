@@ -79,12 +79,15 @@ static void run_job(struct writer *writer, struct checkpoint_job *job)
     job->error = 0;
     if (!writer->store)
         job->error = store_open(writer->path, STORE_WRITE, &writer->store, job->message);
+    if (job->error && job->kind == CHECKPOINT_LOAD &&
+        store_open(writer->path, STORE_READ, &writer->store, job->message) == 0)
+        job->error = 0; /* a disk that takes nothing may still give */
     if (!job->error && job->kind == CHECKPOINT_LOAD)
         run_load(writer->store, job);
     else if (!job->error)
         job->error = store_save(writer->store, &job->key, job->position, job->created_wall_ns,
                                 job->bytes, job->len, job->keep, job->message);
-    if (job->error && job->error != HASUP_ENOTFOUND) {
+    if ((job->error && job->error != HASUP_ENOTFOUND) || store_is_read_only(writer->store)) {
         store_close(writer->store);
         writer->store = NULL;
     }

@@ -88,13 +88,13 @@ static int make_directory(const char *path, const char *key, char error[CONFIG_E
             memcpy(part, path, i);
             part[i] = '\0';
             if (mkdir(part, 0700) && errno != EEXIST && errno != EROFS) {
-                snprintf(error, CONFIG_ERROR_MAX, "%s: cannot make %s: %s", key, part,
+                snprintf(error, CONFIG_ERROR_MAX, "%s: cannot make %.700s: %s", key, part,
                          strerror(errno));
                 return HASUP_ESYS;
             }
         }
     if (stat(path, &st) || !S_ISDIR(st.st_mode)) {
-        snprintf(error, CONFIG_ERROR_MAX, "%s: %s is not a directory", key, path);
+        snprintf(error, CONFIG_ERROR_MAX, "%s: %.700s is not a directory", key, path);
         return HASUP_ESYS;
     }
     return 0;

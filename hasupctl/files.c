@@ -1,0 +1,275 @@
+/*
+ * files.c: the verbs that read the state directory alone: checkpoint list and show, audit.
+ * `checkpoint now` asks hasupd.  The directory is --state-dir, else what hasupd says, else the
+ * default.
+ */
+#include "hasupctl/hasupctl.h"
+
+#include "checkpoints/audit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t wall_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
+/* What a running hasupd says its directory is; NULL: none runs. */
+static char *ask_state_dir(const struct ctl *ctl)
+{
+    char path[108], error[256];
+    struct hasup_client_answer answer;
+    uint64_t id;
+    char *found = NULL;
+    const char *socket = ctl->socket ? ctl->socket : hasup_client_default_path(path);
+    struct hasup_client *client = hasup_client_open(socket, error);
+    if (client && hasup_client_control(client, "{\"verb\":\"status\"}", &id) == 0 &&
+        hasup_client_wait(client, 5000, &answer) == 1) {
+        json_t *json = json_loadb((const char *)answer.body, answer.len, 0, NULL);
+        const char *text = json_string_value(json_object_get(json, "state_dir"));
+        found = text ? strdup(text) : NULL;
+        json_decref(json);
+    }
+    hasup_client_close(client);
+    return found;
+}
+
+char *ctl_state_dir(const struct ctl *ctl)
+{
+    const char *home = getenv("HOME"), *state = getenv("XDG_STATE_HOME");
+    char path[4096];
+    if (ctl->state_dir)
+        return strdup(ctl->state_dir);
+    char *asked = ask_state_dir(ctl);
+    if (asked)
+        return asked;
+    if (geteuid() == 0 || !home)
+        return strdup("/var/lib/hasup");
+    if (state && *state)
+        snprintf(path, sizeof path, "%s/hasup", state);
+    else
+        snprintf(path, sizeof path, "%s/.local/state/hasup", home);
+    return strdup(path);
+}
+
+/* ---- checkpoint ---- */
+
+static json_t *info_json(const struct checkpoint_info *info)
+{
+    char hash[33];
+    for (int i = 0; i < 16; i++)
+        snprintf(hash + i * 2, 3, "%02x", info->hash[i]);
+    return json_pack("{s:I, s:s, s:i, s:I, s:I, s:I, s:I, s:s}", "id", (json_int_t)info->id,
+                     "model", info->model, "slot", (int)info->ordinal, "position",
+                     (json_int_t)info->position, "created_wall_ms",
+                     (json_int_t)(info->created_wall_ns / HASUP_MS), "bytes", (json_int_t)info->len,
+                     "age_ms", (json_int_t)((wall_now() - info->created_wall_ns) / HASUP_MS),
+                     "hash", hash);
+}
+
+static bool add_info(void *context, const struct checkpoint_info *info)
+{
+    json_array_append_new(context, info_json(info));
+    return true;
+}
+
+static void print_list(json_t *list)
+{
+    char age[32], bytes[32], slot[128];
+    json_t *one;
+    size_t i;
+    printf("%6s  %-20s %10s  %9s  %s\n", "id", "slot", "position", "size", "age");
+    json_array_foreach(list, i, one)
+    {
+        snprintf(slot, sizeof slot, "%s/%lld", json_string_value(json_object_get(one, "model")),
+                 (long long)json_integer_value(json_object_get(one, "slot")));
+        printf(
+            "%6lld  %-20s %10lld  %9s  %s\n",
+            (long long)json_integer_value(json_object_get(one, "id")), slot,
+            (long long)json_integer_value(json_object_get(one, "position")),
+            ctl_bytes((unsigned long long)json_integer_value(json_object_get(one, "bytes")), bytes),
+            ctl_duration(json_integer_value(json_object_get(one, "age_ms")), age));
+    }
+}
+
+/* The store of the state directory; NULL: `error` says why. */
+static struct store *open_store(const struct ctl *ctl, char error[STORE_ERROR])
+{
+    char path[4096];
+    struct store *store = NULL;
+    char *directory = ctl_state_dir(ctl);
+    snprintf(path, sizeof path, "%s/checkpoints.db", directory ? directory : "");
+    free(directory);
+    (void)!store_open(path, STORE_READ, &store, error);
+    return store;
+}
+
+static int checkpoint_list(const struct ctl *ctl)
+{
+    char error[STORE_ERROR], model[STORE_MODEL];
+    struct checkpoint_key key = {model, UINT32_MAX};
+    const char *target = ctl->argc > 1 ? ctl->argv[1] : NULL;
+    if (target) {
+        snprintf(model, sizeof model, "%.*s", (int)strcspn(target, "/"), target);
+        if (strchr(target, '/'))
+            key.ordinal = (uint32_t)strtoul(strchr(target, '/') + 1, NULL, 10);
+    }
+    struct store *store = open_store(ctl, error);
+    json_t *list = json_array();
+    int code = store ? store_list(store, target ? &key : NULL, add_info, list, error) : HASUP_EIO;
+    if (code)
+        fprintf(stderr, "hasupctl: %s\n", error);
+    else if (ctl->json)
+        ctl_print_json(list);
+    else
+        print_list(list);
+    json_decref(list);
+    store_close(store);
+    return code ? CTL_FAILED : CTL_OK;
+}
+
+static int checkpoint_show(const struct ctl *ctl)
+{
+    char error[STORE_ERROR], *end;
+    struct checkpoint_info info = {0};
+    long long id = ctl->argc == 2 ? strtoll(ctl->argv[1], &end, 10) : 0;
+    if (ctl->argc != 2 || *end)
+        return ctl_usage("checkpoint show ID");
+    struct store *store = open_store(ctl, error);
+    int code = store ? store_read(store, id, &info, NULL, error) : HASUP_EIO;
+    store_close(store);
+    if (code && !info.id) {
+        fprintf(stderr, "hasupctl: %s\n", error);
+        return CTL_FAILED;
+    }
+    json_t *json = info_json(&info);
+    json_object_set_new(json, "sound", json_boolean(!code));
+    if (code)
+        json_object_set_new(json, "damage", json_string(error));
+    ctl_print_json(json);
+    json_decref(json);
+    return code ? CTL_FAILED : CTL_OK;
+}
+
+static int checkpoint_now(const struct ctl *ctl)
+{
+    json_t *answer, *one;
+    const char *slot;
+    int failures = 0;
+    if (ctl->argc != 2)
+        return ctl_usage("checkpoint now MODEL[/SLOT]");
+    int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "checkpoint", "target", ctl->argv[1]),
+                        &answer);
+    if (code == CTL_OK && ctl->json)
+        ctl_print_json(answer);
+    json_object_foreach(json_object_get(answer, "checkpoints"), slot, one)
+    {
+        const char *error = json_string_value(json_object_get(one, "error"));
+        failures += error != NULL;
+        if (ctl->json)
+            continue;
+        if (error)
+            printf("%s: not stored: %s\n", slot, error);
+        else
+            printf("%s: stored at position %lld\n", slot,
+                   (long long)json_integer_value(json_object_get(one, "position")));
+    }
+    json_decref(answer);
+    return code == CTL_OK && failures ? CTL_FAILED : code;
+}
+
+int ctl_checkpoint(const struct ctl *ctl)
+{
+    const char *what = ctl->argc ? ctl->argv[0] : "";
+    if (strcmp(what, "now") == 0)
+        return checkpoint_now(ctl);
+    if (strcmp(what, "list") == 0 && ctl->argc <= 2)
+        return checkpoint_list(ctl);
+    if (strcmp(what, "show") == 0)
+        return checkpoint_show(ctl);
+    return ctl_usage("checkpoint now MODEL[/SLOT] | list [MODEL[/SLOT]] | show ID");
+}
+
+/* ---- audit ---- */
+
+static void add_finding(void *context, const char *code, const char *where, const char *text)
+{
+    json_array_append_new(context,
+                          json_pack("{s:s, s:s, s:s}", "code", code, "where", where, "text", text));
+}
+
+/* "90s", "5m", "2h"; false: not a duration. */
+static bool parse_age(const char *text, hasup_ns *age)
+{
+    char *end;
+    long long value = strtoll(text, &end, 10);
+    hasup_ns unit = strcmp(end, "s") == 0   ? HASUP_S
+                    : strcmp(end, "m") == 0 ? 60 * HASUP_S
+                    : strcmp(end, "h") == 0 ? 3600 * HASUP_S
+                    : strcmp(end, "d") == 0 ? 86400 * HASUP_S
+                                            : 0;
+    if (end == text || value <= 0 || !unit || value > HASUP_NEVER / unit)
+        return false;
+    *age = value * unit;
+    return true;
+}
+
+static void print_audit(const struct ctl *ctl, json_t *findings, bool quiet,
+                        const struct audit_summary *summary)
+{
+    json_t *one;
+    size_t i;
+    if (ctl->json) {
+        json_t *json =
+            json_pack("{s:O, s:i, s:i, s:i, s:I}", "findings", findings, "slots",
+                      (int)summary->slots, "checkpoints", (int)summary->checkpoints, "verified",
+                      (int)summary->verified, "bytes", (json_int_t)summary->bytes);
+        ctl_print_json(json);
+        json_decref(json);
+        return;
+    }
+    json_array_foreach(findings, i, one)
+        printf("%s: %s: %s\n", json_string_value(json_object_get(one, "code")),
+               json_string_value(json_object_get(one, "where")),
+               json_string_value(json_object_get(one, "text")));
+    if (!quiet)
+        printf("%u slots, %u checkpoints, %u verified, %zu findings\n", summary->slots,
+               summary->checkpoints, summary->verified, json_array_size(findings));
+}
+
+int ctl_audit(const struct ctl *ctl)
+{
+    struct audit_options options = {.now_wall_ns = wall_now()};
+    struct audit_summary summary;
+    struct ctl own = *ctl;
+    bool quiet = false;
+    for (int i = 0; i < ctl->argc; i++) {
+        const char *word = ctl->argv[i];
+        if (strcmp(word, "--deep") == 0)
+            options.deep = true;
+        else if (strcmp(word, "--quiet") == 0)
+            quiet = true;
+        else if (strcmp(word, "--state-dir") == 0 && i + 1 < ctl->argc)
+            own.state_dir = ctl->argv[++i];
+        else if (strcmp(word, "--max-age") != 0 || i + 1 >= ctl->argc ||
+                 !parse_age(ctl->argv[++i], &options.max_age))
+            return ctl_usage("audit [--state-dir DIR] [--deep] [--max-age 5m] [--quiet] [--json]");
+    }
+    char error[STORE_ERROR] = "", *directory = ctl_state_dir(&own);
+    json_t *findings = json_array();
+    options.state_dir = directory ? directory : "";
+    enum audit_result result = audit_run(&options, add_finding, findings, &summary, error);
+    if (result == AUDIT_COULD_NOT)
+        fprintf(stderr, "hasupctl: could not check: %s\n", error);
+    else
+        print_audit(ctl, findings, quiet, &summary);
+    json_decref(findings);
+    free(directory);
+    return (int)result;
+}
