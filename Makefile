@@ -101,6 +101,7 @@ EXAMPLES := $(patsubst examples/%.c,$(E)/%,$(wildcard examples/*.c))
 LIBS_digits := -lfann -ljansson -lm
 LIBS_learner := -lfann -ljansson -lm
 LIBS_textgen := -ljansson -lm
+$(B)/examples/%.o: CFLAGS_ALL += -DEXAMPLES_DATA='"$(CURDIR)/examples/data"'
 $(EXAMPLES): $(E)/%: $(B)/examples/%.o $(OUT)/libhasup.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_$*)
