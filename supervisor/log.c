@@ -163,7 +163,8 @@ static void span_text(int64_t ns, char out[NUMBER_ROOM])
 
 static bool add_json_field(struct text *t, const struct log_field *field)
 {
-    if (!add(t, ",") || !add_quoted(t, field->name) || !add(t, ":"))
+    if (!add(t, ",\"") || !add_text(t, field->name, true) ||
+        !add(t, field->type == FIELD_NS ? "_ns\":" : "\":"))
         return false;
     switch (field->type) {
     case FIELD_TEXT: return field->text ? add_quoted(t, field->text) : add(t, "null");

@@ -23,6 +23,7 @@ struct log_field {
     ((struct log_field){.name = (key), .type = FIELD_TEXT, .text = (value)})
 #define LOG_INT(key, value)                                                                        \
     ((struct log_field){.name = (key), .type = FIELD_INT, .number = (int64_t)(value)})
+/* "12ms" as text; in JSON a number under the key with "_ns" behind it. */
 #define LOG_NS(key, value)                                                                         \
     ((struct log_field){.name = (key), .type = FIELD_NS, .number = (int64_t)(value)})
 

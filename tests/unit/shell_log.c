@@ -56,7 +56,7 @@ static void a_json_line_is_one_object(void **state)
 {
     (void)state;
     struct log_field fields[] = {LOG_TEXT("slot", "digits/0"), LOG_INT("pid", -5),
-                                 LOG_NS("delay_ns", 250 * HASUP_MS), LOG_TEXT("none", NULL)};
+                                 LOG_NS("delay", 250 * HASUP_MS), LOG_TEXT("none", NULL)};
     struct log_entry entry = {LEVEL_WARNING, "slot.exited", "killed by \"9\"",
                               noon_ns,       fields,        HASUP_LEN(fields)};
     entry_gives(FORMAT_AUTO, &entry,
