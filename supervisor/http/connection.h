@@ -233,6 +233,7 @@ struct answer {
     const struct hasup_frame *frame; /* the worker's HEADER fields; NULL: none */
 };
 bool answer_head(struct connection *c, const struct answer *answer);
+bool field_name_valid(const uint8_t *name, size_t len);
 /* The error as JSON in the shape of the request's path; to be freed; NULL: no memory. */
 char *error_json(const struct connection *c, const char *code, const char *message);
 /* CONTENT_TYPE and ERROR of a worker's frame; absent ones are empty. */

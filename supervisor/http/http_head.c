@@ -26,6 +26,14 @@ static void wrong(struct connection *c, const char *message)
         c->verdict = (struct verdict){400, "bad_request", message};
 }
 
+/* So wrong that the next request cannot be trusted either: other readers of these bytes may split
+ * them in other ways. */
+static void broken(struct connection *c, const char *message)
+{
+    wrong(c, message);
+    c->keep_alive = false;
+}
+
 static bool printable(struct text t, size_t max)
 {
     if (!t.len || t.len > max)
@@ -110,7 +118,7 @@ static void take_transfer_encoding(struct reading *r, struct text name, struct t
 {
     (void)name;
     if (!same(value, "chunked") || r->c->old)
-        wrong(r->c, "the only Transfer-Encoding is chunked, in HTTP/1.1");
+        broken(r->c, "the only Transfer-Encoding is chunked, in HTTP/1.1");
 }
 
 static void take_traceparent(struct reading *r, struct text name, struct text value)
@@ -218,6 +226,8 @@ static void take_field(struct reading *r, struct text name, struct text value)
             FIELDS[i].take(r, name, value);
             return;
         }
+    if (!field_name_valid((const uint8_t *)name.at, name.len))
+        broken(r->c, "a header field's name is malformed");
     bool passed = name.len > 2 && (name.at[0] | 0x20) == 'x' && name.at[1] == '-';
     if (passed && !(name.len >= 8 && !strncasecmp(name.at, "x-hasup-", 8)))
         put_header(r, name, value);
@@ -225,7 +235,12 @@ static void take_field(struct reading *r, struct text name, struct text value)
 
 static struct text text_of(const struct connection *c, struct span span)
 {
-    struct text t = {c->http->base + span.at, span.len};
+    return (struct text){c->http->base + span.at, span.len};
+}
+
+static struct text value_of(const struct connection *c, struct span span)
+{
+    struct text t = text_of(c, span);
     while (t.len && (t.at[t.len - 1] == ' ' || t.at[t.len - 1] == '\t'))
         t.len--;
     return t;
@@ -254,9 +269,9 @@ void head_take(struct connection *c, const struct head *head)
         hasup_meta_put(&r.meta, HASUP_TAG_HEADER, version,
                        strlen(version) + 1 + strlen(version + strlen(version) + 1));
     for (uint32_t i = 0; i < head->count; i++)
-        take_field(&r, text_of(c, head->fields[i].name), text_of(c, head->fields[i].value));
+        take_field(&r, text_of(c, head->fields[i].name), value_of(c, head->fields[i].value));
     if (!c->old && r.hosts != 1)
-        wrong(c, "an HTTP/1.1 request has one Host field");
+        broken(c, "an HTTP/1.1 request has one Host field");
     if (!c->id[0])
         engine_make_id(c->http->engine, c->id);
     put_text(&r, HASUP_TAG_REQUEST_ID, c->id);

@@ -87,7 +87,7 @@ static char *put_date(struct http *http, char *at)
     return PUT(at, "\r\n");
 }
 
-static bool token(const uint8_t *at, size_t len)
+bool field_name_valid(const uint8_t *at, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         uint8_t b = at[i];
@@ -132,7 +132,8 @@ static char *put_fields(char *at, const struct hasup_frame *frame)
         size_t name = zero ? (size_t)(zero - field.value) : 0;
         const uint8_t *value = field.value + name + 1;
         size_t len = field.len - name - 1;
-        if (!token(field.value, name) || name_ours(field.value, name) || !value_safe(value, len))
+        if (!field_name_valid(field.value, name) || name_ours(field.value, name) ||
+            !value_safe(value, len))
             continue;
         at = put(at, (const char *)field.value, name);
         at = PUT(at, ": ");

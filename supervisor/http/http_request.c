@@ -291,16 +291,16 @@ static int feed_pause(struct connection *c, const uint8_t *bytes, size_t len, si
 
 static void feed_failed(struct connection *c, enum llhttp_errno why)
 {
+    const struct head *head = head_of(c);
+    const char *target = c->http->base + head->target.at;
     c->keep_alive = false;
+    if (c->state == CONNECTION_HEAD && c->begun)
+        c->v2 = head->target.len >= 3 && !memcmp(target, "/v2", 3) &&
+                (head->target.len == 3 || target[3] == '/');
     if (c->verdict.status) {
         answer_verdict(c, c->verdict.status, c->verdict.code, c->verdict.message);
         return;
     }
-    const struct head *head = head_of(c);
-    const char *target = c->http->base + head->target.at;
-    if (c->state == CONNECTION_HEAD && c->begun)
-        c->v2 = head->target.len >= 3 && !memcmp(target, "/v2", 3) &&
-                (head->target.len == 3 || target[3] == '/');
     const char *reason = llhttp_get_error_reason(&c->parser);
     if (why == HPE_UNEXPECTED_CONTENT_LENGTH || why == HPE_INVALID_TRANSFER_ENCODING)
         reason = "the length of the request's body is ambiguous";

@@ -167,6 +167,7 @@ void route_find(struct connection *c, const char *target, size_t len, char *vers
         return;
     if (!path.len || path.at[0] != '/') {
         c->verdict = (struct verdict){400, "bad_request", "the request's target is not a path"};
+        c->keep_alive = false;
         return;
     }
     for (size_t i = 0; i < HASUP_LEN(ROUTES) && !c->route; i++)
