@@ -405,7 +405,8 @@ static void connection_ready(void *context, int events)
     struct connection *c = context;
     if (c->state == CONNECTION_DEAD)
         return;
-    if (events & WATCH_READ)
+    /* A deadline that passed in this turn may have ended it already. */
+    if ((events & WATCH_READ) && !c->doomed && c->state != CONNECTION_CLOSING)
         connection_read(c);
     connection_mark(c);
 }

@@ -391,7 +391,7 @@ static void got_body(const char *bytes, size_t len)
     got.body[got.len] = '\0';
 }
 
-static void client_chunks(struct client *client)
+static inline void client_chunks(struct client *client)
 {
     for (;;) {
         char *line;
@@ -462,7 +462,7 @@ static void client_answer(struct client *client)
 }
 
 /* Sends `text` on a connection of its own and takes the answer. */
-static void ask(const char *text)
+static inline void ask(const char *text)
 {
     struct client client;
     client_open(&client);
@@ -472,7 +472,7 @@ static void ask(const char *text)
 }
 
 /* Whether the door closes the connection with nothing more said. */
-static bool closes(struct client *client)
+static inline bool closes(struct client *client)
 {
     while (!client->eof && !client->len)
         client_read(client);
