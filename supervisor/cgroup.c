@@ -19,6 +19,7 @@
 struct leaf {
     char name[128];
     int directory, events;
+    bool spent; /* cgroup.kill was written: see leaf_renew() */
     struct leaf *next;
 };
 
@@ -92,13 +93,21 @@ struct cgroups *cgroups_open(const char *parent)
     return cgroups;
 }
 
+static void leaf_shut(struct leaf *leaf)
+{
+    if (leaf->events >= 0)
+        close(leaf->events);
+    if (leaf->directory >= 0)
+        close(leaf->directory);
+    leaf->directory = leaf->events = -1;
+}
+
 void cgroups_close(struct cgroups *cgroups)
 {
     while (cgroups->leaves) {
         struct leaf *leaf = cgroups->leaves;
         cgroups->leaves = leaf->next;
-        close(leaf->events);
-        close(leaf->directory);
+        leaf_shut(leaf);
         unlinkat(cgroups->directory, leaf->name, AT_REMOVEDIR);
         free(leaf);
     }
@@ -123,30 +132,47 @@ void cgroups_notify_read(struct cgroups *cgroups)
         continue;
 }
 
-static struct leaf *leaf_make(struct cgroups *cgroups, const char *name)
+static bool leaf_open(struct cgroups *cgroups, struct leaf *leaf)
 {
     char path[PATH_MAX + 160];
+    if (mkdirat(cgroups->directory, leaf->name, 0755) == 0 || errno == EEXIST)
+        leaf->directory =
+            openat(cgroups->directory, leaf->name, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    if (leaf->directory >= 0)
+        leaf->events = openat(leaf->directory, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof path, "%s/%s/cgroup.events", cgroups->path, leaf->name);
+    if (leaf->events >= 0 && inotify_add_watch(cgroups->notify, path, IN_MODIFY) >= 0)
+        return true;
+    leaf_shut(leaf);
+    return false;
+}
+
+static struct leaf *leaf_make(struct cgroups *cgroups, const char *name)
+{
     struct leaf *leaf = calloc(1, sizeof *leaf);
     if (!leaf)
         return NULL;
     snprintf(leaf->name, sizeof leaf->name, "%s", name);
     leaf->directory = leaf->events = -1;
-    if (mkdirat(cgroups->directory, name, 0755) == 0 || errno == EEXIST)
-        leaf->directory = openat(cgroups->directory, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    if (leaf->directory >= 0)
-        leaf->events = openat(leaf->directory, "cgroup.events", O_RDONLY | O_CLOEXEC);
-    snprintf(path, sizeof path, "%s/%s/cgroup.events", cgroups->path, name);
-    if (leaf->events < 0 || inotify_add_watch(cgroups->notify, path, IN_MODIFY) < 0) {
-        if (leaf->events >= 0)
-            close(leaf->events);
-        if (leaf->directory >= 0)
-            close(leaf->directory);
+    if (!leaf_open(cgroups, leaf)) {
         free(leaf);
         return NULL;
     }
     leaf->next = cgroups->leaves;
     cgroups->leaves = leaf;
     return leaf;
+}
+
+/* Linux since 6.14 kills whatever CLONE_INTO_CGROUP starts in a cgroup that cgroup.kill was ever
+ * written to (it compares the kill count of the parent's cgroup with this one's), so the next
+ * worker needs a directory of its own.  The old one is empty, or the slot would not start again. */
+static bool leaf_renew(struct cgroups *cgroups, struct leaf *leaf)
+{
+    leaf_shut(leaf);
+    if (unlinkat(cgroups->directory, leaf->name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+        return false;
+    leaf->spent = !leaf_open(cgroups, leaf);
+    return !leaf->spent;
 }
 
 struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
@@ -158,7 +184,7 @@ struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
             *at = '-';
     for (struct leaf *leaf = cgroups->leaves; leaf; leaf = leaf->next)
         if (strcmp(leaf->name, flat) == 0)
-            return leaf;
+            return !leaf->spent || leaf_renew(cgroups, leaf) ? leaf : NULL;
     return leaf_make(cgroups, flat);
 }
 
@@ -183,6 +209,7 @@ void leaf_kill(struct leaf *leaf)
 {
     int fd = openat(leaf->directory, "cgroup.kill", O_WRONLY | O_CLOEXEC);
     bool done = fd >= 0 && write(fd, "1", 1) == 1;
+    leaf->spent = leaf->spent || done;
     if (fd >= 0)
         close(fd);
     if (!done)
