@@ -130,7 +130,9 @@ static int open_doors(struct daemon *daemon, const struct config *config,
         return 0;
     const struct http_options options = {.listen = config->listen_http,
                                          .connections = config->limits.connections,
-                                         .stream_bytes = config->limits.stream_bytes};
+                                         .stream_bytes = config->limits.stream_bytes,
+                                         .body_bytes = config->limits.body_bytes,
+                                         .pool = peers_pool(daemon->engine->peers)};
     daemon->http = http_new(daemon->loop, daemon->engine, &options, error);
     return daemon->http ? 0 : HASUP_ESYS;
 }

@@ -191,8 +191,8 @@ const char *refusal_message(enum refusal why)
 }
 
 /* The value of the last submission's field, where `prefix` begins it; NULL: it has none. */
-static const char *meta_text(enum hasup_tag tag, const char *prefix) WORLD_UNUSED;
-static const char *meta_text(enum hasup_tag tag, const char *prefix)
+
+static inline const char *meta_text(enum hasup_tag tag, const char *prefix)
 {
     static char text[65536];
     struct hasup_frame frame = {.meta = engine.meta, .meta_len = (uint32_t)engine.meta_len};
@@ -369,7 +369,7 @@ static void client_drop(struct client *client, size_t len)
     memmove(client->in, client->in + len, client->len + 1);
 }
 
-static const char *got_header(const char *name)
+static inline const char *got_header(const char *name)
 {
     static char value[8192];
     size_t len = strlen(name);
