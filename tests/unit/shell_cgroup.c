@@ -50,6 +50,10 @@ static void a_killed_leaf_serves_again(void **state)
     }
     for (int round = 0; round < 3; round++) {
         int status = child_in(leaf, false);
+        if (status < 0) { /* a container's filter refuses clone3 */
+            cgroups_close(cgroups);
+            skip();
+        }
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 7);
         status = child_in(leaf, true);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
