@@ -253,6 +253,7 @@ void slot_tree_empty(struct core *core, struct slot *slot)
 static void slot_terminate(struct core *core, struct slot *slot)
 {
     slot->ordered = true;
+    slot->log.cursor = NULL; /* what it was to replay, its successor replays */
     slot_set_state(core, slot, SLOT_STOPPING);
     slot_timer(core, slot, model_of(core, slot)->policy.timeouts.stop);
     action_slot(core, ACTION_TERMINATE, slot);

@@ -1,0 +1,190 @@
+/*
+ * client.c: who asks and who commands.  Checks what a client must hear: one end, nothing after it,
+ * a stream without a gap, an answer only from a worker that gave it.
+ */
+#include "supervisor/sim/internal.h"
+
+struct client *client_find(struct sim *sim, uint64_t id)
+{
+    uint32_t index = (uint32_t)id;
+    if (index >= SIM_REQUESTS || sim->clients[index].id != id || !id)
+        return NULL;
+    return &sim->clients[index];
+}
+
+/* ---- asking ---- */
+
+static void submit(struct sim *sim, struct client *client, uint32_t index)
+{
+    struct random *r = &sim->random;
+    uint32_t generation = client->generation + 1;
+    uint32_t model = random_below(r, sim->model_count);
+    *client = (struct client){.id = (uint64_t)generation << 32 | index,
+                              .generation = generation,
+                              .model = model,
+                              .at_slot = UINT32_MAX,
+                              .content = random_next(r),
+                              .chunks = sim->models[model].streams ? random_below(r, 6) : 0,
+                              .poison = sim_chance(sim, sim->fault_permille / 8)};
+    if (random_below(r, 2))
+        client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
+    sim->outstanding++;
+    sim->report->requests++;
+    if (sim_chance(sim, 40))
+        sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
+                     client->id);
+    sim_post(sim, &(struct event){.type = EVENT_SUBMITTED,
+                                  .model = model,
+                                  .request = client->id,
+                                  .submitted = {.size = random_below(r, 4096),
+                                                .deadline = client->deadline,
+                                                .priority = (uint8_t)random_below(r, 10)}});
+}
+
+/* Bursts, most of them small, some that overflow the queue; then a while of silence. */
+void client_arrivals(struct sim *sim)
+{
+    struct random *r = &sim->random;
+    if (!sim->faults)
+        return;
+    uint32_t count = random_below(r, 10) ? 1 + random_below(r, 20) : 1 + random_below(r, 150);
+    for (uint32_t i = 0; i < SIM_REQUESTS && count && !sim->report->failed; i++)
+        if (!sim->clients[i].id) {
+            submit(sim, &sim->clients[i], i);
+            count--;
+        }
+    hasup_ns pause = random_below(r, 4) ? sim_between(sim, HASUP_MS, 10 * HASUP_S)
+                                        : sim_between(sim, HASUP_S, 400 * HASUP_S);
+    sim_schedule(sim, sim->now + pause, HAPPENS_ARRIVAL, 0, 0, 0);
+}
+
+void client_leaves(struct sim *sim, uint64_t id)
+{
+    struct client *client = client_find(sim, id);
+    if (!client || client->ended)
+        return;
+    client->gone = true;
+    sim->outstanding--;
+    sim->report->cancelled++;
+    sim_post(sim, &(struct event){.type = EVENT_CANCELLED, .request = id});
+}
+
+/* ---- hearing ---- */
+
+static struct client *client_ends(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    if (!client) {
+        sim_fail(sim, "%s of an unknown request", action_name(action->type));
+        return NULL;
+    }
+    if (client->ended || client->gone)
+        sim_fail(sim, "request %llx hears a second end (%s)", (unsigned long long)client->id,
+                 action_name(action->type));
+    client->ended = true;
+    sim->outstanding--;
+    return client;
+}
+
+void client_answered(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_ends(sim, action);
+    sim->report->answered++;
+    if (!client)
+        return;
+    if (sim->current->type != EVENT_REPLIED || sim->current->request != action->request)
+        sim_fail(sim, "request %llx is answered without a reply in hand",
+                 (unsigned long long)client->id);
+    if (client->received != client->produced)
+        sim_fail(sim, "request %llx: the stream ends with %llu of %llu bytes",
+                 (unsigned long long)client->id, (unsigned long long)client->received,
+                 (unsigned long long)client->produced);
+}
+
+void client_chunk(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    if (!client || client->ended || client->gone || sim->current->type != EVENT_CHUNKED) {
+        sim_fail(sim, "a chunk for nobody");
+        return;
+    }
+    uint64_t size = sim->current->chunked.size, from = client->produced - size + action->skip;
+    if (from != client->received)
+        sim_fail(sim, "request %llx: its stream goes on at byte %llu, it has %llu",
+                 (unsigned long long)client->id, (unsigned long long)from,
+                 (unsigned long long)client->received);
+    if (client->received && client->variant != client->run_variant)
+        sim_fail(sim, "request %llx: two different streams were spliced",
+                 (unsigned long long)client->id);
+    client->variant = client->run_variant;
+    client->received = client->produced;
+}
+
+void client_refused(struct sim *sim, const struct action *action)
+{
+    enum refusal why = action->refuse.why;
+    struct client *client = client_ends(sim, action);
+    sim->report->refused++;
+    if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE) &&
+        action->refuse.retry_after <= 0)
+        sim_fail(sim, "refused without a time to try again");
+    if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))
+        sim_fail(sim, "request %llx is refused before its deadline",
+                 (unsigned long long)client->id);
+}
+
+void client_forgotten(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    if (!client) {
+        sim_fail(sim, "an unknown request is forgotten");
+        return;
+    }
+    if (!client->ended && !client->gone)
+        sim_fail(sim, "request %llx is forgotten though somebody waits",
+                 (unsigned long long)client->id);
+    uint32_t generation = client->generation;
+    *client = (struct client){.generation = generation};
+}
+
+/* ---- the operator ---- */
+
+void operator_suspends(struct sim *sim, uint32_t model)
+{
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        if (sim->slots[i].used && sim->slots[i].model == model) {
+            sim->slots[i].wild = true;
+            sim->slots[i].unhealthy = 0;
+        }
+}
+
+void operator_acts(struct sim *sim)
+{
+    struct random *r = &sim->random;
+    uint32_t model = random_below(r, sim->model_count);
+    static const enum command COMMANDS[] = {COMMAND_START,   COMMAND_STOP,       COMMAND_RESTART,
+                                            COMMAND_RESTART, COMMAND_CHECKPOINT, COMMAND_DRAIN};
+    if (!sim->faults)
+        return;
+    operator_suspends(sim, model);
+    if (random_below(r, 4) == 0) {
+        sim->models[model].policy.workers = 1 + random_below(r, 5);
+        sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
+                                      .model = model,
+                                      .model_set = {.policy = &sim->models[model].policy,
+                                                    .restart = random_below(r, 2)}});
+    } else {
+        enum command command = COMMANDS[random_below(r, HASUP_LEN(COMMANDS))];
+        uint32_t slot = random_below(r, 2) ? CORE_ALL_SLOTS : random_below(r, SIM_SLOTS);
+        sim_post(sim, &(struct event){
+                          .type = EVENT_COMMAND, .model = model, .slot = slot, .command = command});
+        operator_suspends(sim, model);
+        if (random_below(r, 3))
+            sim_post(sim, &(struct event){.type = EVENT_COMMAND,
+                                          .model = model,
+                                          .slot = CORE_ALL_SLOTS,
+                                          .command = COMMAND_START});
+    }
+    sim_schedule(sim, sim->now + sim_between(sim, HASUP_S, 900 * HASUP_S), HAPPENS_OPERATOR, 0, 0,
+                 0);
+}

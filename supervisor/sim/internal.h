@@ -1,0 +1,185 @@
+/*
+ * internal.h: the simulated world.
+ *
+ *   world.c    virtual time, the heap of what will happen, the run and its two phases
+ *   shell.c    performs the core's actions as the shell would, and checks each
+ *   worker.c   fake workers and their faults
+ *   client.c   fake clients, the operator, and what they must hear
+ */
+#ifndef HASUP_SIM_INTERNAL_H
+#define HASUP_SIM_INTERNAL_H
+
+#include "supervisor/core/random.h"
+#include "supervisor/sim/sim.h"
+
+enum {
+    SIM_MODELS = 4,
+    SIM_SLOTS = 24,
+    SIM_REQUESTS = 192,
+    SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
+    SIM_CHECKPOINTS = 3 /* kept for each slot */
+};
+
+/* What will happen in the world. */
+enum happening {
+    HAPPENS_ARRIVAL,  /* a burst of requests */
+    HAPPENS_WORKER,   /* a worker's next move; slot, worker */
+    HAPPENS_SAID,     /* what a worker said arrives; slot, worker */
+    HAPPENS_EXIT,     /* a worker's end is noticed; slot, worker */
+    HAPPENS_TREE,     /* its tree is empty; slot, worker */
+    HAPPENS_DISK,     /* the oldest disk job is done */
+    HAPPENS_FAULT,    /* a crash, a hang, … somewhere */
+    HAPPENS_OPERATOR, /* a command */
+    HAPPENS_LEAVE,    /* a client goes away; request */
+};
+
+struct thing {
+    hasup_ns at;
+    uint64_t seq;
+    enum happening what;
+    uint32_t slot, worker;
+    uint64_t request;
+};
+
+/* What stands in a worker's socket, or what it said. */
+struct message {
+    enum event_type type; /* of what it said; DISPATCH and so on use `action` */
+    enum action_type action;
+    uint64_t request, digest, position, state;
+    uint64_t size;
+    bool replay, same;
+    hasup_ns at; /* said: not heard before */
+};
+
+struct ring {
+    struct message list[SIM_QUEUE];
+    unsigned start, count;
+};
+
+struct checkpoint {
+    uint64_t position, state;
+    bool bad;
+};
+
+struct worker {
+    bool alive, hangs, ignores_term, exiting;
+    uint32_t number;
+    enum { PHASE_START, PHASE_LOAD, PHASE_SERVE } phase;
+    struct ring inbox, said;
+    uint64_t state;     /* the model's: a running hash */
+    uint64_t restoring; /* state to start from */
+    uint32_t chunks_left;
+    bool moves; /* a HAPPENS_WORKER is on its way */
+    hasup_ns said_until;
+};
+
+struct sim_slot {
+    bool used, stateful,
+        wild; /* wild: an operator's hand or lost state: expectations are suspended */
+    uint32_t model, ordinal, concurrency;
+    struct worker worker;
+    bool tree_left, exited, ended_known;
+    uint32_t running; /* dispatched to this worker and not heard of */
+    bool ready;
+    hasup_ns ready_at, gone_at;
+    uint32_t run_answered, unhealthy;
+    bool ordered, spawned_before;
+    /* The oracle: the state after all that was answered, in order. */
+    uint64_t oracle, oracle_position;
+    bool oracle_known;
+    struct checkpoint kept[SIM_CHECKPOINTS];
+    unsigned kept_count;
+    uint64_t taken_state, taken_position;
+};
+
+struct client {
+    uint64_t id; /* 0: free */
+    uint32_t model;
+    bool ended, gone; /* heard its end; went away */
+    bool poison;
+    uint32_t generation, dispatches;
+    uint64_t content;
+    uint32_t chunks;   /* of a stream; 0: a plain request */
+    uint64_t received; /* bytes of the stream */
+    uint64_t variant;  /* of the run whose bytes it has */
+    uint64_t digest;   /* of a stateful answer */
+    bool answered_logged;
+    hasup_ns deadline;
+    uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
+    bool replaying;
+    uint64_t produced, run_variant;
+};
+
+struct disk_job {
+    bool save;
+    uint32_t slot, worker;
+    uint64_t position, state;
+};
+
+struct model_shape {
+    struct model_policy policy;
+    bool stateful, streams, used;
+    uint32_t concurrency;
+    hasup_ns service, load;
+};
+
+struct sim {
+    struct sim_options options;
+    struct sim_report *report;
+    struct core *core;
+    struct actions actions;
+    struct random random;
+    hasup_ns now;
+    bool faults, exited, shutting_down;
+    unsigned fault_permille; /* how rough this seed is */
+    struct thing *heap;
+    size_t heap_count, heap_room;
+    uint64_t seq;
+    struct model_shape models[SIM_MODELS];
+    unsigned model_count;
+    struct sim_slot slots[SIM_SLOTS];
+    struct client clients[SIM_REQUESTS];
+    uint32_t outstanding;
+    struct disk_job disk[1024];
+    unsigned disk_start, disk_count;
+    hasup_ns disk_free_at;
+    struct event pending[1024]; /* events that arise while actions are performed */
+    unsigned pending_start, pending_count;
+    const struct event *current;
+    uint64_t steps_at_now;
+};
+
+HASUP_PRINTF(2, 3) void sim_fail(struct sim *sim, const char *format, ...);
+void sim_schedule(struct sim *sim, hasup_ns at, enum happening what, uint32_t slot, uint32_t worker,
+                  uint64_t request);
+/* Steps the core now, or right after the step that is running. */
+void sim_post(struct sim *sim, const struct event *event);
+/* True in `permille` of a thousand cases, while faults are on. */
+bool sim_chance(struct sim *sim, unsigned permille);
+hasup_ns sim_between(struct sim *sim, hasup_ns least, hasup_ns most);
+uint64_t sim_hash(uint64_t a, uint64_t b);
+
+void shell_perform(struct sim *sim, const struct action *action);
+void disk_done(struct sim *sim);
+
+void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *message);
+void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_dies(struct sim *sim, struct sim_slot *slot, bool by_core);
+void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_fault(struct sim *sim);
+
+struct client *client_find(struct sim *sim, uint64_t id);
+void client_arrivals(struct sim *sim);
+void client_leaves(struct sim *sim, uint64_t id);
+void client_answered(struct sim *sim, const struct action *action);
+void client_chunk(struct sim *sim, const struct action *action);
+void client_refused(struct sim *sim, const struct action *action);
+void client_forgotten(struct sim *sim, const struct action *action);
+void operator_acts(struct sim *sim);
+/* What backoff promises is not expected of a model that an operator has just commanded. */
+void operator_suspends(struct sim *sim, uint32_t model);
+
+#endif

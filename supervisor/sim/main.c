@@ -1,0 +1,97 @@
+/*
+ * main.c: hasup-sim: runs seeds and prints one line for each that fails, which is also how to run
+ * it again. Exit code 1 when one failed.
+ */
+#include "supervisor/core/plant.h"
+#include "supervisor/sim/sim.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { FAILURES_SHOWN = 10 };
+
+struct totals {
+    uint64_t seeds, failed, steps, requests, answered, refused, crashes, restores, replays;
+    double hours;
+};
+
+static void add(struct totals *t, const struct sim_report *r)
+{
+    t->seeds++;
+    t->failed += r->failed;
+    t->steps += r->steps;
+    t->requests += r->requests;
+    t->answered += r->answered;
+    t->refused += r->refused;
+    t->crashes += r->crashes;
+    t->restores += r->restores;
+    t->replays += r->replays;
+    t->hours += (double)r->virtual_time / 3.6e12;
+}
+
+static void usage(void)
+{
+    fputs("usage: hasup-sim [--seeds COUNT] [--from SEED] [--hours H] [--every N] [--plant N]\n"
+          "       hasup-sim --seed SEED [--trace]\n",
+          stderr);
+    exit(2);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option LONG[] = {
+        {"seeds", required_argument, NULL, 'n'}, {"from", required_argument, NULL, 'f'},
+        {"seed", required_argument, NULL, 's'},  {"hours", required_argument, NULL, 'h'},
+        {"plant", required_argument, NULL, 'p'}, {"every", required_argument, NULL, 'e'},
+        {"trace", no_argument, NULL, 't'},       {NULL, 0, NULL, 0}};
+    struct sim_options options = {.duration = 3600 * HASUP_S, .check_every = 8};
+    struct totals totals = {0};
+    uint64_t from = 1, count = 2000;
+    int option, plant = 0;
+    while ((option = getopt_long(argc, argv, "", LONG, NULL)) != -1)
+        switch (option) {
+        case 'n': count = strtoull(optarg, NULL, 10); break;
+        case 'f': from = strtoull(optarg, NULL, 10); break;
+        case 's':
+            from = strtoull(optarg, NULL, 10);
+            count = 1;
+            options.check_every = 1;
+            break;
+        case 'h': options.duration = (hasup_ns)(strtod(optarg, NULL) * 3.6e12); break;
+        case 'p': plant = atoi(optarg); break;
+        case 'e': options.check_every = (unsigned)atoi(optarg); break;
+        case 't': options.trace = true; break;
+        default: usage();
+        }
+#ifdef HASUP_PLANT
+    core_plant = (enum plant)plant;
+#else
+    if (plant) {
+        fputs("hasup-sim: planted bugs are in hasup-sim-plant only\n", stderr);
+        return 2;
+    }
+#endif
+    clock_t start = clock();
+    for (uint64_t i = 0; i < count; i++) {
+        struct sim_report report;
+        options.seed = from + i;
+        sim_run(&options, &report);
+        add(&totals, &report);
+        if (report.failed)
+            printf("hasup-sim --seed %llu%s: %s\n", (unsigned long long)options.seed,
+                   plant ? " (planted)" : "", report.reason);
+        if (totals.failed == FAILURES_SHOWN)
+            break;
+    }
+    printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
+           "%llu refused, %llu crashes, %llu restores, %llu replays, %llu failed\n",
+           (unsigned long long)totals.seeds, totals.hours,
+           (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
+           (unsigned long long)totals.requests, (unsigned long long)totals.answered,
+           (unsigned long long)totals.refused, (unsigned long long)totals.crashes,
+           (unsigned long long)totals.restores, (unsigned long long)totals.replays,
+           (unsigned long long)totals.failed);
+    return totals.failed ? 1 : 0;
+}

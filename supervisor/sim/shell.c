@@ -1,0 +1,290 @@
+/*
+ * shell.c: performs the core's actions on the fake world, and checks of each that it was allowed:
+ * no start before the old tree is empty, no dispatch to who is not ready, no more than a worker
+ * takes, the order of backoff.  Also the disk: jobs in order, which sometimes fail.
+ */
+#include "supervisor/sim/internal.h"
+
+/* ---- slots ---- */
+
+static void slot_added(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    uint32_t number = slot->worker.number;
+    if (slot->used)
+        sim_fail(sim, "slot %u was added twice", action->slot);
+    *slot = (struct sim_slot){.used = true,
+                              .model = action->model,
+                              .ordinal = action->ordinal,
+                              .stateful = sim->models[action->model].stateful,
+                              .oracle_known = true};
+    slot->worker.number = number;
+}
+
+static void slot_removed(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    if (!slot->used || slot->worker.alive || slot->tree_left)
+        sim_fail(sim, "slot %u was removed while its worker lives", action->slot);
+    slot->used = false;
+}
+
+/* The delay before a start, against what backoff and breaker promise (promise 7). */
+static void check_backoff(struct sim *sim, struct sim_slot *slot)
+{
+    const struct model_policy *p = &sim->models[slot->model].policy;
+    hasup_ns waited = sim->now - slot->gone_at;
+    if (!slot->spawned_before || slot->wild)
+        return;
+    bool healthy = slot->ordered || slot->run_answered ||
+                   (slot->ready && slot->gone_at - slot->ready_at >= p->restart.healthy_after);
+    if (healthy) {
+        slot->unhealthy = 0;
+        if (waited)
+            sim_fail(sim, "slot %u waited %lld us after a healthy run",
+                     (unsigned)(slot - sim->slots), (long long)(waited / HASUP_US));
+        return;
+    }
+    slot->unhealthy++;
+    hasup_ns least = p->restart.backoff_min;
+    for (uint32_t i = 1; i < slot->unhealthy && least < p->restart.backoff_max; i++)
+        least *= 2;
+    if (least > p->restart.backoff_max)
+        least = p->restart.backoff_max;
+    if (slot->unhealthy >= p->restart.start_limit)
+        least = p->restart.breaker;
+    else
+        least -= least / 4;
+    if (waited < least)
+        sim_fail(sim, "slot %u started %lld ms after its failed run %u, at least %lld are due",
+                 (unsigned)(slot - sim->slots), (long long)(waited / HASUP_MS), slot->unhealthy,
+                 (long long)(least / HASUP_MS));
+}
+
+static void spawn(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    if (slot->worker.alive || slot->tree_left)
+        sim_fail(sim, "slot %u starts while its old tree lives", action->slot);
+    if (action->worker == slot->worker.number)
+        sim_fail(sim, "slot %u: worker number %u was used before", action->slot, action->worker);
+    check_backoff(sim, slot);
+    slot->spawned_before = true;
+    slot->wild = slot->ordered = slot->ready = false;
+    slot->run_answered = slot->running = 0;
+    bool fails = sim_chance(sim, sim->fault_permille);
+    if (fails) {
+        slot->worker.number = action->worker;
+        slot->gone_at = sim->now;
+    } else {
+        worker_spawned(sim, slot, action->worker);
+    }
+    sim_post(sim, &(struct event){.type = EVENT_SPAWNED,
+                                  .slot = action->slot,
+                                  .worker = action->worker,
+                                  .error = fails ? 2 : 0});
+}
+
+/* ---- requests to workers ---- */
+
+static void dispatch(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    struct client *client = client_find(sim, action->request);
+    struct slot_view view;
+    if (!client) {
+        sim_fail(sim, "dispatch of an unknown request %llx", (unsigned long long)action->request);
+        return;
+    }
+    bool serves =
+        core_slot_view(sim->core, action->slot, &view) && slot->worker.phase == PHASE_SERVE;
+    if (!serves || action->worker != slot->worker.number)
+        sim_fail(sim, "dispatch to slot %u, whose worker is not ready", action->slot);
+    if (slot->running >= slot->concurrency)
+        sim_fail(sim, "slot %u has %u in hand and takes %u", action->slot, slot->running,
+                 slot->concurrency);
+    if (client->at_slot != UINT32_MAX)
+        sim_fail(sim, "request %llx is dispatched twice", (unsigned long long)action->request);
+    if (!action->dispatch.replay) {
+        if (client->ended || client->gone)
+            sim_fail(sim, "request %llx runs though nobody waits",
+                     (unsigned long long)action->request);
+        if (client->deadline && client->deadline + 3 * HASUP_MS < sim->now)
+            sim_fail(sim, "request %llx runs past its deadline",
+                     (unsigned long long)action->request);
+        if (action->dispatch.attempt > sim->models[client->model].policy.max_attempts)
+            sim_fail(sim, "attempt %u is over max_attempts", action->dispatch.attempt);
+    } else {
+        sim->report->replays++;
+    }
+    client->at_slot = action->slot;
+    client->at_worker = action->worker;
+    client->replaying = action->dispatch.replay;
+    client->produced = 0;
+    slot->running++;
+    worker_told(sim, slot,
+                &(struct message){.action = ACTION_DISPATCH,
+                                  .request = action->request,
+                                  .replay = action->dispatch.replay,
+                                  .position = action->dispatch.position});
+}
+
+static void tell(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    if (action->worker != slot->worker.number)
+        sim_fail(sim, "%s to an old worker of slot %u", action_name(action->type), action->slot);
+    if (action->type == ACTION_DRAIN)
+        slot->ordered = true;
+    worker_told(sim, slot,
+                &(struct message){.action = action->type,
+                                  .request = action->request,
+                                  .position = action->position});
+}
+
+static void terminate(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    slot->ordered = true;
+    if (slot->worker.alive && !slot->worker.ignores_term && !slot->worker.exiting) {
+        slot->worker.exiting = true;
+        worker_dies(sim, slot, false);
+    }
+}
+
+static void welcome(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    if (action->restore)
+        sim->report->restores++;
+    worker_told(sim, slot,
+                &(struct message){.action = ACTION_WELCOME,
+                                  .state = action->restore ? slot->worker.restoring : 0});
+}
+
+/* ---- the disk ---- */
+
+static void disk_add(struct sim *sim, const struct disk_job *job)
+{
+    if (sim->disk_count == HASUP_LEN(sim->disk)) {
+        sim_fail(sim, "the disk's queue grows without bound");
+        return;
+    }
+    sim->disk[(sim->disk_start + sim->disk_count++) % HASUP_LEN(sim->disk)] = *job;
+    hasup_ns start = sim->disk_free_at > sim->now ? sim->disk_free_at : sim->now;
+    sim->disk_free_at = start + sim_between(sim, HASUP_MS / 10, 50 * HASUP_MS);
+    sim_schedule(sim, sim->disk_free_at, HAPPENS_DISK, 0, 0, 0);
+}
+
+static void store_checkpoint(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    if (sim->current->type != EVENT_STATE_TAKEN || slot->taken_position != action->position)
+        sim_fail(sim, "a checkpoint is stored of a state that is not in hand");
+    disk_add(sim, &(struct disk_job){.save = true,
+                                     .slot = action->slot,
+                                     .position = action->position,
+                                     .state = slot->taken_state});
+}
+
+static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk_job *job)
+{
+    bool fails = sim_chance(sim, sim->fault_permille * 4);
+    /* What the disk refuses is kept in memory by the shell, so it counts the same for a worker's
+     * crash. */
+    for (unsigned i = SIM_CHECKPOINTS - 1; i; i--)
+        slot->kept[i] = slot->kept[i - 1];
+    slot->kept[0] = (struct checkpoint){.position = job->position, .state = job->state};
+    slot->kept_count += slot->kept_count < SIM_CHECKPOINTS;
+    sim->report->checkpoints++;
+    sim_post(sim, &(struct event){
+                      .type = EVENT_CHECKPOINT_STORED,
+                      .slot = job->slot,
+                      .checkpoint = {.position = job->position, .error = fails ? HASUP_EIO : 0}});
+}
+
+static void disk_loaded(struct sim *sim, struct sim_slot *slot, const struct disk_job *job)
+{
+    const struct checkpoint *found = NULL;
+    if (slot->kept_count > 1 && sim_chance(sim, sim->fault_permille))
+        slot->kept[0].bad = true;
+    for (unsigned i = 0; i < slot->kept_count && !found; i++)
+        if (!slot->kept[i].bad)
+            found = &slot->kept[i];
+    slot->worker.restoring = found ? found->state : 0;
+    sim_post(sim, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
+                                  .slot = job->slot,
+                                  .worker = job->worker,
+                                  .checkpoint = {.found = found != NULL,
+                                                 .position = found ? found->position : 0}});
+}
+
+void disk_done(struct sim *sim)
+{
+    struct disk_job job = sim->disk[sim->disk_start];
+    struct sim_slot *slot = &sim->slots[job.slot];
+    sim->disk_start = (sim->disk_start + 1) % HASUP_LEN(sim->disk);
+    sim->disk_count--;
+    if (!slot->used)
+        return;
+    if (job.save)
+        disk_saved(sim, slot, &job);
+    else if (job.worker == slot->worker.number && slot->worker.alive)
+        disk_loaded(sim, slot, &job);
+}
+
+/* ---- notices ---- */
+
+static void notice(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = &sim->slots[action->slot];
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
+        slot->ready = true;
+        slot->ready_at = sim->now;
+    }
+    if (action->notice.what == NOTICE_HUNG)
+        slot->ordered = false;
+    if (action->notice.what == NOTICE_STATE_LOST)
+        slot->oracle_known = false;
+    if (action->notice.what == NOTICE_DIVERGED && slot->oracle_known)
+        sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
+}
+
+static void core_exits(struct sim *sim)
+{
+    sim->exited = true;
+    if (!sim->shutting_down)
+        sim_fail(sim, "EXIT though nobody asked for a shutdown");
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        if (sim->slots[i].used && (sim->slots[i].worker.alive || sim->slots[i].tree_left))
+            sim_fail(sim, "EXIT while the worker of slot %u lives", i);
+}
+
+void shell_perform(struct sim *sim, const struct action *action)
+{
+    struct sim_slot *slot = action->slot < SIM_SLOTS ? &sim->slots[action->slot] : NULL;
+    switch (action->type) {
+    case ACTION_SLOT_ADDED: slot_added(sim, action); return;
+    case ACTION_SLOT_REMOVED: slot_removed(sim, action); return;
+    case ACTION_MODEL_GONE: return;
+    case ACTION_SPAWN: spawn(sim, action); return;
+    case ACTION_LOAD_CHECKPOINT:
+        disk_add(sim, &(struct disk_job){.slot = action->slot, .worker = action->worker});
+        return;
+    case ACTION_WELCOME: welcome(sim, action); return;
+    case ACTION_DISPATCH: dispatch(sim, action); return;
+    case ACTION_CANCEL:
+    case ACTION_PING:
+    case ACTION_TAKE_STATE:
+    case ACTION_DRAIN: tell(sim, action); return;
+    case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
+    case ACTION_TERMINATE: terminate(sim, action); return;
+    case ACTION_KILL: worker_dies(sim, slot, true); return;
+    case ACTION_ANSWER: client_answered(sim, action); return;
+    case ACTION_CHUNK: client_chunk(sim, action); return;
+    case ACTION_REFUSE: client_refused(sim, action); return;
+    case ACTION_FORGET: client_forgotten(sim, action); return;
+    case ACTION_NOTICE: notice(sim, action); return;
+    case ACTION_EXIT: core_exits(sim); return;
+    }
+}

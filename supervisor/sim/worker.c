@@ -1,0 +1,327 @@
+/*
+ * worker.c: fake workers.  A worker takes what it is told in order, takes time, and says things
+ * that arrive a little later, in order.  A stateful one's model is a running hash, so that its
+ * state after any history is known exactly.  Faults strike between any two moves.
+ */
+#include "supervisor/sim/internal.h"
+
+static void ring_put(struct sim *sim, struct ring *ring, const struct message *message)
+{
+    if (ring->count == SIM_QUEUE) {
+        sim_fail(sim, "a worker was told more than it could ever hold");
+        return;
+    }
+    ring->list[(ring->start + ring->count++) % SIM_QUEUE] = *message;
+}
+
+static struct message ring_take(struct ring *ring)
+{
+    struct message message = ring->list[ring->start];
+    ring->start = (ring->start + 1) % SIM_QUEUE;
+    ring->count--;
+    return message;
+}
+
+static uint32_t index_of(const struct sim *sim, const struct sim_slot *slot)
+{
+    return (uint32_t)(slot - sim->slots);
+}
+
+/* The worker moves after `delay`, unless it is on its way already. */
+static void move_after(struct sim *sim, struct sim_slot *slot, hasup_ns delay)
+{
+    struct worker *worker = &slot->worker;
+    if (worker->moves || !worker->alive || worker->hangs)
+        return;
+    worker->moves = true;
+    sim_schedule(sim, sim->now + delay, HAPPENS_WORKER, index_of(sim, slot), worker->number, 0);
+}
+
+static void say(struct sim *sim, struct sim_slot *slot, struct message message)
+{
+    struct worker *worker = &slot->worker;
+    hasup_ns at = sim->now + sim_between(sim, 0, HASUP_MS);
+    if (at < worker->said_until)
+        at = worker->said_until;
+    worker->said_until = at;
+    message.at = at;
+    ring_put(sim, &worker->said, &message);
+    sim_schedule(sim, at, HAPPENS_SAID, index_of(sim, slot), worker->number, 0);
+}
+
+/* ---- start ---- */
+
+void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    const struct model_shape *shape = &sim->models[slot->model];
+    uint64_t restoring = slot->worker.restoring;
+    slot->worker = (struct worker){.alive = true,
+                                   .number = number,
+                                   .ignores_term = sim_chance(sim, sim->fault_permille),
+                                   .hangs = sim_chance(sim, sim->fault_permille / 4),
+                                   .restoring = restoring};
+    slot->exited = false;
+    slot->tree_left = true;
+    slot->concurrency = shape->concurrency;
+    if (shape->policy.concurrency_max && shape->policy.concurrency_max < slot->concurrency)
+        slot->concurrency = shape->policy.concurrency_max;
+    bool slow = sim_chance(sim, sim->fault_permille / 4);
+    move_after(sim, slot, slow ? 90 * HASUP_S : sim_between(sim, 0, 20 * HASUP_MS));
+    if (sim_chance(sim, sim->fault_permille))
+        worker_dies(sim, slot, false);
+}
+
+/* ---- work ---- */
+
+static void run_chunk(struct sim *sim, struct sim_slot *slot, struct client *client)
+{
+    uint64_t size = 1 + sim_hash(client->content, slot->worker.chunks_left) % 100;
+    slot->worker.chunks_left--;
+    say(sim, slot, (struct message){.type = EVENT_CHUNKED, .request = client->id, .size = size});
+}
+
+static void run_request(struct sim *sim, struct sim_slot *slot, const struct message *message)
+{
+    struct worker *worker = &slot->worker;
+    struct client *client = client_find(sim, message->request);
+    if (!client) {
+        sim_fail(sim, "a request was forgotten while a worker had it");
+        return;
+    }
+    if (client->poison && sim->faults) {
+        worker_dies(sim, slot, false);
+        return;
+    }
+    if (worker->chunks_left) { /* in the middle of a stream: one more chunk, then it comes here
+                                  again */
+        run_chunk(sim, slot, client);
+        return;
+    }
+    if (slot->stateful)
+        worker->state = sim_hash(worker->state, client->content);
+    say(sim, slot,
+        (struct message){.type = EVENT_REPLIED,
+                         .request = message->request,
+                         .digest = slot->stateful ? worker->state : 0,
+                         .replay = message->replay});
+}
+
+static void run_message(struct sim *sim, struct sim_slot *slot)
+{
+    struct worker *worker = &slot->worker;
+    struct message *head = &worker->inbox.list[worker->inbox.start];
+    if (head->action == ACTION_DISPATCH) {
+        struct client *client = client_find(sim, head->request);
+        if (client && client->chunks && !head->same) {
+            worker->chunks_left = client->chunks;
+            head->same = true; /* its stream has begun */
+        }
+        if (worker->chunks_left) {
+            run_request(sim, slot, head);
+            return;
+        }
+    }
+    struct message message = ring_take(&worker->inbox);
+    if (message.action == ACTION_DISPATCH) {
+        run_request(sim, slot, &message);
+    } else if (message.action == ACTION_PING) {
+        say(sim, slot, (struct message){.type = EVENT_PONG});
+    } else if (message.action == ACTION_TAKE_STATE) {
+        say(sim, slot,
+            (struct message){.type = EVENT_STATE_TAKEN,
+                             .position = message.position,
+                             .state = worker->state});
+    } else if (message.action == ACTION_DRAIN) {
+        worker->exiting = true;
+        worker_dies(sim, slot, false);
+    } /* CANCEL: it runs to its end */
+}
+
+void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    const struct model_shape *shape = &sim->models[slot->model];
+    struct worker *worker = &slot->worker;
+    if (worker->number != number || !worker->alive)
+        return;
+    worker->moves = false;
+    if (worker->hangs)
+        return;
+    switch (worker->phase) {
+    case PHASE_START:
+        worker->phase = PHASE_LOAD;
+        say(sim, slot, (struct message){.type = EVENT_HELLO});
+        return; /* WELCOME wakes it */
+    case PHASE_LOAD:
+        worker->phase = PHASE_SERVE;
+        worker->state = worker->inbox.count ? ring_take(&worker->inbox).state : 0;
+        say(sim, slot,
+            (struct message){.type = EVENT_WORKER_READY,
+                             .size = sim_chance(sim, sim->fault_permille)});
+        break;
+    case PHASE_SERVE:
+        if (worker->inbox.count)
+            run_message(sim, slot);
+        break;
+    }
+    if (worker->alive && worker->inbox.count)
+        move_after(sim, slot, sim_between(sim, 0, shape->service * 2));
+}
+
+void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *message)
+{
+    const struct model_shape *shape = &sim->models[slot->model];
+    struct worker *worker = &slot->worker;
+    if (!worker->alive)
+        return; /* dead, but the core does not know yet */
+    ring_put(sim, &worker->inbox, message);
+    bool loads = message->action == ACTION_WELCOME;
+    move_after(sim, slot,
+               loads ? sim_between(sim, 0, shape->load) : sim_between(sim, 0, shape->service));
+}
+
+/* ---- what it said is heard ---- */
+
+static void hear_chunk(struct sim *sim, struct client *client, struct event *event,
+                       const struct message *message)
+{
+    /* As the shell does by hash: the bytes up to what the client has are the same, or not. */
+    if (!client->produced)
+        client->run_variant =
+            sim_chance(sim, sim->fault_permille) ? sim_hash(client->id, sim->seq) : 1;
+    client->produced += message->size;
+    event->chunked.size = message->size;
+    event->chunked.same = !client->received || client->produced < client->received ||
+                          client->run_variant == client->variant;
+}
+
+static void hear_reply(struct sim *sim, struct sim_slot *slot, struct client *client,
+                       const struct message *message)
+{
+    client->at_slot = UINT32_MAX;
+    slot->running--;
+    slot->run_answered += !message->replay;
+    if (!slot->stateful || message->replay)
+        return;
+    uint64_t expected = sim_hash(slot->oracle, client->content);
+    if (slot->oracle_known && message->digest != expected)
+        sim_fail(sim, "slot %u: its state is not what an undisturbed worker would have",
+                 index_of(sim, slot));
+    slot->oracle = message->digest;
+    slot->oracle_known = true;
+}
+
+void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    struct worker *worker = &slot->worker;
+    if (worker->number != number || !worker->said.count ||
+        worker->said.list[worker->said.start].at > sim->now)
+        return;
+    struct message message = ring_take(&worker->said);
+    struct event event = {.type = message.type,
+                          .slot = index_of(sim, slot),
+                          .worker = number,
+                          .request = message.request};
+    struct client *client = message.request ? client_find(sim, message.request) : NULL;
+    if (message.type == EVENT_HELLO) {
+        event.hello.concurrency = sim->models[slot->model].concurrency;
+        event.hello.stateful = slot->stateful;
+    } else if (message.type == EVENT_WORKER_READY) {
+        event.error = message.size ? HASUP_EWORKER : 0;
+    } else if (message.type == EVENT_STATE_TAKEN) {
+        slot->taken_position = event.checkpoint.position = message.position;
+        slot->taken_state = message.state;
+    } else if (message.type == EVENT_CHUNKED && client) {
+        hear_chunk(sim, client, &event, &message);
+    } else if (message.type == EVENT_REPLIED && client) {
+        event.replied.digest = message.digest;
+        hear_reply(sim, slot, client, &message);
+    }
+    sim_post(sim, &event);
+}
+
+/* ---- its end ---- */
+
+/* Nothing that it had in hand is with it any more. */
+static void release_requests(struct sim *sim, const struct sim_slot *slot)
+{
+    for (unsigned i = 0; i < SIM_REQUESTS; i++)
+        if (sim->clients[i].id && sim->clients[i].at_slot == index_of(sim, slot))
+            sim->clients[i].at_slot = UINT32_MAX;
+}
+
+void worker_dies(struct sim *sim, struct sim_slot *slot, bool by_core)
+{
+    struct worker *worker = &slot->worker;
+    if (by_core) {
+        /* The shell closes its socket: what it said and nobody heard is lost. */
+        worker->said.count = 0;
+        release_requests(sim, slot);
+        slot->running = 0;
+    }
+    if (!worker->alive) {
+        /* Reaped already: the rest of its tree is killed. */
+        if (by_core && slot->exited && slot->tree_left)
+            sim_schedule(sim, sim->now + sim_between(sim, 0, 20 * HASUP_MS), HAPPENS_TREE,
+                         index_of(sim, slot), worker->number, 0);
+        return;
+    }
+    worker->alive = false;
+    sim->report->crashes++;
+    hasup_ns noticed =
+        sim->now + sim_between(sim, 0, sim_chance(sim, 50) ? 500 * HASUP_MS : HASUP_MS);
+    if (noticed < worker->said_until && !by_core)
+        noticed = worker->said_until; /* the shell drains its socket first */
+    sim_schedule(sim, noticed, HAPPENS_EXIT, index_of(sim, slot), worker->number, 0);
+}
+
+void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    if (slot->worker.number != number || slot->exited)
+        return;
+    slot->exited = true;
+    bool empty = random_below(&sim->random, 3) == 0;
+    release_requests(sim, slot);
+    slot->running = 0;
+    if (empty)
+        slot->tree_left = false;
+    else
+        sim_schedule(sim, sim->now + sim_between(sim, 0, 30 * HASUP_MS), HAPPENS_TREE,
+                     index_of(sim, slot), number, 0);
+    slot->gone_at = sim->now;
+    sim_post(sim, &(struct event){.type = EVENT_EXITED,
+                                  .slot = index_of(sim, slot),
+                                  .worker = number,
+                                  .exited = {.signal = 9, .tree_empty = empty}});
+}
+
+void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    if (slot->worker.number != number || !slot->tree_left || !slot->exited)
+        return;
+    slot->tree_left = false;
+    slot->gone_at = sim->now;
+    sim_post(sim, &(struct event){
+                      .type = EVENT_TREE_EMPTY, .slot = index_of(sim, slot), .worker = number});
+}
+
+/* Strikes somebody who lives; then the next fault is drawn. */
+void worker_fault(struct sim *sim)
+{
+    struct sim_slot *slot = &sim->slots[random_below(&sim->random, SIM_SLOTS)];
+    struct worker *worker = &slot->worker;
+    if (!sim->faults)
+        return;
+    if (slot->used && worker->alive) {
+        switch (random_below(&sim->random, 8)) {
+        case 0: worker->hangs = true; break;
+        case 1:
+            if (worker->phase != PHASE_START)
+                sim_post(sim, &(struct event){.type = EVENT_BROKE,
+                                              .slot = index_of(sim, slot),
+                                              .worker = worker->number});
+            break;
+        default: worker_dies(sim, slot, false);
+        }
+    }
+    sim_schedule(sim, sim->now + sim_between(sim, HASUP_MS, 40 * HASUP_S), HAPPENS_FAULT, 0, 0, 0);
+}

@@ -1,0 +1,325 @@
+/*
+ * world.c: virtual time.  Jumps to the next thing that happens or to the core's deadline, whichever
+ * is sooner, and posts what follows from it.  Owns the heap of things and the run's two phases.
+ */
+#include "supervisor/sim/internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { STEPS_AT_ONE_INSTANT = 200000 };
+
+void sim_fail(struct sim *sim, const char *format, ...)
+{
+    char text[200];
+    va_list args;
+    if (sim->report->failed)
+        return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    sim->report->failed = true;
+    snprintf(sim->report->reason, sizeof sim->report->reason, "at %.6f s: %s",
+             (double)sim->now * 1e-9, text);
+}
+
+/* ---- chance ---- */
+
+bool sim_chance(struct sim *sim, unsigned permille)
+{
+    return sim->faults && random_below(&sim->random, 1000) < permille;
+}
+
+hasup_ns sim_between(struct sim *sim, hasup_ns least, hasup_ns most)
+{
+    return least + (hasup_ns)(random_next(&sim->random) % (uint64_t)(most - least + 1));
+}
+
+uint64_t sim_hash(uint64_t a, uint64_t b)
+{
+    uint64_t x = a * 0x9e3779b97f4a7c15u ^ (b + 0xd1b54a32d192ed03u);
+    x = (x ^ (x >> 31)) * 0xbf58476d1ce4e5b9u;
+    return x ^ (x >> 29);
+}
+
+/* ---- the heap ---- */
+
+static bool sooner(const struct thing *a, const struct thing *b)
+{
+    return a->at != b->at ? a->at < b->at : a->seq < b->seq;
+}
+
+void sim_schedule(struct sim *sim, hasup_ns at, enum happening what, uint32_t slot, uint32_t worker,
+                  uint64_t request)
+{
+    if (sim->heap_count == sim->heap_room) {
+        sim->heap_room = sim->heap_room ? sim->heap_room * 2 : 1024;
+        sim->heap = realloc(sim->heap, sim->heap_room * sizeof *sim->heap);
+        if (!sim->heap)
+            abort();
+    }
+    struct thing thing = {at, ++sim->seq, what, slot, worker, request};
+    size_t i = sim->heap_count++;
+    for (; i && sooner(&thing, &sim->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        sim->heap[i] = sim->heap[(i - 1) / 2];
+    sim->heap[i] = thing;
+}
+
+static struct thing heap_take(struct sim *sim)
+{
+    struct thing top = sim->heap[0], last = sim->heap[--sim->heap_count];
+    size_t i = 0, child;
+    while ((child = i * 2 + 1) < sim->heap_count) {
+        if (child + 1 < sim->heap_count && sooner(&sim->heap[child + 1], &sim->heap[child]))
+            child++;
+        if (!sooner(&sim->heap[child], &last))
+            break;
+        sim->heap[i] = sim->heap[child];
+        i = child;
+    }
+    if (sim->heap_count)
+        sim->heap[i] = last;
+    return top;
+}
+
+/* ---- stepping ---- */
+
+static void trace_event(const struct sim *sim, const struct event *event)
+{
+    printf("%14.6f  %-18s slot %d worker %u request %llx\n", (double)sim->now * 1e-9,
+           event_name(event->type), event->type == EVENT_SUBMITTED ? -1 : (int)event->slot,
+           event->worker, (unsigned long long)event->request);
+}
+
+static void trace_action(const struct action *action)
+{
+    if (action->type == ACTION_NOTICE)
+        printf("                  notice %d: slot %d %s -> %s\n", action->notice.what,
+               (int)action->slot, slot_state_name(action->notice.from),
+               slot_state_name(action->notice.to));
+    else
+        printf("                  %-18s slot %d worker %u request %llx\n",
+               action_name(action->type), (int)action->slot, action->worker,
+               (unsigned long long)action->request);
+}
+
+static void step(struct sim *sim, struct event *event)
+{
+    event->now = sim->now;
+    if (sim->options.trace)
+        trace_event(sim, event);
+    sim->current = event;
+    core_step(sim->core, event, &sim->actions);
+    sim->report->steps++;
+    sim->steps_at_now++;
+    if (sim->options.check_every && sim->report->steps % sim->options.check_every == 0)
+        core_check(sim->core);
+    for (size_t i = 0; i < sim->actions.count && !sim->report->failed; i++) {
+        if (sim->options.trace)
+            trace_action(&sim->actions.list[i]);
+        shell_perform(sim, &sim->actions.list[i]);
+    }
+    sim->current = NULL;
+}
+
+void sim_post(struct sim *sim, const struct event *event)
+{
+    if (sim->pending_count == HASUP_LEN(sim->pending)) {
+        sim_fail(sim, "too many events at once");
+        return;
+    }
+    sim->pending[(sim->pending_start + sim->pending_count++) % HASUP_LEN(sim->pending)] = *event;
+    if (sim->current)
+        return;
+    while (sim->pending_count && !sim->report->failed) {
+        struct event next = sim->pending[sim->pending_start];
+        sim->pending_start = (sim->pending_start + 1) % HASUP_LEN(sim->pending);
+        sim->pending_count--;
+        step(sim, &next);
+    }
+}
+
+static void happen(struct sim *sim, const struct thing *thing)
+{
+    struct sim_slot *slot = thing->slot < SIM_SLOTS ? &sim->slots[thing->slot] : NULL;
+    switch (thing->what) {
+    case HAPPENS_ARRIVAL: client_arrivals(sim); return;
+    case HAPPENS_WORKER: worker_moves(sim, slot, thing->worker); return;
+    case HAPPENS_SAID: worker_heard(sim, slot, thing->worker); return;
+    case HAPPENS_EXIT: worker_exit_noticed(sim, slot, thing->worker); return;
+    case HAPPENS_TREE: worker_tree_gone(sim, slot, thing->worker); return;
+    case HAPPENS_DISK: disk_done(sim); return;
+    case HAPPENS_FAULT: worker_fault(sim); return;
+    case HAPPENS_OPERATOR: operator_acts(sim); return;
+    case HAPPENS_LEAVE: client_leaves(sim, thing->request); return;
+    }
+}
+
+/* Runs until `until`, or until `done` says so. */
+static void run_until(struct sim *sim, hasup_ns until, bool (*done)(const struct sim *))
+{
+    while (!sim->report->failed && !(done && done(sim))) {
+        hasup_ns deadline = core_deadline(sim->core);
+        hasup_ns next = sim->heap_count ? sim->heap[0].at : HASUP_NEVER;
+        bool timeout = deadline < next;
+        if (timeout)
+            next = deadline;
+        if (next > until)
+            break;
+        if (next > sim->now) {
+            sim->now = next;
+            sim->steps_at_now = 0;
+        } else if (sim->steps_at_now > STEPS_AT_ONE_INSTANT) {
+            sim_fail(sim, "the core does not let time pass");
+        }
+        if (timeout) {
+            sim_post(sim, &(struct event){.type = EVENT_TIMEOUT});
+        } else {
+            struct thing thing = heap_take(sim);
+            happen(sim, &thing);
+        }
+    }
+    if (sim->now < until && !done)
+        sim->now = until;
+}
+
+/* ---- shapes ---- */
+
+static void shape_model(struct sim *sim, struct model_shape *shape)
+{
+    struct random *r = &sim->random;
+    *shape = (struct model_shape){.used = true,
+                                  .stateful = random_below(r, 3) == 0,
+                                  .streams = random_below(r, 3) == 0,
+                                  .concurrency = 1 + random_below(r, random_below(r, 2) ? 2 : 12),
+                                  .service = sim_between(sim, HASUP_MS, 400 * HASUP_MS),
+                                  .load = sim_between(sim, 0, 5 * HASUP_S)};
+    struct model_policy *p = &shape->policy;
+    *p = (struct model_policy){.workers = 1 + random_below(r, 5),
+                               .policy = (enum policy)random_below(r, 5),
+                               .concurrency_max = random_below(r, 2) ? 0 : 1 + random_below(r, 8),
+                               .max_attempts = 2 + random_below(r, 4),
+                               .restart = {.backoff_min = 100 * HASUP_MS,
+                                           .backoff_max = 30 * HASUP_S,
+                                           .healthy_after = 10 * HASUP_S,
+                                           .start_limit = 3 + random_below(r, 4),
+                                           .breaker = 60 * HASUP_S},
+                               .timeouts = {.start = 60 * HASUP_S,
+                                            .attempt = 30 * HASUP_S,
+                                            .ping = random_below(r, 2) ? HASUP_S : 0,
+                                            .ping_after = HASUP_S,
+                                            .drain = 20 * HASUP_S,
+                                            .stop = 5 * HASUP_S},
+                               .queue = {.requests = 8 + random_below(r, 100), .bytes = 1 << 20},
+                               .checkpoint = {.interval = sim_between(sim, HASUP_S, 60 * HASUP_S),
+                                              .log_requests = 4 + random_below(r, 60),
+                                              .log_bytes = 1 << 20}};
+    for (unsigned i = 0; i < CORE_WEIGHTS; i++)
+        p->weights[i] = random_below(r, 4);
+}
+
+static void set_model(struct sim *sim, uint32_t model)
+{
+    sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
+                                  .model = model,
+                                  .model_set = {.policy = &sim->models[model].policy}});
+}
+
+/* ---- the two phases ---- */
+
+static bool everything_ended(const struct sim *sim)
+{
+    if (sim->outstanding)
+        return false;
+    for (unsigned i = 0; i < sim->model_count; i++) {
+        struct model_view view;
+        if (!core_model_view(sim->core, i, &view) || view.ready != view.slots)
+            return false;
+    }
+    return true;
+}
+
+static bool has_exited(const struct sim *sim)
+{
+    return sim->exited;
+}
+
+/* Says where what did not end stands. */
+static void report_stuck(struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_REQUESTS; i++)
+        if (sim->clients[i].id && !sim->clients[i].ended && !sim->clients[i].gone) {
+            sim_fail(sim, "request %llx never ended", (unsigned long long)sim->clients[i].id);
+            return;
+        }
+    for (unsigned i = 0; i < SIM_SLOTS; i++) {
+        struct slot_view view;
+        if (core_slot_view(sim->core, i, &view) && view.state != SLOT_READY) {
+            sim_fail(sim, "slot %u stays %s", i, slot_state_name(view.state));
+            return;
+        }
+    }
+    sim_fail(sim, "something never ended");
+}
+
+static void run_safety(struct sim *sim)
+{
+    sim->faults = true;
+    for (unsigned i = 0; i < sim->model_count; i++)
+        set_model(sim, i);
+    sim_schedule(sim, HASUP_S, HAPPENS_ARRIVAL, 0, 0, 0);
+    sim_schedule(sim, sim_between(sim, HASUP_S, 60 * HASUP_S), HAPPENS_FAULT, 0, 0, 0);
+    sim_schedule(sim, sim_between(sim, 60 * HASUP_S, 600 * HASUP_S), HAPPENS_OPERATOR, 0, 0, 0);
+    run_until(sim, sim->options.duration, NULL);
+}
+
+/* Faults stop.  Everything that was accepted ends, every slot comes back, and a shutdown is clean.
+ */
+static void run_liveness(struct sim *sim)
+{
+    sim->faults = false;
+    for (unsigned i = 0; i < sim->model_count; i++) {
+        operator_suspends(sim, i);
+        sim_post(sim, &(struct event){.type = EVENT_COMMAND,
+                                      .model = i,
+                                      .slot = CORE_ALL_SLOTS,
+                                      .command = COMMAND_START});
+    }
+    run_until(sim, sim->now + 1800 * HASUP_S, everything_ended);
+    if (!sim->report->failed && !everything_ended(sim))
+        report_stuck(sim);
+    sim->shutting_down = true;
+    sim_post(sim, &(struct event){.type = EVENT_SHUTDOWN,
+                                  .shutdown = {.deadline = sim->now + 60 * HASUP_S}});
+    run_until(sim, sim->now + 300 * HASUP_S, has_exited);
+    if (!sim->report->failed && !sim->exited)
+        sim_fail(sim, "shutdown never ended");
+}
+
+void sim_run(const struct sim_options *options, struct sim_report *report)
+{
+    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS};
+    struct sim *sim = calloc(1, sizeof *sim);
+    *report = (struct sim_report){0};
+    if (!sim)
+        abort();
+    sim->options = *options;
+    sim->report = report;
+    random_init(&sim->random, options->seed * 2 + 1);
+    sim->core = core_new(&limits, options->seed);
+    if (!sim->core || actions_init(&sim->actions, sim->core))
+        abort();
+    sim->fault_permille = random_below(&sim->random, 40);
+    sim->model_count = 1 + random_below(&sim->random, SIM_MODELS);
+    for (unsigned i = 0; i < sim->model_count; i++)
+        shape_model(sim, &sim->models[i]);
+    run_safety(sim);
+    if (!report->failed)
+        run_liveness(sim);
+    report->virtual_time = sim->now;
+    actions_fini(&sim->actions);
+    core_free(sim->core);
+    free(sim->heap);
+    free(sim);
+}
