@@ -96,6 +96,12 @@ $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 E := $(OUT)/examples
+# The simulator with bugs on purpose (supervisor/core/plant.h).
+PLANT_SOURCES := $(call src,supervisor/core) $(call src,supervisor/sim) supervisor/sim/main.c
+$(B)/hasup-sim-plant: $(PLANT_SOURCES) $(wildcard supervisor/core/*.h supervisor/sim/*.h)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -DHASUP_PLANT $(LDFLAGS_ALL) -o $@ $(PLANT_SOURCES) ipc/base.c
+
 # Examples: one file each, linked with the worker library as anybody's worker would be.
 EXAMPLES := $(patsubst examples/%.c,$(E)/%,$(wildcard examples/*.c))
 LIBS_digits := -lfann -ljansson -lm
@@ -111,7 +117,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: all setup lint check unit python-unit purity clean
+.PHONY: all setup lint check unit python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 setup:
@@ -124,6 +130,11 @@ unit: $(foreach t,$(UNIT),$(B)/tests/$(t))
 python-unit:
 	@for t in $(wildcard tests/unit/test_*.py); do echo "== $$t"; python3 -B $$t || exit 1; done
 
+# 2,000 seeds of an hour each, and every planted bug is found.
+sim: $(B)/hasup-sim $(B)/hasup-sim-plant
+	@$(B)/hasup-sim --seeds 2000
+	@tests/sim/plants.sh $(B)/hasup-sim-plant
+
 purity: $(call lib,supervisor/core)
 	@tools/purity $<
 
@@ -131,7 +142,7 @@ lint:
 	@tools/lint
 
 check: setup lint
-	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity unit python-unit
+	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit
 	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit
 
 clean:

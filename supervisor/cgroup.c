@@ -207,6 +207,8 @@ static void leaf_kill_each(const struct leaf *leaf)
 
 void leaf_kill(struct leaf *leaf)
 {
+    if (leaf_is_empty(leaf))
+        return;
     int fd = openat(leaf->directory, "cgroup.kill", O_WRONLY | O_CLOEXEC);
     bool done = fd >= 0 && write(fd, "1", 1) == 1;
     leaf->spent = leaf->spent || done;

@@ -144,14 +144,14 @@ static void model_set(struct core *core, const struct event *event)
                            .index = event->model,
                            .free = core->free_slots + (size_t)event->model * core->limits.slots};
     model->policy = *event->model_set.policy;
-    model_scale(core, model);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)
             continue;
-        slot->restart |= !added && event->model_set.restart && slot->wanted;
+        slot->restart |= event->model_set.restart && slot->wanted;
         dispatch_update(core, slot);
     }
+    model_scale(core, model);
     model_roll(core, model);
     dispatch_model(core, model);
     model_settle(core, model);

@@ -40,6 +40,7 @@ void slot_start(struct core *core, struct slot *slot)
     hasup_ns limit = model_of(core, slot)->policy.timeouts.start;
     slot->worker++;
     slot->starts++;
+    slot->restart = false; /* this start is the new one */
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
     slot->run_answered = 0;
     slot->concurrency = 0;
@@ -169,6 +170,7 @@ static void slot_fail(struct core *core, struct slot *slot)
 {
     const struct model_policy *policy = &model_of(core, slot)->policy;
     slot->unhealthy++;
+    slot->restart = false; /* it starts anew anyway, but not before its time */
     if (policy->restart.start_limit && slot->unhealthy >= policy->restart.start_limit) {
         slot_break(core, slot);
         return;

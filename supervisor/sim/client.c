@@ -95,6 +95,9 @@ void client_answered(struct sim *sim, const struct action *action)
     if (sim->current->type != EVENT_REPLIED || sim->current->request != action->request)
         sim_fail(sim, "request %llx is answered without a reply in hand",
                  (unsigned long long)client->id);
+    if (client->at_slot != UINT32_MAX)
+        sim_fail(sim, "request %llx is answered though its worker still runs it",
+                 (unsigned long long)client->id);
     if (client->received != client->produced)
         sim_fail(sim, "request %llx: the stream ends with %llu of %llu bytes",
                  (unsigned long long)client->id, (unsigned long long)client->received,

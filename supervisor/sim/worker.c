@@ -128,9 +128,8 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
         say(sim, slot, (struct message){.type = EVENT_PONG});
     } else if (message.action == ACTION_TAKE_STATE) {
         say(sim, slot,
-            (struct message){.type = EVENT_STATE_TAKEN,
-                             .position = message.position,
-                             .state = worker->state});
+            (struct message){
+                .type = EVENT_STATE_TAKEN, .position = message.position, .state = worker->state});
     } else if (message.action == ACTION_DRAIN) {
         worker->exiting = true;
         worker_dies(sim, slot, false);
@@ -304,6 +303,21 @@ void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number)
                       .type = EVENT_TREE_EMPTY, .slot = index_of(sim, slot), .worker = number});
 }
 
+/* A reply of the slot's last worker but one, come late, for a request that its successor has. */
+static void speak_from_the_grave(struct sim *sim, const struct sim_slot *slot)
+{
+    for (unsigned i = 0; i < SIM_REQUESTS; i++) {
+        const struct client *client = &sim->clients[i];
+        if (!client->id || client->at_slot != index_of(sim, slot) || client->at_worker < 2)
+            continue;
+        sim_post(sim, &(struct event){.type = EVENT_REPLIED,
+                                      .slot = client->at_slot,
+                                      .worker = client->at_worker - 1,
+                                      .request = client->id});
+        return;
+    }
+}
+
 /* Strikes somebody who lives; then the next fault is drawn. */
 void worker_fault(struct sim *sim)
 {
@@ -320,8 +334,13 @@ void worker_fault(struct sim *sim)
                                               .slot = index_of(sim, slot),
                                               .worker = worker->number});
             break;
+        case 2:
+        case 3: speak_from_the_grave(sim, slot); break;
         default: worker_dies(sim, slot, false);
         }
     }
-    sim_schedule(sim, sim->now + sim_between(sim, HASUP_MS, 40 * HASUP_S), HAPPENS_FAULT, 0, 0, 0);
+    sim_schedule(sim,
+                 sim->now + sim_between(sim, HASUP_MS,
+                                        random_below(&sim->random, 2) ? HASUP_S : 40 * HASUP_S),
+                 HAPPENS_FAULT, 0, 0, 0);
 }

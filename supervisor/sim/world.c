@@ -310,7 +310,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     sim->core = core_new(&limits, options->seed);
     if (!sim->core || actions_init(&sim->actions, sim->core))
         abort();
-    sim->fault_permille = random_below(&sim->random, 40);
+    sim->fault_permille = random_below(&sim->random, random_below(&sim->random, 3) ? 40 : 200);
     sim->model_count = 1 + random_below(&sim->random, SIM_MODELS);
     for (unsigned i = 0; i < sim->model_count; i++)
         shape_model(sim, &sim->models[i]);
