@@ -91,6 +91,7 @@ struct connection {
     bool dirty;              /* on the list of the turn's end */
     bool doomed;             /* closed at the turn's end */
     bool eof;                /* the client sends nothing more */
+    bool anew;               /* another request since then: its deadlines are its own */
     bool moved;              /* bytes left since the last turn's end: a stall begins anew */
 
     /* Input. */

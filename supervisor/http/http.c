@@ -172,6 +172,7 @@ void connection_answered(struct connection *c)
     }
     c->state = CONNECTION_HEAD;
     c->begun = false;
+    c->anew = true;
     llhttp_init(&c->parser, HTTP_REQUEST, &HTTP_PARSER);
     c->parser.data = c;
 }
@@ -364,6 +365,16 @@ static void connection_read(struct connection *c)
     }
 }
 
+/* A request that is in the socket already is still read: its client cannot know. */
+static void connection_close_idle(struct connection *c)
+{
+    connection_read(c);
+    if (c->state == CONNECTION_HEAD && !c->begun)
+        connection_close(c);
+    else
+        connection_mark(c);
+}
+
 /* ---- the turn's end ---- */
 
 /* All is sent. */
@@ -396,8 +407,8 @@ static void connection_settle(struct connection *c)
     if (watch_update(c))
         connection_close(c);
     else
-        connection_wait(c, c->moved && c->deadline == DEADLINE_STALL);
-    c->moved = false;
+        connection_wait(c, c->anew || (c->moved && c->deadline == DEADLINE_STALL));
+    c->moved = c->anew = false;
 }
 
 static void connection_ready(void *context, int events)
@@ -449,7 +460,7 @@ static void connection_overdue(struct connection *c)
                        c->deadline == DEADLINE_HEAD ? "the request's head took too long to arrive"
                                                     : "the request's body took too long to arrive");
         return;
-    case DEADLINE_IDLE:
+    case DEADLINE_IDLE: connection_close_idle(c); return;
     case DEADLINE_LINGER:
     case DEADLINE_STALL: connection_doom(c); return;
     case DEADLINE_NONE:
@@ -490,12 +501,23 @@ static void refuse_at_the_door(struct http *http, int fd)
     close(fd);
 }
 
+/* Closes the connection that was idle for longest. */
+static void make_place(struct http *http)
+{
+    struct connection *c = http->deadlines[DEADLINE_IDLE].first;
+    for (struct connection *next; c && http->count >= http->options.connections; c = next) {
+        next = c->next;
+        if (!c->dirty)
+            connection_close_idle(c);
+    }
+}
+
 static void http_take(struct http *http, int fd)
 {
     int on = 1;
     struct connection *c = NULL;
-    if (http->count >= http->options.connections && http->deadlines[DEADLINE_IDLE].first)
-        connection_close(http->deadlines[DEADLINE_IDLE].first);
+    if (http->count >= http->options.connections)
+        make_place(http);
     if (http->count >= http->options.connections || !(c = calloc(1, sizeof *c))) {
         refuse_at_the_door(http, fd);
         return;
@@ -608,14 +630,9 @@ void http_drain(struct http *http)
     if (http->fd < 0)
         return;
     listener_close(http);
-    /* A request that is in the socket already is still read: its client cannot know. */
     for (struct connection *c = http->deadlines[DEADLINE_IDLE].first, *next; c; c = next) {
         next = c->next;
-        connection_read(c);
-        if (c->state == CONNECTION_HEAD && !c->begun)
-            connection_close(c);
-        else
-            connection_mark(c);
+        connection_close_idle(c);
     }
     loop_again(http->loop);
 }

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,6 +301,8 @@ static void client_open(struct client *client)
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(http_port(world.http))};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     *client = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    int on = 1;
+    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     assert_int_equal(connect(client->fd, (struct sockaddr *)&to, sizeof to), 0);
 }
 

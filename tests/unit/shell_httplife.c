@@ -230,6 +230,25 @@ static void a_head_that_drips_is_408(void **state)
     world_close();
 }
 
+/* Each read ends within a head, longer than one head may take: none of them was slow. */
+static void the_head_deadline_is_each_requests_own(void **state)
+{
+    struct client client;
+    (void)state;
+    world_open(&(struct http_options){.head_timeout = 100 * HASUP_MS});
+    client_open(&client);
+    client_say(&client, "GET ");
+    hasup_ns start = loop_now(world.loop);
+    while (loop_now(world.loop) - start < 300 * HASUP_MS) {
+        client_say(&client, "/v2 HTTP/1.1\r\n" HOST "\r\nGET ");
+        client_answer(&client);
+        assert_int_equal(got.status, 200);
+        settle();
+    }
+    client_close(&client);
+    world_close();
+}
+
 static void a_body_that_drips_is_408(void **state)
 {
     struct client client;
@@ -600,6 +619,7 @@ int main(void)
         cmocka_unit_test(a_client_that_leaves_has_its_request_cancelled),
         cmocka_unit_test(one_that_leaves_before_its_body_is_whole_is_forgotten),
         cmocka_unit_test(a_head_that_drips_is_408),
+        cmocka_unit_test(the_head_deadline_is_each_requests_own),
         cmocka_unit_test(a_body_that_drips_is_408),
         cmocka_unit_test(an_idle_connection_is_closed),
         cmocka_unit_test(an_answer_that_nobody_reads_is_dropped),
