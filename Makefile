@@ -102,6 +102,12 @@ $(B)/hasup-sim-plant: $(PLANT_SOURCES) $(wildcard supervisor/core/*.h supervisor
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -DHASUP_PLANT $(LDFLAGS_ALL) -o $@ $(PLANT_SOURCES) ipc/base.c
 
+# The main job under fire: make demo, make soak.
+$(B)/tests/chaos/%.o: CFLAGS_ALL += -isystem /usr/share/include
+CHAOS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/chaos/*.c))
+$(B)/hasup-chaos: $(CHAOS) $(call lib,client) $(call lib,ipc) $(B)/llhttp.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-ljansson) -lpthread
+
 # Examples: one file each, linked with the worker library as anybody's worker would be.
 EXAMPLES := $(patsubst examples/%.c,$(E)/%,$(wildcard examples/*.c))
 LIBS_digits := -lfann -ljansson -lm
@@ -117,7 +123,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: all setup lint check unit python-unit purity sim clean
+.PHONY: all setup lint demo soak check unit python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 setup:
@@ -140,6 +146,19 @@ purity: $(call lib,supervisor/core)
 
 lint:
 	@tools/lint
+
+# Real models answer 16 clients while their workers are killed; fails unless nothing was lost.
+PYTHON_DIGITS = $(shell /usr/bin/python3 -c 'import sklearn' 2>/dev/null && echo --python)
+demo: setup
+	@$(MAKE) --no-print-directory FLAVOUR=release all build/release/hasup-chaos
+	@build/release/hasup-chaos --build build --seconds 20 $(PYTHON_DIGITS)
+
+# The same, longer and with other seeds: make soak SEEDS="1 2 3" SECONDS=120
+SEEDS ?= 1 2 3
+SECONDS ?= 120
+soak: all $(B)/hasup-chaos
+	@for s in $(SEEDS); do \
+	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 
 check: setup lint
 	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit

@@ -125,6 +125,7 @@ struct engine {
     bool shutting_down, closing, checkpoints_failing;
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
+    int http_port; /* where the HTTP door listens; 0: nowhere */
     /* Who hears of each checkpoint's end (control.c); error NULL: it is stored. */
     void (*checkpoint_done)(void *context, const struct slot *slot, uint64_t position,
                             const char *error);

@@ -134,7 +134,10 @@ static int open_doors(struct daemon *daemon, const struct config *config,
                                          .body_bytes = config->limits.body_bytes,
                                          .pool = peers_pool(daemon->engine->peers)};
     daemon->http = http_new(daemon->loop, daemon->engine, &options, error);
-    return daemon->http ? 0 : HASUP_ESYS;
+    if (!daemon->http)
+        return HASUP_ESYS;
+    daemon->engine->http_port = http_port(daemon->http);
+    return 0;
 }
 
 static int open_signals(struct daemon *daemon, char error[CONFIG_ERROR_MAX])
