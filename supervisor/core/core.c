@@ -531,6 +531,7 @@ static void slot_check(const struct core *core, const struct slot *slot)
     for (const struct item *item = slot->flight.head; item; item = item->next) {
         assert(item->place == PLACE_FLIGHT && item->slot == slot->index);
         assert(item->next || slot->flight.tail == item);
+        assert(!item->next || item->next->progress >= item->progress);
         assert(item->logged == slot->stateful);
         inflight++;
     }

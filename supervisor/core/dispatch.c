@@ -127,7 +127,7 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
     item->place = PLACE_FLIGHT;
     item->slot = slot->index;
     item->replay = replay;
-    item->dispatched = core->now;
+    item->dispatched = item->progress = core->now;
     item->produced = 0;
     list_append(&slot->flight, item);
     slot->inflight++;

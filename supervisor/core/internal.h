@@ -52,7 +52,7 @@ struct item {
     bool alone; /* in flight alone */
     uint32_t attempts, crashes;
     uint64_t size, arrival;
-    hasup_ns deadline, dispatched;
+    hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
     uint64_t sent, produced;  /* bytes of a stream: delivered, and of this attempt */
     struct item *next, *prev; /* in its queue, suspects or flight */
@@ -89,7 +89,7 @@ struct slot {
     bool exclusive; /* runs a suspect alone */
     bool stateful;
     uint32_t concurrency;
-    struct list flight;
+    struct list flight; /* longest without progress first */
     uint32_t inflight;
     int heap_at; /* in its model's free workers; NO_INDEX: it has no room */
     uint64_t key, used_seq, pass;

@@ -300,7 +300,9 @@ void request_chunked(struct core *core, struct slot *slot, const struct event *e
     struct item *item = item_find(core, event->request);
     if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
         return;
-    slot->progress = core->now;
+    slot->progress = item->progress = core->now;
+    list_remove(&slot->flight, item);
+    list_append(&slot->flight, item);
     uint64_t from = item->produced;
     item->produced += event->chunked.size;
     if (item->settled || item->replay)

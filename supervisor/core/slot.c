@@ -347,13 +347,26 @@ void slot_timed_out(struct core *core, struct slot *slot)
     }
 }
 
+/* A worker that says nothing for the time of an attempt hangs.  One that goes on with others may
+ * still hang on one request: a worker of n that takes them one after the other begins the last
+ * after n - 1, so each has n times as long without a chunk. */
+static hasup_ns flight_due(const struct slot *slot, hasup_ns attempt)
+{
+    hasup_ns due = slot->progress + attempt;
+    hasup_ns oldest = slot->flight.head->progress;
+    if ((HASUP_NEVER - oldest) / slot->concurrency > attempt &&
+        oldest + attempt * slot->concurrency < due)
+        due = oldest + attempt * slot->concurrency;
+    return due;
+}
+
 /* When the worker has taken too long for something; HASUP_NEVER: it owes nothing. */
 static hasup_ns work_due(const struct core *core, const struct slot *slot)
 {
     hasup_ns attempt = core->models[slot->model].policy.timeouts.attempt;
     hasup_ns due = slot->ping_due ? slot->ping_due : HASUP_NEVER;
-    if (attempt && slot->inflight && slot->progress + attempt < due)
-        due = slot->progress + attempt;
+    if (attempt && slot->inflight && flight_due(slot, attempt) < due)
+        due = flight_due(slot, attempt);
     if (attempt && slot->checkpoint.state == CHECKPOINT_TAKING) {
         hasup_ns since =
             slot->checkpoint.asked > slot->progress ? slot->checkpoint.asked : slot->progress;
