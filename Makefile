@@ -102,6 +102,11 @@ $(B)/hasup-sim-plant: $(PLANT_SOURCES) $(wildcard supervisor/core/*.h supervisor
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -DHASUP_PLANT $(LDFLAGS_ALL) -o $@ $(PLANT_SOURCES) ipc/base.c
 
+# End to end: the real binaries, killed at chosen points.
+E2E_WORKERS := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
+$(E2E_WORKERS): $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(OUT)/libhasup.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^
+
 # The main job under fire: make demo, make soak.
 $(B)/tests/chaos/%.o: CFLAGS_ALL += -isystem /usr/share/include
 CHAOS := $(patsubst %.c,$(B)/%.o,$(wildcard tests/chaos/*.c))
@@ -123,7 +128,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: all setup lint demo soak check unit python-unit purity sim clean
+.PHONY: all setup lint demo soak e2e check unit python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 setup:
@@ -140,6 +145,10 @@ python-unit:
 sim: $(B)/hasup-sim $(B)/hasup-sim-plant
 	@$(B)/hasup-sim --seeds 2000
 	@tests/sim/plants.sh $(B)/hasup-sim-plant
+
+e2e: all $(E2E_WORKERS)
+	@echo "== $(FLAVOUR) end to end"
+	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/test_promises.py
 
 purity: $(call lib,supervisor/core)
 	@tools/purity $<
@@ -161,8 +170,8 @@ soak: all $(B)/hasup-chaos
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 
 check: setup lint
-	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit
-	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit
+	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit e2e
+	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit e2e
 
 clean:
 	rm -rf build

@@ -1,0 +1,475 @@
+"""The promises of the design, kept by real processes.  A test's name bears the promise's number."""
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, WORKER, World, alive  # noqa: E402
+
+ONE = f"  m: {{command: [{WORKER}]}}"
+TWO = f"  m: {{command: [{WORKER}], workers: 2}}"
+COUNTER = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 0}}}}"
+
+
+def wait_until(true, what):
+    """Polls a condition of the kernel's that no event tells."""
+    end = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < end, what
+        os.sched_yield()
+
+
+class Answers(unittest.TestCase):
+    def test_promise_1_a_request_in_flight_at_kill_9_is_answered_once(self):
+        with World(ONE) as world:
+            gate = world.fifo("gate")
+            waiting = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            world.kill("m/0")
+            world.release(gate)
+            status, headers, body = world.finish(waiting)
+            self.assertEqual((status, body), (200, b"done"))
+            self.assertEqual(headers["X-Hasup-Attempts"], "2")
+
+    def test_promise_1_requests_behind_a_crash_are_answered(self):
+        with World(ONE) as world:
+            before = [world.begin("m", f"echo {i}") for i in range(8)]
+            world.kill("m/0")
+            after = [world.begin("m", f"echo {i + 8}") for i in range(8)]
+            answers = [world.finish(c)[2] for c in before + after]
+            self.assertEqual(answers, [str(i).encode() for i in range(16)])
+
+    def test_promise_1_a_hung_worker_is_found_and_its_request_moves(self):
+        models = f"  m: {{command: [{WORKER}], workers: 2, timeouts: {{attempt: 500ms}}}}"
+        with World(models) as world:
+            pids = {world.kill("m/0", signal.SIGSTOP)}
+            answers = [world.finish(c)[0] for c in [world.begin("m", "echo x") for _ in range(8)]]
+            self.assertEqual(answers, [200] * 8)
+            self.assertIn(world.wait_event("slot.hung")["slot"], ("m/0",))
+            world.wait_event("slot.exited", slot="m/0")
+            self.assertNotIn(world.pid("m/0"), pids)
+
+    def test_promise_1_a_silent_idle_worker_is_found_by_its_ping(self):
+        models = f"  m: {{command: [{WORKER}], timeouts: {{ping: 300ms, ping_after: 1ms}}}}"
+        with World(models) as world:
+            world.kill("m/0", signal.SIGSTOP)
+            self.assertEqual(world.post("m", "echo x")[::2], (200, b"x"))
+
+    def test_promise_3_a_counter_killed_many_times_counts_exactly(self):
+        with World(COUNTER) as world:
+            for i in range(1, 31):
+                if i % 7 == 0:
+                    world.ctl("checkpoint", "now", "counter")
+                if i % 3 == 0:
+                    world.kill("counter/0")
+                self.assertEqual(world.post("counter", "")[2], b"%d\n" % i)
+            self.assertEqual(world.slot("counter/0")["diverged"], 0)
+            self.assertGreater(world.slot("counter/0")["replayed"], 0)
+
+    def test_promise_4_state_is_restored_from_its_checkpoint_after_a_clean_restart(self):
+        with World(COUNTER) as world:
+            for i in range(1, 6):
+                world.post("counter", "")
+            self.assertEqual(world.stop(), 0)
+            world.events, world.buffer = [], b""
+            world.start()
+            self.assertEqual(world.post("counter", "")[2], b"6\n")
+
+    def test_promise_4_what_replays_otherwise_is_counted_and_reported(self):
+        script = os.path.join(os.path.dirname(WORKER), "liar")
+        models = f"  liar: {{command: [{script}], checkpoint: {{interval: 0}}}}"
+        with World(models) as world:
+            world.post("liar", "")
+            world.kill("liar/0")
+            world.post("liar", "")
+            world.wait_event("request.diverged", slot="liar/0")
+            self.assertEqual(world.slot("liar/0")["diverged"], 1)
+
+    def test_promise_5_a_stream_goes_on_after_its_worker_is_killed(self):
+        with World(TWO) as world:
+            gate = world.fifo("gate")
+            connection = world.begin("m", f"stream 20 {gate}")
+            answer = connection.getresponse()
+            first = answer.read(10)
+            busy = next(s for s in world.slots() if s["inflight"])
+            os.kill(busy["pid"], signal.SIGKILL)
+            world.wait_event("slot.exited", slot=busy["slot"])
+            world.release(gate)
+            whole = first + answer.read()
+            connection.close()
+            self.assertEqual(whole, b"".join(b"part %d of 20\n" % (i + 1) for i in range(20)))
+
+    def test_promise_5_a_stream_that_differs_ends_in_an_honest_error(self):
+        models = f"  m: {{command: [{WORKER}]}}"
+        with World(models) as world:
+            connection = world.connect()
+            connection.request("POST", "/models/m/invoke", "noise 200000",
+                               {"Accept": "text/event-stream"})
+            answer = connection.getresponse()
+            answer.read(64)
+            world.kill("m/0")
+            rest = answer.read()
+            connection.close()
+            self.assertIn(b"event: error", rest)
+            self.assertIn(b"diverged", rest)
+
+    def test_promise_6_a_request_that_kills_is_quarantined_and_others_never_notice(self):
+        models = TWO + f"\n  other: {{command: [{WORKER}]}}"
+        with World(models) as world:
+            others = [world.begin("m", f"echo {i}") for i in range(6)]
+            status, _, body = world.post("m", "crash")
+            self.assertEqual(status, 422)
+            self.assertEqual(json.loads(body)["error"]["code"], "quarantined")
+            self.assertEqual([world.finish(c)[2] for c in others],
+                             [str(i).encode() for i in range(6)])
+            self.assertEqual(world.post("m", "echo after")[2], b"after")
+            self.assertEqual(world.slot("other/0")["crashes"], 0)
+            self.assertIn("signal 11", world.wait_event("slot.exited")["message"])
+
+    def test_promise_7_a_crash_loop_backs_off_breaks_and_others_serve(self):
+        models = (f"  bad: {{command: [{WORKER}, --die], restart: {{backoff_min: 10ms, start_limit: 3}}}}\n"
+                  f"  good: {{command: [{WORKER}]}}")
+        with World(models, wait=False) as world:
+            world.wait_event("slot.ready", slot="good/0")
+            world.wait_event("slot.broken", slot="bad/0")
+            slot = world.slot("bad/0")
+            self.assertEqual((slot["state"], slot["starts"]), ("broken", 3))
+            self.assertIn("exited with code 3", slot["last_death"]["reason"])
+            self.assertIn("cannot find the GPU", slot["last_death"]["stderr"])
+            status, headers, _ = world.post("bad", "echo x")
+            self.assertEqual(status, 503)
+            self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+            self.assertEqual(world.post("good", "echo x")[2], b"x")
+            shown = world.ctl("status").stdout.decode()
+            self.assertIn("cannot find the GPU", shown)
+
+    def test_promise_7_the_first_restart_after_a_healthy_run_is_immediate(self):
+        with World(ONE) as world:
+            world.post("m", "echo x")
+            mark = world.mark()
+            world.kill("m/0")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            names = [e["event"] for e in world.events[mark:]]
+            self.assertNotIn("slot.backoff", names)
+
+    def test_promise_8_overload_is_refused_with_retry_after(self):
+        models = f"  m: {{command: [{WORKER}], concurrency_max: 1, queue: {{requests: 2}}}}"
+        with World(models) as world:
+            gate = world.fifo("gate")
+            held = [world.begin("m", f"wait {gate}") for _ in range(3)]
+            wait_until(lambda: world.status()["models"][0]["queued"] == 2, "never queued")
+            status, headers, body = world.post("m", "echo x")
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (429, "overloaded"))
+            self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+            for connection in held:  # they run one after the other, in this order
+                world.release(gate)
+                self.assertEqual(world.finish(connection)[0], 200)
+
+    def test_promise_8_what_expires_in_the_queue_is_504_and_never_runs(self):
+        models = f"  m: {{command: [{WORKER}], concurrency_max: 1}}"
+        with World(models) as world:
+            gate = world.fifo("gate")
+            held = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            status, _, body = world.post("m", "crash", {"X-Request-Timeout": "0.1"})
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (504, "deadline"))
+            world.release(gate)
+            self.assertEqual(world.finish(held)[0], 200)
+            self.assertEqual(world.slot("m/0")["crashes"], 0)
+
+    def test_promise_8_a_body_over_the_limit_is_413(self):
+        models = f"  m: {{command: [{WORKER}], body_max: 1KiB}}"
+        with World(models) as world:
+            self.assertEqual(world.post("m", "x" * 2000)[0], 413)
+            self.assertEqual(world.post("m", "x" * 1000)[0], 200)
+
+    def test_promise_9_ready_means_ready(self):
+        with World(f"  m: {{command: [{WORKER}, --load, /dev/null/none]}}", wait=False) as world:
+            gate = world.fifo("gate")
+            world.write(f"  m: {{command: [{WORKER}, --load, {gate}]}}")
+            world.ctl("reload")
+            self.assertEqual(world.get("/v2/health/live")[0], 200)
+            self.assertEqual(world.get("/v2/health/ready")[0], 503)
+            mark = world.mark()
+            world.release(gate)
+            world.wait_event("slot.ready", since=mark)
+            self.assertEqual(world.get("/v2/health/ready")[0], 200)
+            self.assertEqual(world.get("/v2/models/m/ready")[0], 200)
+
+    def test_promise_11_a_damaged_checkpoint_is_passed_over_for_the_one_before(self):
+        with World(COUNTER) as world:
+            for i in range(1, 5):
+                world.post("counter", "")
+                if i in (2, 4):
+                    world.ctl("checkpoint", "now", "counter")
+            self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
+            db = sqlite3.connect(os.path.join(world.state, "checkpoints.db"))
+            db.execute("UPDATE part SET bytes = x'0500000000000000'"
+                       " WHERE manifest = (SELECT max(id) FROM manifest)")
+            db.commit()
+            db.close()
+            audit = subprocess.run([f"{BUILD}/hasupctl", "--state-dir", world.state, "audit"],
+                                   capture_output=True, timeout=LIMIT)
+            self.assertEqual(audit.returncode, 1, audit)
+            self.assertIn(b"damaged: counter/0", audit.stdout)
+            world.events, world.buffer = [], b""
+            world.start()
+            world.wait_event("checkpoint.damaged", slot="counter/0")
+            self.assertEqual(world.post("counter", "")[2], b"3\n")
+
+    def test_promise_11_without_a_writable_disk_serving_goes_on_loudly(self):
+        with World(COUNTER) as world:
+            db = os.path.join(world.state, "checkpoints.db")
+            world.post("counter", "")
+            world.ctl("checkpoint", "now", "counter")
+            world.stop()
+            for name in ("", "-wal", "-shm"):
+                if os.path.exists(db + name):
+                    os.unlink(db + name)
+            os.mkdir(db)  # opening it as a file fails for root, too
+            world.events, world.buffer = [], b""
+            world.start()
+            self.assertEqual(world.post("counter", "")[2], b"1\n")
+            now = world.ctl("checkpoint", "now", "counter", check=False)
+            self.assertEqual(now.returncode, 1)
+            world.wait_event("checkpoints.failing")
+            self.assertTrue(world.status()["checkpoints"]["failing"])
+            self.assertTrue(world.slot("counter/0")["checkpoint"]["in_memory_only"])
+            world.kill("counter/0")
+            self.assertEqual(world.post("counter", "")[2], b"2\n")
+            audit = world.ctl("audit", check=False)
+            self.assertNotEqual(audit.returncode, 0)
+
+    def test_promise_12_the_socket_lets_in_only_its_own_user(self):
+        with World(ONE) as world:
+            self.assertEqual(os.stat(world.socket).st_mode & 0o777, 0o600)
+            if os.geteuid():
+                self.skipTest("needs root to become somebody else")
+            os.chmod(world.directory, 0o755)
+            os.chmod(world.socket, 0o666)
+            probe = ("import os,socket,sys\nos.setuid(65534)\ns=socket.socket(socket.AF_UNIX)\n"
+                     "s.connect(sys.argv[1])\nsys.exit(0 if s.recv(1) == b'' else 1)")
+            done = subprocess.run([sys.executable, "-c", probe, world.socket], timeout=LIMIT,
+                                  capture_output=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            world.wait_event("client.refused")
+
+    def test_promise_12_hasupd_refuses_to_listen_to_strangers_unasked(self):
+        with World(ONE) as world:
+            with open(world.config) as file:
+                text = file.read().replace("127.0.0.1:0", "0.0.0.0:0")
+            path = world.config + ".open"
+            with open(path, "w") as file:
+                file.write(text)
+            done = subprocess.run([f"{BUILD}/hasupd", "--check", path], capture_output=True)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"insecure", done.stderr)
+
+
+class Trees(unittest.TestCase):
+    def test_the_whole_tree_of_a_dead_worker_is_gone_before_its_slot_starts_again(self):
+        with World(ONE) as world:
+            grandchild = int(world.post("m", "child")[2])
+            self.assertTrue(alive(grandchild))
+            mark = world.mark()
+            world.kill("m/0")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            self.assertFalse(alive(grandchild))
+
+    def test_hasupd_killed_leaves_no_worker(self):
+        with World(TWO) as world:
+            pids = [s["pid"] for s in world.slots()]
+            world.process.kill()
+            world.process.wait()
+            wait_until(lambda: not any(map(alive, pids)), "a worker outlives hasupd")
+
+
+class Operation(unittest.TestCase):
+    def test_term_finishes_what_runs_and_exits_0(self):
+        with World(ONE) as world:
+            gate = world.fifo("gate")
+            waiting = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            pid = world.pid("m/0")
+            world.process.send_signal(signal.SIGTERM)
+            world.wait_event("shutdown.started")
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[::2], (200, b"done"))
+            self.assertEqual(world.process.wait(LIMIT), 0)
+            self.assertFalse(alive(pid))
+            self.assertFalse(os.path.exists(world.socket))
+            world.process.stderr.close()
+
+    def test_a_second_term_hastens(self):
+        with World(ONE) as world:
+            waiting = world.begin("m", "hang")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            world.process.send_signal(signal.SIGTERM)
+            world.wait_event("shutdown.started")
+            world.process.send_signal(signal.SIGTERM)
+            self.assertEqual(world.finish(waiting)[0], 503)
+            self.assertEqual(world.process.wait(LIMIT), 0)
+            world.process.stderr.close()
+
+    def test_a_rolling_restart_under_load_fails_nothing(self):
+        with World(TWO) as world:
+            pids, stop, seen = {s["pid"] for s in world.slots()}, threading.Event(), []
+
+            def load():
+                connection = world.connect()
+                while not stop.is_set():
+                    connection.request("POST", "/models/m/invoke", "echo x")
+                    seen.append(connection.getresponse().read())
+                connection.close()
+
+            threads = [threading.Thread(target=load) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            mark = world.mark()
+            world.ctl("restart", "m")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            world.wait_event("slot.ready", since=mark, slot="m/1")
+            stop.set()
+            for thread in threads:
+                thread.join()
+            self.assertEqual(set(seen), {b"x"})
+            self.assertFalse(pids & {s["pid"] for s in world.slots()})
+
+    def test_scale_start_stop_and_drain(self):
+        with World(ONE) as world:
+            mark = world.mark()
+            world.ctl("scale", "m", "3")
+            world.wait_event("slot.ready", since=mark, slot="m/2")
+            world.ctl("scale", "m", "1")
+            world.wait_event("slot.exited", since=mark, slot="m/2")
+            world.wait_event("slot.exited", since=mark, slot="m/1")
+            world.ctl("stop", "m")
+            world.wait_event("slot.stopped", since=mark, slot="m/0")
+            self.assertEqual(world.post("m", "echo x")[0], 503)
+            mark = world.mark()
+            world.ctl("start", "m")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            self.assertEqual(world.post("m", "echo x")[0], 200)
+            world.ctl("drain", "m")
+            world.wait_event("slot.stopped", since=mark, slot="m/0")
+
+    def test_reload_keeps_the_old_configuration_when_the_new_one_is_wrong(self):
+        with World(ONE) as world:
+            pid = world.pid("m/0")
+            world.write("  m: {comand: [x]}")
+            done = world.ctl("reload", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr.decode(), r"supervisor.yaml:\d+:\d+: .*did you mean \"command\"")
+            self.assertEqual((world.pid("m/0"), world.post("m", "echo x")[0]), (pid, 200))
+
+    def test_reload_adds_changes_and_removes_models(self):
+        with World(ONE + f"\n  gone: {{command: [{WORKER}]}}") as world:
+            pid, mark = world.pid("m/0"), world.mark()
+            world.write(ONE + f"\n  new: {{command: [{WORKER}]}}")
+            world.ctl("reload")
+            world.wait_event("slot.ready", since=mark, slot="new/0")
+            world.wait_event("model.removed", since=mark, model="gone")
+            self.assertEqual(world.pid("m/0"), pid)
+            world.write(f"  m: {{command: [{WORKER}], environment: {{A: b}}}}")
+            mark = world.mark()
+            world.ctl("reload")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            self.assertNotEqual(world.pid("m/0"), pid)
+
+    def test_a_wrong_configuration_starts_nothing_and_exits_2(self):
+        done = subprocess.run([f"{BUILD}/hasupd", "-c", "/dev/null"], capture_output=True)
+        self.assertEqual(done.returncode, 2)
+        done = subprocess.run([f"{BUILD}/hasupd", "-c", "/nonexistent.yaml"], capture_output=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"/nonexistent.yaml", done.stderr)
+        done = subprocess.run([f"{BUILD}/hasupd", "--bogus"], capture_output=True)
+        self.assertEqual(done.returncode, 2)
+
+    def test_a_command_that_does_not_exist_says_so(self):
+        with World("  m: {command: [/no/such/program]}", wait=False) as world:
+            event = world.wait_event("slot.start_failed", slot="m/0")
+            self.assertIn("/no/such/program: No such file or directory", event["message"])
+            self.assertIn("No such file", world.ctl("status").stdout.decode())
+
+    def test_a_worker_that_cannot_load_says_why(self):
+        with World(f"  m: {{command: [{WORKER}, --fail-load]}}", wait=False) as world:
+            event = world.wait_event("slot.exited", slot="m/0")
+            self.assertIn("could not load", event["message"])
+            world.wait_event("worker.stderr", message="the weights are not there")
+
+    def test_a_worker_that_writes_garbage_is_killed_and_its_requests_go_on(self):
+        models = f"  m: {{command: [{WORKER}], max_attempts: 2}}\n  n: {{command: [{WORKER}]}}"
+        with World(models) as world:
+            self.assertEqual(world.post("m", "garbage")[0], 422)
+            world.wait_event("slot.broke", slot="m/0")
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            self.assertEqual(world.slot("n/0")["crashes"], 0)
+
+    def test_a_worker_error_keeps_its_status_and_text(self):
+        with World(ONE) as world:
+            status, _, body = world.post("m", "fail out of paper")
+            self.assertEqual(status, 503)
+            self.assertIn("out of paper", json.loads(body)["error"]["message"])
+
+    def test_large_bodies_travel_both_ways(self):
+        with World(ONE, top="limits: {body_bytes: 256MiB}") as world:
+            body = bytes(range(256)) * (32 * 1024)
+            expected = f"{len(body)} {sum(body)}".encode()
+            self.assertEqual(world.post("m", body)[2], expected)
+            self.assertEqual(world.ctl("infer", "m", input=body).stdout, expected)
+            big = world.post("m", f"big {5 << 20}")[2]
+            self.assertEqual(len(big), 5 << 20)
+            self.assertEqual(big[:4], bytes([0, 31, 62, 93]))
+            self.assertEqual(world.ctl("infer", "m", input=f"big {5 << 20}".encode()).stdout, big)
+
+    def test_hasupctl_verbs_and_exit_codes(self):
+        with World(ONE + "\n" + COUNTER) as world:
+            for args in (("status",), ("config",), ("version",), ("events",), ("logs",)):
+                world.ctl(*args)
+            json.loads(world.ctl("--json", "config").stdout)
+            json.loads(world.ctl("--json", "version").stdout)
+            self.assertIn(b"hello from m", world.ctl("logs", "m").stdout)
+            self.assertNotIn(b"hello from m", world.ctl("logs", "counter").stdout)
+            self.assertEqual(world.ctl("infer", "m", input=b"echo hi").stdout, b"hi")
+            world.ctl("infer", "counter", input=b"")
+            stored = json.loads(world.ctl("--json", "checkpoint", "now", "counter/0").stdout)
+            self.assertEqual(stored["checkpoints"]["counter/0"]["position"], 1)
+            listed = json.loads(world.ctl("--json", "checkpoint", "list").stdout)
+            self.assertEqual(listed[0]["position"], 1)
+            shown = json.loads(world.ctl("checkpoint", "show", str(listed[0]["id"])).stdout)
+            self.assertTrue(shown["sound"])
+            self.assertEqual(world.ctl("audit", "--max-age", "1h").returncode, 0)
+            self.assertEqual(world.ctl("audit", "--quiet").stdout, b"")
+            self.assertEqual(world.ctl("bogus", check=False).returncode, 2)
+            typo = world.ctl("statsu", check=False)
+            self.assertIn(b'did you mean "status"', typo.stderr)
+            missing = world.ctl("stop", "nothing", check=False)
+            self.assertEqual(missing.returncode, 1)
+            self.assertIn(b"no model", missing.stderr)
+            gone = subprocess.run([f"{BUILD}/hasupctl", "-s", "/nonexistent", "status"],
+                                  capture_output=True)
+            self.assertEqual(gone.returncode, 3)
+
+    def test_a_client_that_leaves_has_its_request_cancelled(self):
+        models = f"  m: {{command: [{WORKER}], concurrency_max: 1}}"
+        with World(models) as world:
+            gate = world.fifo("gate")
+            held = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            leaver = world.begin("m", "crash")
+            wait_until(lambda: world.status()["models"][0]["queued"] == 1, "never queued")
+            leaver.close()
+            wait_until(lambda: world.status()["models"][0]["queued"] == 0, "never cancelled")
+            world.release(gate)
+            self.assertEqual(world.finish(held)[0], 200)
+            self.assertEqual(world.slot("m/0")["crashes"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)

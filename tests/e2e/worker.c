@@ -1,0 +1,171 @@
+/*
+ * worker.c: the end-to-end tests' worker: does what the request's body says.
+ *
+ *   echo TEXT       answers TEXT           fail TEXT      answers an error
+ *   crash           dies by SIGSEGV        exit N         exits with N
+ *   hang            never answers          garbage        writes what is no frame
+ *   pid             answers its pid        big N          answers N bytes
+ *   wait PATH       blocks until PATH (a FIFO) is written to, then answers "done"
+ *   stream N PATH   N parts; before the last it waits as above, where PATH is given
+ *   noise N         streams N parts that differ in every process
+ *   child           leaves a grandchild in a session of its own, answers its pid
+ *   sum             answers the length and the sum of the bytes of what it was sent
+ *
+ * Arguments: --load PATH waits in load; --fail-load; --die exits 3 at once with a line on stderr.
+ */
+#include "worker/hasup.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *load_path;
+static int fail_load;
+
+/* Blocks until somebody writes to the FIFO. */
+static void wait_for(const char *path)
+{
+    char byte;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || read(fd, &byte, 1) < 0)
+        perror(path);
+    if (fd >= 0)
+        close(fd);
+}
+
+static int load(void **model)
+{
+    (void)model;
+    if (load_path)
+        wait_for(load_path);
+    if (fail_load)
+        fprintf(stderr, "the weights are not there\n");
+    return fail_load;
+}
+
+static int leave_grandchild(struct hasup_response *response)
+{
+    int ends[2];
+    char text[32];
+    if (pipe(ends))
+        return hasup_error(response, 500, "pipe");
+    pid_t child = fork();
+    if (child == 0) {
+        setsid();
+        pid_t grandchild = fork();
+        if (grandchild == 0) {
+            setsid();
+            close(ends[0]);
+            dprintf(ends[1], "%d", (int)getpid());
+            close(ends[1]);
+            for (;;)
+                pause();
+        }
+        _exit(0);
+    }
+    close(ends[1]);
+    waitpid(child, NULL, 0);
+    ssize_t got = read(ends[0], text, sizeof text);
+    close(ends[0]);
+    return hasup_reply(response, text, got > 0 ? (size_t)got : 0);
+}
+
+static int stream(struct hasup_response *response, const char *body, int noise)
+{
+    char path[256] = "", part[64];
+    int count = 0;
+    sscanf(body, "%*s %d %255s", &count, path);
+    for (int i = 0; i < count; i++) {
+        if (path[0] && i == count - 1)
+            wait_for(path);
+        int len = snprintf(part, sizeof part, "part %d of %d%s", i + 1, count, "\n");
+        if (noise)
+            len = snprintf(part, sizeof part, "part %d by %d\n", i + 1, (int)getpid());
+        if (hasup_chunk(response, part, (size_t)len))
+            return -1;
+    }
+    return 0;
+}
+
+static int sum(const struct hasup_request *request, struct hasup_response *response)
+{
+    unsigned long long total = 0;
+    char text[64];
+    for (size_t i = 0; i < request->len; i++)
+        total += ((const unsigned char *)request->body)[i];
+    int len = snprintf(text, sizeof text, "%zu %llu", request->len, total);
+    return hasup_reply(response, text, (size_t)len);
+}
+
+static int big(struct hasup_response *response, size_t len)
+{
+    unsigned char *room = hasup_reply_room(response, len);
+    if (!room)
+        return -1;
+    for (size_t i = 0; i < len; i++)
+        room[i] = (unsigned char)(i * 31);
+    return 0;
+}
+
+static int reply_text(struct hasup_response *response, const char *text)
+{
+    return hasup_reply(response, text, strlen(text));
+}
+
+static int infer(void *model, const struct hasup_request *request, struct hasup_response *response)
+{
+    char body[512], text[32];
+    (void)model;
+    snprintf(body, sizeof body, "%.*s", request->len < 500 ? (int)request->len : 500,
+             request->len ? (const char *)request->body : "");
+    if (strncmp(body, "echo ", 5) == 0)
+        return hasup_reply(response, (const char *)request->body + 5, request->len - 5);
+    if (strncmp(body, "fail ", 5) == 0)
+        return hasup_error(response, 503, "%s", body + 5);
+    if (strcmp(body, "crash") == 0)
+        raise(SIGSEGV);
+    if (strncmp(body, "exit ", 5) == 0)
+        _exit(atoi(body + 5));
+    if (strcmp(body, "hang") == 0)
+        for (;;)
+            pause();
+    if (strcmp(body, "garbage") == 0)
+        return write(atoi(getenv("HASUP_FD")), "this is no frame, and it is long enough for one",
+                     47) < 0;
+    if (strncmp(body, "wait ", 5) == 0) {
+        wait_for(body + 5);
+        return reply_text(response, "done");
+    }
+    if (strcmp(body, "pid") == 0) {
+        snprintf(text, sizeof text, "%d", (int)getpid());
+        return reply_text(response, text);
+    }
+    if (strncmp(body, "big ", 4) == 0)
+        return big(response, (size_t)atol(body + 4));
+    if (strncmp(body, "stream ", 7) == 0 || strncmp(body, "noise ", 6) == 0)
+        return stream(response, body, body[0] == 'n');
+    if (strcmp(body, "child") == 0)
+        return leave_grandchild(response);
+    return sum(request, response);
+}
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--load") == 0 && i + 1 < argc)
+            load_path = argv[++i];
+        else if (strcmp(argv[i], "--fail-load") == 0)
+            fail_load = 1;
+        else if (strcmp(argv[i], "--die") == 0) {
+            fprintf(stderr, "cannot find the GPU\n");
+            return 3;
+        }
+    }
+    printf("hello from %s\n", getenv("HASUP_MODEL") ? getenv("HASUP_MODEL") : "nowhere");
+    fflush(stdout);
+    return hasup_serve(&(struct hasup_worker){.load = load, .infer = infer, .concurrency = 4});
+}

@@ -1,0 +1,195 @@
+"""What the end-to-end tests share: a hasupd of their own in a directory of its own, waited for by events.
+
+Nothing here sleeps: a test waits for a line of hasupd's log, an answer, or a FIFO, each with a limit.
+"""
+import http.client
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, os.environ.get("HASUP_BUILD", "build"))
+OBJECTS = os.path.join(ROOT, os.environ.get("HASUP_OBJECTS", "build/release"))
+WORKER = os.path.join(OBJECTS, "tests/e2e/worker")
+LIMIT = 60
+
+
+class World:
+    """One hasupd.  `models` is the YAML under `models:`, already indented by two."""
+
+    def __init__(self, models, top="", wait=True, state=None):
+        self.directory = tempfile.mkdtemp(prefix="hasup-e2e.")
+        self.state = state or os.path.join(self.directory, "state")
+        self.socket = os.path.join(self.directory, "hasup.sock")
+        self.config = os.path.join(self.directory, "supervisor.yaml")
+        self.events, self.buffer, self.process = [], b"", None
+        self.write(models, top)
+        self.start(wait)
+
+    def write(self, models, top=""):
+        with open(self.config, "w") as file:
+            file.write(f"state_dir: {self.state}\nruntime_dir: {self.directory}\n"
+                       f"listen: {{http: '127.0.0.1:0'}}\n{top}\nmodels:\n{models}\n")
+
+    def start(self, wait=True):
+        self.process = subprocess.Popen([f"{BUILD}/hasupd", "-c", self.config], stderr=subprocess.PIPE,
+                                        stdin=subprocess.DEVNULL)
+        os.set_blocking(self.process.stderr.fileno(), False)
+        self.port = self.wait_event("hasupd.started")["http_port"]
+        if wait:
+            for slot in self.slots():
+                if slot["state"] != "ready":
+                    self.wait_event("slot.ready", slot=slot["slot"])
+
+    # ---- events ----
+
+    def read_events(self, until):
+        while b"\n" not in self.buffer:
+            ready, _, _ = select.select([self.process.stderr], [], [], max(0, until - time.monotonic()))
+            if not ready:
+                return None
+            more = os.read(self.process.stderr.fileno(), 65536)
+            if not more:
+                return None
+            self.buffer += more
+        line, self.buffer = self.buffer.split(b"\n", 1)
+        try:
+            return json.loads(line)
+        except ValueError:
+            return {"event": "raw", "message": line.decode(errors="replace")}
+
+    def wait_event(self, name, since=0, **fields):
+        """The first such event after number `since` of those seen so far."""
+        until, at = time.monotonic() + LIMIT, since
+        while True:
+            for event in self.events[at:]:
+                at += 1
+                if event["event"] == name and all(event.get(k) == v for k, v in fields.items()):
+                    return event
+            event = self.read_events(until)
+            if event is None:
+                last = "\n".join(json.dumps(e) for e in self.events[-12:])
+                raise AssertionError(f"no {name} {fields}; the last events:\n{last}")
+            self.events.append(event)
+
+    def mark(self):
+        """Reads what is there; a number for `since`."""
+        while True:
+            event = self.read_events(time.monotonic())
+            if event is None:
+                return len(self.events)
+            self.events.append(event)
+
+    # ---- hasupctl ----
+
+    def ctl(self, *args, check=True, input=None):
+        done = subprocess.run([f"{BUILD}/hasupctl", "-s", self.socket, *args], capture_output=True,
+                              timeout=LIMIT, input=input)
+        if check and done.returncode:
+            raise AssertionError(f"hasupctl {args}: {done.returncode}: {done.stderr.decode()}")
+        return done
+
+    def status(self):
+        return json.loads(self.ctl("--json", "status").stdout)
+
+    def slots(self):
+        return [slot for model in self.status()["models"] for slot in model["slots"]]
+
+    def slot(self, name):
+        return next(slot for slot in self.slots() if slot["slot"] == name)
+
+    def pid(self, name):
+        return self.slot(name)["pid"]
+
+    def kill(self, name, signo=signal.SIGKILL):
+        pid = self.pid(name)
+        assert pid > 1
+        os.kill(pid, signo)
+        return pid
+
+    # ---- requests ----
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
+
+    def post(self, model, body, headers=None, path=None):
+        """Status, headers, body."""
+        connection = self.connect()
+        connection.request("POST", path or f"/models/{model}/invoke", body, headers or {})
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, answer.headers, data
+
+    def begin(self, model, body, headers=None):
+        """Sends a request; finish() gives its answer later."""
+        connection = self.connect()
+        connection.request("POST", f"/models/{model}/invoke", body, headers or {})
+        return connection
+
+    @staticmethod
+    def finish(connection):
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, answer.headers, data
+
+    def get(self, path):
+        connection = self.connect()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, data
+
+    def fifo(self, name):
+        path = os.path.join(self.directory, name)
+        os.mkfifo(path)
+        return path
+
+    @staticmethod
+    def release(path, count=1):
+        """Lets those go on who wait at the FIFO; blocks until one does."""
+        for _ in range(count):
+            with open(path, "wb") as file:
+                file.write(b"x")
+
+    def raw(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
+        return connection
+
+    # ---- end ----
+
+    def stop(self, signo=signal.SIGTERM):
+        self.process.send_signal(signo)
+        code = self.process.wait(LIMIT)
+        self.process.stderr.close()
+        return code
+
+    def close(self):
+        if self.process and self.process.returncode is None:
+            self.process.kill()
+            self.process.wait()
+            self.process.stderr.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def alive(pid):
+    """Whether a process runs (a zombie does not)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
