@@ -128,6 +128,8 @@ static void model_scale(struct core *core, struct model *model)
         } else if (slot->removing) {
             slot->removing = false;
             slot->wanted = model->accepting;
+            if (slot->wanted && slot->state == SLOT_STOPPED) /* its last checkpoint is stored */
+                slot_start(core, slot);
         }
     }
 }
@@ -150,6 +152,7 @@ static void model_set(struct core *core, const struct event *event)
             continue;
         slot->restart |= event->model_set.restart && slot->wanted;
         dispatch_update(core, slot);
+        checkpoint_arm(core, slot);
     }
     model_scale(core, model);
     model_roll(core, model);

@@ -112,7 +112,7 @@ struct slot {
     struct {
         enum { CHECKPOINT_IDLE, CHECKPOINT_TAKING, CHECKPOINT_STORING } state;
         uint64_t position;
-        hasup_ns asked, last;
+        hasup_ns asked, last, retry; /* retry: an early one not before then */
         bool again; /* one more is wanted after this one */
     } checkpoint;
     uint64_t starts, crashes, answered, replayed, diverged;

@@ -9,6 +9,11 @@
  */
 #include "supervisor/core/internal.h"
 
+/* A log that is too long asks again this long after a checkpoint failed. */
+#define CHECKPOINT_RETRY HASUP_S
+/* A timer that is this little later than it could be is not moved. */
+#define TIMER_SLACK (2 * HASUP_MS)
+
 /* ---- the log ---- */
 
 void log_add(struct core *core, struct slot *slot, struct item *item)
@@ -26,10 +31,6 @@ void log_add(struct core *core, struct slot *slot, struct item *item)
     slot->log.unanswered++;
     slot->log.bytes += item->size;
     checkpoint_arm(core, slot);
-    const struct model_policy *policy = &model_of(core, slot)->policy;
-    if ((policy->checkpoint.log_requests && slot->log.count >= policy->checkpoint.log_requests) ||
-        (policy->checkpoint.log_bytes && slot->log.bytes >= policy->checkpoint.log_bytes))
-        timer_set_at(&core->wheel, &slot->checkpoint_timer, core->now);
 }
 
 void log_remove(struct slot *slot, struct item *item)
@@ -57,6 +58,18 @@ void log_answered(struct slot *slot, struct item *item, uint64_t digest)
     item->answered = true;
     item->digest = digest;
     slot->log.unanswered--;
+}
+
+/* Long enough for an early checkpoint: by the policy, or because the table of requests is nearly full
+ * and this log has more than its part in it. */
+static bool log_is_long(const struct core *core, const struct slot *slot)
+{
+    const struct model_policy *policy = &core->models[slot->model].policy;
+    return (policy->checkpoint.log_requests &&
+            slot->log.count >= policy->checkpoint.log_requests) ||
+           (policy->checkpoint.log_bytes && slot->log.bytes >= policy->checkpoint.log_bytes) ||
+           (core->requests >= core->limits.requests / 4 * 3 &&
+            slot->log.count > core->limits.requests / (4 * core->slots_high));
 }
 
 /* At twice the early checkpoint's limit nothing new comes in until one is stored. */
@@ -153,11 +166,16 @@ bool checkpoint_changed(const struct slot *slot)
 void checkpoint_arm(struct core *core, struct slot *slot)
 {
     hasup_ns interval = model_of(core, slot)->policy.checkpoint.interval;
-    if (!interval || timer_is_set(&slot->checkpoint_timer) || !checkpoint_changed(slot) ||
-        slot->checkpoint.state != CHECKPOINT_IDLE)
+    if (slot->state != SLOT_READY || slot->checkpoint.state != CHECKPOINT_IDLE ||
+        !checkpoint_changed(slot))
         return;
-    hasup_ns at = slot->checkpoint.last + interval;
-    timer_set_at(&core->wheel, &slot->checkpoint_timer, at > core->now ? at : core->now);
+    hasup_ns at = interval ? slot->checkpoint.last + interval : HASUP_NEVER;
+    if (log_is_long(core, slot))
+        at = slot->checkpoint.retry;
+    if (at < core->now)
+        at = core->now;
+    if (at < timer_at(&slot->checkpoint_timer) - TIMER_SLACK)
+        timer_set_at(&core->wheel, &slot->checkpoint_timer, at);
 }
 
 void checkpoint_take(struct core *core, struct slot *slot)
@@ -200,6 +218,12 @@ static bool state_is_honest(const struct slot *slot, uint64_t position)
     return true;
 }
 
+static void checkpoint_failed(struct core *core, struct slot *slot)
+{
+    notice_slot(core, NOTICE_CHECKPOINT_FAILED, slot);
+    slot->checkpoint.retry = core->now + CHECKPOINT_RETRY;
+}
+
 void checkpoint_state(struct core *core, struct slot *slot, const struct event *event)
 {
     if (slot->checkpoint.state != CHECKPOINT_TAKING)
@@ -208,7 +232,7 @@ void checkpoint_state(struct core *core, struct slot *slot, const struct event *
     if (event->checkpoint.error || !state_is_honest(slot, slot->checkpoint.position)) {
         slot->checkpoint.state = CHECKPOINT_IDLE;
         slot->checkpoint.again = false;
-        notice_slot(core, NOTICE_CHECKPOINT_FAILED, slot);
+        checkpoint_failed(core, slot);
         if (!event->checkpoint.error)
             slot_kill(core, slot);
         checkpoint_next(core, slot);
@@ -224,7 +248,7 @@ void checkpoint_stored(struct core *core, struct slot *slot, const struct event 
         return;
     slot->checkpoint.state = CHECKPOINT_IDLE;
     if (event->checkpoint.error)
-        notice_slot(core, NOTICE_CHECKPOINT_FAILED, slot);
+        checkpoint_failed(core, slot);
     if (event->checkpoint.position > slot->log.stored)
         slot->log.stored = event->checkpoint.position;
     log_trim(core, slot, event->checkpoint.position);
@@ -262,4 +286,7 @@ void log_check(const struct core *core, const struct slot *slot)
     assert(last <= slot->log.position);
     assert(slot->log.cursor == NULL || slot->state == SLOT_REPLAYING);
     assert(core->limits.slots > slot->index);
+    /* A slot that takes nothing more for its log has a checkpoint on its way. */
+    assert(slot->state != SLOT_READY || !log_is_full(core, slot) ||
+           slot->checkpoint.state != CHECKPOINT_IDLE || timer_is_set(&slot->checkpoint_timer));
 }
