@@ -190,6 +190,12 @@ static void store_checkpoint(struct sim *sim, const struct action *action)
 static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk_job *job)
 {
     bool fails = sim_chance(sim, sim->fault_permille * 4);
+    if (fails && sim_chance(sim, 100)) { /* nor had the shell any memory for it */
+        sim_post(sim, &(struct event){.type = EVENT_CHECKPOINT_STORED,
+                                      .slot = job->slot,
+                                      .checkpoint = {.error = HASUP_EIO}});
+        return;
+    }
     /* What the disk refuses is kept in memory by the shell, so it counts the same for a worker's
      * crash. */
     for (unsigned i = SIM_CHECKPOINTS - 1; i; i--)

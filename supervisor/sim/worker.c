@@ -228,6 +228,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
         event.error = message.size ? HASUP_EWORKER : 0;
     } else if (message.type == EVENT_STATE_TAKEN) {
         slot->taken_position = event.checkpoint.position = message.position;
+        event.checkpoint.error = sim_chance(sim, sim->fault_permille) ? HASUP_EWORKER : 0;
         slot->taken_state = message.state;
     } else if (message.type == EVENT_CHUNKED && client) {
         hear_chunk(sim, client, &event, &message);

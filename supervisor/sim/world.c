@@ -212,9 +212,11 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                                             .drain = 20 * HASUP_S,
                                             .stop = 5 * HASUP_S},
                                .queue = {.requests = 8 + random_below(r, 100), .bytes = 1 << 20},
-                               .checkpoint = {.interval = sim_between(sim, HASUP_S, 60 * HASUP_S),
-                                              .log_requests = 4 + random_below(r, 60),
+                               .checkpoint = {.log_requests =
+                                                  random_below(r, 8) ? 4 + random_below(r, 60) : 0,
                                               .log_bytes = 1 << 20}};
+    if (random_below(r, 4))
+        p->checkpoint.interval = sim_between(sim, HASUP_S, 60 * HASUP_S);
     for (unsigned i = 0; i < CORE_WEIGHTS; i++)
         p->weights[i] = random_below(r, 4);
 }
