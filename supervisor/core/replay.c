@@ -60,8 +60,8 @@ void log_answered(struct slot *slot, struct item *item, uint64_t digest)
     slot->log.unanswered--;
 }
 
-/* Long enough for an early checkpoint: by the policy, or because the table of requests is nearly full
- * and this log has more than its part in it. */
+/* Long enough for an early checkpoint: by the policy, or because the table of requests is nearly
+ * full and this log has more than its part in it. */
 static bool log_is_long(const struct core *core, const struct slot *slot)
 {
     const struct model_policy *policy = &core->models[slot->model].policy;
