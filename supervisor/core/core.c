@@ -191,6 +191,9 @@ void model_roll(struct core *core, struct model *model)
 
 static void command_start(struct core *core, struct slot *slot)
 {
+    struct model *model = model_of(core, slot);
+    model->accepting = true; /* a slot that runs is there to be used */
+    model->draining = false;
     slot->unhealthy = slot->breakers = 0;
     slot->wanted = true;
     if (slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF || slot->state == SLOT_BROKEN)

@@ -128,6 +128,7 @@ static void slot_abandon(struct core *core, struct slot *slot)
         request_orphaned(core, slot, slot->flight.head, !slot->ordered);
     slot->exclusive = false;
     dispatch_model(core, model);
+    model_settle(core, model); /* nobody may be left to take it */
 }
 
 void slot_kill(struct core *core, struct slot *slot)
