@@ -95,6 +95,10 @@ $(OUT)/libhasup.so: $(LIBHASUP)
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
+# What one decision of the core costs: `make build/release/bench-core`, then run it.
+$(B)/bench-core: $(B)/bench/core.o $(call lib,supervisor/core) $(call lib,ipc)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^
+
 E := $(OUT)/examples
 # The simulator with bugs on purpose (supervisor/core/plant.h).
 PLANT_SOURCES := $(call src,supervisor/core) $(call src,supervisor/sim) supervisor/sim/main.c
