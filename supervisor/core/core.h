@@ -36,7 +36,8 @@ struct model_policy {
     } restart;
     struct {
         hasup_ns start;   /* spawned to ready */
-        hasup_ns attempt; /* one dispatch; a worker that needs longer hangs and is killed */
+        hasup_ns attempt; /* a worker that has work and is silent this long hangs and is killed; so
+                             does one that says nothing of a request for `concurrency` times this */
         hasup_ns ping;    /* answer to a ping */
         hasup_ns ping_after; /* a worker idle this long is pinged together with its next request */
         hasup_ns drain;   /* finishing what is in flight, before TERM */
@@ -134,7 +135,8 @@ struct event {
     X(SLOT_REMOVED)     /* slot */                                                                 \
     X(MODEL_GONE)       /* model: its index is the shell's again */                                \
     X(SPAWN)            /* slot, worker: answer SPAWNED */                                         \
-    X(LOAD_CHECKPOINT)  /* slot, worker: newest good one; answer CHECKPOINT_LOADED */              \
+    X(LOAD_CHECKPOINT)  /* slot, worker: newest good one, after every STORE before it; answer      \
+                         * CHECKPOINT_LOADED after their CHECKPOINT_STORED */                      \
     X(WELCOME)          /* slot, worker, restore: send WELCOME, and RESTORE of what was loaded */  \
     X(DISPATCH)         /* slot, worker, request, attempt, replay, position */                     \
     X(CANCEL)           /* slot, worker, request: tell the worker */                               \

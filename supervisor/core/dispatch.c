@@ -186,8 +186,15 @@ void dispatch_model(struct core *core, struct model *model)
 {
     struct slot *slot;
     dispatch_suspect(core, model);
-    while (model->queued && (slot = choose(core, model)))
-        dispatch_to(core, slot, queue_pop(model), false);
+    while (model->queued && (slot = choose(core, model))) {
+        struct item *item = queue_pop(model);
+        if (item->deadline > core->now) {
+            dispatch_to(core, slot, item, false);
+        } else { /* its timer is due within a tick, but it must not run */
+            request_refuse(core, item, REFUSED_DEADLINE, 0);
+            request_forget(core, item);
+        }
+    }
 }
 
 void dispatch_check(const struct core *core, const struct model *model)

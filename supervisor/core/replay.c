@@ -254,6 +254,7 @@ void checkpoint_stored(struct core *core, struct slot *slot, const struct event 
     log_trim(core, slot, event->checkpoint.position);
     checkpoint_next(core, slot);
     dispatch_model(core, model_of(core, slot));
+    model_settle(core, model_of(core, slot));
 }
 
 void checkpoint_lost(struct slot *slot)

@@ -154,6 +154,18 @@ static void a_request_that_expires_in_the_queue_is_never_run(void **state)
     assert_int_equal(seen_count(w, ACTION_DISPATCH), 0);
 }
 
+static void nor_is_it_run_in_the_instant_before_its_timer(void **state)
+{
+    struct world *w = *state;
+    set_model(w, false);
+    greets(w, 0, 1, false);
+    uint64_t request = submit_as(w, w->now + HASUP_S, 0, 1), next = submit(w);
+    w->now += HASUP_S;
+    says(w, EVENT_WORKER_READY, 0);
+    assert_refused(w, request, REFUSED_DEADLINE);
+    assert_true(seen(w, ACTION_DISPATCH)->request == next);
+}
+
 static void a_deadline_that_has_passed_is_refused_at_once(void **state)
 {
     struct world *w = *state;
@@ -326,6 +338,7 @@ int main(void)
         STORY(promise_6_a_suspect_runs_alone_and_its_mates_are_answered),
         STORY(promise_6_deaths_that_were_ordered_are_no_suspicion),
         STORY(a_request_that_expires_in_the_queue_is_never_run),
+        STORY(nor_is_it_run_in_the_instant_before_its_timer),
         STORY(a_deadline_that_has_passed_is_refused_at_once),
         STORY(a_deadline_in_flight_refuses_cancels_and_waits_for_the_worker),
         STORY(a_cancelled_request_in_the_queue_is_forgotten),
