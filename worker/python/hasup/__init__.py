@@ -1,0 +1,16 @@
+"""Write a model worker in Python, from the standard library alone.
+
+    import hasup
+
+    class Shout(hasup.Worker):
+        def infer(self, request):
+            return bytes(request.body).upper()
+
+    hasup.serve(Shout())
+
+hasupd starts the program, gives it requests, and starts it again when it dies.
+"""
+from ._serve import Error, Reply, Request, Worker, serve
+
+__all__ = ["Error", "Reply", "Request", "Worker", "serve"]
+__version__ = "0.1.0"

@@ -1,0 +1,425 @@
+"""The life of a worker: hello, load, restore, ready, then requests in the order they come."""
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import mmap
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any, Dict, Iterable, List, Optional, Union
+
+from . import _frames as f
+
+Body = Union[bytes, bytearray, memoryview, str]
+Answer = Union[Body, "Reply", Iterable[Body], None]
+
+
+class Error(Exception):
+    """An answer that is an error: a status of 400 to 599 and a text for a person."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Reply:
+    """An answer with a status, a content type or headers."""
+
+    def __init__(self, body: Body = b"", status: int = 200, content_type: Optional[str] = None,
+                 headers: Optional[Dict[str, str]] = None) -> None:
+        self.body, self.status, self.content_type, self.headers = body, status, content_type, headers or {}
+
+
+class Request:
+    """One request.  `body` is bytes, or a memoryview of shared memory that is valid until the answer."""
+
+    def __init__(self, frame: f.Frame, body: Union[bytes, memoryview], runtime: "_Runtime") -> None:
+        self._frame, self._runtime = frame, runtime
+        self._texts: Optional[Dict[int, bytes]] = None
+        self.body = body
+        self.id: int = frame.id
+        self.attempt: int = frame.seq
+        self.replay: bool = bool(frame.flags & f.FLAG_REPLAY)
+
+    def _text(self, tag: int) -> bytes:
+        if self._texts is None:
+            self._texts = dict(f.fields(self._frame.meta))
+        return self._texts.get(tag, b"")
+
+    @property
+    def route(self) -> str:
+        """"infer", "generate", "generate_stream", "invoke", …"""
+        return self._text(f.TAG_ROUTE).decode()
+
+    @property
+    def content_type(self) -> str:
+        return self._text(f.TAG_CONTENT_TYPE).decode("latin-1")
+
+    @property
+    def request_id(self) -> str:
+        return self._text(f.TAG_REQUEST_ID).decode("latin-1")
+
+    @property
+    def headers(self) -> Dict[str, str]:
+        """Forwarded headers, by lower-case name."""
+        return f.header_fields(self._frame.meta)
+
+    @property
+    def deadline(self) -> Optional[float]:
+        """In time.monotonic() seconds; None: there is none."""
+        value = self._text(f.TAG_DEADLINE)
+        return f.U64.unpack(value)[0] / 1e9 if value else None
+
+    @property
+    def position(self) -> int:
+        """Of a stateful worker: where the request stands in its slot's log, from 1."""
+        value = self._text(f.TAG_POSITION)
+        return f.U64.unpack(value)[0] if value else 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more; never true for a stateful worker."""
+        return self._runtime.is_cancelled(self.id)
+
+
+class Worker:
+    """Subclass it and override what the model does.  A worker with `save` and `restore` is stateful."""
+
+    #: for GET /v2/models/M: a JSON object with "platform", "inputs", "outputs"
+    metadata: Optional[str] = None
+
+    def load(self) -> None:
+        """Loads the model; called once in each process."""
+
+    def infer(self, request: Request) -> Answer:
+        """Answers: bytes or str, a Reply, or a generator whose parts are streamed."""
+        raise NotImplementedError("a worker needs infer()")
+
+    def save(self) -> bytes:
+        """The whole state."""
+        raise NotImplementedError
+
+    def restore(self, state: bytes) -> None:
+        """Brings back exactly what save() gave, in a fresh process, after load()."""
+        raise NotImplementedError
+
+    def unload(self) -> None:
+        """Called before a clean exit."""
+
+
+class _Memory:
+    """A memfd with a large body: hasupd's, or one of the worker's own."""
+
+    def __init__(self, number: int, descriptor: int, size: int, ours: bool) -> None:
+        self.number, self.descriptor, self.size, self.busy = number, descriptor, size, False
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if ours else 0)
+        self.map = mmap.mmap(descriptor, size, mmap.MAP_SHARED, access)
+
+    @staticmethod
+    def make(number: int, length: int) -> "_Memory":
+        size = f.INLINE_MAX
+        while size < length:
+            size *= 2
+        descriptor = os.memfd_create("hasup-answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(descriptor, size)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        return _Memory(number, descriptor, size, True)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        try:
+            self.map.close()
+        except BufferError:
+            pass  # somebody still holds a view; the mapping goes with it
+
+
+def _data(body: Body) -> Union[bytes, bytearray, memoryview]:
+    if isinstance(body, str):
+        return body.encode()
+    if isinstance(body, memoryview):
+        return body.cast("B") if body.contiguous else bytes(body)
+    if isinstance(body, (bytes, bytearray)):
+        return body
+    raise TypeError(f"an answer is bytes, str, Reply or a generator of those, not {type(body).__name__}")
+
+
+class _Leave(Exception):
+    """Time to go: DRAIN, TERM, or hasupd is gone."""
+
+
+class _Runtime:
+    def __init__(self, worker: Worker, concurrency: int, sock: socket.socket) -> None:
+        self.worker, self.concurrency = worker, concurrency
+        self.channel = f.Channel(sock)
+        self.theirs: Dict[int, _Memory] = {}
+        self.ours: List[_Memory] = []
+        self.lock = threading.RLock()  # of the channel's sending side
+        self.waiting: List[f.Frame] = []  # read ahead while a request runs
+        self.cancels: set = set()
+        kind = type(worker)
+        self.stateful = kind.save is not Worker.save and kind.restore is not Worker.restore
+        self.threads: List[threading.Thread] = []
+        self.jobs: "queue.SimpleQueue[Optional[Request]]" = queue.SimpleQueue()
+        self.idle = threading.Condition()
+        self.running = 0
+        self.terminated = self.blocking = False
+
+    # ---- sending ----
+
+    def send(self, kind: int, number: int = 0, meta: bytes = b"", body: Body = b"", seq: int = 0) -> None:
+        data = _data(body)
+        with self.lock:
+            if len(data) <= f.INLINE_MAX:
+                self.channel.send(f.encode(kind, number, meta, data, seq=seq))
+                return
+            memory = self.take_memory(len(data))
+            memory.map[:len(data)] = data
+            memory.busy = True
+            meta += f.field(f.TAG_BUFFER_ID, memory.number)
+            self.channel.send(f.encode(kind, number, meta, b"", f.FLAG_BUFFER, seq, len(data)))
+
+    def take_memory(self, length: int) -> _Memory:
+        for memory in self.ours:
+            if not memory.busy and memory.size >= length:
+                return memory
+        memory = _Memory.make(len(self.ours) + 1, length)
+        self.ours.append(memory)
+        meta = f.field(f.TAG_BUFFER_ID, memory.number) + f.field(f.TAG_BUFFER_SIZE, memory.size, wide=True)
+        self.channel.send_descriptor(f.encode(f.BUFFER, meta=meta, flags=f.FLAG_FD), memory.descriptor)
+        return memory
+
+    def flush(self) -> None:
+        with self.lock:
+            self.channel.flush()
+
+    # ---- buffers of hasupd ----
+
+    def buffer_frame(self, frame: f.Frame) -> None:
+        values = dict(f.fields(frame.meta))
+        number = f.U32.unpack(values.get(f.TAG_BUFFER_ID, b"\0" * 4))[0]
+        if frame.type == f.RELEASE:
+            for memory in self.ours:
+                if memory.number == number:
+                    memory.busy = False
+        elif frame.type == f.BUFFER_GONE:
+            gone = self.theirs.pop(number, None)
+            if gone:
+                gone.close()
+        else:
+            size = f.U64.unpack(values.get(f.TAG_BUFFER_SIZE, b"\0" * 8))[0]
+            descriptor = self.channel.take_descriptor()
+            if not size or os.fstat(descriptor).st_size < size:
+                raise f.ProtocolError("a buffer is smaller than it says")
+            self.theirs[number] = _Memory(number, descriptor, size, False)
+
+    def body_of(self, frame: f.Frame) -> Union[bytes, memoryview]:
+        if not frame.flags & f.FLAG_BUFFER:
+            return frame.body
+        values = dict(f.fields(frame.meta))
+        memory = self.theirs.get(f.U32.unpack(values.get(f.TAG_BUFFER_ID, b"\0" * 4))[0])
+        offset = f.U64.unpack(values.get(f.TAG_BUFFER_OFFSET, b"\0" * 8))[0]
+        if memory is None or offset + frame.body_len > memory.size:
+            raise f.ProtocolError("a body stands in a buffer that was never announced")
+        return memoryview(memory.map)[offset:offset + frame.body_len]
+
+    # ---- requests ----
+
+    def is_cancelled(self, number: int) -> bool:
+        if self.stateful:
+            return False
+        if not self.threads:  # nobody else reads meanwhile
+            while self.channel.fill(block=False):
+                for frame in self.channel.frames():
+                    if frame.type == f.CANCEL:
+                        self.cancels.add(frame.id)
+                    else:
+                        self.waiting.append(frame)
+        return number in self.cancels
+
+    def answer(self, request: Request, answer: Answer) -> None:
+        if isinstance(answer, Reply):
+            meta = f.field(f.TAG_CONTENT_TYPE, answer.content_type) if answer.content_type else b""
+            for name, value in answer.headers.items():
+                meta += f.field(f.TAG_HEADER, name.lower().encode("latin-1") + b"\0" + value.encode("latin-1"))
+            self.send(f.REPLY, request.id, meta, answer.body, answer.status)
+        elif answer is None or isinstance(answer, (bytes, bytearray, memoryview, str)):
+            self.send(f.REPLY, request.id, body=b"" if answer is None else answer, seq=200)
+        else:
+            for number, part in enumerate(answer):
+                self.send(f.CHUNK, request.id, body=part, seq=number)
+                self.flush()
+                if self.is_cancelled(request.id):
+                    break
+            self.send(f.REPLY, request.id, seq=200)
+
+    def run(self, request: Request) -> None:
+        try:
+            self.answer(request, self.worker.infer(request))
+        except Error as error:
+            self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, str(error)), seq=error.status)
+        except (_Leave, EOFError, BrokenPipeError):
+            raise
+        except Exception as error:  # the model's fault is the request's answer, not the worker's end
+            traceback.print_exc()
+            text = f"{type(error).__name__}: {error}"
+            self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, text), seq=500)
+        self.cancels.discard(request.id)
+
+    def thread_main(self) -> None:
+        while True:
+            request = self.jobs.get()
+            if request is None:
+                return
+            try:
+                self.run(request)
+                self.flush()
+            except (EOFError, BrokenPipeError):
+                pass  # hasupd is gone; the main thread hears it too
+            with self.idle:
+                self.running -= 1
+                self.idle.notify_all()
+
+    def take_request(self, frame: f.Frame) -> None:
+        request = Request(frame, self.body_of(frame), self)
+        if not self.threads:
+            self.run(request)
+            return
+        with self.idle:
+            self.running += 1
+        self.jobs.put(request)
+
+    def wait_idle(self) -> None:
+        with self.idle:
+            while self.running:
+                self.idle.wait()
+
+    # ---- state ----
+
+    def send_state(self, frame: f.Frame) -> None:
+        self.wait_idle()
+        try:
+            self.send(f.STATE, meta=frame.meta, body=bytes(self.worker.save()))
+        except Exception as error:
+            traceback.print_exc()
+            self.send(f.STATE, meta=frame.meta + f.field(f.TAG_ERROR, f"save: {error}"))
+
+    def become_ready(self, state: Optional[Union[bytes, memoryview]]) -> None:
+        try:
+            if state is not None:
+                self.worker.restore(bytes(state))
+        except Exception as error:
+            self.fail(f"restore: {type(error).__name__}: {error}")
+        self.send(f.READY)
+        self.flush()
+
+    def fail(self, text: str) -> None:
+        traceback.print_exc()
+        self.send(f.READY, meta=f.field(f.TAG_ERROR, text))
+        self.flush()
+        sys.exit(1)
+
+    # ---- life ----
+
+    def take(self, frame: f.Frame) -> None:
+        kind = frame.type
+        if kind == f.REQUEST:
+            self.take_request(frame)
+        elif kind == f.PING:
+            self.send(f.PONG, frame.id)
+        elif kind == f.CHECKPOINT:
+            self.send_state(frame)
+        elif kind == f.CANCEL:
+            if self.threads:
+                self.cancels.add(frame.id)
+        elif kind in (f.BUFFER, f.BUFFER_GONE, f.RELEASE):
+            self.buffer_frame(frame)
+        elif kind == f.WELCOME:
+            if not frame.flags & f.FLAG_RESTORING:
+                self.become_ready(None)
+        elif kind == f.RESTORE:
+            self.become_ready(self.body_of(frame))
+        elif kind == f.DRAIN:
+            raise _Leave
+        else:
+            raise f.ProtocolError(f"a frame of type {kind} is not for a worker")
+
+    def hello(self) -> None:
+        abilities = f.CAN_CANCEL | (f.CAN_STATE if self.stateful else 0)
+        meta = (f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency) +
+                f.field(f.TAG_ABILITIES, abilities, wide=True))
+        if self.worker.metadata:
+            meta += f.field(f.TAG_METADATA, self.worker.metadata)
+        self.send(f.HELLO, meta=meta)
+        self.flush()
+
+    def loop(self) -> None:
+        while True:
+            while self.waiting:
+                self.take(self.waiting.pop(0))
+            for frame in self.channel.frames():
+                self.take(frame)
+                while self.waiting:
+                    self.take(self.waiting.pop(0))
+            self.flush()
+            self.blocking = True
+            if self.terminated:
+                raise _Leave
+            self.channel.fill()
+            self.blocking = False
+
+    def serve(self) -> int:
+        signal.signal(signal.SIGTERM, self.on_term)
+        self.hello()
+        try:
+            self.worker.load()
+        except Exception as error:
+            self.fail(f"load: {type(error).__name__}: {error}")
+        if self.concurrency > 1 and not self.stateful:
+            for _ in range(self.concurrency):
+                thread = threading.Thread(target=self.thread_main, daemon=True)
+                thread.start()
+                self.threads.append(thread)
+        try:
+            self.loop()
+        except _Leave:
+            self.wait_idle()
+            self.flush()
+            self.worker.unload()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            pass  # hasupd is gone, and with it whoever waits
+        except f.ProtocolError as error:
+            print(f"hasup: hasupd broke the protocol: {error}", file=sys.stderr)
+            return 1
+        return 0
+
+    def on_term(self, _signo: int, _frame: Any) -> None:
+        # A request that runs is finished first; a worker that waits for one leaves at once.
+        self.terminated = True
+        if self.blocking:
+            self.blocking = False
+            raise _Leave
+
+
+def serve(worker: Worker, concurrency: int = 1) -> None:
+    """Serves until hasupd says to stop, then ends the process.
+
+    `concurrency` above 1 runs infer() in that many threads; a stateful worker always runs one at a time, in order.
+    """
+    number = os.environ.get("HASUP_FD", "")
+    if not number.isdigit():
+        sys.exit("this is a hasup worker: it serves when hasupd starts it.\n"
+                 "Name it as a model's command in a configuration and run: hasupd -c FILE")
+    faulthandler.enable()  # a hung worker is ended by SIGABRT first: its stack then stands in the log
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    runtime = _Runtime(worker, max(1, concurrency), socket.socket(fileno=int(number)))
+    os.set_inheritable(int(number), False)
+    code = runtime.serve()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads in the model's libraries must not keep a drained worker
