@@ -142,7 +142,7 @@ setup:
 unit: $(foreach t,$(UNIT),$(B)/tests/$(t))
 	@for t in $(UNIT); do echo "== $(FLAVOUR) $$t"; $(B)/tests/$$t || exit 1; done
 
-python-unit:
+python-unit: all $(E2E_WORKERS)
 	@for t in $(wildcard tests/unit/test_*.py); do echo "== $$t"; python3 -B $$t || exit 1; done
 
 # 2,000 seeds of an hour each, and every planted bug is found.

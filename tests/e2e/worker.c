@@ -9,6 +9,7 @@
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
  *   noise N         streams N parts that differ in every process
  *   child           leaves a grandchild in a session of its own, answers its pid
+ *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
  * Arguments: --load PATH waits in load; --fail-load; --die exits 3 at once with a line on stderr.
@@ -148,6 +149,11 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         return big(response, (size_t)atol(body + 4));
     if (strncmp(body, "stream ", 7) == 0 || strncmp(body, "noise ", 6) == 0)
         return stream(response, body, body[0] == 'n');
+    if (strcmp(body, "until-cancelled") == 0) {
+        while (!hasup_request_cancelled(request))
+            continue;
+        return reply_text(response, "cancelled");
+    }
     if (strcmp(body, "child") == 0)
         return leave_grandchild(response);
     return sum(request, response);

@@ -233,13 +233,17 @@ class _Runtime:
         if self.stateful:
             return False
         if not self.threads:  # nobody else reads meanwhile
+            self.look_ahead()
             while self.channel.fill(block=False):
-                for frame in self.channel.frames():
-                    if frame.type == f.CANCEL:
-                        self.cancels.add(frame.id)
-                    else:
-                        self.waiting.append(frame)
+                self.look_ahead()
         return number in self.cancels
+
+    def look_ahead(self) -> None:
+        for frame in self.channel.frames():
+            if frame.type == f.CANCEL:
+                self.cancels.add(frame.id)
+            else:
+                self.waiting.append(frame)
 
     def answer(self, request: Request, answer: Answer) -> None:
         if isinstance(answer, Reply):

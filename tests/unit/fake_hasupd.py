@@ -1,0 +1,93 @@
+"""hasupd's side of the worker protocol, for tests: one worker process, driven frame by frame."""
+import json
+import os
+import socket
+import struct
+import subprocess
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, CHECKPOINT, STATE = 1, 2, 3, 4, 5, 6, 7, 10, 11
+DRAIN = 14
+TAG_ABILITIES, TAG_MODEL, TAG_SLOT, TAG_GRANTED, TAG_POSITION, TAG_TYPE, TAG_ROUTE = 4, 6, 7, 8, 9, 11, 12
+RESTORING = 1 << 4
+HEADER = struct.Struct("<BBBBIQQII")
+
+
+def field(tag, value):
+    value = value.encode() if isinstance(value, str) else value
+    return struct.pack("<HHI", tag, 0, len(value)) + value
+
+
+def fields(meta):
+    found = {}
+    while meta:
+        tag, _, length = struct.unpack_from("<HHI", meta)
+        found[tag] = meta[8:8 + length]
+        meta = meta[8 + length:]
+    return found
+
+
+class Worker:
+    """One process, greeted and made ready as hasupd would."""
+
+    def __init__(self, command, state=None, position=0, stderr=None):
+        ours, theirs = socket.socketpair()
+        ours.settimeout(60)
+        self.socket = ours
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stderr=stderr,
+                                        env=dict(os.environ, HASUP_FD=str(theirs.fileno())))
+        theirs.close()
+        kind, _, _, meta, _ = self.receive()
+        assert kind == HELLO
+        granted = fields(meta).get(TAG_ABILITIES, bytes(8))
+        meta = field(TAG_MODEL, "m") + field(TAG_SLOT, struct.pack("<I", 0)) + field(TAG_GRANTED, granted)
+        self.send(WELCOME, meta=meta, flags=RESTORING if state is not None else 0)
+        if state is not None:
+            self.send(RESTORE, meta=field(TAG_POSITION, struct.pack("<Q", position)), body=state)
+        kind, _, _, meta, _ = self.receive()
+        assert kind == READY, kind
+        assert not meta, meta
+        self.position = position
+
+    def exactly(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            assert more, "the worker is gone"
+            data += more
+        return data
+
+    def receive(self):
+        _, _, kind, _, meta, number, body, seq, _ = HEADER.unpack(self.exactly(HEADER.size))
+        meta = self.exactly(meta)
+        return kind, number, seq, meta, self.exactly(body)
+
+    def send(self, kind, number=0, meta=b"", body=b"", flags=0, seq=0):
+        self.socket.sendall(HEADER.pack(0xA7, 1, kind, flags, len(meta), number, len(body), seq, 0) + meta + body)
+
+    def ask(self, route, body):
+        """Status, parts of the answer."""
+        self.position += 1
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        meta = field(TAG_ROUTE, route) + field(TAG_POSITION, struct.pack("<Q", self.position))
+        self.send(REQUEST, self.position, meta, body, seq=1)
+        parts = []
+        while True:
+            kind, number, seq, _, part = self.receive()
+            assert number == self.position
+            parts += [part] if part else []
+            if kind == REPLY:
+                return seq or 200, parts
+            assert kind == CHUNK
+
+    def state(self):
+        self.send(CHECKPOINT, meta=field(TAG_POSITION, struct.pack("<Q", self.position)))
+        kind, _, _, _, body = self.receive()
+        assert kind == STATE
+        return body
+
+    def close(self):
+        self.send(DRAIN)
+        code = self.process.wait(timeout=60)
+        self.socket.close()
+        return code

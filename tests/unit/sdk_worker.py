@@ -1,0 +1,54 @@
+"""A worker of the Python SDK that does what tests/e2e/worker.c and examples/counter.c do."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "worker", "python"))
+import hasup  # noqa: E402
+
+
+class Plain(hasup.Worker):
+    metadata = '{"platform": "test"}'
+
+    def infer(self, request):
+        body = bytes(request.body)
+        word, _, rest = body[:500].partition(b" ")
+        if word == b"echo":
+            return body[5:]
+        if word == b"fail":
+            raise hasup.Error(503, rest.decode())
+        if word == b"raise":
+            raise ValueError("no such thing")
+        if word == b"big":
+            return bytes(i * 31 & 255 for i in range(256)) * (int(rest) // 256)
+        if word == b"stream":
+            return (b"part %d of %d\n" % (i + 1, int(rest)) for i in range(int(rest)))
+        if word == b"until-cancelled":
+            end = time.monotonic() + 30
+            while not request.cancelled and time.monotonic() < end:
+                pass
+            return b"cancelled" if request.cancelled else b"never"
+        if word == b"about":
+            return "|".join([request.route, request.content_type, request.headers.get("x-a", ""),
+                             str(request.attempt), str(request.replay)])
+        return f"{len(body)} {sum(body)}"
+
+
+class Counter(hasup.Worker):
+    total = 0
+
+    def infer(self, request):
+        self.total += 1
+        return f"{self.total}\n"
+
+    def save(self):
+        return self.total.to_bytes(8, "little")
+
+    def restore(self, state):
+        self.total = int.from_bytes(state, "little")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "counter":
+        hasup.serve(Counter())
+    hasup.serve(Plain(), concurrency=int(sys.argv[2]) if len(sys.argv) > 2 else 1)
