@@ -53,8 +53,8 @@ static void submit(struct bench *b)
     if (b->shape == DEADLINES)
         deadline = b->now + 600 * HASUP_S + (hasup_ns)(random_next(&b->random) >> 30);
     uint64_t id = ++b->generation << 32 | b->free[--b->free_count];
-    step(b, &(struct event){
-                .type = EVENT_SUBMITTED, .request = id, .submitted = {100, deadline, 0}});
+    step(b,
+         &(struct event){.type = EVENT_SUBMITTED, .request = id, .submitted = {100, deadline, 0}});
 }
 
 static void reply(struct bench *b)
@@ -123,8 +123,7 @@ static double run(enum shape shape, uint32_t slots, uint32_t queued)
     if ((shape == FULL ? b.refused : b.answered) != CYCLES)
         abort();
     end(&b);
-    return ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) /
-           CYCLES;
+    return ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / CYCLES;
 }
 
 static int by_value(const void *a, const void *b)

@@ -196,25 +196,25 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                                   .service = sim_between(sim, HASUP_MS, 400 * HASUP_MS),
                                   .load = sim_between(sim, 0, 5 * HASUP_S)};
     struct model_policy *p = &shape->policy;
-    *p = (struct model_policy){.workers = 1 + random_below(r, 5),
-                               .policy = (enum policy)random_below(r, 5),
-                               .concurrency_max = random_below(r, 2) ? 0 : 1 + random_below(r, 8),
-                               .max_attempts = 2 + random_below(r, 4),
-                               .restart = {.backoff_min = 100 * HASUP_MS,
-                                           .backoff_max = 30 * HASUP_S,
-                                           .healthy_after = 10 * HASUP_S,
-                                           .start_limit = 3 + random_below(r, 4),
-                                           .breaker = 60 * HASUP_S},
-                               .timeouts = {.start = 60 * HASUP_S,
-                                            .attempt = 30 * HASUP_S,
-                                            .ping = random_below(r, 2) ? HASUP_S : 0,
-                                            .ping_after = HASUP_S,
-                                            .drain = 20 * HASUP_S,
-                                            .stop = 5 * HASUP_S},
-                               .queue = {.requests = 8 + random_below(r, 100), .bytes = 1 << 20},
-                               .checkpoint = {.log_requests =
-                                                  random_below(r, 8) ? 4 + random_below(r, 60) : 0,
-                                              .log_bytes = 1 << 20}};
+    *p = (struct model_policy){
+        .workers = 1 + random_below(r, 5),
+        .policy = (enum policy)random_below(r, 5),
+        .concurrency_max = random_below(r, 2) ? 0 : 1 + random_below(r, 8),
+        .max_attempts = 2 + random_below(r, 4),
+        .restart = {.backoff_min = 100 * HASUP_MS,
+                    .backoff_max = 30 * HASUP_S,
+                    .healthy_after = 10 * HASUP_S,
+                    .start_limit = 3 + random_below(r, 4),
+                    .breaker = 60 * HASUP_S},
+        .timeouts = {.start = 60 * HASUP_S,
+                     .attempt = 30 * HASUP_S,
+                     .ping = random_below(r, 2) ? HASUP_S : 0,
+                     .ping_after = HASUP_S,
+                     .drain = 20 * HASUP_S,
+                     .stop = 5 * HASUP_S},
+        .queue = {.requests = 8 + random_below(r, 100), .bytes = 1 << 20},
+        .checkpoint = {.log_requests = random_below(r, 8) ? 4 + random_below(r, 60) : 0,
+                       .log_bytes = 1 << 20}};
     if (random_below(r, 4))
         p->checkpoint.interval = sim_between(sim, HASUP_S, 60 * HASUP_S);
     for (unsigned i = 0; i < CORE_WEIGHTS; i++)

@@ -249,11 +249,21 @@ static void shutdown_waits_for_the_last_checkpoint_to_be_stored(void **state)
 static void events_about_what_is_not_there_are_dropped(void **state)
 {
     struct world *w = *state;
-    static const enum event_type TYPES[] = {
-        EVENT_SPAWNED, EVENT_HELLO,      EVENT_CHECKPOINT_LOADED, EVENT_WORKER_READY, EVENT_PONG,
-        EVENT_BROKE,   EVENT_EXITED,     EVENT_TREE_EMPTY,        EVENT_REPLIED,      EVENT_CHUNKED,
-        EVENT_COMMAND, EVENT_STATE_TAKEN, EVENT_CHECKPOINT_STORED, EVENT_CANCELLED,
-        EVENT_MODEL_REMOVED};
+    static const enum event_type TYPES[] = {EVENT_SPAWNED,
+                                            EVENT_HELLO,
+                                            EVENT_CHECKPOINT_LOADED,
+                                            EVENT_WORKER_READY,
+                                            EVENT_PONG,
+                                            EVENT_BROKE,
+                                            EVENT_EXITED,
+                                            EVENT_TREE_EMPTY,
+                                            EVENT_REPLIED,
+                                            EVENT_CHUNKED,
+                                            EVENT_COMMAND,
+                                            EVENT_STATE_TAKEN,
+                                            EVENT_CHECKPOINT_STORED,
+                                            EVENT_CANCELLED,
+                                            EVENT_MODEL_REMOVED};
     come_up_all(w, 1);
     uint64_t request = submit(w);
     for (size_t i = 0; i < HASUP_LEN(TYPES); i++) {
