@@ -70,7 +70,7 @@ $(patsubst %,$(B)/tests/%,$(filter shell_%,$(UNIT))): | $(B)/llhttp.a
 # Programs: a main.c each.  Libraries that Debian has as archives are linked in, which starts faster and
 # costs less memory than loading them.
 STATIC = -Wl,-Bstatic $(1) -Wl,-Bdynamic
-OUT := $(if $(filter release,$(FLAVOUR)),build,$(B))
+OUT := $(if $(filter release,$(FLAVOUR)),build,$(B)/out)
 PROGRAMS := $(OUT)/hasupd $(OUT)/hasupctl $(OUT)/libhasup.a $(OUT)/libhasup.so \
             $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
 
