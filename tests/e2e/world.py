@@ -140,6 +140,13 @@ class World:
         connection.close()
         return answer.status, answer.headers, data
 
+    @staticmethod
+    def first_answered(connections):
+        """The first of these whose answer begins to arrive."""
+        ready, _, _ = select.select([c.sock for c in connections], [], [], LIMIT)
+        assert ready, "no answer"
+        return next(c for c in connections if c.sock is ready[0])
+
     def get(self, path):
         connection = self.connect()
         connection.request("GET", path)
