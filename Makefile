@@ -74,6 +74,10 @@ OUT := $(if $(filter release,$(FLAVOUR)),build,$(B)/out)
 PROGRAMS := $(OUT)/hasupd $(OUT)/hasupctl $(OUT)/libhasup.a $(OUT)/libhasup.so \
             $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
 
+$(PROGRAMS): | $(OUT)
+$(OUT):
+	@mkdir -p $@
+
 $(OUT)/hasupd: $(B)/supervisor/main.o $(foreach m,$(LINK_shell),$(call lib,$(m))) $(B)/llhttp.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lev -lyaml -lsqlite3 -lxxhash -ljansson) -lm -lpthread
 

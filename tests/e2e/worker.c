@@ -2,7 +2,7 @@
  * worker.c: the end-to-end tests' worker: does what the request's body says.
  *
  *   echo TEXT       answers TEXT           fail TEXT      answers an error
- *   crash           dies by SIGSEGV        exit N         exits with N
+ *   crash           dies by SIGABRT        exit N         exits with N
  *   hang            never answers          garbage        writes what is no frame
  *   pid             answers its pid        big N          answers N bytes
  *   wait PATH       blocks until PATH (a FIFO) is written to, then answers "done"
@@ -128,7 +128,7 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     if (strncmp(body, "fail ", 5) == 0)
         return hasup_error(response, 503, "%s", body + 5);
     if (strcmp(body, "crash") == 0)
-        raise(SIGSEGV);
+        raise(SIGABRT);
     if (strncmp(body, "exit ", 5) == 0)
         _exit(atoi(body + 5));
     if (strcmp(body, "hang") == 0)
