@@ -1,0 +1,159 @@
+/*
+ * journal.h: journal.db: what hasupd accepted and must not forget, in SQLite (WAL, synchronous=FULL).
+ *
+ * The loop's thread adds operations during a turn and flushes at its end.  What waits is committed
+ * in one transaction, in the order in which it was added: at once on the calling thread where
+ * little waits, because that costs less than waking a thread, else on the journal's own thread.
+ * Completions come back in the same order; an operation and the bytes that it names belong to the
+ * journal in between.  Nothing is durable before its completion says so.
+ *
+ * One request is one row of `request`, known by its `record`, a number that grows and is never used
+ * twice.  It lives from ACCEPT to FORGET: accepted, then finished (RESULT), and finally forgotten
+ * when its result has expired and no slot's log needs it.
+ *
+ * The journal decides nothing: who expires when is the core's to say.  Only checkpoints/ knows SQLite.
+ */
+#ifndef HASUP_CHECKPOINTS_JOURNAL_H
+#define HASUP_CHECKPOINTS_JOURNAL_H
+
+#include "ipc/base.h"
+
+enum {
+    JOURNAL_ERROR = 256,
+    JOURNAL_SCHEMA = 1,          /* user_version; a newer one is refused */
+    JOURNAL_INLINE_OPS = 16,     /* at most this many are committed on the calling thread */
+    JOURNAL_INLINE_BYTES = 64 * 1024,
+    JOURNAL_GROUP = 256,         /* most operations of one transaction */
+};
+
+#define JOURNAL_OPS(X)                                                                             \
+    X(ACCEPT) /* record, token, model, key, body_hash, flags, priority, created, deadline, meta,   \
+               * body */                                                                           \
+    X(CHUNK)  /* record, number, meta (of the first), body */                                      \
+    X(RESULT) /* record, status, attempts, flags, finished, expires, meta, body; and the slot's    \
+               * log: ordinal, position, digest (position 0: none) */                              \
+    X(FORGET) /* record: all that is stored of it goes, chunks too */                              \
+    X(TRIM)   /* model, ordinal, position: a durable checkpoint covers the log up to there: the    \
+               * bodies of finished requests up to it are needed no more */                        \
+    X(EVENT)  /* created, body: one lifecycle event as a JSON object; the oldest go above          \
+               * journal_options.events_max */                                                     \
+    X(FETCH)  /* record, number: reads a finished request's status, attempts, meta, body and its   \
+               * chunks after `number`; always on the thread.  HASUP_ENOTFOUND */
+
+enum journal_op_kind {
+#define JOURNAL_OP_ENUM(name) JOURNAL_##name,
+    JOURNAL_OPS(JOURNAL_OP_ENUM)
+#undef JOURNAL_OP_ENUM
+};
+
+enum {
+    JOURNAL_ASYNC = 1 << 0,   /* ACCEPT: its client asked for respond-async */
+    JOURNAL_KEYED = 1 << 1,   /* ACCEPT: it has an idempotency key (which may be empty bytes) */
+    JOURNAL_REFUSED = 1 << 2, /* RESULT: a refusal: status, and its code and text in `meta` */
+    JOURNAL_STREAMED = 1 << 3, /* RESULT: its chunks are part of the answer */
+};
+
+struct journal_bytes {
+    const uint8_t *at; /* NULL where len is 0 */
+    size_t len;
+};
+
+struct journal_chunk { /* FETCH: malloc'ed, the taker's, with everything it names */
+    struct journal_chunk *next;
+    uint32_t number;
+    size_t meta_len, len;
+    uint8_t bytes[]; /* meta, then the chunk's */
+};
+
+struct journal_op {
+    enum journal_op_kind kind;
+    uint32_t flags, ordinal, number, status, attempts;
+    uint8_t priority;
+    uint64_t record, token, body_hash, position, digest;
+    int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns; /* 0: none */
+    const char *model; /* borrowed until the operation is taken back */
+    struct journal_bytes key, meta, body; /* borrowed likewise; FETCH: see `fetched` */
+    struct {
+        uint8_t *meta, *body; /* malloc'ed, the taker's; NULL where empty */
+        size_t meta_len, body_len;
+        struct journal_chunk *chunks;
+        uint32_t status, attempts, flags;
+    } fetched;
+    int error; /* once it is done: 0, HASUP_EIO, HASUP_ENOTFOUND, HASUP_ECORRUPT, HASUP_ENOMEM */
+    struct journal_op *next;
+};
+
+struct journal_options {
+    const char *path;
+    uint32_t events_max;          /* rows of lifecycle events kept */
+    void (*wake)(void *context);  /* from the journal's thread: something is done */
+    void *context;
+};
+
+struct journal_summary {
+    bool created;           /* there was no file */
+    bool clean;             /* the last run ended by journal_close */
+    int64_t last_wall_ns;   /* when the last run was last known to live; 0: never */
+    uint64_t next_record;   /* greater than any that was ever given */
+    uint64_t unfinished, finished, logged; /* rows of each kind */
+};
+
+struct journal;
+
+/* Opens or creates (0600) the file, repairs nothing silently, marks the run as begun.
+ * HASUP_ECORRUPT (not a database, or SQLite finds it damaged), HASUP_EIO (disk, permissions),
+ * HASUP_EINVAL (newer schema, or another hasupd has it open); `error` says which file and why. */
+int journal_open(const struct journal_options *options, struct journal **journal,
+                 struct journal_summary *summary, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+
+/* Commits what waits, marks the run as ended cleanly where `clean`, ends the thread.  Operations
+ * that were not taken back are left to their owners. */
+void journal_close(struct journal *journal, bool clean);
+
+/* Adds an operation to this turn's.  Never fails and never blocks: what waits is bounded by the
+ * caller, who has at most one operation a request and chunk. */
+void journal_add(struct journal *journal, struct journal_op *op);
+
+/* At the end of the turn: commits or hands over what was added.  True: some are done already. */
+bool journal_flush(struct journal *journal);
+
+/* Operations that are done, in the order in which they were added, linked by `next`; NULL: none. */
+struct journal_op *journal_take(struct journal *journal);
+
+/* Why the last commit failed; "" where it did not. */
+const char *journal_last_error(struct journal *journal);
+
+/* ---- recovery: before anything is added; on the calling thread ---- */
+
+struct journal_row {
+    uint64_t record, token, body_hash, position, digest;
+    const char *model;
+    uint32_t flags, ordinal, status, attempts;
+    uint8_t priority;
+    int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns;
+    struct journal_bytes key, meta, body; /* of the request; valid inside the callback */
+    uint64_t stored_bytes;                /* of the result and its chunks */
+};
+
+/* `each` answers false to stop.  0, or a negative code and `error`. */
+typedef bool journal_each(void *context, const struct journal_row *row);
+
+/* Requests that are accepted and not finished, with record > `after`, oldest first, with meta and
+ * body.  May be called again later with the last record, for those that found no room. */
+int journal_each_unfinished(struct journal *journal, uint64_t after, uint64_t most,
+                            journal_each *each, void *context,
+                            char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+/* Finished ones whose result is kept (without bodies), oldest first. */
+int journal_each_finished(struct journal *journal, journal_each *each, void *context,
+                          char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+/* Finished ones of one slot's log above `position`, in the log's order, with meta and body. */
+int journal_each_logged(struct journal *journal, const char *model, uint32_t ordinal,
+                        uint64_t position, journal_each *each, void *context,
+                        char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+/* The chunks of an unfinished request, in order. */
+int journal_each_chunk(struct journal *journal, uint64_t record,
+                       bool (*each)(void *context, uint32_t number, struct journal_bytes meta,
+                                    struct journal_bytes bytes),
+                       void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+
+#endif
