@@ -61,7 +61,7 @@ static void perform_answer(struct engine *engine, const struct action *action)
     if (!request || !request->door)
         return;
     const struct door *door = request->door;
-    engine->hand.reply.attempts = action->attempts;
+    engine->hand.reply.attempts = action->answer.attempts;
     request->door = NULL;
     request_keep_body(engine, request);
     door->reply(request->context, &engine->hand.reply);
@@ -70,10 +70,10 @@ static void perform_answer(struct engine *engine, const struct action *action)
 static void perform_chunk(struct engine *engine, const struct action *action)
 {
     struct request *request = engine_request(engine, action->request);
-    if (!request || !request->door || action->skip > engine->hand.len)
+    if (!request || !request->door || action->chunk.skip > engine->hand.len)
         return;
-    request->door->chunk(request->context, &engine->hand.reply, engine->hand.bytes + action->skip,
-                         engine->hand.len - action->skip);
+    request->door->chunk(request->context, &engine->hand.reply, engine->hand.bytes + action->chunk.skip,
+                         engine->hand.len - action->chunk.skip);
 }
 
 static void perform_refuse(struct engine *engine, const struct action *action)

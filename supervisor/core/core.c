@@ -28,7 +28,8 @@ bool model_has_hope(const struct core *core, const struct model *model)
 
 static bool model_is_idle(const struct core *core, const struct model *model)
 {
-    if (model->queued || model->suspect_count || model->inflight)
+    if (model->queued || model->suspect_count || model->inflight || model->storing ||
+        model->unstored)
         return false;
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used && core->slots[i].model == model->index &&
@@ -61,7 +62,7 @@ void model_settle(struct core *core, struct model *model)
         requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
     if (model->draining && model_is_idle(core, model))
         model_stop_slots(core, model);
-    if (model->used && model->removing && !model->slots) {
+    if (model->used && model->removing && !model->slots && !model->storing && !model->unstored) {
         model->used = false;
         action_add(core, ACTION_MODEL_GONE)->model = model->index;
     }
@@ -275,6 +276,9 @@ void core_settle(struct core *core)
             (slot->state != SLOT_STOPPED || slot->checkpoint.state != CHECKPOINT_IDLE))
             return;
     }
+    for (uint32_t i = 0; i < core->limits.models && !core->hastened; i++)
+        if (core->models[i].used && (core->models[i].storing || core->models[i].unstored))
+            return;
     core->exited = true;
     timer_clear(&core->wheel, &core->shutdown_timer);
     action_add(core, ACTION_EXIT);
@@ -287,6 +291,10 @@ static void shutdown_hasten(struct core *core)
     for (uint32_t i = 0; i < core->limits.models; i++)
         if (core->models[i].used)
             requests_refuse_queued(core, &core->models[i], REFUSED_UNAVAILABLE);
+    for (uint32_t i = 0; i < core->items_high; i++)
+        if (core->items[i].place != PLACE_NONE && core->items[i].storing != STORING_NOTHING &&
+            !core->items[i].settled)
+            request_refuse(core, &core->items[i], REFUSED_UNAVAILABLE, HASUP_S);
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used)
             slot_hasten(core, &core->slots[i]);
@@ -324,6 +332,8 @@ static void timer_fired(struct core *core, struct timer_node *timer)
         checkpoint_take(core, OWNER(struct slot, checkpoint_timer, timer));
         return;
     case TIMER_SHUTDOWN: shutdown_hasten(core); return;
+    case TIMER_ENTRY: durable_expired(core, OWNER(struct entry, timer, timer)); return;
+    case TIMER_STORING: durable_retry(core); return;
     }
 }
 
@@ -380,8 +390,11 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_MODEL_REMOVED:
     case EVENT_COMMAND:
     case EVENT_SUBMITTED:
+    case EVENT_PERSISTED:
     case EVENT_CANCELLED:
+    case EVENT_DROPPED:
     case EVENT_CHECKPOINT_STORED:
+    case EVENT_RECOVERED:
     case EVENT_SHUTDOWN: return;
     }
 }
@@ -405,7 +418,10 @@ void core_step(struct core *core, const struct event *event, struct actions *out
         break;
     case EVENT_COMMAND: command_run(core, event); break;
     case EVENT_SUBMITTED: request_submitted(core, event); break;
+    case EVENT_PERSISTED: durable_persisted(core, event); break;
     case EVENT_CANCELLED: request_cancelled(core, event); break;
+    case EVENT_DROPPED: durable_dropped(core, event->record); break;
+    case EVENT_RECOVERED: durable_recovered(core, event); break;
     case EVENT_CHECKPOINT_STORED:
         if ((slot = slot_at(core, event)))
             checkpoint_stored(core, slot, event);
@@ -444,11 +460,14 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
     core->limits = *limits;
     random_init(&core->random, seed);
     core->shutdown_timer.kind = TIMER_SHUTDOWN;
+    core->storing_timer.kind = TIMER_STORING;
+    core->next_record = limits->first_record ? limits->first_record : 1;
     core->models = calloc(limits->models, sizeof *core->models);
     core->slots = calloc(limits->slots, sizeof *core->slots);
     core->items = calloc(limits->requests, sizeof *core->items);
     core->free_slots = calloc((size_t)limits->models * limits->slots, sizeof *core->free_slots);
-    if (!core->models || !core->slots || !core->items || !core->free_slots) {
+    if (!core->models || !core->slots || !core->items || !core->free_slots ||
+        entries_init(&core->entries, limits->entries)) {
         core_free(core);
         return NULL;
     }
@@ -463,14 +482,15 @@ void core_free(struct core *core)
     free(core->slots);
     free(core->items);
     free(core->free_slots);
+    entries_fini(&core->entries);
     free(core);
 }
 
-/* A step can end every request (refuse, notice, forget), hand each out again (ping, dispatch) and
- * change every slot a few times. */
+/* A step can end every request (refuse, persist, notice, forget), hand each out again (ping,
+ * dispatch), change every slot a few times and let every entry expire. */
 int actions_init(struct actions *actions, const struct core *core)
 {
-    size_t room = (size_t)core->limits.requests * 6 + (size_t)core->limits.slots * 24 +
+    size_t room = (size_t)core->limits.requests * 8 + core->limits.entries + (size_t)core->limits.slots * 24 +
                   core->limits.models + 64;
     *actions = (struct actions){.list = calloc(room, sizeof *actions->list), .room = room};
     return actions->list ? 0 : HASUP_ENOMEM;
@@ -523,8 +543,31 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
                                 .answered = model->answered,
                                 .refused = model->refused,
                                 .attempts = model->attempts,
-                                .replays = model->replays};
+                                .replays = model->replays,
+                                .storing = model->storing + model->unstored};
     return true;
+}
+
+void core_record_view(const struct core *core, uint64_t record, struct record_view *view)
+{
+    const struct entry *entry = entry_by_record(&core->entries, record);
+    *view = (struct record_view){.state = RECORD_UNKNOWN};
+    if (!entry)
+        return;
+    switch (entry->state) {
+    case ENTRY_FREE: return;
+    case ENTRY_WAITING: view->state = RECORD_WAITING; return;
+    case ENTRY_DONE: view->state = RECORD_DONE; return;
+    case ENTRY_REFUSED: view->state = RECORD_REFUSED; return;
+    case ENTRY_RUNNING: break;
+    }
+    const struct item *item = &core->items[(uint32_t)entry->request];
+    bool waits = item->place == PLACE_QUEUE || item->place == PLACE_SUSPECTS ||
+                 item->storing == STORING_ACCEPT;
+    view->state = waits ? RECORD_QUEUED : RECORD_RUNNING;
+    view->request = item->id;
+    view->model = item->model;
+    view->attempts = item->attempts;
 }
 
 /* ---- invariants ---- */
@@ -581,13 +624,17 @@ static void model_check(const struct core *core, const struct model *model)
 
 void core_check(const struct core *core)
 {
-    uint32_t live = 0, queued = 0, suspects = 0, inflight = 0, logged = 0, in_log = 0;
+    uint32_t live = 0, queued = 0, suspects = 0, inflight = 0, logged = 0, in_log = 0, in_store = 0,
+             joined = 0, storing = 0, unstored = 0;
+    entries_check(&core->entries);
     for (uint32_t i = 0; i < core->limits.models; i++)
         if (core->models[i].used) {
             model_check(core, &core->models[i]);
             queued += core->models[i].queued;
             suspects += core->models[i].suspect_count;
             inflight += core->models[i].inflight;
+            storing += core->models[i].storing;
+            unstored += core->models[i].unstored;
         }
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used) {
@@ -600,10 +647,20 @@ void core_check(const struct core *core)
         in_log += item->place == PLACE_LOG;
         if (item->place == PLACE_NONE)
             continue;
+        in_store += item->place == PLACE_STORE;
+        joined += item->place == PLACE_JOINED;
+        storing -= item->storing == STORING_ACCEPT;
+        unstored -= item->storing == STORING_RESULT || item->storing == STORING_FAILED;
+        assert(item->place != PLACE_STORE || item->storing != STORING_NOTHING);
+        assert(item->storing == STORING_NOTHING || item->settled || item->entry);
+        assert(!item->entry || (item->entry->request == item->id &&
+                                item->entry->state == ENTRY_RUNNING));
+        assert(item->storing != STORING_FAILED || timer_is_set(&core->storing_timer));
         bool timed = !item->settled && item->deadline != HASUP_NEVER;
         assert(timed == timer_is_set(&item->timer));
         assert(item->logged || item->place != PLACE_LOG);
     }
     assert(live == core->requests);
-    assert(live == queued + suspects + inflight + in_log && logged >= in_log);
+    assert(live == queued + suspects + inflight + in_log + in_store + joined && logged >= in_log);
+    assert(!storing && !unstored && joined == core->joined);
 }

@@ -10,6 +10,16 @@
  * slot, so that what a dead one said late is recognised and dropped.  A request is a u64 chosen by
  * the shell: low 32 bits an index below limits.requests that is free, high 32 bits a generation
  * that makes it unique.  It is the shell's again after FORGET.
+ *
+ * A durable request is one whose client can come back for it.  It has a record besides, a number of
+ * the journal's that is never used twice, and goes through these steps, each only after the PERSISTED
+ * event of the one before it:
+ *
+ *   SUBMITTED - PERSIST accept - ACCEPTED, queued - DISPATCH - REPLIED - PERSIST result - ANSWER
+ *
+ * so that nothing runs before it is kept, and nobody hears an answer that a second run could change.
+ * An entry of the core's remembers the record and its key, from SUBMITTED until its result expires:
+ * who comes with the same key meanwhile joins it, or hears the stored answer.
  */
 #ifndef HASUP_CORE_H
 #define HASUP_CORE_H
@@ -18,6 +28,10 @@
 
 enum policy { POLICY_FASTEST, POLICY_LEAST_LOADED, POLICY_ROUND_ROBIN, POLICY_WEIGHTED_ROUND_ROBIN,
               POLICY_RANDOM };
+
+/* Which of a model's requests are durable: those whose client can come back for them (an idempotency
+ * key, respond-async); all; none. */
+enum journal_policy { JOURNALS_AUTO, JOURNALS_ALWAYS, JOURNALS_NEVER };
 
 enum { CORE_WEIGHTS = 16 };
 
@@ -28,6 +42,8 @@ struct model_policy {
     uint32_t weights[CORE_WEIGHTS]; /* weighted_round_robin: of the slots by ordinal; 0: 1 */
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
     uint32_t max_attempts;    /* dispatches of one request before it is refused as quarantined */
+    enum journal_policy journal;
+    hasup_ns result_ttl;     /* a stored result is kept this long */
     struct {
         hasup_ns backoff_min, backoff_max; /* doubling, with jitter of +-25 % */
         hasup_ns healthy_after; /* a run this long, or one that answered, resets the backoff */
@@ -56,6 +72,9 @@ struct model_policy {
 
 struct core_limits {
     uint32_t models, slots, requests;
+    uint32_t entries;      /* durable requests that are remembered, finished ones too; the oldest
+                              finished one goes to make room.  0: no request is durable */
+    uint64_t first_record; /* greater than every record that the journal knows; at least 1 */
 };
 
 #define CORE_SLOT_STATES(X)                                                                        \
@@ -78,7 +97,21 @@ enum slot_state {
 
 /* Why a request is refused. The shell turns it into DESIGN's status and code. */
 enum refusal { REFUSED_NOT_FOUND, REFUSED_OVERLOADED, REFUSED_UNAVAILABLE, REFUSED_DEADLINE,
-               REFUSED_QUARANTINED, REFUSED_DIVERGED };
+               REFUSED_QUARANTINED, REFUSED_DIVERGED,
+               REFUSED_NOT_DURABLE, /* the journal cannot be written */
+               REFUSED_KEY_REUSED,  /* the key's request had another body */
+               REFUSED_IN_PROGRESS, /* the key's request still runs, and its client will not wait */
+               REFUSED_DROPPED };   /* somebody dropped it */
+
+/* What is written to the journal. */
+enum persist {
+    PERSIST_ACCEPT,  /* the request; answered by PERSISTED */
+    PERSIST_CHUNK,   /* the chunk in hand from byte `skip` on, as number `number`; by PERSISTED */
+    PERSIST_RESULT,  /* the reply that HOLD kept; by PERSISTED */
+    PERSIST_REFUSAL, /* it ended by `why`; nobody waits for the write */
+    PERSIST_FORGET,  /* nothing of the record is needed any more, except by a slot's log */
+    PERSIST_TRIM,    /* a durable checkpoint of the slot covers its log up to `position` */
+};
 
 enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMMAND_CHECKPOINT };
 
@@ -97,18 +130,32 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(BROKE)             /* slot, worker: malformed frame or closed socket; it must die */         \
     X(EXITED)            /* slot, worker, exit: reaped; tree_empty where already proven */         \
     X(TREE_EMPTY)        /* slot, worker */                                                        \
-    X(SUBMITTED)         /* request, model, size, deadline, priority */                            \
+    X(SUBMITTED)         /* request, model, size, deadline, priority, durability: see there */     \
+    X(PERSISTED)         /* request, what: ACCEPT, CHUNK or RESULT, error */                       \
     X(CANCELLED)         /* request: its client is gone */                                         \
+    X(DROPPED)           /* record: nobody wants it any more, finished or not */                   \
     X(REPLIED)           /* slot, worker, request, digest (stateful slots) */                      \
     X(CHUNKED)           /* slot, worker, request, size, same */                                   \
     X(STATE_TAKEN)       /* slot, worker, position, error */                                       \
     X(CHECKPOINT_STORED) /* slot, position, error: negative where it is kept in memory only */     \
+    X(RECOVERED)         /* at the start, from the journal: see below */                           \
     X(SHUTDOWN)          /* deadline (grace ends); a second one hastens */
 
 enum event_type {
 #define CORE_EVENT_ENUM(name) EVENT_##name,
     CORE_EVENTS(CORE_EVENT_ENUM)
 #undef CORE_EVENT_ENUM
+};
+
+/* What the journal holds of an earlier run. */
+enum recovery {
+    RECOVERY_WAITING,  /* record, key: accepted, and will come by RECOVERY_REQUEST when there is room */
+    RECOVERY_REQUEST,  /* request, record, …: accepted and not finished: is queued */
+    RECOVERY_FINISHED, /* record, key, expires: its result is stored */
+    RECOVERY_TRIMMED,  /* slot, position: up to where the journal has let go of a slot's log */
+    RECOVERY_LOGGED,   /* request, record, slot, position, digest: finished, and in the log of a slot
+                          whose checkpoint does not cover it; in the order of positions, before the
+                          slot's CHECKPOINT_LOADED */
 };
 
 struct event {
@@ -123,7 +170,29 @@ struct event {
         struct { uint32_t concurrency; bool stateful; } hello;
         struct { bool found; uint64_t position; int error; } checkpoint; /* _LOADED, _STORED, STATE_TAKEN */
         struct { int code; int signal; bool tree_empty; } exited; /* signal 0: exit code */
-        struct { uint64_t size; hasup_ns deadline; uint8_t priority; } submitted; /* deadline 0: none */
+        struct {
+            uint64_t size;
+            hasup_ns deadline; /* 0: none */
+            uint8_t priority;
+            bool async;        /* its client waits for ACCEPTED only */
+            bool no_wait;      /* refused where its key's request still runs */
+            uint64_t key[2];   /* a hash of model and idempotency key; both 0: none */
+            uint64_t body;     /* a hash of the body, where there is a key */
+            uint64_t heard;    /* chunks of the stream that its client has already */
+        } submitted;
+        struct { enum persist what; int error; } persisted;
+        uint64_t record; /* DROPPED */
+        struct {
+            enum recovery what;
+            uint64_t record, key[2], body, size;
+            hasup_ns deadline, expires;
+            uint8_t priority;
+            bool async, refused;
+            enum refusal why; /* FINISHED and refused */
+            uint64_t sent;   /* REQUEST: bytes of its stream that are stored, */
+            uint64_t chunks; /* in so many chunks */
+            uint64_t position, digest;
+        } recovered;
         struct { uint64_t digest; } replied;
         struct { uint64_t size; bool same; } chunked; /* same: the run's bytes up to what the client has equal it */
         struct { hasup_ns deadline; } shutdown;
@@ -146,8 +215,14 @@ struct event {
     X(DRAIN)            /* slot, worker: send DRAIN; it exits by itself */                         \
     X(TERMINATE)        /* slot, worker: SIGTERM */                                                \
     X(KILL)             /* slot, worker: SIGKILL to the whole tree; answers EXITED, TREE_EMPTY */  \
-    X(ANSWER)           /* request, attempt: deliver the reply in hand */                          \
-    X(CHUNK)            /* request, skip: deliver the chunk in hand from byte `skip` on */         \
+    X(PERSIST)          /* request, record, persist: see enum persist */                           \
+    X(HOLD)             /* request: keep the reply in hand, it is stored and delivered later */    \
+    X(ACCEPTED)         /* request, record: it is durable; the end of one that is async */         \
+    X(ANSWER)           /* request, attempt: deliver the reply in hand, or that of `of` */         \
+    X(CHUNK)            /* request, skip: deliver the chunk in hand from byte `skip` on, or chunk  \
+                         * `number` of `of` */                                                     \
+    X(RETELL)           /* request, record, number: deliver the stored answer, of a stream what    \
+                         * comes after chunk `number` */                                           \
     X(REFUSE)           /* request, refusal, retry_after, attempt; ends a begun stream honestly */ \
     X(FORGET)           /* request: nothing refers to it any more */                               \
     X(NOTICE)           /* notice, model, slot, request: for log and events */                     \
@@ -160,19 +235,29 @@ enum action_type {
 };
 
 enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
-              NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST };
+              NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
+              NOTICE_NOT_STORED };
 
 struct action {
     enum action_type type;
     uint32_t model, slot, worker;
     uint64_t request;
+    uint64_t record; /* of what is durable */
     union {
         uint32_t ordinal;
         bool restore;
         struct { uint32_t attempt; bool replay; uint64_t position; hasup_ns deadline; } dispatch;
         uint64_t position;
-        uint32_t attempts; /* ANSWER */
-        uint64_t skip;
+        struct { uint32_t attempts; uint64_t of; } answer; /* of 0: the reply in hand */
+        struct { uint64_t skip, of, number; } chunk;       /* of 0: the chunk in hand */
+        struct {
+            enum persist what;
+            bool refused; /* RESULT: its client was told `why`; only the slot's log needs the reply */
+            enum refusal why;
+            uint32_t attempts;
+            uint64_t skip, number, position, digest;
+            hasup_ns expires; /* of a RESULT or REFUSAL */
+        } persist;
         struct { enum refusal why; hasup_ns retry_after; uint32_t attempts; } refuse;
         struct { enum notice what; enum slot_state from, to; hasup_ns delay; uint64_t value; } notice;
     };
@@ -218,11 +303,22 @@ struct model_view {
     bool accepting; /* not draining, not stopped */
     uint32_t ready, slots, queued, inflight;
     uint64_t queued_bytes, answered, refused, attempts, replays;
+    uint32_t storing; /* wait for the journal */
+};
+
+enum record_state { RECORD_UNKNOWN, RECORD_WAITING, RECORD_QUEUED, RECORD_RUNNING, RECORD_DONE,
+                    RECORD_REFUSED };
+
+struct record_view {
+    enum record_state state;
+    uint64_t request; /* while it is not finished */
+    uint32_t model, attempts;
 };
 
 /* false where there is no such slot or model */
 bool core_slot_view(const struct core *core, uint32_t slot, struct slot_view *view);
 bool core_model_view(const struct core *core, uint32_t model, struct model_view *view);
+void core_record_view(const struct core *core, uint64_t record, struct record_view *view);
 
 const char *slot_state_name(enum slot_state state);
 const char *event_name(enum event_type type);

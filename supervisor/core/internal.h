@@ -7,6 +7,8 @@
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
  *   queue.c     which request is next: priority, deadline, arrival
  *   replay.c    the log of a stateful slot, checkpoints, replay
+ *   durable.c   what waits for the journal; those who join a request; recovery
+ *   entry.c     the memory of durable requests by record and key
  *   timer.c     timers
  */
 #ifndef HASUP_CORE_INTERNAL_H
@@ -27,7 +29,8 @@ enum {
     NO_INDEX = -1,
 };
 
-enum timer_kind { TIMER_REQUEST, TIMER_SLOT, TIMER_WORK, TIMER_CHECKPOINT, TIMER_SHUTDOWN };
+enum timer_kind { TIMER_REQUEST, TIMER_SLOT,    TIMER_WORK, TIMER_CHECKPOINT, TIMER_SHUTDOWN,
+                  TIMER_ENTRY,   TIMER_STORING, };
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
  */
@@ -37,6 +40,31 @@ enum place {
     PLACE_SUSPECTS, /* of its model: waits to run alone */
     PLACE_FLIGHT,   /* with a worker */
     PLACE_LOG,      /* only in the log: answered, or waits for its slot to come back */
+    PLACE_STORE,    /* waits for the journal only */
+    PLACE_JOINED,   /* waits for the end of another request with its key */
+};
+
+/* What an item has with the journal, besides chunks. */
+enum storing { STORING_NOTHING, STORING_ACCEPT, STORING_RESULT, STORING_FAILED /* tried again */ };
+
+struct list {
+    struct item *head, *tail;
+};
+
+/* A durable request, from SUBMITTED until its result expires. */
+struct entry {
+    struct timer_node timer; /* its expiry, once it is finished */
+    uint64_t record, key[2], body, request;
+    enum { ENTRY_FREE, ENTRY_WAITING, ENTRY_RUNNING, ENTRY_DONE, ENTRY_REFUSED } state;
+    bool keyed;                             /* stands in the table of keys */
+    struct entry *next_by_key, *next_by_record;
+    struct entry *older, *newer; /* finished ones, in the order of their end; or `newer`: free */
+};
+
+struct entries {
+    struct entry *list, *free, *oldest, *newest;
+    struct entry **by_key, **by_record; /* chains; mask + 1 of each */
+    uint32_t mask, high, limit;
 };
 
 struct item {
@@ -50,8 +78,18 @@ struct item {
     bool replay;   /* in flight again only to bring its slot's state back */
     bool logged;
     bool alone; /* in flight alone */
+    bool client; /* somebody hears what is said about it */
+    bool async, refused;
+    enum storing storing;
+    enum refusal why;    /* where refused */
+    struct entry *entry; /* of a durable one, until its end is written */
+    struct item *leader; /* JOINED: whose end it waits for */
+    struct list joined;
+    uint64_t chunks, chunks_stored; /* of a durable stream */
+    uint64_t heard;                 /* chunks that its client has */
     uint32_t attempts, crashes;
     uint64_t size, arrival;
+    hasup_ns later; /* the latest deadline of those who joined */
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
     uint64_t sent, produced;  /* bytes of a stream: delivered, and of this attempt */
@@ -59,10 +97,6 @@ struct item {
     struct item *child;       /* of the queue's heap */
     bool in_heap;
     struct item *log_next, *log_prev;
-};
-
-struct list {
-    struct item *head, *tail;
 };
 
 /* One priority class: what comes in order stands in the list, what does not in the pairing heap. */
@@ -106,11 +140,16 @@ struct slot {
         uint64_t trimmed;    /* no longer in the log up to here */
         uint64_t stored;     /* newest checkpoint that is stored */
         uint64_t restored;   /* where the worker that loads now will start from */
-        uint32_t count, unanswered;
+        uint32_t count, unanswered, unstored; /* unstored: answered, and not durable yet */
         uint64_t bytes;
+        bool durable; /* it ever held a durable request */
+        bool failing; /* a result could not be stored: those behind it wait, for the order's sake */
     } log;
     struct {
-        enum { CHECKPOINT_IDLE, CHECKPOINT_TAKING, CHECKPOINT_STORING } state;
+        /* TAKEN: in hand, but results that it contains are not durable yet. */
+        enum { CHECKPOINT_IDLE, CHECKPOINT_TAKING, CHECKPOINT_TAKEN, CHECKPOINT_STORING } state;
+        uint32_t awaits; /* of TAKEN: so many results */
+        bool load_waits; /* LOAD_CHECKPOINT comes after it */
         uint64_t position;
         hasup_ns asked, last, retry; /* retry: an early one not before then */
         bool again; /* one more is wanted after this one */
@@ -132,7 +171,9 @@ struct model {
     struct slot **free; /* heap of ready workers with room; limits.slots */
     uint32_t free_count;
     uint32_t slots, ready, inflight;
-    uint64_t pass; /* of weighted round robin: where the model's time stands */
+    uint32_t storing;  /* wait to be accepted by the journal */
+    uint32_t unstored; /* replied, and not durable yet */
+    uint64_t pass;     /* of weighted round robin: where the model's time stands */
     uint64_t answered, refused, attempts, replays;
 };
 
@@ -145,6 +186,10 @@ struct core {
     struct model *models;
     struct slot *slots;
     struct item *items;
+    struct entries entries;
+    uint64_t next_record;
+    uint32_t joined;
+    struct timer_node storing_timer; /* results that the journal refused are tried again */
     struct slot **free_slots; /* limits.slots for each model */
     uint32_t slots_high, items_high;
     uint64_t arrivals, uses;
@@ -207,6 +252,8 @@ void dispatch_check(const struct core *core, const struct model *model);
 /* ---- request.c ---- */
 
 struct item *item_find(struct core *core, uint64_t id);
+/* Opens the item of a SUBMITTED event; it is in no place yet. */
+struct item *request_open(struct core *core, const struct event *event);
 void request_submitted(struct core *core, const struct event *event);
 void request_cancelled(struct core *core, const struct event *event);
 void request_expired(struct core *core, struct item *item);
@@ -214,8 +261,13 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
 void request_chunked(struct core *core, struct slot *slot, const struct event *event);
 /* Its worker died: queued again, kept for its slot, or refused.  Out of the flight already. */
 void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash);
+/* Tells a client. */
+void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
+                   uint32_t attempts);
 void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 void request_forget(struct core *core, struct item *item);
+/* Nobody waits for it any more: what only waits is forgotten, what runs is told. */
+void request_drop(struct core *core, struct item *item);
 /* Refuses all that the model has queued. */
 void requests_refuse_queued(struct core *core, struct model *model, enum refusal why);
 /* How long a client should wait before it tries again. */
@@ -255,6 +307,7 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position);
 void replay_next(struct core *core, struct slot *slot);
 /* No worker will come for what waits in the log unanswered: refused, or queued again. */
 void log_refuse_waiting(struct core *core, struct slot *slot);
+void action_trim(struct core *core, struct slot *slot, uint64_t position);
 void log_release(struct core *core, struct slot *slot);
 void log_answered(struct slot *slot, struct item *item, uint64_t digest);
 bool checkpoint_changed(const struct slot *slot);
@@ -263,8 +316,58 @@ void checkpoint_arm(struct core *core, struct slot *slot);
 void checkpoint_take(struct core *core, struct slot *slot);
 void checkpoint_state(struct core *core, struct slot *slot, const struct event *event);
 void checkpoint_stored(struct core *core, struct slot *slot, const struct event *event);
+/* Its results cannot be made durable now, so it is not stored. */
+void checkpoint_give_up(struct core *core, struct slot *slot);
 void checkpoint_lost(struct slot *slot); /* its worker died while its state was being taken */
 void log_check(const struct core *core, const struct slot *slot);
+
+/* A result of the slot's log is durable, or left the log. */
+void checkpoint_awaited(struct core *core, struct slot *slot, const struct item *item);
+/* Takes it out of the log; forgets it, unless it still waits for the journal. */
+void log_let_go(struct core *core, struct slot *slot, struct item *item);
+/* Puts what an earlier run had answered back into the log. */
+void log_recover(struct slot *slot, struct item *item, uint64_t position);
+void load_checkpoint(struct core *core, struct slot *slot);
+
+/* ---- durable.c ---- */
+
+bool model_is_durable(const struct core *core, const struct model *model,
+                      const struct event *event);
+/* Where its key is known: joins, retells or refuses.  False: it is a new one. */
+bool durable_joined(struct core *core, struct model *model, const struct event *event);
+/* A new one, to be accepted by the journal; false: nothing more can be remembered. */
+bool durable_begin(struct core *core, struct item *item, const struct event *event);
+void durable_persisted(struct core *core, const struct event *event);
+void durable_chunked(struct core *core, struct item *item, uint64_t skip);
+/* Its worker replied; `digest` of a stateful one. */
+void durable_replied(struct core *core, struct slot *slot, struct item *item, uint64_t digest);
+/* Its client was told that it is refused: so are those who joined, and the journal. */
+void durable_refused(struct core *core, struct item *item, hasup_ns retry_after);
+/* Before it is forgotten. */
+void durable_forget(struct core *core, struct item *item);
+/* Its own client's time is over, but others wait longer: true, and it goes on for them. */
+bool durable_outlasts(struct core *core, struct item *item);
+void durable_left(struct core *core, struct item *item); /* a joined one's client is gone */
+void durable_dropped(struct core *core, uint64_t record);
+void durable_recovered(struct core *core, const struct event *event);
+void durable_expired(struct core *core, struct entry *entry);
+void durable_retry(struct core *core);
+
+/* ---- entry.c ---- */
+
+int entries_init(struct entries *entries, uint32_t limit);
+void entries_fini(struct entries *entries);
+struct entry *entry_by_key(const struct entries *entries, const uint64_t key[2]);
+struct entry *entry_by_record(const struct entries *entries, uint64_t record);
+/* NULL: every one is in use; the oldest finished one is the one to free. */
+struct entry *entry_new(struct entries *entries, uint64_t record, const uint64_t key[2],
+                        uint64_t body);
+/* Nobody finds it by its key any more. */
+void entry_unkey(struct entries *entries, struct entry *entry);
+/* It is finished: the newest of those. */
+void entry_finish(struct entries *entries, struct entry *entry, bool refused);
+void entry_free(struct entries *entries, struct entry *entry);
+void entries_check(const struct entries *entries);
 
 /* ---- core.c ---- */
 

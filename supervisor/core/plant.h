@@ -15,6 +15,10 @@ enum plant {
     PLANT_STALE_REPLY,       /* a dead worker's late reply is taken for the new one's */
     PLANT_TREE_NOT_EMPTY,    /* a slot starts again while its old tree still lives */
     PLANT_LOSE_REPLAY_ORDER, /* a replay begins one request too late */
+    PLANT_ANSWER_EARLY,      /* a durable request is answered before its result is stored */
+    PLANT_QUEUE_EARLY,       /* a durable request runs before it is stored */
+    PLANT_TRIM_EARLY,        /* the journal is trimmed for a checkpoint that is not durable */
+    PLANT_SKIP_LAST_LOGGED,  /* a replay leaves out the last request of the log */
     PLANT_COUNT
 };
 

@@ -16,10 +16,10 @@
 
 /* ---- the log ---- */
 
-void log_add(struct core *core, struct slot *slot, struct item *item)
+static void log_append(struct slot *slot, struct item *item, uint64_t position)
 {
     item->logged = true;
-    item->position = ++slot->log.position;
+    item->position = slot->log.position = position;
     item->log_next = NULL;
     item->log_prev = slot->log.tail;
     if (slot->log.tail)
@@ -28,9 +28,24 @@ void log_add(struct core *core, struct slot *slot, struct item *item)
         slot->log.head = item;
     slot->log.tail = item;
     slot->log.count++;
-    slot->log.unanswered++;
     slot->log.bytes += item->size;
+}
+
+void log_add(struct core *core, struct slot *slot, struct item *item)
+{
+    log_append(slot, item, slot->log.position + 1);
+    slot->log.unanswered++;
+    slot->log.durable |= item->entry != NULL;
     checkpoint_arm(core, slot);
+}
+
+void log_recover(struct slot *slot, struct item *item, uint64_t position)
+{
+    assert(position > slot->log.position && slot->state != SLOT_REPLAYING);
+    item->slot = slot->index;
+    item->place = PLACE_LOG;
+    log_append(slot, item, position);
+    slot->log.durable = true;
 }
 
 void log_remove(struct slot *slot, struct item *item)
@@ -60,6 +75,18 @@ void log_answered(struct slot *slot, struct item *item, uint64_t digest)
     slot->log.unanswered--;
 }
 
+void log_let_go(struct core *core, struct slot *slot, struct item *item)
+{
+    log_remove(slot, item);
+    if (item->storing == STORING_NOTHING) {
+        request_forget(core, item);
+        return;
+    }
+    item->place = PLACE_STORE;
+    slot->log.unstored--;
+    checkpoint_awaited(core, slot, item);
+}
+
 /* Long enough for an early checkpoint: by the policy, or because the table of requests is nearly
  * full and this log has more than its part in it. */
 static bool log_is_long(const struct core *core, const struct slot *slot)
@@ -81,11 +108,19 @@ bool log_is_full(const struct core *core, const struct slot *slot)
            (policy->checkpoint.log_bytes && slot->log.bytes >= 2 * policy->checkpoint.log_bytes);
 }
 
+/* The journal needs no more what a durable checkpoint covers. */
+void action_trim(struct core *core, struct slot *slot, uint64_t position)
+{
+    struct action *action = action_slot(core, ACTION_PERSIST, slot);
+    action->persist.what = PERSIST_TRIM;
+    action->persist.position = position;
+}
+
 static void log_trim(struct core *core, struct slot *slot, uint64_t position)
 {
     struct item *item;
     while ((item = slot->log.head) && item->position <= position && item->place == PLACE_LOG &&
-           item->settled) {
+           item->settled && item->storing == STORING_NOTHING) {
         log_remove(slot, item);
         request_forget(core, item);
     }
@@ -111,11 +146,8 @@ void log_refuse_waiting(struct core *core, struct slot *slot)
 void log_release(struct core *core, struct slot *slot)
 {
     log_refuse_waiting(core, slot);
-    while (slot->log.head) {
-        struct item *item = slot->log.head;
-        log_remove(slot, item);
-        request_forget(core, item);
-    }
+    while (slot->log.head)
+        log_let_go(core, slot, slot->log.head);
 }
 
 /* ---- replay ---- */
@@ -129,6 +161,8 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position)
     if (position > slot->log.stored)
         slot->log.stored = position;
     struct item *item = slot->log.head;
+    if ((!item || item->position > position) && position > slot->log.trimmed)
+        slot->log.trimmed = position; /* nothing up to here could be run again */
     while (item && item->position <= position)
         item = item->log_next;
     if (PLANT(PLANT_LOSE_REPLAY_ORDER) && item)
@@ -148,6 +182,8 @@ void replay_next(struct core *core, struct slot *slot)
         if (alone && slot->inflight)
             return;
         slot->log.cursor = item->log_next;
+        if (PLANT(PLANT_SKIP_LAST_LOGGED) && !item->log_next && item->answered)
+            continue;
         dispatch_to(core, slot, item, item->answered);
         if (alone)
             return;
@@ -198,6 +234,8 @@ void checkpoint_take(struct core *core, struct slot *slot)
     slot_arm_work(core, slot);
 }
 
+static void checkpoint_store(struct core *core, struct slot *slot);
+
 static void checkpoint_next(struct core *core, struct slot *slot)
 {
     if (slot->checkpoint.again)
@@ -238,8 +276,50 @@ void checkpoint_state(struct core *core, struct slot *slot, const struct event *
         checkpoint_next(core, slot);
         return;
     }
+    /* What the state contains must not run again after a crash of hasupd: durable before it. */
+    slot->checkpoint.state = CHECKPOINT_TAKEN;
+    slot->checkpoint.awaits = slot->log.unstored;
+    checkpoint_store(core, slot);
+}
+
+static void load_now(struct core *core, struct slot *slot)
+{
+    bool wanted = slot->checkpoint.load_waits && slot->state == SLOT_LOADING;
+    slot->checkpoint.load_waits = false;
+    if (wanted)
+        action_slot(core, ACTION_LOAD_CHECKPOINT, slot);
+}
+
+void load_checkpoint(struct core *core, struct slot *slot)
+{
+    slot->checkpoint.load_waits = true;
+    if (slot->checkpoint.state != CHECKPOINT_TAKEN)
+        load_now(core, slot);
+}
+
+static void checkpoint_store(struct core *core, struct slot *slot)
+{
+    if (slot->checkpoint.awaits)
+        return;
     slot->checkpoint.state = CHECKPOINT_STORING;
     action_slot(core, ACTION_STORE_CHECKPOINT, slot)->position = slot->checkpoint.position;
+    load_now(core, slot);
+}
+
+void checkpoint_awaited(struct core *core, struct slot *slot, const struct item *item)
+{
+    if (slot->checkpoint.state != CHECKPOINT_TAKEN || item->position > slot->checkpoint.position)
+        return;
+    slot->checkpoint.awaits--;
+    checkpoint_store(core, slot);
+}
+
+void checkpoint_give_up(struct core *core, struct slot *slot)
+{
+    slot->checkpoint.state = CHECKPOINT_IDLE;
+    checkpoint_failed(core, slot);
+    load_now(core, slot);
+    checkpoint_next(core, slot);
 }
 
 void checkpoint_stored(struct core *core, struct slot *slot, const struct event *event)
@@ -251,6 +331,9 @@ void checkpoint_stored(struct core *core, struct slot *slot, const struct event 
         checkpoint_failed(core, slot);
     if (event->checkpoint.position > slot->log.stored)
         slot->log.stored = event->checkpoint.position;
+    if (slot->log.durable && event->checkpoint.position &&
+        (!event->checkpoint.error || PLANT(PLANT_TRIM_EARLY)))
+        action_trim(core, slot, event->checkpoint.position);
     log_trim(core, slot, event->checkpoint.position);
     checkpoint_next(core, slot);
     dispatch_model(core, model_of(core, slot));
@@ -268,13 +351,15 @@ void checkpoint_lost(struct slot *slot)
 
 void log_check(const struct core *core, const struct slot *slot)
 {
-    uint32_t count = 0, unanswered = 0;
+    uint32_t count = 0, unanswered = 0, unstored = 0, awaits = 0;
     uint64_t bytes = 0, last = 0;
     bool cursor = slot->log.cursor == NULL;
     for (const struct item *item = slot->log.head; item; item = item->log_next) {
         assert(item->logged && item->slot == slot->index && item->position > last);
         assert(item->place == PLACE_LOG || item->place == PLACE_FLIGHT);
-        assert(!item->answered || item->settled);
+        assert(!item->answered || item->settled || item->storing != STORING_NOTHING);
+        unstored += item->storing != STORING_NOTHING;
+        awaits += item->storing != STORING_NOTHING && item->position <= slot->checkpoint.position;
         assert(item->log_next ? item->log_next->log_prev == item : slot->log.tail == item);
         cursor |= slot->log.cursor == item;
         last = item->position;
@@ -282,7 +367,9 @@ void log_check(const struct core *core, const struct slot *slot)
         unanswered += !item->answered;
         bytes += item->size;
     }
-    assert(unanswered == slot->log.unanswered);
+    assert(unanswered == slot->log.unanswered && unstored == slot->log.unstored);
+    assert(slot->checkpoint.state != CHECKPOINT_TAKEN || awaits == slot->checkpoint.awaits);
+    assert(slot->checkpoint.state != CHECKPOINT_STORING || !awaits);
     assert(cursor && count == slot->log.count && bytes == slot->log.bytes);
     assert(last <= slot->log.position);
     assert(slot->log.cursor == NULL || slot->state == SLOT_REPLAYING);

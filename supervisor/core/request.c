@@ -18,14 +18,15 @@ struct item *item_find(struct core *core, uint64_t id)
 
 void request_forget(struct core *core, struct item *item)
 {
-    assert(item->settled && !item->logged);
+    assert(item->settled && !item->logged && item->storing == STORING_NOTHING);
+    durable_forget(core, item);
     timer_clear(&core->wheel, &item->timer);
     item->place = PLACE_NONE;
     core->requests--;
     action_add(core, ACTION_FORGET)->request = item->id;
 }
 
-static void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
+void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
                           uint32_t attempts)
 {
     struct action *action = action_add(core, ACTION_REFUSE);
@@ -39,10 +40,13 @@ static void refuse_action(struct core *core, uint64_t id, enum refusal why, hasu
 void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after)
 {
     assert(!item->settled);
-    item->settled = true;
+    item->settled = item->refused = true;
+    item->why = why;
     timer_clear(&core->wheel, &item->timer);
     core->models[item->model].refused++;
-    refuse_action(core, item->id, why, retry_after, item->attempts);
+    if (item->client)
+        refuse_action(core, item->id, why, retry_after, item->attempts);
+    durable_refused(core, item, retry_after);
 }
 
 static void suspects_remove(struct model *model, struct item *item)
@@ -77,8 +81,7 @@ void requests_refuse_queued(struct core *core, struct model *model, enum refusal
         waiting_refuse(core, model->suspects.head, why, retry_after);
 }
 
-/* Nobody waits for it: what only waits is forgotten, what runs is told. */
-static void drop_if_waiting(struct core *core, struct item *item)
+void request_drop(struct core *core, struct item *item)
 {
     struct model *model = &core->models[item->model];
     switch (item->place) {
@@ -96,6 +99,8 @@ static void drop_if_waiting(struct core *core, struct item *item)
             action->request = item->id;
         }
         return;
+    case PLACE_JOINED: durable_left(core, item); return;
+    case PLACE_STORE: /* when the journal has done with it */
     case PLACE_NONE: return;
     }
     request_forget(core, item);
@@ -103,9 +108,12 @@ static void drop_if_waiting(struct core *core, struct item *item)
 
 void request_expired(struct core *core, struct item *item)
 {
+    struct model *model = &core->models[item->model];
+    if (durable_outlasts(core, item))
+        return;
     request_refuse(core, item, REFUSED_DEADLINE, 0);
-    drop_if_waiting(core, item);
-    model_settle(core, &core->models[item->model]);
+    request_drop(core, item);
+    model_settle(core, model);
 }
 
 void request_cancelled(struct core *core, const struct event *event)
@@ -113,10 +121,13 @@ void request_cancelled(struct core *core, const struct event *event)
     struct item *item = item_find(core, event->request);
     if (!item || item->settled)
         return;
+    item->client = false;
+    if (item->entry)
+        return; /* its client can come back */
     item->settled = true;
     timer_clear(&core->wheel, &item->timer);
     struct model *model = &core->models[item->model];
-    drop_if_waiting(core, item);
+    request_drop(core, item);
     model_settle(core, model);
 }
 
@@ -149,13 +160,12 @@ static bool refused_at_once(struct core *core, const struct event *event, const 
                             enum refusal *why)
 {
     const hasup_ns deadline = event->submitted.deadline;
-    if (!model)
-        *why = REFUSED_NOT_FOUND;
-    else if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
+    if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
         *why = REFUSED_UNAVAILABLE;
     else if (deadline && deadline <= core->now)
         *why = REFUSED_DEADLINE;
-    else if (model->queued + model->suspect_count >= model->policy.queue.requests ||
+    else if (model->queued + model->suspect_count + model->storing >=
+                 model->policy.queue.requests ||
              model->queued_bytes + event->submitted.size > model->policy.queue.bytes)
         *why = REFUSED_OVERLOADED;
     else
@@ -163,9 +173,15 @@ static bool refused_at_once(struct core *core, const struct event *event, const 
     return true;
 }
 
-static void item_open(struct core *core, struct item *item, const struct event *event)
+struct item *request_open(struct core *core, const struct event *event)
 {
+    uint32_t index = (uint32_t)event->request;
     uint8_t priority = event->submitted.priority;
+    assert(index < core->limits.requests);
+    if (index >= core->items_high)
+        core->items_high = index + 1;
+    struct item *item = &core->items[index];
+    assert(item->place == PLACE_NONE);
     if (priority < 1 || priority > PRIORITIES)
         priority = PRIORITY_DEFAULT;
     *item = (struct item){.timer = {.kind = TIMER_REQUEST},
@@ -173,37 +189,53 @@ static void item_open(struct core *core, struct item *item, const struct event *
                           .model = event->model,
                           .slot = UINT32_MAX,
                           .priority = priority,
+                          .client = true,
+                          .async = event->submitted.async,
                           .size = event->submitted.size,
                           .arrival = ++core->arrivals,
                           .deadline = event->submitted.deadline};
     if (!item->deadline)
         item->deadline = HASUP_NEVER;
     timer_set_at(&core->wheel, &item->timer, item->deadline);
+    core->requests++;
+    return item;
+}
+
+static void refuse_at_once(struct core *core, const struct event *event, struct model *model,
+                           enum refusal why)
+{
+    bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED;
+    if (model)
+        model->refused++;
+    refuse_action(core, event->request, why, later ? model_retry_after(core, model) : 0, 0);
+    action_add(core, ACTION_FORGET)->request = event->request;
 }
 
 void request_submitted(struct core *core, const struct event *event)
 {
-    uint32_t index = (uint32_t)event->request;
     struct model *model = event->model < core->limits.models && core->models[event->model].used
                               ? &core->models[event->model]
                               : NULL;
+    bool durable = model && model_is_durable(core, model, event);
     enum refusal why;
-    assert(index < core->limits.requests);
-    if (index >= core->items_high)
-        core->items_high = index + 1;
-    assert(core->items[index].place == PLACE_NONE);
-    if (refused_at_once(core, event, model, &why)) {
-        bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED;
-        if (model)
-            model->refused++;
-        refuse_action(core, event->request, why, later ? model_retry_after(core, model) : 0, 0);
-        action_add(core, ACTION_FORGET)->request = event->request;
+    if (!model) {
+        refuse_at_once(core, event, NULL, REFUSED_NOT_FOUND);
         return;
     }
-    item_open(core, &core->items[index], event);
-    core->requests++;
-    queue_push(model, &core->items[index]);
-    dispatch_model(core, model);
+    if (durable && durable_joined(core, model, event))
+        return;
+    if (refused_at_once(core, event, model, &why)) {
+        refuse_at_once(core, event, model, why);
+        return;
+    }
+    struct item *item = request_open(core, event);
+    if (!durable) {
+        queue_push(model, item);
+        dispatch_model(core, model);
+    } else if (!durable_begin(core, item, event)) {
+        request_refuse(core, item, REFUSED_OVERLOADED, model_retry_after(core, model));
+        request_forget(core, item);
+    }
 }
 
 /* ---- what workers say ---- */
@@ -241,17 +273,12 @@ static void reply_deliver(struct core *core, struct slot *slot, struct item *ite
     struct model *model = model_of(core, slot);
     if (item->settled)
         return;
-    if (item->produced < item->sent) {
-        /* The second run of a stream ended before what the client already has. */
-        request_refuse(core, item, REFUSED_DIVERGED, 0);
-        return;
-    }
     item->settled = true;
     timer_clear(&core->wheel, &item->timer);
     model->answered++;
     struct action *action = action_add(core, ACTION_ANSWER);
     action->request = item->id;
-    action->attempts = item->attempts;
+    action->answer.attempts = item->attempts;
     if (PLANT(PLANT_ANSWER_TWICE) && core->uses % 64 == 63)
         *action_add(core, ACTION_ANSWER) = *action;
 }
@@ -262,9 +289,25 @@ static void replay_compare(struct core *core, struct slot *slot, struct item *it
     if (digest == item->digest)
         return;
     slot->diverged++;
+    item->digest = digest; /* the state's history is this one now; it is told once */
     struct action *notice = notice_slot(core, NOTICE_DIVERGED, slot);
     notice->request = item->id;
     notice->notice.value = item->position;
+}
+
+/* It ran to its end, not as a replay. */
+static void request_run(struct core *core, struct slot *slot, struct item *item, uint64_t digest)
+{
+    /* The second run of a stream may end before what the client already has. */
+    if (!item->settled && item->produced < item->sent)
+        request_refuse(core, item, REFUSED_DIVERGED, 0);
+    if (item->entry) {
+        durable_replied(core, slot, item, digest);
+        return;
+    }
+    reply_deliver(core, slot, item);
+    if (item->logged)
+        log_answered(slot, item, digest);
 }
 
 void request_replied(struct core *core, struct slot *slot, const struct event *event)
@@ -281,11 +324,9 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     } else {
         slot->answered++;
         slot->run_answered++;
-        reply_deliver(core, slot, item);
-        if (item->logged)
-            log_answered(slot, item, event->replied.digest);
+        request_run(core, slot, item, event->replied.digest);
     }
-    if (!item->logged)
+    if (!item->logged && item->storing == STORING_NOTHING)
         request_forget(core, item);
     dispatch_update(core, slot);
     replay_next(core, slot);
@@ -314,10 +355,15 @@ void request_chunked(struct core *core, struct slot *slot, const struct event *e
     }
     if (item->produced <= item->sent)
         return;
+    uint64_t skip = item->sent > from ? item->sent - from : 0;
+    item->sent = item->produced;
+    if (item->entry) {
+        durable_chunked(core, item, skip);
+        return;
+    }
     struct action *action = action_add(core, ACTION_CHUNK);
     action->request = item->id;
-    action->skip = item->sent > from ? item->sent - from : 0;
-    item->sent = item->produced;
+    action->chunk.skip = skip;
 }
 
 /* ---- death of its worker ---- */
@@ -327,11 +373,12 @@ static void quarantine(struct core *core, struct slot *slot, struct item *item)
     struct action *notice = notice_slot(core, NOTICE_QUARANTINED, slot);
     notice->request = item->id;
     notice->notice.value = item->attempts;
-    if (!item->settled)
+    if (!item->settled && item->storing == STORING_NOTHING)
         request_refuse(core, item, REFUSED_QUARANTINED, 0);
     if (item->logged)
-        log_remove(slot, item);
-    request_forget(core, item);
+        log_let_go(core, slot, item);
+    else
+        request_forget(core, item);
 }
 
 static void requeue(struct core *core, struct item *item)

@@ -65,7 +65,7 @@ void slot_greeted(struct core *core, struct slot *slot, const struct event *even
     slot_set_state(core, slot, SLOT_LOADING);
     timer_set_at(&core->wheel, &slot->timer, slot->start_by);
     if (slot->stateful)
-        action_slot(core, ACTION_LOAD_CHECKPOINT, slot);
+        load_checkpoint(core, slot);
     else
         action_slot(core, ACTION_WELCOME, slot)->restore = false;
 }
@@ -318,6 +318,8 @@ void slot_settle(struct core *core, struct slot *slot)
     if (slot->state != SLOT_STOPPED || slot->checkpoint.state != CHECKPOINT_IDLE)
         return;
     if (slot->removing && !slot->wanted) {
+        if (slot->log.durable)
+            action_trim(core, slot, slot->log.position);
         log_release(core, slot);
         timer_clear(&core->wheel, &slot->checkpoint_timer);
         action_slot(core, ACTION_SLOT_REMOVED, slot);

@@ -14,29 +14,38 @@ struct client *client_find(struct sim *sim, uint64_t id)
 
 /* ---- asking ---- */
 
-static void submit(struct sim *sim, struct client *client, uint32_t index)
+void client_open(struct sim *sim, uint32_t index, uint32_t model)
 {
     struct random *r = &sim->random;
+    struct client *client = &sim->clients[index];
     uint32_t generation = client->generation + 1;
-    uint32_t model = random_below(r, sim->model_count);
     *client = (struct client){.id = (uint64_t)generation << 32 | index,
                               .generation = generation,
                               .model = model,
                               .at_slot = UINT32_MAX,
-                              .content = random_next(r),
-                              .chunks = sim->models[model].streams ? random_below(r, 6) : 0,
-                              .poison = sim_chance(sim, sim->fault_permille / 8)};
-    if (random_below(r, 2))
-        client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
+                              .size = random_below(r, 4096),
+                              .content = random_next(r)};
     sim->outstanding++;
     sim->report->requests++;
+}
+
+static void submit(struct sim *sim, uint32_t index)
+{
+    struct random *r = &sim->random;
+    struct client *client = &sim->clients[index];
+    uint32_t model = random_below(r, sim->model_count);
+    client_open(sim, index, model);
+    client->chunks = sim->models[model].streams ? random_below(r, 6) : 0;
+    client->poison = sim_chance(sim, sim->fault_permille / 8);
+    if (random_below(r, 2))
+        client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
     if (sim_chance(sim, 40))
         sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
                      client->id);
     sim_post(sim, &(struct event){.type = EVENT_SUBMITTED,
                                   .model = model,
                                   .request = client->id,
-                                  .submitted = {.size = random_below(r, 4096),
+                                  .submitted = {.size = client->size,
                                                 .deadline = client->deadline,
                                                 .priority = (uint8_t)random_below(r, 10)}});
 }
@@ -48,9 +57,13 @@ void client_arrivals(struct sim *sim)
     if (!sim->faults)
         return;
     uint32_t count = random_below(r, 10) ? 1 + random_below(r, 20) : 1 + random_below(r, 150);
+    journal_admit(sim);
     for (uint32_t i = 0; i < SIM_REQUESTS && count && !sim->report->failed; i++)
         if (!sim->clients[i].id) {
-            submit(sim, &sim->clients[i], i);
+            if (random_below(r, 4))
+                submit(sim, i);
+            else
+                person_asks(sim, i);
             count--;
         }
     hasup_ns pause = random_below(r, 4) ? sim_between(sim, HASUP_MS, 10 * HASUP_S)
@@ -66,6 +79,8 @@ void client_leaves(struct sim *sim, uint64_t id)
     client->gone = true;
     sim->outstanding--;
     sim->report->cancelled++;
+    if (client->person)
+        client->person->asking--;
     sim_post(sim, &(struct event){.type = EVENT_CANCELLED, .request = id});
 }
 
@@ -83,7 +98,24 @@ static struct client *client_ends(struct sim *sim, const struct action *action)
                  action_name(action->type));
     client->ended = true;
     sim->outstanding--;
+    if (client->person)
+        client->person->asking--;
     return client;
+}
+
+/* An answer of the journal's: of the request itself, or of the one that it joined. */
+static void answered_durably(struct sim *sim, struct client *client, const struct action *action)
+{
+    struct client *of = client_find(sim, action->answer.of);
+    if (!of || !of->row || !of->row->finished || of->row->value != of->value)
+        sim_fail(sim, "request %llx is answered and its result is not durable",
+                 (unsigned long long)client->id);
+    else if (client->heard != of->row->chunks)
+        sim_fail(sim, "request %llx: its stream ends with %llu of %llu chunks",
+                 (unsigned long long)client->id, (unsigned long long)client->heard,
+                 (unsigned long long)of->row->chunks);
+    else
+        person_hears(sim, client, of->row);
 }
 
 void client_answered(struct sim *sim, const struct action *action)
@@ -92,6 +124,14 @@ void client_answered(struct sim *sim, const struct action *action)
     sim->report->answered++;
     if (!client)
         return;
+    if (action->answer.of) {
+        answered_durably(sim, client, action);
+        return;
+    }
+    if (client->person)
+        client->person->answered = true;
+    if (client->durable)
+        sim_fail(sim, "a durable request is answered from the hand");
     if (sim->current->type != EVENT_REPLIED || sim->current->request != action->request)
         sim_fail(sim, "request %llx is answered without a reply in hand",
                  (unsigned long long)client->id);
@@ -104,14 +144,30 @@ void client_answered(struct sim *sim, const struct action *action)
                  (unsigned long long)client->produced);
 }
 
+static void chunk_durably(struct sim *sim, struct client *client, const struct action *action)
+{
+    struct client *of = client_find(sim, action->chunk.of);
+    if (!of || !of->row || action->chunk.number > of->row->chunks)
+        sim_fail(sim, "request %llx hears a chunk that is not durable",
+                 (unsigned long long)client->id);
+    if (action->chunk.number != client->heard + 1)
+        sim_fail(sim, "request %llx hears chunk %llu after %llu", (unsigned long long)client->id,
+                 (unsigned long long)action->chunk.number, (unsigned long long)client->heard);
+    client->heard = action->chunk.number;
+}
+
 void client_chunk(struct sim *sim, const struct action *action)
 {
     struct client *client = client_find(sim, action->request);
+    if (client && !client->ended && !client->gone && action->chunk.of) {
+        chunk_durably(sim, client, action);
+        return;
+    }
     if (!client || client->ended || client->gone || sim->current->type != EVENT_CHUNKED) {
         sim_fail(sim, "a chunk for nobody");
         return;
     }
-    uint64_t size = sim->current->chunked.size, from = client->produced - size + action->skip;
+    uint64_t size = sim->current->chunked.size, from = client->produced - size + action->chunk.skip;
     if (from != client->received)
         sim_fail(sim, "request %llx: its stream goes on at byte %llu, it has %llu",
                  (unsigned long long)client->id, (unsigned long long)from,
@@ -128,6 +184,9 @@ void client_refused(struct sim *sim, const struct action *action)
     enum refusal why = action->refuse.why;
     struct client *client = client_ends(sim, action);
     sim->report->refused++;
+    if (client && client->person &&
+        (why == REFUSED_QUARANTINED || why == REFUSED_KEY_REUSED)) /* there is no other answer */
+        client->person->answered = true;
     if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE) &&
         action->refuse.retry_after <= 0)
         sim_fail(sim, "refused without a time to try again");
@@ -143,6 +202,9 @@ void client_forgotten(struct sim *sim, const struct action *action)
         sim_fail(sim, "an unknown request is forgotten");
         return;
     }
+    if (client->at_slot != UINT32_MAX)
+        sim_fail(sim, "request %llx is forgotten while a worker has it",
+                 (unsigned long long)client->id);
     if (!client->ended && !client->gone)
         sim_fail(sim, "request %llx is forgotten though somebody waits",
                  (unsigned long long)client->id);
@@ -169,6 +231,8 @@ void operator_acts(struct sim *sim)
                                             COMMAND_RESTART, COMMAND_CHECKPOINT, COMMAND_DRAIN};
     if (!sim->faults)
         return;
+    if (sim->records)
+        person_drops(sim, 1 + random_next(r) % sim->records);
     operator_suspends(sim, model);
     if (random_below(r, 4) == 0) {
         sim->models[model].policy.workers = 1 + random_below(r, 5);

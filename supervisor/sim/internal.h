@@ -5,6 +5,7 @@
  *   shell.c    performs the core's actions as the shell would, and checks each
  *   worker.c   fake workers and their faults
  *   client.c   fake clients, the operator, and what they must hear
+ *   journal.c  the fake journal, those who come back with their keys, and the death of hasupd
  */
 #ifndef HASUP_SIM_INTERNAL_H
 #define HASUP_SIM_INTERNAL_H
@@ -16,6 +17,9 @@ enum {
     SIM_MODELS = 4,
     SIM_SLOTS = 24,
     SIM_REQUESTS = 192,
+    SIM_ENTRIES = 4096,
+    SIM_ROWS = 4096,  /* of the journal */
+    SIM_PEOPLE = 48,  /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
     SIM_CHECKPOINTS = 3 /* kept for each slot */
 };
@@ -31,6 +35,8 @@ enum happening {
     HAPPENS_FAULT,    /* a crash, a hang, … somewhere */
     HAPPENS_OPERATOR, /* a command */
     HAPPENS_LEAVE,    /* a client goes away; request */
+    HAPPENS_COMMIT,   /* the journal has written a group */
+    HAPPENS_DEATH,    /* hasupd is killed */
 };
 
 struct thing {
@@ -39,6 +45,7 @@ struct thing {
     enum happening what;
     uint32_t slot, worker;
     uint64_t request;
+    uint32_t life; /* of hasupd: what belonged to an earlier one does not happen any more */
 };
 
 /* What stands in a worker's socket, or what it said. */
@@ -46,6 +53,7 @@ struct message {
     enum event_type type; /* of what it said; DISPATCH and so on use `action` */
     enum action_type action;
     uint64_t request, digest, position, state;
+    uint64_t value; /* of an answer: what its client remembers */
     uint64_t size;
     bool replay, same;
     hasup_ns at; /* said: not heard before */
@@ -58,7 +66,17 @@ struct ring {
 
 struct checkpoint {
     uint64_t position, state;
-    bool bad;
+    bool bad, in_memory; /* in_memory: the disk refused it */
+};
+
+/* What is kept of a slot beyond the life of hasupd. */
+struct vault {
+    struct checkpoint kept[SIM_CHECKPOINTS];
+    unsigned kept_count;
+    uint64_t lost;    /* what stands in the log up to there was answered by a state that is lost */
+    uint64_t trimmed; /* the journal let go of its log up to there */
+    uint64_t oracle, oracle_position; /* the state after the last answer that is durable */
+    bool oracle_known;
 };
 
 struct worker {
@@ -87,18 +105,19 @@ struct sim_slot {
     /* The oracle: the state after all that was answered, in order. */
     uint64_t oracle, oracle_position;
     bool oracle_known;
-    struct checkpoint kept[SIM_CHECKPOINTS];
-    unsigned kept_count;
+    struct vault *vault;
     uint64_t taken_state, taken_position;
+    bool taken;
 };
 
 struct client {
     uint64_t id; /* 0: free */
     uint32_t model;
     bool ended, gone; /* heard its end; went away */
+    bool durable;     /* goes through the journal; not one that joined */
     bool poison;
     uint32_t generation, dispatches;
-    uint64_t content;
+    uint64_t content, size;
     uint32_t chunks;   /* of a stream; 0: a plain request */
     uint64_t received; /* bytes of the stream */
     uint64_t variant;  /* of the run whose bytes it has */
@@ -108,6 +127,44 @@ struct client {
     uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
     bool replaying;
     uint64_t produced, run_variant;
+    struct row *row;       /* of a durable one, once it is accepted; not of one that joined */
+    struct person *person; /* who asks; NULL: nobody who could come back, or nobody any more */
+    bool async, held;      /* held: `value` is a reply's */
+    uint64_t value;
+    uint64_t heard; /* chunks of a durable stream */
+};
+
+/* A request in the journal.  What is `pending` is lost when hasupd dies. */
+struct row {
+    bool used, finished, refused, forgotten;
+    uint64_t record, key[2], content, body, value, size, digest, position;
+    uint32_t model, ordinal, chunks_asked; /* chunks_asked: of its stream */
+    uint64_t chunks, bytes, variant;       /* that are stored */
+    hasup_ns deadline, expires;
+    enum refusal why;
+    uint8_t priority;
+    bool async, poison;
+    bool waits; /* for room in the table of requests, after a death */
+};
+
+struct journal_write {
+    enum persist what;
+    uint64_t request, record;
+    struct row row; /* ACCEPT: all; RESULT: what a result adds */
+    uint64_t size;  /* CHUNK */
+    uint32_t model, ordinal;
+    uint64_t position;
+};
+
+/* Somebody with a key, who remembers what was said. */
+struct person {
+    uint64_t key[2], content;
+    uint32_t model, chunks;
+    bool poison;
+    bool answered;
+    uint64_t value;
+    hasup_ns expires; /* until then the same must be said again */
+    uint32_t asking;   /* requests of his that have not ended */
 };
 
 struct disk_job {
@@ -140,10 +197,18 @@ struct sim {
     struct sim_slot slots[SIM_SLOTS];
     struct client clients[SIM_REQUESTS];
     uint32_t outstanding;
+    uint32_t life;
+    struct vault vaults[SIM_MODELS][SIM_SLOTS];
+    struct row rows[SIM_ROWS];
+    struct journal_write writes[2048];
+    unsigned write_start, write_count, write_group; /* group: being written */
+    bool writing;
+    struct person people[SIM_PEOPLE];
+    uint64_t records; /* the greatest */
     struct disk_job disk[1024];
     unsigned disk_start, disk_count;
     hasup_ns disk_free_at;
-    struct event pending[1024]; /* events that arise while actions are performed */
+    struct event pending[4096]; /* events that arise while actions are performed */
     unsigned pending_start, pending_count;
     const struct event *current;
     uint64_t steps_at_now;
@@ -161,6 +226,7 @@ uint64_t sim_hash(uint64_t a, uint64_t b);
 
 void shell_perform(struct sim *sim, const struct action *action);
 void disk_done(struct sim *sim);
+void vault_forget_memory(struct vault *vault);
 
 void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *message);
@@ -171,6 +237,28 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
 void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_fault(struct sim *sim);
 
+void journal_persist(struct sim *sim, const struct action *action);
+void journal_hold(struct sim *sim, const struct action *action);
+void journal_committed(struct sim *sim);
+/* The row of a record that is durable; NULL: there is none. */
+struct row *journal_row(struct sim *sim, uint64_t record);
+/* A request of somebody with a key, or with respond-async. */
+void person_asks(struct sim *sim, uint32_t index);
+void person_accepted(struct sim *sim, const struct action *action);
+void person_retold(struct sim *sim, const struct action *action);
+void person_hears(struct sim *sim, struct client *client, const struct row *row);
+/* Everybody who was not answered comes back; true: nobody has to. */
+bool people_are_content(const struct sim *sim);
+void people_return(struct sim *sim);
+/* An operator drops a record: its key may be answered anew. */
+void person_drops(struct sim *sim, uint64_t record);
+void people_complain(struct sim *sim);
+void hasupd_dies(struct sim *sim);
+void hasupd_starts(struct sim *sim);
+/* Those that found no room at the start come when there is some. */
+void journal_admit(struct sim *sim);
+
+void client_open(struct sim *sim, uint32_t index, uint32_t model);
 struct client *client_find(struct sim *sim, uint64_t id);
 void client_arrivals(struct sim *sim);
 void client_leaves(struct sim *sim, uint64_t id);

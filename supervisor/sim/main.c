@@ -13,7 +13,7 @@
 enum { FAILURES_SHOWN = 10 };
 
 struct totals {
-    uint64_t seeds, failed, steps, requests, answered, refused, crashes, restores, replays;
+    uint64_t seeds, failed, steps, requests, answered, refused, crashes, deaths, restores, replays;
     double hours;
 };
 
@@ -26,6 +26,7 @@ static void add(struct totals *t, const struct sim_report *r)
     t->answered += r->answered;
     t->refused += r->refused;
     t->crashes += r->crashes;
+    t->deaths += r->deaths;
     t->restores += r->restores;
     t->replays += r->replays;
     t->hours += (double)r->virtual_time / 3.6e12;
@@ -86,11 +87,11 @@ int main(int argc, char **argv)
             break;
     }
     printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
-           "%llu refused, %llu crashes, %llu restores, %llu replays, %llu failed\n",
+           "%llu refused, %llu crashes, %llu deaths of hasupd, %llu restores, %llu replays, %llu failed\n",
            (unsigned long long)totals.seeds, totals.hours,
            (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
            (unsigned long long)totals.requests, (unsigned long long)totals.answered,
-           (unsigned long long)totals.refused, (unsigned long long)totals.crashes,
+           (unsigned long long)totals.refused, (unsigned long long)totals.crashes, (unsigned long long)totals.deaths,
            (unsigned long long)totals.restores, (unsigned long long)totals.replays,
            (unsigned long long)totals.failed);
     return totals.failed ? 1 : 0;

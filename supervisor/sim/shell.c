@@ -13,12 +13,25 @@ static void slot_added(struct sim *sim, const struct action *action)
     uint32_t number = slot->worker.number;
     if (slot->used)
         sim_fail(sim, "slot %u was added twice", action->slot);
+    struct vault *vault = &sim->vaults[action->model][action->ordinal];
     *slot = (struct sim_slot){.used = true,
                               .model = action->model,
                               .ordinal = action->ordinal,
                               .stateful = sim->models[action->model].stateful,
-                              .oracle_known = true};
+                              .vault = vault,
+                              .oracle = vault->oracle,
+                              .oracle_known = vault->oracle_known};
     slot->worker.number = number;
+}
+
+/* What only the memory of hasupd held is gone. */
+void vault_forget_memory(struct vault *vault)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < vault->kept_count; i++)
+        if (!vault->kept[i].in_memory)
+            vault->kept[kept++] = vault->kept[i];
+    vault->kept_count = kept;
 }
 
 static void slot_removed(struct sim *sim, const struct action *action)
@@ -27,6 +40,8 @@ static void slot_removed(struct sim *sim, const struct action *action)
     if (!slot->used || slot->worker.alive || slot->tree_left)
         sim_fail(sim, "slot %u was removed while its worker lives", action->slot);
     slot->used = false;
+    slot->vault->oracle_known = false; /* who comes back here starts from some checkpoint */
+    vault_forget_memory(slot->vault);
 }
 
 /* The delay before a start, against what backoff and breaker promise (promise 7). */
@@ -105,11 +120,15 @@ static void dispatch(struct sim *sim, const struct action *action)
                  slot->concurrency);
     if (client->at_slot != UINT32_MAX)
         sim_fail(sim, "request %llx is dispatched twice", (unsigned long long)action->request);
+    if (client->durable && !client->row)
+        sim_fail(sim, "request %llx runs before it is durable",
+                 (unsigned long long)action->request);
     if (!action->dispatch.replay) {
-        if (client->ended || client->gone)
+        if (!client->durable && (client->ended || client->gone))
             sim_fail(sim, "request %llx runs though nobody waits",
                      (unsigned long long)action->request);
-        if (client->deadline && client->deadline + 3 * HASUP_MS < sim->now)
+        if (client->deadline && !client->gone && !client->ended &&
+            client->deadline + 3 * HASUP_MS < sim->now)
             sim_fail(sim, "request %llx runs past its deadline",
                      (unsigned long long)action->request);
         if (action->dispatch.attempt > sim->models[client->model].policy.max_attempts)
@@ -179,7 +198,9 @@ static void disk_add(struct sim *sim, const struct disk_job *job)
 static void store_checkpoint(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
-    if (sim->current->type != EVENT_STATE_TAKEN || slot->taken_position != action->position)
+    bool in_hand = slot->taken && slot->taken_position == action->position;
+    slot->taken = false;
+    if (!in_hand)
         sim_fail(sim, "a checkpoint is stored of a state that is not in hand");
     disk_add(sim, &(struct disk_job){.save = true,
                                      .slot = action->slot,
@@ -198,10 +219,12 @@ static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk
     }
     /* What the disk refuses is kept in memory by the shell, so it counts the same for a worker's
      * crash. */
+    struct vault *vault = slot->vault;
     for (unsigned i = SIM_CHECKPOINTS - 1; i; i--)
-        slot->kept[i] = slot->kept[i - 1];
-    slot->kept[0] = (struct checkpoint){.position = job->position, .state = job->state};
-    slot->kept_count += slot->kept_count < SIM_CHECKPOINTS;
+        vault->kept[i] = vault->kept[i - 1];
+    vault->kept[0] = (struct checkpoint){
+        .position = job->position, .state = job->state, .in_memory = fails};
+    vault->kept_count += vault->kept_count < SIM_CHECKPOINTS;
     sim->report->checkpoints++;
     sim_post(sim, &(struct event){
                       .type = EVENT_CHECKPOINT_STORED,
@@ -212,11 +235,13 @@ static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk
 static void disk_loaded(struct sim *sim, struct sim_slot *slot, const struct disk_job *job)
 {
     const struct checkpoint *found = NULL;
-    if (slot->kept_count > 1 && sim_chance(sim, sim->fault_permille))
-        slot->kept[0].bad = true;
-    for (unsigned i = 0; i < slot->kept_count && !found; i++)
-        if (!slot->kept[i].bad)
-            found = &slot->kept[i];
+    struct vault *vault = slot->vault;
+    if (vault->kept_count > 1 && !vault->kept[0].in_memory &&
+        sim_chance(sim, sim->fault_permille))
+        vault->kept[0].bad = true;
+    for (unsigned i = 0; i < vault->kept_count && !found; i++)
+        if (!vault->kept[i].bad)
+            found = &vault->kept[i];
     slot->worker.restoring = found ? found->state : 0;
     sim_post(sim, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
                                   .slot = job->slot,
@@ -243,6 +268,8 @@ void disk_done(struct sim *sim)
 
 static void notice(struct sim *sim, const struct action *action)
 {
+    if (action->slot >= SIM_SLOTS)
+        return;
     struct sim_slot *slot = &sim->slots[action->slot];
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
         slot->ready = true;
@@ -250,9 +277,14 @@ static void notice(struct sim *sim, const struct action *action)
     }
     if (action->notice.what == NOTICE_HUNG)
         slot->ordered = false;
-    if (action->notice.what == NOTICE_STATE_LOST)
-        slot->oracle_known = false;
-    if (action->notice.what == NOTICE_DIVERGED && slot->oracle_known)
+    if (action->notice.what == NOTICE_STATE_LOST) {
+        struct slot_view view = {0};
+        core_slot_view(sim->core, action->slot, &view);
+        slot->oracle_known = slot->vault->oracle_known = false;
+        slot->vault->lost = view.log_head;
+    }
+    if (action->notice.what == NOTICE_DIVERGED && slot->oracle_known &&
+        action->notice.value > slot->vault->lost)
         sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
 }
 
@@ -286,6 +318,10 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
     case ACTION_TERMINATE: terminate(sim, action); return;
     case ACTION_KILL: worker_dies(sim, slot, true); return;
+    case ACTION_PERSIST: journal_persist(sim, action); return;
+    case ACTION_HOLD: journal_hold(sim, action); return;
+    case ACTION_ACCEPTED: person_accepted(sim, action); return;
+    case ACTION_RETELL: person_retold(sim, action); return;
     case ACTION_ANSWER: client_answered(sim, action); return;
     case ACTION_CHUNK: client_chunk(sim, action); return;
     case ACTION_REFUSE: client_refused(sim, action); return;

@@ -22,6 +22,7 @@ struct sim_report {
     bool failed;
     char reason[256]; /* what was violated, when */
     uint64_t steps, requests, answered, refused, cancelled, crashes, restores, replays, checkpoints;
+    uint64_t deaths; /* of hasupd itself */
     hasup_ns virtual_time;
 };
 

@@ -102,6 +102,7 @@ static void run_request(struct sim *sim, struct sim_slot *slot, const struct mes
     say(sim, slot,
         (struct message){.type = EVENT_REPLIED,
                          .request = message->request,
+                         .value = slot->stateful ? worker->state : random_next(&sim->random),
                          .digest = slot->stateful ? worker->state : 0,
                          .replay = message->replay});
 }
@@ -199,6 +200,8 @@ static void hear_reply(struct sim *sim, struct sim_slot *slot, struct client *cl
     client->at_slot = UINT32_MAX;
     slot->running--;
     slot->run_answered += !message->replay;
+    if (!message->replay)
+        client->value = message->value;
     if (!slot->stateful || message->replay)
         return;
     uint64_t expected = sim_hash(slot->oracle, client->content);
@@ -230,6 +233,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
         slot->taken_position = event.checkpoint.position = message.position;
         event.checkpoint.error = sim_chance(sim, sim->fault_permille) ? HASUP_EWORKER : 0;
         slot->taken_state = message.state;
+        slot->taken = true;
     } else if (message.type == EVENT_CHUNKED && client) {
         hear_chunk(sim, client, &event, &message);
     } else if (message.type == EVENT_REPLIED && client) {

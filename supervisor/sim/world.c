@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STEPS_AT_ONE_INSTANT = 200000 };
+enum { STEPS_AT_ONE_INSTANT = 200000, COMEBACKS = 20 };
 
 void sim_fail(struct sim *sim, const char *format, ...)
 {
@@ -59,7 +59,7 @@ void sim_schedule(struct sim *sim, hasup_ns at, enum happening what, uint32_t sl
         if (!sim->heap)
             abort();
     }
-    struct thing thing = {at, ++sim->seq, what, slot, worker, request};
+    struct thing thing = {at, ++sim->seq, what, slot, worker, request, sim->life};
     size_t i = sim->heap_count++;
     for (; i && sooner(&thing, &sim->heap[(i - 1) / 2]); i = (i - 1) / 2)
         sim->heap[i] = sim->heap[(i - 1) / 2];
@@ -99,9 +99,17 @@ static void trace_action(const struct action *action)
                (int)action->slot, slot_state_name(action->notice.from),
                slot_state_name(action->notice.to));
     else
-        printf("                  %-18s slot %d worker %u request %llx\n",
+        printf("                  %-18s slot %d worker %u request %llx record %llu\n",
                action_name(action->type), (int)action->slot, action->worker,
-               (unsigned long long)action->request);
+               (unsigned long long)action->request, (unsigned long long)action->record);
+    if (action->type == ACTION_PERSIST)
+        printf("                    what %d why %d position %llu number %llu\n",
+               action->persist.what, action->persist.why,
+               (unsigned long long)action->persist.position,
+               (unsigned long long)action->persist.number);
+    if (action->type == ACTION_DISPATCH)
+        printf("                    position %llu replay %d\n",
+               (unsigned long long)action->dispatch.position, action->dispatch.replay);
 }
 
 static void step(struct sim *sim, struct event *event)
@@ -140,9 +148,18 @@ void sim_post(struct sim *sim, const struct event *event)
     }
 }
 
+/* Whether it belongs to the world, not to a hasupd that is dead. */
+static bool outlives_hasupd(enum happening what)
+{
+    return what == HAPPENS_ARRIVAL || what == HAPPENS_FAULT || what == HAPPENS_OPERATOR ||
+           what == HAPPENS_DEATH;
+}
+
 static void happen(struct sim *sim, const struct thing *thing)
 {
     struct sim_slot *slot = thing->slot < SIM_SLOTS ? &sim->slots[thing->slot] : NULL;
+    if (thing->life != sim->life && !outlives_hasupd(thing->what))
+        return;
     switch (thing->what) {
     case HAPPENS_ARRIVAL: client_arrivals(sim); return;
     case HAPPENS_WORKER: worker_moves(sim, slot, thing->worker); return;
@@ -153,6 +170,14 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_FAULT: worker_fault(sim); return;
     case HAPPENS_OPERATOR: operator_acts(sim); return;
     case HAPPENS_LEAVE: client_leaves(sim, thing->request); return;
+    case HAPPENS_COMMIT: journal_committed(sim); return;
+    case HAPPENS_DEATH:
+        if (!sim->faults)
+            return;
+        hasupd_dies(sim);
+        sim_schedule(sim, sim->now + sim_between(sim, HASUP_S, 1800 * HASUP_S), HAPPENS_DEATH, 0, 0,
+                     0);
+        return;
     }
 }
 
@@ -201,6 +226,8 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
         .policy = (enum policy)random_below(r, 5),
         .concurrency_max = random_below(r, 2) ? 0 : 1 + random_below(r, 8),
         .max_attempts = 2 + random_below(r, 4),
+        .journal = (enum journal_policy)random_below(r, 3),
+        .result_ttl = sim_between(sim, 10 * HASUP_S, 3600 * HASUP_S),
         .restart = {.backoff_min = 100 * HASUP_MS,
                     .backoff_max = 30 * HASUP_S,
                     .healthy_after = 10 * HASUP_S,
@@ -221,19 +248,15 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
         p->weights[i] = random_below(r, 4);
 }
 
-static void set_model(struct sim *sim, uint32_t model)
-{
-    sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
-                                  .model = model,
-                                  .model_set = {.policy = &sim->models[model].policy}});
-}
-
 /* ---- the two phases ---- */
 
 static bool everything_ended(const struct sim *sim)
 {
-    if (sim->outstanding)
+    if (sim->outstanding || sim->write_count)
         return false;
+    for (unsigned i = 0; i < SIM_ROWS; i++)
+        if (sim->rows[i].used && sim->rows[i].waits && !sim->rows[i].forgotten)
+            return false;
     for (unsigned i = 0; i < sim->model_count; i++) {
         struct model_view view;
         if (!core_model_view(sim->core, i, &view) || view.ready != view.slots)
@@ -268,8 +291,9 @@ static void report_stuck(struct sim *sim)
 static void run_safety(struct sim *sim)
 {
     sim->faults = true;
-    for (unsigned i = 0; i < sim->model_count; i++)
-        set_model(sim, i);
+    hasupd_starts(sim);
+    if (random_below(&sim->random, 2))
+        sim_schedule(sim, sim_between(sim, HASUP_S, 1800 * HASUP_S), HAPPENS_DEATH, 0, 0, 0);
     sim_schedule(sim, HASUP_S, HAPPENS_ARRIVAL, 0, 0, 0);
     sim_schedule(sim, sim_between(sim, HASUP_S, 60 * HASUP_S), HAPPENS_FAULT, 0, 0, 0);
     sim_schedule(sim, sim_between(sim, 60 * HASUP_S, 600 * HASUP_S), HAPPENS_OPERATOR, 0, 0, 0);
@@ -291,6 +315,13 @@ static void run_liveness(struct sim *sim)
     run_until(sim, sim->now + 1800 * HASUP_S, everything_ended);
     if (!sim->report->failed && !everything_ended(sim))
         report_stuck(sim);
+    for (unsigned i = 0; i < COMEBACKS && !people_are_content(sim) && !sim->report->failed; i++) {
+        people_return(sim);
+        run_until(sim, sim->now + 60 * HASUP_S, NULL);
+        run_until(sim, sim->now + 600 * HASUP_S, everything_ended);
+    }
+    if (!sim->report->failed && !people_are_content(sim))
+        people_complain(sim);
     sim->shutting_down = true;
     sim_post(sim, &(struct event){.type = EVENT_SHUTDOWN,
                                   .shutdown = {.deadline = sim->now + 60 * HASUP_S}});
@@ -301,7 +332,7 @@ static void run_liveness(struct sim *sim)
 
 void sim_run(const struct sim_options *options, struct sim_report *report)
 {
-    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS};
+    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES, 1};
     struct sim *sim = calloc(1, sizeof *sim);
     *report = (struct sim_report){0};
     if (!sim)
@@ -316,6 +347,9 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     sim->model_count = 1 + random_below(&sim->random, SIM_MODELS);
     for (unsigned i = 0; i < sim->model_count; i++)
         shape_model(sim, &sim->models[i]);
+    for (unsigned i = 0; i < SIM_MODELS; i++)
+        for (unsigned k = 0; k < SIM_SLOTS; k++)
+            sim->vaults[i][k].oracle_known = true;
     run_safety(sim);
     if (!report->failed)
         run_liveness(sim);

@@ -9,7 +9,7 @@ static void promise_1_a_request_is_answered_once_and_forgotten_last(void **state
     uint64_t request = submit(w);
     assert_true(seen(w, ACTION_DISPATCH)->request == request);
     replies(w, 0, request);
-    assert_int_equal(seen(w, ACTION_ANSWER)->attempts, 1);
+    assert_int_equal(seen(w, ACTION_ANSWER)->answer.attempts, 1);
     assert_true(seen(w, ACTION_FORGET) > seen(w, ACTION_ANSWER));
     replies(w, 0, request);
     assert_int_equal(w->count, 0);
@@ -27,7 +27,7 @@ static void promise_1_a_request_survives_its_workers_crash(void **state)
     comes_up(w, 0, 1);
     assert_int_equal(seen(w, ACTION_DISPATCH)->dispatch.attempt, 2);
     replies(w, 0, request);
-    assert_int_equal(seen(w, ACTION_ANSWER)->attempts, 2);
+    assert_int_equal(seen(w, ACTION_ANSWER)->answer.attempts, 2);
 }
 
 static void promise_1_what_a_dead_worker_said_late_does_not_count(void **state)

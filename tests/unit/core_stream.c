@@ -22,7 +22,7 @@ static void promise_5_chunks_are_delivered_as_they_come(void **state)
     uint64_t stream = begin(w);
     chunks(w, 0, stream, 10, true);
     assert_true(seen(w, ACTION_CHUNK)->request == stream);
-    assert_int_equal(seen(w, ACTION_CHUNK)->skip, 0);
+    assert_int_equal(seen(w, ACTION_CHUNK)->chunk.skip, 0);
     chunks(w, 0, stream, 0, true);
     assert_int_equal(seen_count(w, ACTION_CHUNK), 0); /* nothing in it */
     replies(w, 0, stream);
@@ -39,11 +39,11 @@ static void promise_5_a_rerun_skips_what_the_client_has(void **state)
     chunks(w, 0, stream, 12, true); /* chunks may be cut otherwise */
     assert_int_equal(seen_count(w, ACTION_CHUNK), 0);
     chunks(w, 0, stream, 8, true);
-    assert_int_equal(seen(w, ACTION_CHUNK)->skip, 3);
+    assert_int_equal(seen(w, ACTION_CHUNK)->chunk.skip, 3);
     chunks(w, 0, stream, 4, true);
-    assert_int_equal(seen(w, ACTION_CHUNK)->skip, 0);
+    assert_int_equal(seen(w, ACTION_CHUNK)->chunk.skip, 0);
     replies(w, 0, stream);
-    assert_int_equal(seen(w, ACTION_ANSWER)->attempts, 2);
+    assert_int_equal(seen(w, ACTION_ANSWER)->answer.attempts, 2);
 }
 
 static void promise_5_a_chunk_that_ends_where_the_client_stands_adds_nothing(void **state)
@@ -71,7 +71,7 @@ static void promise_5_a_second_death_skips_again_from_the_start(void **state)
     comes_up(w, 0, 1);
     assert_int_equal(seen(w, ACTION_DISPATCH)->dispatch.attempt, 3);
     chunks(w, 0, stream, 30, true);
-    assert_int_equal(seen(w, ACTION_CHUNK)->skip, 10);
+    assert_int_equal(seen(w, ACTION_CHUNK)->chunk.skip, 10);
 }
 
 static void promise_5_a_rerun_that_differs_ends_honestly(void **state)

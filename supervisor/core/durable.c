@@ -1,0 +1,592 @@
+/*
+ * durable.c: requests that their clients can come back for.  Each step waits for the journal: it is
+ * queued once it is accepted there, and answered once its result is there; so a crash of hasupd
+ * between any two steps loses nothing that anybody was told, and no answer is given that a second
+ * run could change.  Who comes with the key of a request that runs joins it; who comes later hears
+ * the stored answer.
+ *
+ * A result that the journal refuses is offered again every second; its client waits for it, at most
+ * to its deadline.  The end of a shutdown's grace leaves what is unfinished in the journal, for the
+ * next run.
+ */
+#include "supervisor/core/internal.h"
+
+#define STORING_RETRY HASUP_S
+
+bool model_is_durable(const struct core *core, const struct model *model, const struct event *event)
+{
+    bool returns = event->submitted.async || event->submitted.key[0] || event->submitted.key[1];
+    if (!core->entries.limit)
+        return false;
+    switch (model->policy.journal) {
+    case JOURNALS_AUTO: return returns;
+    case JOURNALS_ALWAYS: return true;
+    case JOURNALS_NEVER: return false;
+    }
+    return false;
+}
+
+/* ---- words to the journal and to clients ---- */
+
+static struct action *persist(struct core *core, uint64_t request, uint64_t record,
+                              enum persist what)
+{
+    struct action *action = action_add(core, ACTION_PERSIST);
+    action->request = request;
+    action->record = record;
+    action->persist.what = what;
+    return action;
+}
+
+static hasup_ns expiry(const struct core *core, const struct item *item)
+{
+    return core->now + core->models[item->model].policy.result_ttl;
+}
+
+static void tell_accepted(struct core *core, struct item *item, uint64_t record)
+{
+    struct action *action = action_add(core, ACTION_ACCEPTED);
+    action->request = item->id;
+    action->record = record;
+    if (item->async)
+        item->client = false; /* that was all that its client waits for */
+}
+
+static void tell_answer(struct core *core, struct item *item, const struct item *of)
+{
+    struct action *action = action_add(core, ACTION_ANSWER);
+    action->request = item->id;
+    action->answer.attempts = of->attempts;
+    action->answer.of = of->id;
+}
+
+static void tell_chunk(struct core *core, struct item *item, const struct item *of, uint64_t number)
+{
+    if (number <= item->heard)
+        return;
+    struct action *action = action_add(core, ACTION_CHUNK);
+    action->request = item->id;
+    action->chunk.of = of->id;
+    action->chunk.number = number;
+    item->heard = number;
+}
+
+/* ---- joining ---- */
+
+/* Ends one that joined; what it had to hear was said. */
+static void joined_forget(struct core *core, struct item *item)
+{
+    list_remove(&item->leader->joined, item);
+    item->leader = NULL;
+    item->settled = true;
+    core->joined--;
+    request_forget(core, item);
+}
+
+static void joined_answer(struct core *core, struct item *leader)
+{
+    while (leader->joined.head) {
+        tell_answer(core, leader->joined.head, leader);
+        joined_forget(core, leader->joined.head);
+    }
+}
+
+void durable_left(struct core *core, struct item *item)
+{
+    joined_forget(core, item);
+}
+
+static void wait_longer(struct item *leader, hasup_ns deadline)
+{
+    if (!deadline)
+        deadline = HASUP_NEVER;
+    if (deadline > leader->later)
+        leader->later = deadline;
+}
+
+bool durable_outlasts(struct core *core, struct item *item)
+{
+    if (item->later <= core->now)
+        return false;
+    if (item->client)
+        refuse_action(core, item->id, REFUSED_DEADLINE, 0, item->attempts);
+    item->client = false;
+    bool queued = item->place == PLACE_QUEUE;
+    struct model *model = &core->models[item->model];
+    if (queued)
+        queue_remove(model, item);
+    item->deadline = item->later;
+    timer_set_at(&core->wheel, &item->timer, item->deadline);
+    if (queued)
+        queue_push(model, item);
+    return true;
+}
+
+static void refuse_now(struct core *core, struct model *model, uint64_t request, enum refusal why)
+{
+    bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_IN_PROGRESS;
+    struct action *action = action_add(core, ACTION_REFUSE);
+    action->request = request;
+    action->refuse.why = why;
+    action->refuse.retry_after = later ? HASUP_S : 0;
+    model->refused++;
+}
+
+static void join(struct core *core, const struct event *event, struct item *leader)
+{
+    struct item *item = request_open(core, event);
+    item->place = PLACE_JOINED;
+    item->leader = leader;
+    item->heard = event->submitted.heard;
+    wait_longer(leader, event->submitted.deadline);
+    list_append(&leader->joined, item);
+    core->joined++;
+    for (uint64_t number = 1; number <= leader->chunks_stored && !item->async; number++)
+        tell_chunk(core, item, leader, number);
+}
+
+/* Its request runs: waits with it, or not. */
+static void join_running(struct core *core, struct model *model, const struct event *event,
+                         struct entry *entry)
+{
+    struct item *leader = item_find(core, entry->request);
+    assert(leader && leader->entry == entry);
+    if (event->submitted.no_wait && !event->submitted.async) {
+        refuse_now(core, model, event->request, REFUSED_IN_PROGRESS);
+    } else if (leader->settled) {
+        /* Refused, but a worker still has it: it cannot begin anew before that ends. */
+        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE);
+    } else if (event->submitted.async && leader->storing != STORING_ACCEPT) {
+        struct action *action = action_add(core, ACTION_ACCEPTED);
+        action->request = event->request;
+        action->record = entry->record;
+        leader->async = true; /* somebody comes back for it by its number */
+        wait_longer(leader, event->submitted.deadline);
+    } else {
+        join(core, event, leader);
+        return;
+    }
+    action_add(core, ACTION_FORGET)->request = event->request;
+}
+
+static void retell(struct core *core, const struct event *event, const struct entry *entry)
+{
+    struct action *action =
+        action_add(core, event->submitted.async ? ACTION_ACCEPTED : ACTION_RETELL);
+    action->request = event->request;
+    action->record = entry->record;
+    if (!event->submitted.async)
+        action->chunk.number = event->submitted.heard;
+    action_add(core, ACTION_FORGET)->request = event->request;
+}
+
+bool durable_joined(struct core *core, struct model *model, const struct event *event)
+{
+    struct entry *entry = entry_by_key(&core->entries, event->submitted.key);
+    if (!entry)
+        return false;
+    if (entry->body != event->submitted.body) {
+        refuse_now(core, model, event->request, REFUSED_KEY_REUSED);
+        action_add(core, ACTION_FORGET)->request = event->request;
+        return true;
+    }
+    switch (entry->state) {
+    case ENTRY_RUNNING: join_running(core, model, event, entry); break;
+    case ENTRY_DONE:
+    case ENTRY_REFUSED: retell(core, event, entry); break;
+    case ENTRY_WAITING:
+    case ENTRY_FREE:
+        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE);
+        action_add(core, ACTION_FORGET)->request = event->request;
+        break;
+    }
+    return true;
+}
+
+/* ---- accepting ---- */
+
+static void entry_drop(struct core *core, struct entry *entry)
+{
+    timer_clear(&core->wheel, &entry->timer);
+    persist(core, 0, entry->record, PERSIST_FORGET);
+    entry_free(&core->entries, entry);
+}
+
+/* The oldest finished one makes room where there is none. */
+static struct entry *entry_make(struct core *core, uint64_t record, const uint64_t key[2],
+                                uint64_t body)
+{
+    struct entry *entry = entry_new(&core->entries, record, key, body);
+    if (entry || !core->entries.oldest)
+        return entry;
+    entry_drop(core, core->entries.oldest);
+    return entry_new(&core->entries, record, key, body);
+}
+
+bool durable_begin(struct core *core, struct item *item, const struct event *event)
+{
+    item->entry =
+        entry_make(core, core->next_record, event->submitted.key, event->submitted.body);
+    if (!item->entry)
+        return false;
+    core->next_record++;
+    item->entry->request = item->id;
+    item->place = PLACE_STORE;
+    item->storing = STORING_ACCEPT;
+    item->heard = event->submitted.heard;
+    core->models[item->model].storing++;
+    persist(core, item->id, item->entry->record, PERSIST_ACCEPT);
+    if (PLANT(PLANT_QUEUE_EARLY) && core->uses % 8 == 0)
+        durable_persisted(core, &(struct event){.request = item->id});
+    return true;
+}
+
+static void accept_failed(struct core *core, struct item *item)
+{
+    entry_free(&core->entries, item->entry);
+    item->entry = NULL;
+    if (!item->settled)
+        request_refuse(core, item, REFUSED_NOT_DURABLE, HASUP_S);
+    request_forget(core, item);
+}
+
+static void accepted(struct core *core, struct item *item, int error)
+{
+    struct model *model = &core->models[item->model];
+    item->storing = STORING_NOTHING;
+    model->storing--;
+    if (error) {
+        accept_failed(core, item);
+    } else if (item->settled) {
+        request_forget(core, item);
+    } else {
+        if (item->client)
+            tell_accepted(core, item, item->entry->record);
+        for (struct item *at = item->joined.head, *next; at; at = next) {
+            next = at->next;
+            if (!at->async)
+                continue;
+            tell_accepted(core, at, item->entry->record);
+            item->async = true;
+            joined_forget(core, at);
+        }
+        queue_push(model, item);
+        dispatch_model(core, model);
+    }
+    model_settle(core, model);
+}
+
+/* ---- streams ---- */
+
+void durable_chunked(struct core *core, struct item *item, uint64_t skip)
+{
+    struct action *action = persist(core, item->id, item->entry->record, PERSIST_CHUNK);
+    action->persist.skip = skip;
+    action->persist.number = ++item->chunks;
+}
+
+static void chunk_stored(struct core *core, struct item *item, int error)
+{
+    if (item->settled)
+        return;
+    if (error) {
+        if (item->place == PLACE_FLIGHT)
+            action_slot(core, ACTION_CANCEL, &core->slots[item->slot])->request = item->id;
+        request_refuse(core, item, REFUSED_NOT_DURABLE, HASUP_S);
+        request_drop(core, item);
+        return;
+    }
+    uint64_t number = ++item->chunks_stored;
+    if (item->client)
+        tell_chunk(core, item, item, number);
+    for (struct item *at = item->joined.head; at; at = at->next)
+        if (!at->async)
+            tell_chunk(core, at, item, number);
+}
+
+/* ---- results ---- */
+
+static void store_result(struct core *core, struct item *item)
+{
+    struct action *action = persist(core, item->id, item->entry->record, PERSIST_RESULT);
+    item->storing = STORING_RESULT;
+    action->model = item->model;
+    action->slot = item->logged ? item->slot : UINT32_MAX;
+    action->persist.refused = item->refused;
+    action->persist.why = item->why;
+    action->persist.attempts = item->attempts;
+    action->persist.position = item->logged ? item->position : 0;
+    action->persist.digest = item->digest;
+    action->persist.expires = expiry(core, item);
+}
+
+void durable_replied(struct core *core, struct slot *slot, struct item *item, uint64_t digest)
+{
+    if (item->logged) {
+        log_answered(slot, item, digest);
+        slot->log.unstored++;
+    } else if (item->settled) {
+        return; /* its refusal is written already */
+    } else {
+        item->place = PLACE_STORE;
+    }
+    core->models[item->model].unstored++;
+    if (PLANT(PLANT_ANSWER_EARLY) && !item->settled && core->uses % 16 == 0) {
+        item->settled = true;
+        timer_clear(&core->wheel, &item->timer);
+        tell_answer(core, item, item);
+    }
+    action_add(core, ACTION_HOLD)->request = item->id;
+    if (item->logged && slot->log.failing)
+        item->storing = STORING_FAILED;
+    else
+        store_result(core, item);
+}
+
+/* Its end is durable: what of it is remembered, and how long. */
+static void entry_end(struct core *core, struct item *item)
+{
+    struct entry *entry = item->entry;
+    bool returns = entry->keyed || item->async;
+    item->entry = NULL;
+    if (!returns || (item->refused && item->why == REFUSED_DROPPED)) {
+        entry_drop(core, entry);
+        return;
+    }
+    if (item->refused && item->why != REFUSED_QUARANTINED)
+        entry_unkey(&core->entries, entry);
+    entry_finish(&core->entries, entry, item->refused);
+    timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
+}
+
+static void result_stored(struct core *core, struct item *item, int error)
+{
+    struct model *model = &core->models[item->model];
+    struct slot *slot = item->logged ? &core->slots[item->slot] : NULL;
+    if (error) {
+        item->storing = STORING_FAILED;
+        action_add(core, ACTION_NOTICE)->notice.what = NOTICE_NOT_STORED;
+        timer_set_at(&core->wheel, &core->storing_timer, core->now + STORING_RETRY);
+        if (slot)
+            slot->log.failing = true;
+        if (slot && slot->checkpoint.state == CHECKPOINT_TAKEN)
+            checkpoint_give_up(core, slot);
+        return;
+    }
+    item->storing = STORING_NOTHING;
+    model->unstored--;
+    entry_end(core, item);
+    if (!item->settled) {
+        item->settled = true;
+        timer_clear(&core->wheel, &item->timer);
+        model->answered++;
+        if (item->client)
+            tell_answer(core, item, item);
+        joined_answer(core, item);
+    }
+    if (slot) {
+        slot->log.unstored--;
+        checkpoint_awaited(core, slot, item);
+    } else {
+        request_forget(core, item);
+    }
+    model_settle(core, model);
+}
+
+void durable_persisted(struct core *core, const struct event *event)
+{
+    struct item *item = item_find(core, event->request);
+    if (!item)
+        return;
+    switch (event->persisted.what) {
+    case PERSIST_ACCEPT:
+        if (item->storing == STORING_ACCEPT)
+            accepted(core, item, event->persisted.error);
+        return;
+    case PERSIST_CHUNK: chunk_stored(core, item, event->persisted.error); return;
+    case PERSIST_RESULT:
+        if (item->storing == STORING_RESULT)
+            result_stored(core, item, event->persisted.error);
+        return;
+    case PERSIST_REFUSAL:
+    case PERSIST_FORGET:
+    case PERSIST_TRIM: return;
+    }
+}
+
+/* A slot's results in the order of its log: a later one must never be stored without the earlier. */
+void durable_retry(struct core *core)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || !slot->log.failing)
+            continue;
+        slot->log.failing = false;
+        for (struct item *item = slot->log.head; item; item = item->log_next)
+            if (item->storing == STORING_FAILED)
+                store_result(core, item);
+    }
+    for (uint32_t i = 0; i < core->items_high; i++)
+        if (core->items[i].place != PLACE_NONE && core->items[i].storing == STORING_FAILED)
+            store_result(core, &core->items[i]);
+}
+
+/* ---- refusals ---- */
+
+/* The journal learns of a refusal that no worker's reply will carry there. */
+static void refusal_write(struct core *core, struct item *item)
+{
+    struct entry *entry = item->entry;
+    bool kept = (item->async || item->why == REFUSED_QUARANTINED) && item->why != REFUSED_DROPPED;
+    item->entry = NULL;
+    if (!kept) {
+        entry_drop(core, entry);
+        return;
+    }
+    struct action *action = persist(core, item->id, entry->record, PERSIST_REFUSAL);
+    action->persist.why = item->why;
+    action->persist.attempts = item->attempts;
+    action->persist.expires = expiry(core, item);
+    if (item->why != REFUSED_QUARANTINED)
+        entry_unkey(&core->entries, entry); /* who comes again with the key runs it anew */
+    entry_finish(&core->entries, entry, true);
+    timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
+}
+
+void durable_refused(struct core *core, struct item *item, hasup_ns retry_after)
+{
+    while (item->joined.head) {
+        struct item *joined = item->joined.head;
+        request_refuse(core, joined, item->why, retry_after);
+        joined_forget(core, joined);
+    }
+    /* A log's row is written with the reply, or when it leaves the log. */
+    if (item->entry && !core->hastened && !item->logged && item->storing != STORING_RESULT &&
+        item->storing != STORING_FAILED)
+        refusal_write(core, item);
+}
+
+void durable_forget(struct core *core, struct item *item)
+{
+    assert(!item->joined.head);
+    if (!item->entry)
+        return;
+    if (item->refused && !core->hastened) {
+        refusal_write(core, item);
+    } else { /* the journal keeps it for the next run */
+        entry_free(&core->entries, item->entry);
+        item->entry = NULL;
+    }
+}
+
+void durable_dropped(struct core *core, uint64_t record)
+{
+    struct entry *entry = entry_by_record(&core->entries, record);
+    if (!entry)
+        return;
+    if (entry->state != ENTRY_RUNNING) {
+        entry_drop(core, entry);
+        return;
+    }
+    struct item *item = item_find(core, entry->request);
+    assert(item && item->entry == entry);
+    struct model *model = &core->models[item->model];
+    if (!item->settled)
+        request_refuse(core, item, REFUSED_DROPPED, 0);
+    item->refused = true;
+    item->why = REFUSED_DROPPED;
+    request_drop(core, item);
+    model_settle(core, model);
+}
+
+void durable_expired(struct core *core, struct entry *entry)
+{
+    entry_drop(core, entry);
+}
+
+/* ---- recovery ---- */
+
+/* An entry of an earlier run.  Where the journal holds two of a key, because the end of the older
+ * one was not written, the key is the newer one's. */
+static struct entry *recover_entry(struct core *core, const struct event *event)
+{
+    struct entry *entry = entry_by_record(&core->entries, event->recovered.record);
+    if (entry)
+        return entry;
+    entry = entry_by_key(&core->entries, event->recovered.key);
+    if (entry)
+        entry_unkey(&core->entries, entry);
+    return entry_make(core, event->recovered.record, event->recovered.key, event->recovered.body);
+}
+
+static void recover_request(struct core *core, const struct event *event)
+{
+    struct model *model = &core->models[event->model];
+    struct entry *entry = recover_entry(core, event);
+    assert(entry && entry->state != ENTRY_DONE && entry->state != ENTRY_REFUSED);
+    entry->state = ENTRY_RUNNING;
+    entry->request = event->request;
+    struct item *item =
+        request_open(core, &(struct event){.request = event->request,
+                                           .model = event->model,
+                                           .submitted = {.size = event->recovered.size,
+                                                         .deadline = event->recovered.deadline,
+                                                         .priority = event->recovered.priority,
+                                                         .async = event->recovered.async}});
+    item->client = false;
+    item->entry = entry;
+    item->sent = event->recovered.sent;
+    item->chunks = item->chunks_stored = event->recovered.chunks;
+    queue_push(model, item);
+    dispatch_model(core, model);
+    model_settle(core, model);
+}
+
+static void recover_logged(struct core *core, const struct event *event)
+{
+    struct slot *slot = &core->slots[event->slot];
+    assert(event->slot < core->slots_high && slot->used);
+    struct item *item = request_open(core, &(struct event){.request = event->request,
+                                                           .model = slot->model,
+                                                           .submitted = {.size = event->recovered.size}});
+    item->client = false;
+    item->settled = item->answered = true;
+    item->digest = event->recovered.digest;
+    timer_clear(&core->wheel, &item->timer);
+    log_recover(slot, item, event->recovered.position);
+}
+
+static void recover_trimmed(struct core *core, const struct event *event)
+{
+    struct slot *slot = &core->slots[event->slot];
+    assert(event->slot < core->slots_high && slot->used && !slot->log.head);
+    slot->log.trimmed = slot->log.position = event->recovered.position;
+    slot->log.durable = true;
+}
+
+void durable_recovered(struct core *core, const struct event *event)
+{
+    const uint64_t record = event->recovered.record;
+    struct entry *entry;
+    if (record && record >= core->next_record)
+        core->next_record = record + 1;
+    switch (event->recovered.what) {
+    case RECOVERY_WAITING:
+        entry = recover_entry(core, event);
+        if (entry)
+            entry->state = ENTRY_WAITING;
+        return;
+    case RECOVERY_FINISHED:
+        entry = recover_entry(core, event);
+        if (!entry)
+            return;
+        if (event->recovered.refused && event->recovered.why != REFUSED_QUARANTINED)
+            entry_unkey(&core->entries, entry);
+        entry_finish(&core->entries, entry, event->recovered.refused);
+        timer_set_at(&core->wheel, &entry->timer, event->recovered.expires);
+        return;
+    case RECOVERY_REQUEST: recover_request(core, event); return;
+    case RECOVERY_TRIMMED: recover_trimmed(core, event); return;
+    case RECOVERY_LOGGED: recover_logged(core, event); return;
+    }
+}

@@ -1,0 +1,554 @@
+/*
+ * journal.c: the fake journal, and the death of hasupd.  Writes are committed in order, in groups,
+ * after a while; a group may fail, and when hasupd dies, what was not committed is gone.  Then a new
+ * core is given what the journal and the disk hold, and nothing else.
+ *
+ * People with keys come back until they have their answer, and remember it: nobody may ever be told
+ * two different ones, nor one that the journal does not hold.
+ */
+#include "supervisor/sim/internal.h"
+
+/* ---- rows ---- */
+
+static struct row *row_find(struct sim *sim, uint64_t record)
+{
+    for (unsigned i = 0; i < SIM_ROWS; i++)
+        if (sim->rows[i].used && sim->rows[i].record == record)
+            return &sim->rows[i];
+    return NULL;
+}
+
+struct row *journal_row(struct sim *sim, uint64_t record)
+{
+    struct row *row = row_find(sim, record);
+    return row && !row->forgotten ? row : NULL;
+}
+
+static void row_add(struct sim *sim, const struct row *from)
+{
+    for (unsigned i = 0; i < SIM_ROWS; i++)
+        if (!sim->rows[i].used) {
+            sim->rows[i] = *from;
+            sim->rows[i].used = true;
+            sim->rows[i].waits = false;
+            return;
+        }
+    sim_fail(sim, "the journal grows without bound");
+}
+
+/* ---- writing ---- */
+
+static void write_add(struct sim *sim, const struct journal_write *write)
+{
+    if (sim->write_count == HASUP_LEN(sim->writes)) {
+        sim_fail(sim, "the journal's queue grows without bound");
+        return;
+    }
+    sim->writes[(sim->write_start + sim->write_count++) % HASUP_LEN(sim->writes)] = *write;
+    if (sim->writing)
+        return;
+    sim->writing = true;
+    sim->write_group = 0;
+    bool slow = sim_chance(sim, 20);
+    sim_schedule(sim,
+                 sim->now + sim_between(sim, 50 * HASUP_US, slow ? 500 * HASUP_MS : 2 * HASUP_MS),
+                 HAPPENS_COMMIT, 0, 0, 0);
+}
+
+static void persist_chunk(struct sim *sim, const struct action *action, struct client *client,
+                          struct journal_write *write)
+{
+    uint64_t size = sim->current->chunked.size;
+    if (sim->current->type != EVENT_CHUNKED || sim->current->request != action->request) {
+        sim_fail(sim, "a chunk is stored that is not in hand");
+        return;
+    }
+    if (client->produced - size + action->persist.skip != client->received)
+        sim_fail(sim, "request %llx: its stream is stored from byte %llu, %llu are stored",
+                 (unsigned long long)client->id,
+                 (unsigned long long)(client->produced - size + action->persist.skip),
+                 (unsigned long long)client->received);
+    if (client->received && client->variant != client->run_variant)
+        sim_fail(sim, "request %llx: two different streams were spliced",
+                 (unsigned long long)client->id);
+    client->variant = client->run_variant;
+    write->size = client->produced - client->received;
+    write->row.variant = client->variant;
+    client->received = client->produced;
+}
+
+void journal_hold(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    if (!client || sim->current->type != EVENT_REPLIED || sim->current->request != action->request)
+        sim_fail(sim, "HOLD without a reply in hand");
+    else
+        client->held = true;
+}
+
+static void persist_result(struct sim *sim, const struct action *action, struct client *client,
+                           struct journal_write *write)
+{
+    if (!client->held)
+        sim_fail(sim, "a result is stored of a reply that nobody holds");
+    write->row.value = client->value;
+    write->row.digest = action->persist.digest;
+    write->row.position = action->persist.position;
+    write->row.refused = action->persist.refused;
+    write->row.why = action->persist.why;
+    write->row.expires = action->persist.expires;
+    if (action->persist.position)
+        write->ordinal = sim->slots[action->slot].ordinal;
+}
+
+void journal_persist(struct sim *sim, const struct action *action)
+{
+    struct client *client = action->request ? client_find(sim, action->request) : NULL;
+    struct journal_write write = {.what = action->persist.what,
+                                  .request = action->request,
+                                  .record = action->record,
+                                  .position = action->persist.position};
+    switch (action->persist.what) {
+    case PERSIST_ACCEPT:
+        client->durable = true;
+        sim->records = action->record > sim->records ? action->record : sim->records;
+        write.row = (struct row){.record = action->record,
+                                 .content = client->content,
+                                 .body = sim_hash(client->content, 7),
+                                 .size = client->size,
+                                 .model = client->model,
+                                 .chunks_asked = client->chunks,
+                                 .deadline = client->deadline,
+                                 .async = client->async,
+                                 .poison = client->poison};
+        if (client->person)
+            memcpy(write.row.key, client->person->key, sizeof write.row.key);
+        break;
+    case PERSIST_CHUNK: persist_chunk(sim, action, client, &write); break;
+    case PERSIST_RESULT: persist_result(sim, action, client, &write); break;
+    case PERSIST_REFUSAL:
+        write.row.expires = action->persist.expires;
+        write.row.why = action->persist.why;
+        break;
+    case PERSIST_FORGET: break;
+    case PERSIST_TRIM:
+        write.model = action->model;
+        write.ordinal = sim->slots[action->slot].ordinal;
+        break;
+    }
+    write_add(sim, &write);
+}
+
+/* ---- a commit ---- */
+
+static void commit_result(struct sim *sim, struct row *row, const struct journal_write *write)
+{
+    row->finished = true;
+    row->value = write->row.value;
+    row->digest = write->row.digest;
+    row->position = write->row.position;
+    row->expires = write->row.expires;
+    row->refused = write->row.refused;
+    row->why = write->row.why;
+    row->ordinal = write->ordinal;
+    if (!row->position)
+        return;
+    struct vault *vault = &sim->vaults[row->model][row->ordinal];
+    vault->oracle = row->digest;
+    vault->oracle_position = row->position;
+    vault->oracle_known = true;
+}
+
+static void commit_trim(struct sim *sim, const struct journal_write *write)
+{
+    struct vault *vault = &sim->vaults[write->model][write->ordinal];
+    if (write->position > vault->trimmed)
+        vault->trimmed = write->position;
+    for (unsigned i = 0; i < SIM_ROWS; i++) {
+        struct row *row = &sim->rows[i];
+        if (row->used && row->forgotten && row->model == write->model &&
+            row->ordinal == write->ordinal && row->position <= write->position)
+            row->used = false;
+    }
+}
+
+static void commit_one(struct sim *sim, const struct journal_write *write)
+{
+    struct row *row = row_find(sim, write->record);
+    switch (write->what) {
+    case PERSIST_ACCEPT: row_add(sim, &write->row); return;
+    case PERSIST_CHUNK:
+        if (row) {
+            row->chunks++;
+            row->bytes += write->size;
+            row->variant = write->row.variant;
+        }
+        return;
+    case PERSIST_RESULT:
+        if (row)
+            commit_result(sim, row, write);
+        return;
+    case PERSIST_REFUSAL:
+        if (row) {
+            row->finished = row->refused = true;
+            row->expires = write->row.expires;
+            row->why = write->row.why;
+        }
+        return;
+    case PERSIST_FORGET:
+        if (row) {
+            row->forgotten = true;
+            row->used = row->position > sim->vaults[row->model][row->ordinal].trimmed;
+        }
+        return;
+    case PERSIST_TRIM: commit_trim(sim, write); return;
+    }
+}
+
+static struct journal_write write_take(struct sim *sim)
+{
+    struct journal_write write = sim->writes[sim->write_start];
+    sim->write_start = (sim->write_start + 1) % HASUP_LEN(sim->writes);
+    sim->write_count--;
+    return write;
+}
+
+/* A group that fails takes everything with it that waits behind it: nothing may be stored before
+ * what came first. */
+void journal_committed(struct sim *sim)
+{
+    bool fails = sim_chance(sim, sim->fault_permille / 4);
+    unsigned group = sim->write_count < 64 || fails ? sim->write_count : 64;
+    struct journal_write done[HASUP_LEN(sim->writes)];
+    for (unsigned i = 0; i < group; i++) {
+        done[i] = write_take(sim);
+        if (!fails)
+            commit_one(sim, &done[i]);
+    }
+    sim->writing = false;
+    if (sim->write_count) {
+        struct journal_write first = write_take(sim);
+        /* Begins the next group: puts it back in front of those behind it. */
+        sim->write_start =
+            (sim->write_start + HASUP_LEN(sim->writes) - 1) % HASUP_LEN(sim->writes);
+        sim->write_count++;
+        sim->writes[sim->write_start] = first;
+        sim->writing = true;
+        sim_schedule(sim, sim->now + sim_between(sim, 50 * HASUP_US, 2 * HASUP_MS), HAPPENS_COMMIT,
+                     0, 0, 0);
+    }
+    for (unsigned i = 0; i < group && !sim->report->failed; i++) {
+        struct client *client = done[i].request ? client_find(sim, done[i].request) : NULL;
+        if (done[i].what > PERSIST_RESULT)
+            continue;
+        if (client && done[i].what == PERSIST_ACCEPT && !fails)
+            client->row = row_find(sim, done[i].record);
+        sim_post(sim, &(struct event){.type = EVENT_PERSISTED,
+                                      .request = done[i].request,
+                                      .persisted = {.what = done[i].what,
+                                                    .error = fails ? HASUP_EIO : 0}});
+    }
+}
+
+/* ---- people ---- */
+
+static void person_begin(struct sim *sim, struct person *person)
+{
+    struct random *r = &sim->random;
+    uint32_t model = random_below(r, sim->model_count);
+    *person = (struct person){.key = {random_next(r) | 1, random_next(r)},
+                              .content = random_next(r),
+                              .model = model,
+                              .chunks = sim->models[model].streams ? random_below(r, 6) : 0,
+                              .poison = sim_chance(sim, sim->fault_permille / 8)};
+}
+
+static void person_submit(struct sim *sim, struct person *person, uint32_t index)
+{
+    struct random *r = &sim->random;
+    client_open(sim, index, person->model);
+    struct client *client = &sim->clients[index];
+    client->person = person;
+    client->content = person->content;
+    client->chunks = person->chunks;
+    client->poison = person->poison;
+    client->async = sim->faults && random_below(r, 5) == 0;
+    if (sim->faults && random_below(r, 3) == 0)
+        client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
+    bool other_body = sim_chance(sim, 10);
+    person->asking++;
+    if (sim_chance(sim, 60))
+        sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
+                     client->id);
+    sim_post(sim, &(struct event){
+                      .type = EVENT_SUBMITTED,
+                      .model = person->model,
+                      .request = client->id,
+                      .submitted = {.size = client->size,
+                                    .deadline = client->deadline,
+                                    .async = client->async,
+                                    .no_wait = sim_chance(sim, 50),
+                                    .key = {person->key[0], person->key[1]},
+                                    .body = sim_hash(person->content, 7) + other_body}});
+}
+
+void person_asks(struct sim *sim, uint32_t index)
+{
+    struct random *r = &sim->random;
+    struct person *person = &sim->people[random_below(r, SIM_PEOPLE)];
+    bool done = person->answered && !person->asking && random_below(r, 3) == 0;
+    if (!person->key[0] || done)
+        person_begin(sim, person);
+    person_submit(sim, person, index);
+}
+
+void person_hears(struct sim *sim, struct client *client, const struct row *row)
+{
+    struct person *person = client->person;
+    if (!person)
+        return;
+    if (person->answered && sim->now < person->expires && person->value != row->value)
+        sim_fail(sim, "request %llx: one key was answered in two ways",
+                 (unsigned long long)client->id);
+    person->answered = true;
+    person->value = row->value;
+    person->expires = row->expires;
+}
+
+void person_accepted(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    if (!client || client->ended) {
+        sim_fail(sim, "ACCEPTED of an unknown request");
+        return;
+    }
+    if (!journal_row(sim, action->record))
+        sim_fail(sim, "request %llx is called accepted and is not durable",
+                 (unsigned long long)client->id);
+    if (!client->async)
+        return;
+    client->ended = true;
+    sim->outstanding -= !client->gone;
+    if (client->person)
+        client->person->asking--;
+}
+
+void person_retold(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    const struct row *row = journal_row(sim, action->record);
+    if (!client || client->ended || client->gone) {
+        sim_fail(sim, "RETELL to nobody");
+        return;
+    }
+    struct record_view view;
+    core_record_view(sim->core, action->record, &view);
+    /* A refusal was told before it was written; who fetches it waits for the write. */
+    if ((!row || !row->finished) && view.state != RECORD_REFUSED)
+        sim_fail(sim, "request %llx hears a stored answer that is not stored",
+                 (unsigned long long)client->id);
+    else if (row && row->finished && !row->refused)
+        person_hears(sim, client, row);
+    else if (row && row->why == REFUSED_QUARANTINED && client->person)
+        client->person->answered = true; /* and nothing else will he hear */
+    client->ended = true;
+    sim->outstanding--;
+    if (client->person)
+        client->person->asking--;
+}
+
+bool people_are_content(const struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_PEOPLE; i++)
+        if (sim->people[i].key[0] && !sim->people[i].answered)
+            return false;
+    return true;
+}
+
+void person_drops(struct sim *sim, uint64_t record)
+{
+    const struct row *row = journal_row(sim, record);
+    for (unsigned i = 0; i < SIM_PEOPLE && row; i++)
+        if (sim->people[i].key[0] == row->key[0])
+            sim->people[i].expires = 0;
+    sim_post(sim, &(struct event){.type = EVENT_DROPPED, .record = record});
+}
+
+void people_complain(struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_PEOPLE; i++)
+        if (sim->people[i].key[0] && !sim->people[i].answered)
+            sim_fail(sim, "person %u, who asks model %u, never had his answer (asking %u)", i,
+                     sim->people[i].model, sim->people[i].asking);
+}
+
+void people_return(struct sim *sim)
+{
+    uint32_t index = 0;
+    journal_admit(sim);
+    for (unsigned i = 0; i < SIM_PEOPLE; i++) {
+        struct person *person = &sim->people[i];
+        if (!person->key[0] || person->answered || person->asking)
+            continue;
+        while (index < SIM_REQUESTS && sim->clients[index].id)
+            index++;
+        if (index == SIM_REQUESTS)
+            return;
+        person_submit(sim, person, index);
+    }
+}
+
+/* ---- the death of hasupd ---- */
+
+void hasupd_dies(struct sim *sim)
+{
+    struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES, 0};
+    /* What was being written may be there or not, but always the first of it before the others. */
+    unsigned written = random_below(&sim->random, sim->write_count + 1);
+    for (unsigned i = 0; i < written; i++) {
+        struct journal_write write = write_take(sim);
+        commit_one(sim, &write);
+    }
+    sim->write_count = sim->disk_count = sim->pending_count = 0;
+    sim->writing = false;
+    sim->disk_free_at = sim->now;
+    sim->life++;
+    sim->report->deaths++;
+    for (unsigned i = 0; i < SIM_REQUESTS; i++)
+        sim->clients[i] = (struct client){.generation = sim->clients[i].generation};
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        sim->slots[i] = (struct sim_slot){.worker = {.number = 0}};
+    for (unsigned i = 0; i < SIM_PEOPLE; i++)
+        sim->people[i].asking = 0;
+    sim->outstanding = 0;
+    core_free(sim->core);
+    limits.first_record = sim->records + 1;
+    sim->core = core_new(&limits, random_next(&sim->random));
+    hasupd_starts(sim);
+}
+
+static struct client *recover_client(struct sim *sim, struct row *row)
+{
+    for (uint32_t i = 0; i < SIM_REQUESTS; i++) {
+        if (sim->clients[i].id)
+            continue;
+        client_open(sim, i, row->model);
+        struct client *client = &sim->clients[i];
+        sim->outstanding--; /* nobody waits for it */
+        client->gone = client->durable = true;
+        client->row = row;
+        client->content = row->content;
+        client->chunks = row->chunks_asked;
+        client->received = row->bytes;
+        client->variant = row->variant;
+        client->deadline = row->deadline;
+        client->poison = row->poison;
+        client->async = row->async;
+        client->size = row->size;
+        return client;
+    }
+    return NULL;
+}
+
+static struct event recovered(const struct row *row, enum recovery what, uint64_t request)
+{
+    return (struct event){.type = EVENT_RECOVERED,
+                          .model = row->model,
+                          .request = request,
+                          .recovered = {.what = what,
+                                        .record = row->record,
+                                        .key = {row->key[0], row->key[1]},
+                                        .body = row->body,
+                                        .size = row->size,
+                                        .deadline = row->deadline,
+                                        .expires = row->expires,
+                                        .async = row->async,
+                                        .refused = row->refused,
+                                        .why = row->why,
+                                        .sent = row->bytes,
+                                        .chunks = row->chunks,
+                                        .position = row->position,
+                                        .digest = row->digest}};
+}
+
+/* The row of a slot's log with the least position above `position`. */
+static struct row *log_after(struct sim *sim, const struct sim_slot *slot, uint64_t position)
+{
+    struct row *next = NULL;
+    for (unsigned i = 0; i < SIM_ROWS; i++) {
+        struct row *row = &sim->rows[i];
+        if (row->used && row->finished && row->position > position && row->model == slot->model &&
+            row->ordinal == slot->ordinal && (!next || row->position < next->position))
+            next = row;
+    }
+    return next;
+}
+
+static void recover_slot(struct sim *sim, uint32_t index)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    struct vault *vault = slot->vault;
+    struct event trimmed = {.type = EVENT_RECOVERED,
+                            .slot = index,
+                            .recovered = {.what = RECOVERY_TRIMMED, .position = vault->trimmed}};
+    uint64_t position = vault->trimmed;
+    struct row *row;
+    vault_forget_memory(vault);
+    slot->oracle_known = vault->oracle_known && sim->models[slot->model].policy.journal ==
+                                                    JOURNALS_ALWAYS;
+    slot->oracle = vault->oracle;
+    if (vault->trimmed)
+        sim_post(sim, &trimmed);
+    for (; (row = log_after(sim, slot, position)); position = row->position) {
+        struct client *client = recover_client(sim, row);
+        if (!client) {
+            slot->oracle_known = false;
+            return;
+        }
+        struct event event = recovered(row, RECOVERY_LOGGED, client->id);
+        event.slot = index;
+        sim_post(sim, &event);
+    }
+    if (!slot->oracle_known)
+        vault->lost = position;
+}
+
+void hasupd_starts(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->model_count; i++)
+        sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
+                                      .model = i,
+                                      .model_set = {.policy = &sim->models[i].policy}});
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        if (sim->slots[i].used && sim->slots[i].stateful)
+            recover_slot(sim, i);
+    for (uint64_t record = 1; record <= sim->records; record++) {
+        struct row *row = journal_row(sim, record);
+        struct event event;
+        if (!row)
+            continue;
+        if (row->finished) {
+            event = recovered(row, RECOVERY_FINISHED, 0);
+        } else {
+            event = recovered(row, RECOVERY_WAITING, 0);
+            row->waits = true;
+        }
+        sim_post(sim, &event);
+    }
+    journal_admit(sim);
+}
+
+void journal_admit(struct sim *sim)
+{
+    for (unsigned i = 0; i < SIM_ROWS && sim->life; i++) {
+        struct row *row = &sim->rows[i];
+        if (!row->used || !row->waits || row->forgotten)
+            continue;
+        struct client *client = recover_client(sim, row);
+        if (!client)
+            return;
+        row->waits = false;
+        struct event event = recovered(row, RECOVERY_REQUEST, client->id);
+        sim_post(sim, &event);
+    }
+}
