@@ -138,7 +138,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(CHUNKED)           /* slot, worker, request, size, same */                                   \
     X(STATE_TAKEN)       /* slot, worker, position, error */                                       \
     X(CHECKPOINT_STORED) /* slot, position, error: negative where it is kept in memory only */     \
-    X(RECOVERED)         /* at the start, from the journal: see below */                           \
+    X(RECOVERED)         /* from the journal: see below */                                         \
     X(SHUTDOWN)          /* deadline (grace ends); a second one hastens */
 
 enum event_type {
@@ -147,15 +147,15 @@ enum event_type {
 #undef CORE_EVENT_ENUM
 };
 
-/* What the journal holds of an earlier run. */
+/* What the journal holds of an earlier run, or of a slot that was removed. */
 enum recovery {
     RECOVERY_WAITING,  /* record, key: accepted, and will come by RECOVERY_REQUEST when there is room */
     RECOVERY_REQUEST,  /* request, record, …: accepted and not finished: is queued */
     RECOVERY_FINISHED, /* record, key, expires: its result is stored */
     RECOVERY_TRIMMED,  /* slot, position: up to where the journal has let go of a slot's log */
     RECOVERY_LOGGED,   /* request, record, slot, position, digest: finished, and in the log of a slot
-                          whose checkpoint does not cover it; in the order of positions, before the
-                          slot's CHECKPOINT_LOADED */
+                          whose checkpoint does not cover it; in the order of positions, right after
+                          the slot's SLOT_ADDED */
 };
 
 struct event {

@@ -188,7 +188,7 @@ void dispatch_model(struct core *core, struct model *model)
     dispatch_suspect(core, model);
     while (model->queued && (slot = choose(core, model))) {
         struct item *item = queue_pop(model);
-        if (item->deadline > core->now) {
+        if (item->deadline > core->now || durable_outlasts(core, item)) {
             dispatch_to(core, slot, item, false);
         } else { /* its timer is due within a tick, but it must not run */
             request_refuse(core, item, REFUSED_DEADLINE, 0);

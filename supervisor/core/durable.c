@@ -192,8 +192,11 @@ bool durable_joined(struct core *core, struct model *model, const struct event *
     }
     switch (entry->state) {
     case ENTRY_RUNNING: join_running(core, model, event, entry); break;
-    case ENTRY_DONE:
-    case ENTRY_REFUSED: retell(core, event, entry); break;
+    case ENTRY_DONE: retell(core, event, entry); break;
+    case ENTRY_REFUSED:
+        refuse_now(core, model, event->request, entry->why);
+        action_add(core, ACTION_FORGET)->request = event->request;
+        break;
     case ENTRY_WAITING:
     case ENTRY_FREE:
         refuse_now(core, model, event->request, REFUSED_UNAVAILABLE);
@@ -243,7 +246,8 @@ bool durable_begin(struct core *core, struct item *item, const struct event *eve
 
 static void accept_failed(struct core *core, struct item *item)
 {
-    entry_free(&core->entries, item->entry);
+    if (item->entry)
+        entry_free(&core->entries, item->entry);
     item->entry = NULL;
     if (!item->settled)
         request_refuse(core, item, REFUSED_NOT_DURABLE, HASUP_S);
@@ -355,7 +359,7 @@ static void entry_end(struct core *core, struct item *item)
     }
     if (item->refused && item->why != REFUSED_QUARANTINED)
         entry_unkey(&core->entries, entry);
-    entry_finish(&core->entries, entry, item->refused);
+    entry_finish(&core->entries, entry, item->refused, item->why);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
 }
 
@@ -387,6 +391,7 @@ static void result_stored(struct core *core, struct item *item, int error)
     if (slot) {
         slot->log.unstored--;
         checkpoint_awaited(core, slot, item);
+        slot_settle(core, slot);
     } else {
         request_forget(core, item);
     }
@@ -449,7 +454,7 @@ static void refusal_write(struct core *core, struct item *item)
     action->persist.expires = expiry(core, item);
     if (item->why != REFUSED_QUARANTINED)
         entry_unkey(&core->entries, entry); /* who comes again with the key runs it anew */
-    entry_finish(&core->entries, entry, true);
+    entry_finish(&core->entries, entry, true, item->why);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
 }
 
@@ -582,7 +587,7 @@ void durable_recovered(struct core *core, const struct event *event)
             return;
         if (event->recovered.refused && event->recovered.why != REFUSED_QUARANTINED)
             entry_unkey(&core->entries, entry);
-        entry_finish(&core->entries, entry, event->recovered.refused);
+        entry_finish(&core->entries, entry, event->recovered.refused, event->recovered.why);
         timer_set_at(&core->wheel, &entry->timer, event->recovered.expires);
         return;
     case RECOVERY_REQUEST: recover_request(core, event); return;

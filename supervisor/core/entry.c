@@ -95,8 +95,9 @@ void entry_unkey(struct entries *entries, struct entry *entry)
     entry->keyed = false;
 }
 
-void entry_finish(struct entries *entries, struct entry *entry, bool refused)
+void entry_finish(struct entries *entries, struct entry *entry, bool refused, enum refusal why)
 {
+    entry->why = why;
     entry->state = refused ? ENTRY_REFUSED : ENTRY_DONE;
     entry->older = entries->newest;
     entry->newer = NULL;

@@ -109,7 +109,7 @@ bool log_is_full(const struct core *core, const struct slot *slot)
 }
 
 /* The journal needs no more what a durable checkpoint covers. */
-void action_trim(struct core *core, struct slot *slot, uint64_t position)
+static void action_trim(struct core *core, struct slot *slot, uint64_t position)
 {
     struct action *action = action_slot(core, ACTION_PERSIST, slot);
     action->persist.what = PERSIST_TRIM;

@@ -315,11 +315,10 @@ void slot_hasten(struct core *core, struct slot *slot)
 void slot_settle(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
-    if (slot->state != SLOT_STOPPED || slot->checkpoint.state != CHECKPOINT_IDLE)
+    bool stores = slot->log.unstored && !core->hastened;
+    if (slot->state != SLOT_STOPPED || slot->checkpoint.state != CHECKPOINT_IDLE || stores)
         return;
     if (slot->removing && !slot->wanted) {
-        if (slot->log.durable)
-            action_trim(core, slot, slot->log.position);
         log_release(core, slot);
         timer_clear(&core->wheel, &slot->checkpoint_timer);
         action_slot(core, ACTION_SLOT_REMOVED, slot);

@@ -76,7 +76,7 @@ struct vault {
     uint64_t lost;    /* what stands in the log up to there was answered by a state that is lost */
     uint64_t trimmed; /* the journal let go of its log up to there */
     uint64_t oracle, oracle_position; /* the state after the last answer that is durable */
-    bool oracle_known;
+    bool oracle_known, used;
 };
 
 struct worker {
@@ -238,6 +238,8 @@ void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_fault(struct sim *sim);
 
 void journal_persist(struct sim *sim, const struct action *action);
+/* Gives the core what the journal holds of a slot that was just added. */
+void journal_recover_slot(struct sim *sim, uint32_t index);
 void journal_hold(struct sim *sim, const struct action *action);
 void journal_committed(struct sim *sim);
 /* The row of a record that is durable; NULL: there is none. */

@@ -97,8 +97,9 @@ static void persist_result(struct sim *sim, const struct action *action, struct 
     write->row.refused = action->persist.refused;
     write->row.why = action->persist.why;
     write->row.expires = action->persist.expires;
-    if (action->persist.position)
-        write->ordinal = sim->slots[action->slot].ordinal;
+    if (!action->persist.position)
+        return;
+    write->ordinal = sim->slots[action->slot].ordinal;
 }
 
 void journal_persist(struct sim *sim, const struct action *action)
@@ -151,9 +152,9 @@ static void commit_result(struct sim *sim, struct row *row, const struct journal
     row->refused = write->row.refused;
     row->why = write->row.why;
     row->ordinal = write->ordinal;
+    struct vault *vault = &sim->vaults[row->model][row->ordinal];
     if (!row->position)
         return;
-    struct vault *vault = &sim->vaults[row->model][row->ordinal];
     vault->oracle = row->digest;
     vault->oracle_position = row->position;
     vault->oracle_known = true;
@@ -341,16 +342,11 @@ void person_retold(struct sim *sim, const struct action *action)
         sim_fail(sim, "RETELL to nobody");
         return;
     }
-    struct record_view view;
-    core_record_view(sim->core, action->record, &view);
-    /* A refusal was told before it was written; who fetches it waits for the write. */
-    if ((!row || !row->finished) && view.state != RECORD_REFUSED)
+    if (!row || !row->finished || row->refused)
         sim_fail(sim, "request %llx hears a stored answer that is not stored",
                  (unsigned long long)client->id);
-    else if (row && row->finished && !row->refused)
+    else
         person_hears(sim, client, row);
-    else if (row && row->why == REFUSED_QUARANTINED && client->person)
-        client->person->answered = true; /* and nothing else will he hear */
     client->ended = true;
     sim->outstanding--;
     if (client->person)
@@ -421,6 +417,9 @@ void hasupd_dies(struct sim *sim)
     for (unsigned i = 0; i < SIM_PEOPLE; i++)
         sim->people[i].asking = 0;
     sim->outstanding = 0;
+    for (unsigned i = 0; i < SIM_MODELS; i++)
+        for (unsigned k = 0; k < SIM_SLOTS; k++)
+            vault_forget_memory(&sim->vaults[i][k]);
     core_free(sim->core);
     limits.first_record = sim->records + 1;
     sim->core = core_new(&limits, random_next(&sim->random));
@@ -484,7 +483,7 @@ static struct row *log_after(struct sim *sim, const struct sim_slot *slot, uint6
     return next;
 }
 
-static void recover_slot(struct sim *sim, uint32_t index)
+void journal_recover_slot(struct sim *sim, uint32_t index)
 {
     struct sim_slot *slot = &sim->slots[index];
     struct vault *vault = slot->vault;
@@ -493,9 +492,9 @@ static void recover_slot(struct sim *sim, uint32_t index)
                             .recovered = {.what = RECOVERY_TRIMMED, .position = vault->trimmed}};
     uint64_t position = vault->trimmed;
     struct row *row;
-    vault_forget_memory(vault);
-    slot->oracle_known = vault->oracle_known && sim->models[slot->model].policy.journal ==
-                                                    JOURNALS_ALWAYS;
+    bool exact = sim->models[slot->model].policy.journal == JOURNALS_ALWAYS;
+    slot->oracle_known = vault->oracle_known && (exact || !vault->used);
+    vault->used = true;
     slot->oracle = vault->oracle;
     if (vault->trimmed)
         sim_post(sim, &trimmed);
@@ -519,9 +518,6 @@ void hasupd_starts(struct sim *sim)
         sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
                                       .model = i,
                                       .model_set = {.policy = &sim->models[i].policy}});
-    for (unsigned i = 0; i < SIM_SLOTS; i++)
-        if (sim->slots[i].used && sim->slots[i].stateful)
-            recover_slot(sim, i);
     for (uint64_t record = 1; record <= sim->records; record++) {
         struct row *row = journal_row(sim, record);
         struct event event;

@@ -18,10 +18,10 @@ static void slot_added(struct sim *sim, const struct action *action)
                               .model = action->model,
                               .ordinal = action->ordinal,
                               .stateful = sim->models[action->model].stateful,
-                              .vault = vault,
-                              .oracle = vault->oracle,
-                              .oracle_known = vault->oracle_known};
+                              .vault = vault};
     slot->worker.number = number;
+    if (slot->stateful)
+        journal_recover_slot(sim, action->slot);
 }
 
 /* What only the memory of hasupd held is gone. */
@@ -40,7 +40,6 @@ static void slot_removed(struct sim *sim, const struct action *action)
     if (!slot->used || slot->worker.alive || slot->tree_left)
         sim_fail(sim, "slot %u was removed while its worker lives", action->slot);
     slot->used = false;
-    slot->vault->oracle_known = false; /* who comes back here starts from some checkpoint */
     vault_forget_memory(slot->vault);
 }
 
