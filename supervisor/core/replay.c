@@ -158,11 +158,11 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position)
         notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = slot->log.trimmed - position;
     if (position > slot->log.position)
         slot->log.position = position;
-    if (position > slot->log.stored)
+    if (position > slot->log.stored) { /* the first one of this slot's life */
         slot->log.stored = position;
+        log_trim(core, slot, position);
+    }
     struct item *item = slot->log.head;
-    if ((!item || item->position > position) && position > slot->log.trimmed)
-        slot->log.trimmed = position; /* nothing up to here could be run again */
     while (item && item->position <= position)
         item = item->log_next;
     if (PLANT(PLANT_LOSE_REPLAY_ORDER) && item)
