@@ -154,8 +154,11 @@ void log_release(struct core *core, struct slot *slot)
 
 void replay_begin(struct core *core, struct slot *slot, uint64_t position)
 {
-    if (position < slot->log.trimmed)
+    if (position < slot->log.trimmed) {
         notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = slot->log.trimmed - position;
+        if (slot->log.durable) /* what is lost once must not come back after what follows it */
+            action_trim(core, slot, slot->log.trimmed);
+    }
     if (position > slot->log.position)
         slot->log.position = position;
     if (position > slot->log.stored) { /* the first one of this slot's life */

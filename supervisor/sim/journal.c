@@ -225,6 +225,8 @@ void journal_committed(struct sim *sim)
         done[i] = write_take(sim);
         if (!fails)
             commit_one(sim, &done[i]);
+        else if (done[i].what == PERSIST_TRIM) /* nobody offers it again before the next one */
+            sim->vaults[done[i].model][done[i].ordinal].lost = UINT64_MAX;
     }
     sim->writing = false;
     if (sim->write_count) {
