@@ -3,6 +3,7 @@
 #ifndef HASUP_SUPERVISOR_SPAWN_H
 #define HASUP_SUPERVISOR_SPAWN_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct spawn {
@@ -15,8 +16,9 @@ struct spawn {
     int cgroup;            /* directory of the leaf it starts in; -1: none */
 };
 
-/* 0; else errno, and *step says what failed ("exec", "chdir", …). */
-int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step);
+/* 0; else errno, and *step says what failed ("exec", "chdir", …).  *outside: it could not be put
+ * into its cgroup and runs in hasupd's. */
+int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step, bool *outside);
 
 /* Looks a command up on the PATH of `env`; false: it is not there.  A name with a slash is itself.
  */

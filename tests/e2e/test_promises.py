@@ -1,4 +1,6 @@
 """The promises of the design, kept by real processes.  A test's name bears the promise's number."""
+import ctypes
+import errno
 import json
 import os
 import signal
@@ -23,6 +25,56 @@ def wait_until(true, what):
     while not true():
         assert time.monotonic() < end, what
         os.sched_yield()
+
+
+class Filter(ctypes.Structure):
+    """One instruction of a seccomp filter (struct sock_filter)."""
+    _fields_ = [("code", ctypes.c_ushort), ("yes", ctypes.c_ubyte), ("no", ctypes.c_ubyte), ("k", ctypes.c_uint)]
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog"""
+    _fields_ = [("count", ctypes.c_ushort), ("list", ctypes.POINTER(Filter))]
+
+
+def without_clone3():
+    """As containers do: clone3 is answered ENOSYS from here on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    steps = (Filter * 4)(Filter(0x20, 0, 0, 0), Filter(0x15, 0, 1, 435), Filter(0x06, 0, 0, 0x00050000 | errno.ENOSYS),
+                         Filter(0x06, 0, 0, 0x7fff0000))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, ctypes.byref(Program(4, steps)), 0, 0) == 0
+
+
+def without_cgroups():
+    """Unmounts cgroup v2, for this process and its children; who is not root cannot write there anyway."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(0x00020000) == 0
+    assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
+    with open("/proc/self/mountinfo") as file:
+        mounts = [line.split()[4] for line in file if " - cgroup2 " in line]
+    for mount in mounts:
+        assert libc.umount2(mount.encode(), 2) == 0
+
+
+def bearers(token):
+    """The processes that have `token` in their environment."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if token in file.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def token_of(pid):
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return next(v for v in file.read().split(b"\0") if v.startswith(b"HASUP_WORKER="))
 
 
 class Answers(unittest.TestCase):
@@ -284,6 +336,33 @@ class Trees(unittest.TestCase):
             world.kill("m/0")
             world.wait_event("slot.ready", since=mark, slot="m/0")
             self.assertFalse(alive(grandchild))
+
+    def check_tree_dies(self, before):
+        models = f"  m: {{command: [{WORKER}], timeouts: {{attempt: 500ms}}}}"
+        with World(models, before=before) as world:
+            grandchild, token = int(world.post("m", "child")[2]), token_of(world.pid("m/0"))
+            self.assertTrue(alive(grandchild))
+            mark = world.mark()
+            world.kill("m/0", signal.SIGSTOP)  # it hangs: hasupd has to end it
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            self.assertEqual(bearers(token), [])
+            self.assertEqual(world.stop(), 0)
+
+    def test_where_clone3_is_forbidden_a_tree_is_killed_all_the_same(self):
+        self.check_tree_dies(without_clone3)
+
+    def test_without_cgroups_a_tree_is_killed_all_the_same(self):
+        self.check_tree_dies(without_cgroups)
+
+    def test_without_cgroups_a_tree_that_moves_on_is_not_called_empty(self):
+        with World(ONE, before=without_cgroups) as world:
+            for _ in range(20):
+                token, mark = token_of(world.pid("m/0")), world.mark()
+                world.post("m", "flee 300")
+                world.kill("m/0")
+                world.wait_event("slot.ready", since=mark, slot="m/0")
+                self.assertEqual(bearers(token), [])
 
     def test_hasupd_killed_leaves_no_worker(self):
         with World(TWO) as world:

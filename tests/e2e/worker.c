@@ -9,6 +9,7 @@
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
  *   noise N         streams N parts that differ in every process
  *   child           leaves a grandchild in a session of its own, answers its pid
+ *   flee N          leaves a child that goes on as its own child, in a session of its own, N times
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
@@ -73,6 +74,21 @@ static int leave_grandchild(struct hasup_response *response)
     ssize_t got = read(ends[0], text, sizeof text);
     close(ends[0]);
     return hasup_reply(response, text, got > 0 ? (size_t)got : 0);
+}
+
+/* Each generation makes the next one and is gone; the last one stays. */
+static int flee(struct hasup_response *response, int generations)
+{
+    if (fork() == 0) {
+        while (generations--) {
+            setsid();
+            if (fork() != 0)
+                _exit(0);
+        }
+        for (;;)
+            pause();
+    }
+    return hasup_reply(response, "", 0);
 }
 
 static int stream(struct hasup_response *response, const char *body, int noise)
@@ -154,6 +170,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
             continue;
         return reply_text(response, "cancelled");
     }
+    if (strncmp(body, "flee ", 5) == 0)
+        return flee(response, atoi(body + 5));
     if (strcmp(body, "child") == 0)
         return leave_grandchild(response);
     return sum(request, response);
