@@ -364,6 +364,27 @@ class Trees(unittest.TestCase):
                 world.wait_event("slot.ready", since=mark, slot="m/0")
                 self.assertEqual(bearers(token), [])
 
+    def test_what_a_killed_hasupd_left_is_gone_at_the_next_start(self):
+        with World(ONE) as world:
+            if not world.status()["cgroups"]:
+                self.skipTest("cgroup v2 is not writable here")
+            grandchild = int(world.post("m", "child")[2])
+            with open(f"/proc/{grandchild}/cgroup") as file:
+                path = next(line.split("::")[1] for line in file if line.startswith("0::")).strip()
+            with open("/proc/self/mountinfo") as file:
+                mount = next(line.split()[4] for line in file if " - cgroup2 " in line)
+            leaf = mount + path
+            world.process.kill()
+            world.process.wait()
+            world.process.stderr.close()
+            self.assertTrue(alive(grandchild))
+            world.events, world.buffer = [], b""
+            world.start()
+            wait_until(lambda: not alive(grandchild), "the grandchild lives on")
+            with World(ONE) as other:  # removes what could not be removed while it died
+                self.assertFalse(os.path.exists(os.path.dirname(leaf)))
+                self.assertEqual(world.post("m", "echo x")[2] + other.post("m", "echo y")[2], b"xy")
+
     def test_hasupd_killed_leaves_no_worker(self):
         with World(TWO) as world:
             pids = [s["pid"] for s in world.slots()]
