@@ -337,6 +337,8 @@ static void connection_read(struct connection *c)
 {
     size_t room = HTTP_READ;
     uint8_t *scratch = loop_scratch(c->http->loop), *place = NULL;
+    if (c->state == CONNECTION_HEAD && out_unsent(c))
+        return; /* answered in this turn: what is queued leaves before the next is looked at */
     if (c->state == CONNECTION_BODY)
         place = body_place(c, &room);
     else if (c->state != CONNECTION_LINGER)
@@ -369,7 +371,7 @@ static void connection_read(struct connection *c)
 static void connection_close_idle(struct connection *c)
 {
     connection_read(c);
-    if (c->state == CONNECTION_HEAD && !c->begun)
+    if (c->state == CONNECTION_HEAD && !c->begun && !out_unsent(c))
         connection_close(c);
     else
         connection_mark(c);
