@@ -47,6 +47,7 @@ struct processes {
     struct timer retry;
     struct process *list;
     uint64_t count;
+    struct rlimit descriptors; /* as hasupd found it: what workers get */
     int null;
 };
 
@@ -222,6 +223,16 @@ static void on_notify(void *context, int events)
 
 /* ---- life ---- */
 
+/* Each connection and worker needs some.  The usual soft limit is there for programs that use
+ * select(), which workers may do; hasupd takes what the hard one allows. */
+static void take_descriptors(struct processes *processes)
+{
+    getrlimit(RLIMIT_NOFILE, &processes->descriptors);
+    struct rlimit most = processes->descriptors;
+    most.rlim_cur = most.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &most);
+}
+
 static void processes_close(struct processes *processes)
 {
     watch_stop(&processes->notify);
@@ -247,6 +258,7 @@ struct processes *processes_new(struct loop *loop, const struct process_ops *ops
     processes->retry.due = retry_due;
     processes->notify.ready = on_notify;
     processes->retry.context = processes->notify.context = processes;
+    take_descriptors(processes);
     processes->cgroups = cgroup ? cgroups_open(cgroup) : NULL;
     processes->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -326,6 +338,7 @@ static int process_start(struct process *process, const struct process_spec *spe
                                 .out = spec->out,
                                 .err = spec->err,
                                 .channel = spec->channel,
+                                .descriptors = &process->owner->descriptors,
                                 .cgroup = process->leaf ? leaf_directory(process->leaf) : -1};
     bool outside = false;
     int failed = spawn_child(&spawn, &process->pid, &step, &outside);

@@ -91,6 +91,7 @@ static int child_main(void *context)
     if (spawn->directory && chdir(spawn->directory) < 0)
         return child_failed(plan, "chdir");
     child_signals();
+    setrlimit(RLIMIT_NOFILE, spawn->descriptors);
     execve(spawn->path, (char *const *)(uintptr_t)spawn->argv,
            (char *const *)(uintptr_t)spawn->env);
     return child_failed(plan, "exec");

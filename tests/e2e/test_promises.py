@@ -3,6 +3,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -244,6 +245,33 @@ class Answers(unittest.TestCase):
             self.assertEqual(world.post("m", "x" * 2000)[0], 413)
             self.assertEqual(world.post("m", "x" * 1000)[0], 200)
 
+    def test_promise_8_without_descriptors_the_backlog_waits_quietly(self):
+        with World(ONE, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))) as world:
+            first = world.connect()
+            first.request("POST", "/models/m/invoke", "echo x")
+            first.getresponse().read()
+            crowd = [world.raw() for _ in range(100)]
+            world.wait_event("door.accept_failed", door="http")
+            for _ in range(500):
+                first.request("POST", "/models/m/invoke", "echo x")
+                self.assertEqual(first.getresponse().read(), b"x")
+            world.mark()
+            self.assertLess(sum(e["event"] == "door.accept_failed" for e in world.events), 5)
+            for connection in crowd + [first]:
+                connection.close()
+            self.assertEqual(world.post("m", "echo y")[2], b"y")
+
+    def test_promise_8_hasupd_takes_the_descriptors_it_may_have_and_workers_get_their_own(self):
+        def scarce():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+
+        with World(ONE, before=scarce) as world:
+            crowd = [world.begin("m", "echo x") for _ in range(200)]
+            world.kill("m/0")
+            self.assertEqual({world.finish(c)[0] for c in crowd}, {200})
+            with open(f"/proc/{world.pid('m/0')}/limits") as file:
+                self.assertRegex(file.read(), r"Max open files +64 ")
+
     def test_promise_9_ready_means_ready(self):
         with World(f"  m: {{command: [{WORKER}, --load, /dev/null/none]}}", wait=False) as world:
             gate = world.fifo("gate")
@@ -484,6 +512,22 @@ class Operation(unittest.TestCase):
             world.ctl("reload")
             world.wait_event("slot.ready", since=mark, slot="m/0")
             self.assertNotEqual(world.pid("m/0"), pid)
+
+    def test_a_file_where_the_socket_should_be_is_not_removed(self):
+        with World(ONE) as world:
+            path = os.path.join(world.directory, "notes")
+            with open(path, "w") as file:
+                file.write("mine")
+            world.write(ONE)
+            with open(world.config) as file:
+                text = file.read().replace("listen: {", f"listen: {{unix: {path}, ")
+            with open(world.config, "w") as file:
+                file.write(text)
+            done = subprocess.run([f"{BUILD}/hasupd", "-c", world.config], capture_output=True, timeout=LIMIT)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"no socket", done.stderr)
+            with open(path) as file:
+                self.assertEqual(file.read(), "mine")
 
     def test_a_wrong_configuration_starts_nothing_and_exits_2(self):
         done = subprocess.run([f"{BUILD}/hasupd", "-c", "/dev/null"], capture_output=True)
