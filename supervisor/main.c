@@ -40,6 +40,17 @@ static const char USAGE[] =
     "      echo:\n"
     "        command: [build/examples/echo]\n";
 
+/* Whoever started hasupd may have closed these; a log must not be written into a database. */
+static void standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 static void usage_exit(const char *what, const char *which)
 {
     fprintf(stderr, "hasupd: %s%s\n%s", what, which ? which : "", USAGE);
@@ -197,6 +208,7 @@ static void daemon_close(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
+    standard_descriptors();
     struct options options = parse_options(argc, argv);
     char error[CONFIG_ERROR_MAX] = "";
     struct daemon daemon = {0};
