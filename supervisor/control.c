@@ -72,7 +72,7 @@ static void reply_error(struct call *call, uint32_t status, const char *code, co
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     reply_take(call, status,
-               json_pack("{s:{s:s, s:s}}", "error", "code", code, "message", message));
+               json_pack("{s:{s:s, s:o}}", "error", "code", code, "message", json_words(message)));
 }
 
 static void reply_ok(struct call *call)
@@ -179,16 +179,24 @@ static void run_lines(struct call *call)
 
 /* ---- checkpoints on demand ---- */
 
+/* Whether this end of a checkpoint is what the follower waits for: it covers what the slot had been
+ * given when the command came, or it failed. */
+static bool checkpoint_concerns(const struct follower *f, const struct slot *slot,
+                                uint64_t position, const char *error)
+{
+    json_t *asked = f->what == AWAITS_CHECKPOINTS ? json_object_get(f->results, slot->name) : NULL;
+    return json_is_integer(asked) && (error || position >= (uint64_t)json_integer_value(asked));
+}
+
 static void checkpoint_done(void *context, const struct slot *slot, uint64_t position,
                             const char *error)
 {
     struct control *control = context;
     for (struct follower **at = &control->followers; *at;) {
         struct follower *f = *at;
-        bool concerned =
-            f->what == AWAITS_CHECKPOINTS && json_is_null(json_object_get(f->results, slot->name));
+        bool concerned = checkpoint_concerns(f, slot, position, error);
         if (concerned) {
-            json_t *result = error ? json_pack("{s:s}", "error", error)
+            json_t *result = error ? json_pack("{s:o}", "error", json_words(error))
                                    : json_pack("{s:I}", "position", (json_int_t)position);
             json_object_set_new(f->results, slot->name, result);
             f->waiting--;
@@ -201,7 +209,7 @@ static void checkpoint_done(void *context, const struct slot *slot, uint64_t pos
         json_t *answer = json_pack("{s:O}", "checkpoints", f->results);
         follower_remove(control, at);
         reply_take(&call, 200, answer);
-        return; /* the list may have changed; who else waits hears of the next */
+        at = &control->followers; /* a client that was cut off took its others along */
     }
 }
 
@@ -218,9 +226,12 @@ static void run_checkpoint(struct call *call)
 {
     struct engine *engine = call->control->engine;
     json_t *results = json_object();
+    struct slot_view view;
     for (uint32_t i = 0; i < engine->config->limits.slots; i++)
-        if (checkpoint_wanted(call, engine->slots[i]))
-            json_object_set_new(results, engine->slots[i]->name, json_null());
+        if (checkpoint_wanted(call, engine->slots[i]) &&
+            core_slot_view(engine->core, i, &view)) /* until it is there: what it must cover */
+            json_object_set_new(results, engine->slots[i]->name,
+                                json_integer((json_int_t)view.log_head));
     if (!json_object_size(results)) {
         json_decref(results);
         reply_error(call, 409, "unavailable",
@@ -352,10 +363,10 @@ static bool find_target(struct call *call)
     call->slot = CORE_ALL_SLOTS;
     if (!name[len])
         return true;
-    char *end;
-    unsigned long ordinal = strtoul(name + len + 1, &end, 10);
+    const char *digits = name + len + 1;
+    bool number = *digits && strspn(digits, "0123456789") == strlen(digits) && strlen(digits) < 10;
     struct slot *slot =
-        *end || end == name + len + 1 ? NULL : engine_slot(engine, call->model, (uint32_t)ordinal);
+        number ? engine_slot(engine, call->model, (uint32_t)strtoul(digits, NULL, 10)) : NULL;
     if (!slot)
         reply_error(call, 404, "not_found",
                     "there is no slot \"%.200s\"; hasupctl status lists them", name);

@@ -529,6 +529,33 @@ class Operation(unittest.TestCase):
             with open(path) as file:
                 self.assertEqual(file.read(), "mine")
 
+    def test_started_without_stdin_and_stdout_hasupd_fills_their_places(self):
+        with World(ONE, before=lambda: os.closerange(0, 2)) as world:
+            for fd in (0, 1):
+                self.assertEqual(os.readlink(f"/proc/{world.process.pid}/fd/{fd}"), "/dev/null")
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+
+    def test_many_wait_for_one_checkpoint_and_all_hear_of_it(self):
+        with World(COUNTER) as world:
+            ask = [f"{BUILD}/hasupctl", "-s", world.socket, "--json", "checkpoint", "now", "counter"]
+            for _ in range(5):
+                world.post("counter", "")
+                many = [subprocess.Popen(ask, stdout=subprocess.PIPE) for _ in range(6)]
+                answers = [json.loads(one.communicate(timeout=LIMIT)[0]) for one in many]
+                self.assertTrue(all("position" in a["checkpoints"]["counter/0"] for a in answers))
+
+    def test_status_shows_last_words_that_are_no_text(self):
+        say = "printf '\\377 broken\\n' >&2; exit 3"
+        with World(f'  m: {{command: [sh, -c, "{say}"]}}'.replace("\\", "\\\\"), wait=False) as world:
+            world.wait_event("slot.backoff", slot="m/0")
+            self.assertEqual("? broken", world.slot("m/0")["last_death"]["stderr"][0])
+
+    def test_a_slot_number_is_taken_as_it_is_written(self):
+        with World(ONE) as world:
+            for name in ("m/4294967296", "m/ 0", "m/-0", "m/+0", "m/00x"):
+                self.assertEqual(world.ctl("stop", name, check=False).returncode, 1, name)
+            self.assertEqual(world.slot("m/0")["state"], "ready")
+
     def test_a_wrong_configuration_starts_nothing_and_exits_2(self):
         done = subprocess.run([f"{BUILD}/hasupd", "-c", "/dev/null"], capture_output=True)
         self.assertEqual(done.returncode, 2)
