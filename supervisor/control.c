@@ -47,7 +47,7 @@ struct call {
 
 struct verb {
     const char *name;
-    bool needs_model;
+    bool needs_model, changes; /* changes: refused while hasupd stops */
     void (*run)(struct call *call);
     int command; /* enum command of run_command */
 };
@@ -328,19 +328,19 @@ static void run_shutdown(struct call *call)
 }
 
 static const struct verb VERBS[] = {
-    {"status", false, run_status, 0},
-    {"start", true, run_command, COMMAND_START},
-    {"stop", true, run_command, COMMAND_STOP},
-    {"restart", true, run_command, COMMAND_RESTART},
-    {"drain", true, run_command, COMMAND_DRAIN},
-    {"scale", true, run_scale, 0},
-    {"reload", false, run_reload, 0},
-    {"events", false, run_lines, 0},
-    {"logs", false, run_lines, 0},
-    {"checkpoint", true, run_checkpoint, 0},
-    {"config", false, run_config, 0},
-    {"version", false, run_version, 0},
-    {"shutdown", false, run_shutdown, 0},
+    {"status", false, false, run_status, 0},
+    {"start", true, true, run_command, COMMAND_START},
+    {"stop", true, true, run_command, COMMAND_STOP},
+    {"restart", true, true, run_command, COMMAND_RESTART},
+    {"drain", true, true, run_command, COMMAND_DRAIN},
+    {"scale", true, true, run_scale, 0},
+    {"reload", false, true, run_reload, 0},
+    {"events", false, false, run_lines, 0},
+    {"logs", false, false, run_lines, 0},
+    {"checkpoint", true, false, run_checkpoint, 0},
+    {"config", false, false, run_config, 0},
+    {"version", false, false, run_version, 0},
+    {"shutdown", false, false, run_shutdown, 0},
 };
 
 /* ---- finding what is meant ---- */
@@ -392,6 +392,8 @@ void control_handle(struct control *control, struct unix_client *client, uint64_
         if (!call.verb)
             reply_error(&call, 400, "bad_request", "there is no verb \"%.100s\"",
                         json_string_value(name));
+        else if (control->engine->shutting_down && call.verb->changes)
+            reply_error(&call, 503, "unavailable", "hasupd is stopping");
         else if (!call.verb->needs_model || find_target(&call))
             call.verb->run(&call);
     }
