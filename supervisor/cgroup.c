@@ -238,17 +238,38 @@ static bool leaf_renew(struct cgroups *cgroups, struct leaf *leaf)
     return !leaf->spent;
 }
 
-struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
+/* The place of a name's leaf in the list; its end: there is none. */
+static struct leaf **leaf_find(struct cgroups *cgroups, const char *name, char flat[128])
 {
-    char flat[128];
-    snprintf(flat, sizeof flat, "%s", name);
+    snprintf(flat, 128, "%s", name);
     for (char *at = flat; *at; at++)
         if (*at == '/')
             *at = '-';
-    for (struct leaf *leaf = cgroups->leaves; leaf; leaf = leaf->next)
-        if (strcmp(leaf->name, flat) == 0)
-            return !leaf->spent || leaf_renew(cgroups, leaf) ? leaf : NULL;
+    struct leaf **at = &cgroups->leaves;
+    while (*at && strcmp((*at)->name, flat) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
+{
+    char flat[128];
+    struct leaf *leaf = *leaf_find(cgroups, name, flat);
+    if (leaf)
+        return !leaf->spent || leaf_renew(cgroups, leaf) ? leaf : NULL;
     return leaf_make(cgroups, flat);
+}
+
+void leaf_remove(struct cgroups *cgroups, const char *name)
+{
+    char flat[128];
+    struct leaf **at = leaf_find(cgroups, name, flat), *leaf = *at;
+    if (!leaf)
+        return;
+    *at = leaf->next;
+    leaf_shut(leaf);
+    unlinkat(cgroups->directory, leaf->name, AT_REMOVEDIR);
+    free(leaf);
 }
 
 int leaf_directory(const struct leaf *leaf)

@@ -125,6 +125,7 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
     if (!slot)
         return;
     slot->removed = true;
+    processes_forget(engine->processes, slot->name);
     if (!slot->jobs)
         slot_free(slot);
 }

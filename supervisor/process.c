@@ -383,6 +383,12 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
     return 0;
 }
 
+void processes_forget(struct processes *processes, const char *name)
+{
+    if (processes->cgroups)
+        leaf_remove(processes->cgroups, name);
+}
+
 void *process_context(const struct process *process)
 {
     return process->context;

@@ -556,6 +556,41 @@ class Operation(unittest.TestCase):
                 self.assertEqual(world.ctl("stop", name, check=False).returncode, 1, name)
             self.assertEqual(world.slot("m/0")["state"], "ready")
 
+    def test_models_that_come_and_go_leave_no_descriptor(self):
+        with World(ONE) as world:
+            def descriptors():
+                return len(os.listdir(f"/proc/{world.process.pid}/fd"))
+
+            before = descriptors()
+            for i in range(6):
+                mark = world.mark()
+                world.write(ONE + f"\n  passing{i}: {{command: [{WORKER}], workers: 3}}")
+                world.ctl("reload")
+                for slot in range(3):
+                    world.wait_event("slot.ready", since=mark, slot=f"passing{i}/{slot}")
+            mark = world.mark()
+            world.write(ONE)
+            world.ctl("reload")
+            world.wait_event("model.removed", since=mark, model="passing5")
+            wait_until(lambda: descriptors() <= before + 4, "descriptors are left")
+
+    def test_a_stopping_hasupd_refuses_commands(self):
+        with World(ONE) as world:
+            gate = world.fifo("gate")
+            waiting = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            world.process.send_signal(signal.SIGTERM)
+            world.wait_event("shutdown.started")
+            for args in (("start", "m"), ("stop", "m"), ("restart", "m"), ("drain", "m"), ("scale", "m", "2"),
+                         ("reload",)):
+                done = world.ctl(*args, check=False)
+                self.assertEqual((done.returncode, b"is stopping" in done.stderr), (1, True), args)
+            self.assertTrue(world.status()["shutting_down"])
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[0], 200)
+            self.assertEqual(world.process.wait(LIMIT), 0)
+            world.process.stderr.close()
+
     def test_a_wrong_configuration_starts_nothing_and_exits_2(self):
         done = subprocess.run([f"{BUILD}/hasupd", "-c", "/dev/null"], capture_output=True)
         self.assertEqual(done.returncode, 2)
