@@ -27,15 +27,20 @@
 static const char *load_path;
 static int fail_load;
 
-/* Blocks until somebody writes to the FIFO. */
+/* Blocks until a byte of its own comes from the FIFO: a writer that closes after another's byte was
+ * meant for that one. */
 static void wait_for(const char *path)
 {
     char byte;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || read(fd, &byte, 1) < 0)
-        perror(path);
-    if (fd >= 0)
-        close(fd);
+    ssize_t got = 0;
+    while (got == 0) {
+        int fd = open(path, O_RDONLY);
+        got = fd < 0 ? -1 : read(fd, &byte, 1);
+        if (got < 0)
+            perror(path);
+        if (fd >= 0)
+            close(fd);
+    }
 }
 
 static int load(void **model)
