@@ -204,7 +204,9 @@ static void print_death(json_t *slot)
     bool serves = strcmp(text(slot, "state"), "ready") == 0;
     if (!json_is_object(death) || (serves && !number(slot, "crashes")))
         return;
-    long long ago = (long long)time(NULL) * 1000 - number(death, "wall_ms");
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    long long ago = now.tv_sec * 1000LL + now.tv_nsec / 1000000 - number(death, "wall_ms");
     printf("    last worker: %s, %s ago\n", text(death, "reason"),
            ctl_duration(ago < 0 ? 0 : ago, age));
     if (!serves)
