@@ -86,7 +86,7 @@ static int print_answer(const struct ctl *ctl, struct hasup_client *client)
             fprintf(stderr, "hasupctl: no answer: %s\n", hasup_strerror(got));
             return CTL_UNREACHABLE;
         }
-        if (answer.status < 400 || ctl->json)
+        if (answer.len && (answer.status < 400 || ctl->json))
             fwrite(answer.body, 1, answer.len, to);
         fflush(to);
     } while (!answer.last);
@@ -97,7 +97,8 @@ static int print_answer(const struct ctl *ctl, struct hasup_client *client)
     } else if (answer.status >= 400) {
         fprintf(stderr, "hasupctl: %u %s%s%s\n", answer.status, answer.code,
                 answer.code[0] ? ": " : "", answer.error);
-        fwrite(answer.body, 1, answer.len, stderr);
+        if (answer.len)
+            fwrite(answer.body, 1, answer.len, stderr);
     } else if (isatty(STDOUT_FILENO)) {
         putchar('\n');
     }

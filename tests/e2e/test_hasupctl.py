@@ -116,6 +116,7 @@ class Verbs(unittest.TestCase):
 
     def ctl(self, *args, code=0, input=None):
         done = self.world.ctl(*args, check=False, input=input)
+        self.assertNotIn(b"runtime error", done.stderr)
         self.assertEqual(done.returncode, code, done.stderr.decode())
         return done.stdout.decode(), done.stderr.decode()
 
