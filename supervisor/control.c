@@ -19,7 +19,7 @@ struct follower {
     struct unix_client *client;
     uint64_t id;
     enum { FOLLOWS_EVENTS, FOLLOWS_LINES, AWAITS_CHECKPOINTS } what;
-    char slot[ENGINE_NAME]; /* of FOLLOWS_LINES: model or slot; "" : all */
+    char slot[ENGINE_NAME]; /* of FOLLOWS_*: model or slot; "" : all */
     struct follower *next;
     uint32_t waiting; /* of AWAITS_CHECKPOINTS: slots not heard of yet */
     json_t *results;
@@ -47,7 +47,8 @@ struct call {
 
 struct verb {
     const char *name;
-    bool needs_model, changes; /* changes: refused while hasupd stops */
+    enum { NO_TARGET, MAY_TARGET, NEEDS_TARGET } target;
+    bool changes; /* refused while hasupd stops */
     void (*run)(struct call *call);
     int command; /* enum command of run_command */
 };
@@ -123,14 +124,18 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
     }
 }
 
-/* Whether a line of a worker is one that `wanted` names: a model or a slot. */
+/* Whether a line is about what `wanted` names: a model or a slot. */
 static bool line_matches(const char *json, size_t len, const char *wanted)
 {
     char key[ENGINE_NAME + 16];
+    bool slot = strchr(wanted, '/') != NULL;
     if (!wanted[0])
         return true;
-    int n = snprintf(key, sizeof key, "\"slot\":\"%s%s", wanted, strchr(wanted, '/') ? "\"" : "/");
-    return n > 0 && memmem(json, len, key, (size_t)n) != NULL;
+    int n = snprintf(key, sizeof key, "\"slot\":\"%s%s", wanted, slot ? "\"" : "/");
+    if (n > 0 && memmem(json, len, key, (size_t)n))
+        return true;
+    n = snprintf(key, sizeof key, "\"model\":\"%s\"", wanted);
+    return !slot && n > 0 && memmem(json, len, key, (size_t)n);
 }
 
 static void event_added(void *context, enum event_class class, const char *json, size_t len)
@@ -161,7 +166,7 @@ static void run_lines(struct call *call)
 {
     bool events = strcmp(call->verb->name, "events") == 0;
     json_t *count = json_object_get(call->in, "count");
-    json_t *slot = json_object_get(call->in, "slot");
+    json_t *slot = json_object_get(call->in, "target");
     struct listing listing = {call, json_is_string(slot) ? json_string_value(slot) : ""};
     events_each(call->control->events, events ? EVENTS_LIFECYCLE : EVENTS_LINES,
                 json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES, list_line,
@@ -260,7 +265,16 @@ static void run_command(struct call *call)
 
 static void run_status(struct call *call)
 {
-    reply_take(call, 200, status_json(call->control->engine, call->control->started));
+    json_t *status = status_json(call->control->engine, call->control->started);
+    json_t *models = json_object_get(status, "models");
+    const char *only = json_string_value(json_object_get(call->in, "target"));
+    for (size_t i = json_array_size(models); only && i-- > 0;) {
+        json_t *name = json_object_get(json_array_get(models, i), "name");
+        size_t len = json_string_length(name);
+        if (strncmp(json_string_value(name), only, len) || strcspn(only, "/") != len)
+            json_array_remove(models, i);
+    }
+    reply_take(call, 200, status);
 }
 
 static void run_version(struct call *call)
@@ -328,19 +342,19 @@ static void run_shutdown(struct call *call)
 }
 
 static const struct verb VERBS[] = {
-    {"status", false, false, run_status, 0},
-    {"start", true, true, run_command, COMMAND_START},
-    {"stop", true, true, run_command, COMMAND_STOP},
-    {"restart", true, true, run_command, COMMAND_RESTART},
-    {"drain", true, true, run_command, COMMAND_DRAIN},
-    {"scale", true, true, run_scale, 0},
-    {"reload", false, true, run_reload, 0},
-    {"events", false, false, run_lines, 0},
-    {"logs", false, false, run_lines, 0},
-    {"checkpoint", true, false, run_checkpoint, 0},
-    {"config", false, false, run_config, 0},
-    {"version", false, false, run_version, 0},
-    {"shutdown", false, false, run_shutdown, 0},
+    {"status", MAY_TARGET, false, run_status, 0},
+    {"start", NEEDS_TARGET, true, run_command, COMMAND_START},
+    {"stop", NEEDS_TARGET, true, run_command, COMMAND_STOP},
+    {"restart", NEEDS_TARGET, true, run_command, COMMAND_RESTART},
+    {"drain", NEEDS_TARGET, true, run_command, COMMAND_DRAIN},
+    {"scale", NEEDS_TARGET, true, run_scale, 0},
+    {"reload", NO_TARGET, true, run_reload, 0},
+    {"events", MAY_TARGET, false, run_lines, 0},
+    {"logs", MAY_TARGET, false, run_lines, 0},
+    {"checkpoint", NEEDS_TARGET, false, run_checkpoint, 0},
+    {"config", NO_TARGET, false, run_config, 0},
+    {"version", NO_TARGET, false, run_version, 0},
+    {"shutdown", NO_TARGET, false, run_shutdown, 0},
 };
 
 /* ---- finding what is meant ---- */
@@ -354,9 +368,9 @@ static bool find_target(struct call *call)
     size_t len = strcspn(name, "/");
     int model = engine_model(engine, name, len);
     if (model < 0) {
-        reply_error(call, 404, "not_found",
-                    "there is no model \"%.*s\"; hasupctl status lists them",
-                    (int)(len > 200 ? 200 : len), name);
+        char text[ENGINE_REASON];
+        engine_no_model(engine, name, len, text);
+        reply_error(call, 404, "not_found", "%s", text);
         return false;
     }
     call->model = (uint32_t)model;
@@ -373,6 +387,13 @@ static bool find_target(struct call *call)
     else
         call->slot = slot->index;
     return slot != NULL;
+}
+
+/* A verb that may have a target has one where it is named. */
+static bool has_target(const struct call *call)
+{
+    return call->verb->target == NEEDS_TARGET ||
+           (call->verb->target == MAY_TARGET && json_object_get(call->in, "target"));
 }
 
 void control_handle(struct control *control, struct unix_client *client, uint64_t id,
@@ -394,7 +415,7 @@ void control_handle(struct control *control, struct unix_client *client, uint64_
                         json_string_value(name));
         else if (control->engine->shutting_down && call.verb->changes)
             reply_error(&call, 503, "unavailable", "hasupd is stopping");
-        else if (!call.verb->needs_model || find_target(&call))
+        else if (!has_target(&call) || find_target(&call))
             call.verb->run(&call);
     }
     json_decref(call.in);

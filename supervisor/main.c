@@ -64,8 +64,10 @@ static struct options parse_options(int argc, char **argv)
                                          {"version", no_argument, NULL, 'v'},
                                          {"help", no_argument, NULL, 'h'},
                                          {NULL, 0, NULL, 0}};
+    static char name[] = "hasupd"; /* what getopt calls itself */
     struct options options = {0};
     int option;
+    argv[0] = name;
     while ((option = getopt_long(argc, argv, "c:hv", LONG, NULL)) != -1)
         switch (option) {
         case 'c': options.config = optarg; break;
@@ -218,7 +220,8 @@ int main(int argc, char **argv)
         return EXIT_USAGE_OR_CONFIG;
     }
     if (options.check) {
-        printf("%s: ok, %zu models\n", options.config, config->model_count);
+        printf("%s: ok, %zu model%s\n", options.config, config->model_count,
+               config->model_count == 1 ? "" : "s");
         config_free(config);
         return 0;
     }

@@ -61,7 +61,7 @@ static json_t *slot_json(const struct engine *engine, const struct slot *slot)
         (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes", (json_int_t)v.crashes,
         "answered", (json_int_t)v.answered, "replayed", (json_int_t)v.replayed, "diverged",
         (json_int_t)v.diverged, "service_us", (json_int_t)(v.service_ns / 1000));
-    bool waits = v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN;
+    bool waits = (v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN) && v.next_start != HASUP_NEVER;
     json_object_set_new(json, "next_start_ms",
                         waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());
     json_object_set_new(json, "checkpoint", checkpoint_json(slot, &v));

@@ -211,6 +211,7 @@ static const struct door UNIX_DOOR = {
 /* ---- requests ---- */
 
 struct client_request {
+    char no_model[ENGINE_REASON]; /* why `model` is none */
     struct submission submission;
     struct hasup_meta_writer meta;
     int model;
@@ -224,6 +225,9 @@ static int take_field(struct unix_client *client, struct client_request *r,
     switch (field->tag) {
     case HASUP_TAG_MODEL:
         r->model = engine_model(client->door->engine, (const char *)field->value, field->len);
+        if (r->model < 0)
+            engine_no_model(client->door->engine, (const char *)field->value, field->len,
+                            r->no_model);
         return 0;
     case HASUP_TAG_DEADLINE: return hasup_field_get64(field, &r->timeout);
     case HASUP_TAG_PRIORITY:
@@ -260,7 +264,8 @@ static void submit(struct unix_client *client, uint64_t id, struct client_reques
     struct engine *engine = client->door->engine;
     struct model_info info;
     if (r->model < 0 || !engine_model_info(engine, (uint32_t)r->model, &info)) {
-        refuse_at_the_door(client, id, 404, "not_found", refusal_message(REFUSED_NOT_FOUND), 0);
+        refuse_at_the_door(client, id, 404, "not_found",
+                           r->no_model[0] ? r->no_model : refusal_message(REFUSED_NOT_FOUND), 0);
         return;
     }
     if (r->submission.body.len > info.body_max) {
