@@ -1,6 +1,11 @@
 # hasup: one non-recursive Makefile.  `make` builds the release; `make check` and `make demo` set the
 # machine up first (tools/setup).  FLAVOUR is release, debug, asan or tsan.
 
+# Each file that is compiled is one short line; V=1 shows the commands.
+ifneq ($(V),1)
+.SILENT:
+endif
+
 FLAVOUR ?= release
 B := build/$(FLAVOUR)
 .DEFAULT_GOAL := all
@@ -43,6 +48,7 @@ $(B)/llhttp.a: $(LLHTTP)/api.c $(LLHTTP)/http.c $(LLHTTP)/llhttp.c
 $(B)/supervisor/http/%.o: CFLAGS_ALL += -isystem /usr/share/include
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
+	@echo "cc $<"
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
 # Unit tests: tests/unit/AREA_name.c links what its AREA needs, no more.
@@ -136,8 +142,18 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: all setup lint demo soak e2e check unit python-unit purity sim clean
+.PHONY: help all setup lint demo soak e2e check unit python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
+
+help:
+	@echo "make          build the release: build/hasupd, build/hasupctl, build/libhasup.a"
+	@echo "make demo     kill workers under load for 20 s; set up, build, one minute"
+	@echo "make check    everything that a change must pass; sets up and builds"
+	@echo "make soak     the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
+	@echo "make setup    install the Debian packages that are missing"
+	@echo "make unit | python-unit | sim | e2e | purity | lint    parts of check"
+	@echo "make clean    remove build/"
+	@echo "FLAVOUR=release|debug|asan|tsan picks a build; V=1 shows its commands"
 
 setup:
 	@tools/setup
@@ -156,7 +172,8 @@ sim: $(B)/hasup-sim $(B)/hasup-sim-plant
 
 e2e: all $(E2E_WORKERS)
 	@echo "== $(FLAVOUR) end to end"
-	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/test_promises.py
+	@for t in $(wildcard tests/e2e/test_*.py); do echo "== $$t"; \
+	  HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B $$t || exit 1; done
 
 purity: $(call lib,supervisor/core)
 	@tools/purity $<

@@ -2,7 +2,7 @@
  * audit.h: the offline check of a state directory: read-only, safe beside a running hasupd, made
  * for cron.
  *
- * Finding codes are stable (docs/audit.md):
+ * Finding codes are stable (docs/hasupctl.md):
  *   permissions   a file or the directory can be read or written by others
  *   damaged       SQLite, a manifest or a part does not match its hash
  *   order         a slot's positions do not grow with its checkpoints

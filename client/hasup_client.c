@@ -44,8 +44,10 @@ const char *hasup_client_default_path(char path[108])
     const char *named = getenv("HASUP_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
     if (named && *named)
         snprintf(path, 108, "%s", named);
-    else if (geteuid() == 0 || !run || !*run)
+    else if (geteuid() == 0)
         snprintf(path, 108, "/run/hasup/hasup.sock");
+    else if (!run || *run != '/')
+        snprintf(path, 108, "/tmp/hasup-%u/hasup.sock", (unsigned)getuid());
     else
         snprintf(path, 108, "%.80s/hasup/hasup.sock", run);
     return path;

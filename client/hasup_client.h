@@ -50,7 +50,7 @@ int hasup_client_fd(const struct hasup_client *client);
  * 0 or a negative HASUP_E* code. */
 int hasup_client_submit(struct hasup_client *client, const struct hasup_client_request *request,
                         uint64_t *id);
-/* Queues a control command: a JSON object with a "verb" (docs/control.md). */
+/* Queues a control command: a JSON object with a "verb" (docs/hasupctl.md). */
 int hasup_client_control(struct hasup_client *client, const char *json, uint64_t *id);
 /* Nobody waits for this one any more; nothing more comes of it. */
 int hasup_client_cancel(struct hasup_client *client, uint64_t id);

@@ -49,12 +49,14 @@ char *ctl_state_dir(const struct ctl *ctl)
     char *asked = ask_state_dir(ctl);
     if (asked)
         return asked;
-    if (geteuid() == 0 || !home)
+    if (geteuid() == 0)
         return strdup("/var/lib/hasup");
-    if (state && *state)
+    if (state && *state == '/')
         snprintf(path, sizeof path, "%s/hasup", state);
-    else
+    else if (home && *home == '/')
         snprintf(path, sizeof path, "%s/.local/state/hasup", home);
+    else
+        snprintf(path, sizeof path, "/var/tmp/hasup-%u", (unsigned)getuid());
     return strdup(path);
 }
 
@@ -127,6 +129,9 @@ static int checkpoint_list(const struct ctl *ctl)
         fprintf(stderr, "hasupctl: %s\n", error);
     else if (ctl->json)
         ctl_print_json(list);
+    else if (!json_array_size(list))
+        fprintf(stderr, "no checkpoints%s%s are stored\n", target ? " of " : "",
+                target ? target : "");
     else
         print_list(list);
     json_decref(list);
@@ -134,13 +139,28 @@ static int checkpoint_list(const struct ctl *ctl)
     return code ? CTL_FAILED : CTL_OK;
 }
 
+static void print_one(const struct checkpoint_info *info, const char *damage)
+{
+    char age[32], bytes[32];
+    printf("checkpoint %lld of %s/%u: %s\n", (long long)info->id, info->model,
+           (unsigned)info->ordinal, damage ? "DAMAGED" : "sound");
+    printf("  position %llu, %s, stored %s ago, hash ", (unsigned long long)info->position,
+           ctl_bytes(info->len, bytes),
+           ctl_duration((wall_now() - info->created_wall_ns) / HASUP_MS, age));
+    for (size_t i = 0; i < sizeof info->hash; i++)
+        printf("%02x", info->hash[i]);
+    putchar('\n');
+    if (damage)
+        printf("  %s\n", damage);
+}
+
 static int checkpoint_show(const struct ctl *ctl)
 {
     char error[STORE_ERROR], *end;
     struct checkpoint_info info = {0};
     long long id = ctl->argc == 2 ? strtoll(ctl->argv[1], &end, 10) : 0;
-    if (ctl->argc != 2 || *end)
-        return ctl_usage("checkpoint show ID");
+    if (ctl->argc != 2 || *end || id <= 0)
+        return ctl_usage(ctl, "show which one?  checkpoint list names their ids");
     struct store *store = open_store(ctl, error);
     int code = store ? store_read(store, id, &info, NULL, error) : HASUP_EIO;
     store_close(store);
@@ -152,7 +172,10 @@ static int checkpoint_show(const struct ctl *ctl)
     json_object_set_new(json, "sound", json_boolean(!code));
     if (code)
         json_object_set_new(json, "damage", json_string(error));
-    ctl_print_json(json);
+    if (ctl->json)
+        ctl_print_json(json);
+    else
+        print_one(&info, code ? error : NULL);
     json_decref(json);
     return code ? CTL_FAILED : CTL_OK;
 }
@@ -163,7 +186,7 @@ static int checkpoint_now(const struct ctl *ctl)
     const char *slot;
     int failures = 0;
     if (ctl->argc != 2)
-        return ctl_usage("checkpoint now MODEL[/SLOT]");
+        return ctl_usage(ctl, "which model or slot?");
     int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "checkpoint", "target", ctl->argv[1]),
                         &answer);
     if (code == CTL_OK && ctl->json)
@@ -193,7 +216,7 @@ int ctl_checkpoint(const struct ctl *ctl)
         return checkpoint_list(ctl);
     if (strcmp(what, "show") == 0)
         return checkpoint_show(ctl);
-    return ctl_usage("checkpoint now MODEL[/SLOT] | list [MODEL[/SLOT]] | show ID");
+    return ctl_usage(ctl, "now, list or show?");
 }
 
 /* ---- audit ---- */
@@ -239,7 +262,8 @@ static void print_audit(const struct ctl *ctl, json_t *findings, bool quiet,
                json_string_value(json_object_get(one, "where")),
                json_string_value(json_object_get(one, "text")));
     if (!quiet)
-        printf("%u slots, %u checkpoints, %u verified, %zu findings\n", summary->slots,
+        printf("%s: %u slots, %u checkpoints, %u verified, %zu findings\n",
+               json_array_size(findings) ? "findings" : "sound", summary->slots,
                summary->checkpoints, summary->verified, json_array_size(findings));
 }
 
@@ -259,7 +283,7 @@ int ctl_audit(const struct ctl *ctl)
             own.state_dir = ctl->argv[++i];
         else if (strcmp(word, "--max-age") != 0 || i + 1 >= ctl->argc ||
                  !parse_age(ctl->argv[++i], &options.max_age))
-            return ctl_usage("audit [--state-dir DIR] [--deep] [--max-age 5m] [--quiet] [--json]");
+            return ctl_usage(ctl, "what is \"%s\"?", word);
     }
     char error[STORE_ERROR] = "", *directory = ctl_state_dir(&own);
     json_t *findings = json_array();

@@ -3,6 +3,7 @@
 #define HASUP_HASUPCTL_H
 
 #include "client/hasup_client.h"
+#include "ipc/base.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -16,7 +17,9 @@ struct ctl {
         *state_dir; /* of verbs that work on files; NULL: asked of hasupd, else the default */
     bool json;
     bool colour;
-    int argc; /* what follows the verb */
+    int width;         /* columns of the screen */
+    const char *usage; /* of the verb */
+    int argc;          /* what follows the verb */
     char **argv;
 };
 
@@ -24,8 +27,10 @@ struct ctl {
  * itself what went wrong. */
 int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer);
 struct hasup_client *ctl_open(const struct ctl *ctl);
-/* Says how the verb is used; gives CTL_USAGE. */
-int ctl_usage(const char *format, ...);
+/* Says what is wrong and how the verb is used; gives CTL_USAGE. */
+int ctl_usage(const struct ctl *ctl, const char *format, ...) HASUP_PRINTF(2, 3);
+/* Prints hasupd's refusal; gives CTL_FAILED. */
+int ctl_refused(const struct hasup_client_answer *answer);
 void ctl_print_json(json_t *json);
 
 int ctl_status(const struct ctl *ctl);

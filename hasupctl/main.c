@@ -14,20 +14,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { CALL_TIMEOUT_MS = 60 * 1000 };
+enum { CALL_TIMEOUT_MS = 60 * 1000, HELP_USAGE = 22, WIDTH_DEFAULT = 80 };
 
 /* ---- calling hasupd ---- */
 
-int ctl_usage(const char *format, ...)
+int ctl_usage(const struct ctl *ctl, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     fputs("hasupctl: ", stderr);
     vfprintf(stderr, format, args);
     va_end(args);
-    fputc('\n', stderr);
+    fprintf(stderr, "\nusage: hasupctl %s\n", ctl->usage);
     return CTL_USAGE;
 }
 
@@ -41,7 +42,7 @@ struct hasup_client *ctl_open(const struct ctl *ctl)
     return client;
 }
 
-static int report_failure(const struct hasup_client_answer *answer)
+int ctl_refused(const struct hasup_client_answer *answer)
 {
     json_error_t at;
     json_t *json = json_loadb((const char *)answer->body, answer->len, 0, &at);
@@ -69,7 +70,7 @@ int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer)
             fprintf(stderr, "hasupctl: no answer from hasupd: %s\n",
                     error ? hasup_strerror(error) : "the time limit passed");
         } else if (got.status != 200) {
-            code = report_failure(&got);
+            code = ctl_refused(&got);
         } else {
             *answer = json_loadb((const char *)got.body, got.len, 0, NULL);
             code = *answer ? CTL_OK : CTL_FAILED;
@@ -87,30 +88,42 @@ void ctl_print_json(json_t *json)
 }
 
 /* A command that is answered by ok. */
-static int call_simple(const struct ctl *ctl, json_t *command, const char *done)
+HASUP_PRINTF(3, 4)
+static int call_simple(const struct ctl *ctl, json_t *command, const char *done, ...)
 {
+    va_list args;
     json_t *answer;
     int code = ctl_call(ctl, command, &answer);
     if (code == CTL_OK && ctl->json)
         ctl_print_json(answer);
-    else if (code == CTL_OK)
-        puts(done);
+    if (code == CTL_OK && !ctl->json) {
+        va_start(args, done);
+        vprintf(done, args);
+        va_end(args);
+        putchar('\n');
+    }
     json_decref(answer);
     return code;
 }
 
 /* ---- the small verbs ---- */
 
+static int no_arguments(const struct ctl *ctl)
+{
+    return ctl->argc ? ctl_usage(ctl, "unexpected argument: %s", ctl->argv[0]) : CTL_OK;
+}
+
 static int target_verb(const struct ctl *ctl, const char *verb, const char *done)
 {
     if (ctl->argc != 1)
-        return ctl_usage("%s MODEL[/SLOT]", verb);
-    return call_simple(ctl, json_pack("{s:s, s:s}", "verb", verb, "target", ctl->argv[0]), done);
+        return ctl_usage(ctl, ctl->argc ? "one model or slot at a time" : "which model or slot?");
+    return call_simple(ctl, json_pack("{s:s, s:s}", "verb", verb, "target", ctl->argv[0]), "%s: %s",
+                       ctl->argv[0], done);
 }
 
 static int verb_start(const struct ctl *ctl)
 {
-    return target_verb(ctl, "start", "started");
+    return target_verb(ctl, "start", "starting");
 }
 
 static int verb_stop(const struct ctl *ctl)
@@ -131,34 +144,36 @@ static int verb_drain(const struct ctl *ctl)
 static int verb_scale(const struct ctl *ctl)
 {
     char *end = NULL;
-    long workers = ctl->argc == 2 ? strtol(ctl->argv[1], &end, 10) : 0;
-    if (ctl->argc != 2 || *end || end == ctl->argv[1] || workers < 0)
-        return ctl_usage("scale MODEL WORKERS");
+    if (ctl->argc != 2)
+        return ctl_usage(ctl, "a model and how many workers");
+    long workers = strtol(ctl->argv[1], &end, 10);
+    if (*end || end == ctl->argv[1] || workers < 0 || workers > INT32_MAX)
+        return ctl_usage(ctl, "\"%s\" is not a number of workers", ctl->argv[1]);
     return call_simple(ctl,
                        json_pack("{s:s, s:s, s:i}", "verb", "scale", "target", ctl->argv[0],
                                  "workers", (int)workers),
-                       "scaling");
+                       "%s: scaling to %ld", ctl->argv[0], workers);
 }
 
 static int verb_reload(const struct ctl *ctl)
 {
-    if (ctl->argc)
-        return ctl_usage("reload takes no argument");
-    return call_simple(ctl, json_pack("{s:s}", "verb", "reload"), "reloaded");
+    int wrong = no_arguments(ctl);
+    return wrong ? wrong : call_simple(ctl, json_pack("{s:s}", "verb", "reload"), "reloaded");
 }
 
 static int verb_shutdown(const struct ctl *ctl)
 {
-    if (ctl->argc)
-        return ctl_usage("shutdown takes no argument");
-    return call_simple(ctl, json_pack("{s:s}", "verb", "shutdown"), "shutting down");
+    int wrong = no_arguments(ctl);
+    return wrong ? wrong
+                 : call_simple(ctl, json_pack("{s:s}", "verb", "shutdown"), "shutting down");
 }
 
 static int verb_config(const struct ctl *ctl)
 {
     json_t *answer;
-    if (ctl->argc)
-        return ctl_usage("config takes no argument");
+    int wrong = no_arguments(ctl);
+    if (wrong)
+        return wrong;
     int code = ctl_call(ctl, json_pack("{s:s}", "verb", "config"), &answer);
     if (code == CTL_OK)
         ctl_print_json(answer);
@@ -169,6 +184,9 @@ static int verb_config(const struct ctl *ctl)
 static int verb_version(const struct ctl *ctl)
 {
     json_t *answer;
+    int wrong = no_arguments(ctl);
+    if (wrong)
+        return wrong;
     int code = ctl_call(ctl, json_pack("{s:s}", "verb", "version"), &answer);
     const char *daemon = json_string_value(json_object_get(answer, "version"));
     if (ctl->json) {
@@ -197,35 +215,45 @@ static int verb_logs(const struct ctl *ctl)
 static const struct verb {
     const char *name;
     int (*run)(const struct ctl *ctl);
+    bool options; /* reads its own options; else a word that begins with "-" is a mistake */
     const char *usage, *help;
 } VERBS[] = {
-    {"status", ctl_status, "status [MODEL]", "models, slots, what failed and why"},
-    {"start", verb_start, "start MODEL[/SLOT]", "start what was stopped; closes the breaker"},
-    {"stop", verb_stop, "stop MODEL[/SLOT]", "finish what runs, refuse what waits, stop"},
-    {"restart", verb_restart, "restart MODEL[/SLOT]", "one worker at a time, nothing dropped"},
-    {"drain", verb_drain, "drain MODEL[/SLOT]", "finish what runs and waits, then stop"},
-    {"scale", verb_scale, "scale MODEL WORKERS", "change the number of workers"},
-    {"reload", verb_reload, "reload", "read the configuration again"},
-    {"infer", ctl_infer, "infer MODEL [FILE]", "send a request: FILE or standard input"},
-    {"events", verb_events, "events [-f] [-n N]", "what happened"},
-    {"logs", verb_logs, "logs [-f] [-n N] [MODEL[/SLOT]]", "what workers printed"},
-    {"checkpoint", ctl_checkpoint, "checkpoint now MODEL[/SLOT] | list [MODEL[/SLOT]] | show ID",
-     "states of stateful slots"},
-    {"audit", ctl_audit, "audit [--deep] [--max-age 5m] [--quiet]",
-     "check the checkpoints' files; for cron"},
-    {"config", verb_config, "config", "the configuration in force, with defaults"},
-    {"shutdown", verb_shutdown, "shutdown", "stop hasupd"},
-    {"version", verb_version, "version", "of hasupctl and hasupd"},
+    {"status", ctl_status, false, "status [MODEL]", "models and slots; what failed and why"},
+    {"start", verb_start, false, "start MODEL[/SLOT]", "start what is stopped or broken"},
+    {"stop", verb_stop, false, "stop MODEL[/SLOT]", "finish what runs, refuse what waits"},
+    {"restart", verb_restart, false, "restart MODEL[/SLOT]", "one at a time, nothing dropped"},
+    {"drain", verb_drain, false, "drain MODEL[/SLOT]", "finish what runs and waits, stop"},
+    {"scale", verb_scale, true, "scale MODEL WORKERS", "change the number of workers"},
+    {"reload", verb_reload, false, "reload", "read the configuration again"},
+    {"infer", ctl_infer, false, "infer MODEL [FILE]", "send FILE or standard input"},
+    {"events", verb_events, true, "events [-f] [-n N] [MODEL[/SLOT]]", "what happened"},
+    {"logs", verb_logs, true, "logs [-f] [-n N] [MODEL[/SLOT]]", "what workers printed"},
+    {"checkpoint", ctl_checkpoint, false,
+     "checkpoint now MODEL[/SLOT] | list [MODEL[/SLOT]] | show ID", "saved states of slots"},
+    {"audit", ctl_audit, true, "audit [--deep] [--max-age 5m] [--quiet] [--state-dir DIR]",
+     "check the files, for cron"},
+    {"config", verb_config, false, "config", "what is in force, as JSON"},
+    {"shutdown", verb_shutdown, false, "shutdown", "stop hasupd"},
+    {"version", verb_version, false, "version", "of hasupctl and hasupd"},
 };
+
+/* "  status [MODEL]           models …"; a long usage has its help on the next line. */
+static void help_line(FILE *to, const struct verb *verb)
+{
+    if (strlen(verb->usage) <= HELP_USAGE)
+        fprintf(to, "  %-*s %s\n", HELP_USAGE, verb->usage, verb->help);
+    else
+        fprintf(to, "  %s\n  %-*s %s\n", verb->usage, HELP_USAGE, "", verb->help);
+}
 
 static void help(FILE *to)
 {
     fputs("usage: hasupctl [-s SOCKET] [--state-dir DIR] [--json] VERB …\n\n", to);
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
-        fprintf(to, "  %-32s %s%s\n", VERBS[i].usage,
-                strlen(VERBS[i].usage) > 32 ? "\n                                   " : "",
-                VERBS[i].help);
-    fputs("\nThe socket comes from -s, else HASUP_SOCKET, else the default runtime directory.\n",
+        help_line(to, &VERBS[i]);
+    fputs("\n--json: every verb answers in JSON.  A socket comes from -s,\n"
+          "else HASUP_SOCKET, else the default runtime directory.\n"
+          "hasupctl VERB --help: one verb.  More: docs/hasupctl.md\n",
           to);
 }
 
@@ -265,18 +293,67 @@ static int unknown_verb(const char *name)
         }
     }
     if (near)
-        return ctl_usage("there is no verb \"%s\"; did you mean \"%s\"?", name, near);
-    return ctl_usage("there is no verb \"%s\"; hasupctl --help lists them", name);
+        fprintf(stderr, "hasupctl: there is no verb \"%s\"; did you mean \"%s\"?\n", name, near);
+    else
+        fprintf(stderr, "hasupctl: there is no verb \"%s\"; hasupctl --help lists them\n", name);
+    return CTL_USAGE;
+}
+
+/* Sorts out what every verb takes: --json anywhere, --help, no option that it does not know. */
+static int run_verb(struct ctl *ctl, const struct verb *verb, int argc, char **argv)
+{
+    ctl->usage = verb->usage;
+    ctl->argv = argv;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            printf("usage: hasupctl %s\n%s\n", verb->usage, verb->help);
+            return CTL_OK;
+        }
+        if (strcmp(argv[i], "--json") == 0)
+            ctl->json = true;
+        else if (!verb->options && argv[i][0] == '-' && argv[i][1])
+            return ctl_usage(ctl, "unknown option %s", argv[i]);
+        else
+            argv[ctl->argc++] = argv[i];
+    }
+    return verb->run(ctl);
+}
+
+/* COLUMNS, else the terminal's, else 80. */
+static int screen_width(void)
+{
+    const char *columns = getenv("COLUMNS");
+    int named = columns ? atoi(columns) : 0;
+    struct winsize size;
+    if (named > 0)
+        return named;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    return WIDTH_DEFAULT;
+}
+
+static bool wants_colour(void)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return isatty(STDOUT_FILENO) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
+}
+
+static int unknown_option(void)
+{
+    fputs("hasupctl --help lists options and verbs\n", stderr);
+    return CTL_USAGE;
 }
 
 int main(int argc, char **argv)
 {
+    static char name[] = "hasupctl"; /* what getopt calls itself */
     static const struct option LONG[] = {
         {"socket", required_argument, NULL, 's'}, {"state-dir", required_argument, NULL, 'd'},
         {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0}};
-    struct ctl ctl = {.colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
+    struct ctl ctl = {.colour = wants_colour(), .width = screen_width()};
     int option;
+    argv[0] = name;
     while ((option = getopt_long(argc, argv, "+s:hv", LONG, NULL)) != -1)
         switch (option) {
         case 's': ctl.socket = optarg; break;
@@ -284,23 +361,14 @@ int main(int argc, char **argv)
         case 'j': ctl.json = true; break;
         case 'h': help(stdout); return CTL_OK;
         case 'v': printf("hasupctl %s\n", HASUP_VERSION); return CTL_OK;
-        default: help(stderr); return CTL_USAGE;
+        default: return unknown_option();
         }
     if (optind == argc) {
         help(stderr);
         return CTL_USAGE;
     }
-    const char *name = argv[optind++];
-    /* --json may stand behind the verb too. */
-    for (int i = optind; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0)
-            ctl.json = true;
-        else
-            argv[optind + ctl.argc++] = argv[i];
-    }
-    ctl.argv = argv + optind;
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
-        if (strcmp(VERBS[i].name, name) == 0)
-            return VERBS[i].run(&ctl);
-    return unknown_verb(name);
+        if (strcmp(VERBS[i].name, argv[optind]) == 0)
+            return run_verb(&ctl, &VERBS[i], argc - optind - 1, argv + optind + 1);
+    return unknown_verb(argv[optind]);
 }

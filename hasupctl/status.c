@@ -1,9 +1,16 @@
-/* status.c: hasupctl status: a table for eyes, narrow enough for 80 columns; with --json as it
- * came. */
+/*
+ * status.c: hasupctl status: a table for eyes, as narrow as the terminal; with --json as it came.
+ * Where it does not fit, whole columns go, in a fixed order; a long name gets a line of its own.
+ */
 #include "hasupctl/hasupctl.h"
+
+#include "ipc/base.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+enum { NAME_MIN = 8, NAME_MAX_SHOWN = 22 };
 
 const char *ctl_duration(long long ms, char out[32])
 {
@@ -42,6 +49,122 @@ static const char *text(json_t *object, const char *key)
     return value ? value : "";
 }
 
+/* ---- the columns of a slot ---- */
+
+struct column {
+    const char *title;
+    int width;  /* negative: to the left */
+    int leaves; /* which goes first where there is no room; 0: stays */
+    const char *(*text)(json_t *slot, char out[32]);
+};
+
+static const char *state_text(json_t *slot, char out[32])
+{
+    snprintf(out, 32, "%s", text(slot, "state"));
+    return out;
+}
+
+static const char *since_text(json_t *slot, char out[32])
+{
+    return ctl_duration(number(slot, "since_ms"), out);
+}
+
+static const char *number_text(long long value, char out[32])
+{
+    snprintf(out, 32, "%lld", value);
+    return out;
+}
+
+static const char *pid_text(json_t *slot, char out[32])
+{
+    return number(slot, "pid") ? number_text(number(slot, "pid"), out) : "-";
+}
+
+static const char *restarts_text(json_t *slot, char out[32])
+{
+    long long starts = number(slot, "starts");
+    return number_text(starts ? starts - 1 : 0, out);
+}
+
+static const char *running_text(json_t *slot, char out[32])
+{
+    return number_text(number(slot, "inflight"), out);
+}
+
+static const char *answered_text(json_t *slot, char out[32])
+{
+    return number_text(number(slot, "answered"), out);
+}
+
+static const char *checkpoint_text(json_t *slot, char out[32])
+{
+    json_t *checkpoint = json_object_get(slot, "checkpoint");
+    json_t *age = json_object_get(checkpoint, "age_ms");
+    if (!json_is_object(checkpoint))
+        return "-";
+    return json_is_integer(age) ? ctl_duration(json_integer_value(age), out) : "none";
+}
+
+static const struct column COLUMNS[] = {
+    {"STATE", -9, 0, state_text},
+    {"FOR", 7, 0, since_text},
+    {"PID", 7, 1, pid_text},
+    {"RESTARTS", 8, 0, restarts_text},
+    {"RUNNING", 7, 3, running_text},
+    {"ANSWERED", 9, 2, answered_text},
+    {"CHECKPOINT", 10, 4, checkpoint_text},
+};
+
+struct layout {
+    int name;    /* width of the first column */
+    int leaving; /* columns that left: those with `leaves` up to this */
+};
+
+static bool is_shown(const struct layout *layout, const struct column *column)
+{
+    return !column->leaves || column->leaves > layout->leaving;
+}
+
+static int column_width(const struct column *column)
+{
+    return column->width < 0 ? -column->width : column->width;
+}
+
+static int layout_width(const struct layout *layout)
+{
+    int width = 2 + layout->name;
+    for (size_t i = 0; i < HASUP_LEN(COLUMNS); i++)
+        if (is_shown(layout, &COLUMNS[i]))
+            width += 1 + column_width(&COLUMNS[i]);
+    return width;
+}
+
+static struct layout layout_of(const struct ctl *ctl, json_t *models)
+{
+    struct layout layout = {.name = NAME_MIN};
+    json_t *model, *slot;
+    size_t i, k;
+    json_array_foreach(models, i, model)
+        json_array_foreach(json_object_get(model, "slots"), k, slot)
+    {
+        int len = (int)strlen(text(slot, "slot"));
+        if (len > layout.name && len <= NAME_MAX_SHOWN)
+            layout.name = len;
+    }
+    while (layout_width(&layout) > ctl->width && layout.leaving < (int)HASUP_LEN(COLUMNS))
+        layout.leaving++;
+    return layout;
+}
+
+static void print_titles(const struct layout *layout)
+{
+    printf("  %-*s", layout->name, "SLOT");
+    for (size_t i = 0; i < HASUP_LEN(COLUMNS); i++)
+        if (is_shown(layout, &COLUMNS[i]))
+            printf(" %*s", COLUMNS[i].width, COLUMNS[i].title);
+    putchar('\n');
+}
+
 static const char *state_colour(const struct ctl *ctl, const char *state)
 {
     if (!ctl->colour)
@@ -53,91 +176,121 @@ static const char *state_colour(const struct ctl *ctl, const char *state)
     return "\033[33m";
 }
 
+static void print_row(const struct ctl *ctl, const struct layout *layout, json_t *slot)
+{
+    const char *name = text(slot, "slot");
+    char out[32];
+    if ((int)strlen(name) > layout->name) {
+        printf("  %s\n", name);
+        name = "";
+    }
+    printf("  %-*s", layout->name, name);
+    for (size_t i = 0; i < HASUP_LEN(COLUMNS); i++) {
+        bool coloured = ctl->colour && COLUMNS[i].text == state_text;
+        if (is_shown(layout, &COLUMNS[i]))
+            printf(" %s%*s%s", coloured ? state_colour(ctl, text(slot, "state")) : "",
+                   COLUMNS[i].width, COLUMNS[i].text(slot, out), coloured ? "\033[0m" : "");
+    }
+    putchar('\n');
+}
+
+/* ---- what is wrong with a slot ---- */
+
 static void print_death(json_t *slot)
 {
     json_t *death = json_object_get(slot, "last_death"), *line;
     size_t i;
-    const char *state = text(slot, "state");
-    bool serves = strcmp(state, "ready") == 0;
+    char age[32];
+    bool serves = strcmp(text(slot, "state"), "ready") == 0;
     if (!json_is_object(death) || (serves && !number(slot, "crashes")))
         return;
-    printf("    last worker: %s\n", text(death, "reason"));
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    long long ago = now.tv_sec * 1000LL + now.tv_nsec / 1000000 - number(death, "wall_ms");
+    printf("    last worker: %s, %s ago\n", text(death, "reason"),
+           ctl_duration(ago < 0 ? 0 : ago, age));
     if (!serves)
         json_array_foreach(json_object_get(death, "stderr"), i, line)
             printf("      | %s\n", json_string_value(line));
 }
 
-static void print_checkpoint(json_t *slot)
+static void print_troubles(json_t *slot)
 {
-    char age[32], bytes[32];
-    json_t *checkpoint = json_object_get(slot, "checkpoint");
-    if (!json_is_object(checkpoint))
-        return;
-    json_t *age_ms = json_object_get(checkpoint, "age_ms");
-    if (json_is_null(age_ms))
-        printf("    checkpoint: none yet, log at %lld\n", number(checkpoint, "log_head"));
-    else
-        printf("    checkpoint: %s ago, %s, position %lld of %lld\n",
-               ctl_duration(json_integer_value(age_ms), age),
-               ctl_bytes((unsigned long long)number(checkpoint, "bytes"), bytes),
-               number(checkpoint, "position"), number(checkpoint, "log_head"));
-    if (json_is_true(json_object_get(checkpoint, "in_memory_only")))
-        puts("    the newest state is in memory only: the disk does not take it");
-}
-
-static void print_slot(const struct ctl *ctl, json_t *slot)
-{
-    char since[32], next[32];
-    const char *state = text(slot, "state");
+    char next[32];
     json_t *next_ms = json_object_get(slot, "next_start_ms");
-    printf("  %-20s %s%-9s%s %7s  pid %-7lld %6lld answered  %lld starts\n", text(slot, "slot"),
-           state_colour(ctl, state), state, ctl->colour ? "\033[0m" : "",
-           ctl_duration(number(slot, "since_ms"), since), number(slot, "pid"),
-           number(slot, "answered"), number(slot, "starts"));
+    json_t *checkpoint = json_object_get(slot, "checkpoint");
+    bool broken = strcmp(text(slot, "state"), "broken") == 0;
     if (json_is_integer(next_ms))
-        printf("    starts again in %s\n", ctl_duration(json_integer_value(next_ms), next));
+        printf("    %sstarts again in %s\n", broken ? "it failed too often; " : "",
+               ctl_duration(json_integer_value(next_ms), next));
+    if (broken)
+        printf("    to try now: hasupctl start %s\n", text(slot, "slot"));
     if (number(slot, "diverged"))
         printf("    %lld replayed requests were answered otherwise than before\n",
                number(slot, "diverged"));
-    print_checkpoint(slot);
+    if (json_is_true(json_object_get(checkpoint, "in_memory_only")))
+        puts("    the newest state is in memory only: the disk does not take it");
     print_death(slot);
 }
 
-static void print_model(const struct ctl *ctl, json_t *model)
+/* ---- everything ---- */
+
+static void print_model(const struct ctl *ctl, const struct layout *layout, json_t *model)
 {
     json_t *slot;
     size_t i;
-    printf("%s: %lld of %lld ready%s, %lld queued, %lld running, %lld answered, %lld refused\n",
-           text(model, "name"), number(model, "ready"), number(model, "workers"),
-           json_is_true(json_object_get(model, "accepting")) ? "" : " (accepts nothing)",
-           number(model, "queued"), number(model, "inflight"), number(model, "answered"),
-           number(model, "refused"));
-    json_array_foreach(json_object_get(model, "slots"), i, slot) print_slot(ctl, slot);
+    printf("%s: %lld of %lld ready, %lld queued, %lld running", text(model, "name"),
+           number(model, "ready"), number(model, "workers"), number(model, "queued"),
+           number(model, "inflight"));
+    if (number(model, "refused"))
+        printf(", %lld refused", number(model, "refused"));
+    puts(json_is_true(json_object_get(model, "accepting")) ? "" : "; takes no requests");
+    json_array_foreach(json_object_get(model, "slots"), i, slot)
+    {
+        print_row(ctl, layout, slot);
+        print_troubles(slot);
+    }
 }
 
-static void print_status(const struct ctl *ctl, json_t *status)
+static void print_head(json_t *status)
 {
     char uptime[32];
-    json_t *model, *checkpoints = json_object_get(status, "checkpoints");
-    size_t i;
-    printf("hasupd %s, pid %lld, up %s, %s\n", text(status, "version"), number(status, "pid"),
-           ctl_duration(number(status, "uptime_ms"), uptime),
+    json_t *checkpoints = json_object_get(status, "checkpoints");
+    printf("hasupd %s, pid %lld, ", text(status, "version"), number(status, "pid"));
+    if (number(status, "http_port"))
+        printf("http port %lld, ", number(status, "http_port"));
+    printf("up %s: %s\n", ctl_duration(number(status, "uptime_ms"), uptime),
            json_is_true(json_object_get(status, "shutting_down")) ? "shutting down"
            : json_is_true(json_object_get(status, "ready"))       ? "ready"
                                                                   : "not ready");
     if (json_is_true(json_object_get(checkpoints, "failing")))
         printf("checkpoints are NOT stored: %s\n", text(checkpoints, "error"));
-    json_array_foreach(json_object_get(status, "models"), i,
-                       model) if (!ctl->argc || strcmp(ctl->argv[0], text(model, "name")) == 0)
-        print_model(ctl, model);
+}
+
+static void print_status(const struct ctl *ctl, json_t *status)
+{
+    json_t *model, *models = json_object_get(status, "models");
+    struct layout layout = layout_of(ctl, models);
+    size_t i;
+    print_head(status);
+    json_array_foreach(models, i, model)
+    {
+        putchar('\n');
+        if (i == 0)
+            print_titles(&layout);
+        print_model(ctl, &layout, model);
+    }
 }
 
 int ctl_status(const struct ctl *ctl)
 {
     json_t *status;
     if (ctl->argc > 1)
-        return ctl_usage("status [MODEL]");
-    int code = ctl_call(ctl, json_pack("{s:s}", "verb", "status"), &status);
+        return ctl_usage(ctl, "one model at most");
+    json_t *command = json_pack("{s:s}", "verb", "status");
+    if (ctl->argc)
+        json_object_set_new(command, "target", json_string(ctl->argv[0]));
+    int code = ctl_call(ctl, command, &status);
     if (code == CTL_OK && ctl->json)
         ctl_print_json(status);
     else if (code == CTL_OK)

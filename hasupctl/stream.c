@@ -35,40 +35,83 @@ static char *read_all(int fd, size_t *len)
     return NULL;
 }
 
-/* Prints the parts of an answer as they come. */
+static json_t *base64(const char *bytes, size_t len)
+{
+    static const char DIGITS[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *out = malloc((len + 2) / 3 * 4 + 1), *at = out;
+    if (!out)
+        return NULL;
+    for (size_t i = 0; i < len; i += 3) {
+        uint32_t group = 0;
+        for (size_t k = 0; k < 3; k++)
+            group = group << 8 | (i + k < len ? (uint8_t)bytes[i + k] : 0);
+        for (size_t k = 0; k < 4; k++)
+            *at++ = i + k > len ? '=' : DIGITS[group >> (18 - 6 * k) & 63];
+    }
+    json_t *json = json_stringn(out, (size_t)(at - out));
+    free(out);
+    return json;
+}
+
+/* The answer as JSON: a body that is no text stands in base64. */
+static void print_infer_json(const struct hasup_client_answer *answer, const char *body, size_t len)
+{
+    json_t *json =
+        json_pack("{s:i, s:i}", "status", (int)answer->status, "attempts", (int)answer->attempts);
+    json_t *text = json_stringn(body, len); /* NULL: not UTF-8 */
+    if (answer->code[0])
+        json_object_set_new(json, "code", json_string(answer->code));
+    if (answer->error[0])
+        json_object_set_new(json, "error", json_string(answer->error));
+    if (answer->content_type[0])
+        json_object_set_new(json, "content_type", json_string(answer->content_type));
+    if (text)
+        json_object_set_new(json, "body", text);
+    else
+        json_object_set_new(json, "body_base64", base64(body, len));
+    ctl_print_json(json);
+    json_decref(json);
+}
+
+/* Prints the parts of an answer as they come, or all of it as JSON. */
 static int print_answer(const struct ctl *ctl, struct hasup_client *client)
 {
     struct hasup_client_answer answer;
-    int got;
+    char *body = NULL;
+    size_t len = 0;
+    FILE *to = ctl->json ? open_memstream(&body, &len) : stdout;
     do {
-        got = hasup_client_wait(client, -1, &answer);
+        int got = to ? hasup_client_wait(client, -1, &answer) : HASUP_ENOMEM;
         if (got <= 0) {
             fprintf(stderr, "hasupctl: no answer: %s\n", hasup_strerror(got));
             return CTL_UNREACHABLE;
         }
-        if (answer.status < 400)
-            fwrite(answer.body, 1, answer.len, stdout);
-        fflush(stdout);
+        if (answer.len && (answer.status < 400 || ctl->json))
+            fwrite(answer.body, 1, answer.len, to);
+        fflush(to);
     } while (!answer.last);
-    if (answer.status >= 400) {
+    if (ctl->json) {
+        fclose(to);
+        print_infer_json(&answer, body, len);
+        free(body);
+    } else if (answer.status >= 400) {
         fprintf(stderr, "hasupctl: %u %s%s%s\n", answer.status, answer.code,
                 answer.code[0] ? ": " : "", answer.error);
         if (answer.len)
             fwrite(answer.body, 1, answer.len, stderr);
-        return CTL_FAILED;
-    }
-    if (isatty(STDOUT_FILENO))
+    } else if (isatty(STDOUT_FILENO)) {
         putchar('\n');
-    if (ctl->json)
-        fprintf(stderr, "{\"status\": %u, \"attempts\": %u}\n", answer.status, answer.attempts);
-    return CTL_OK;
+    }
+    return answer.status >= 400 ? CTL_FAILED : CTL_OK;
 }
 
 int ctl_infer(const struct ctl *ctl)
 {
     if (ctl->argc < 1 || ctl->argc > 2)
-        return ctl_usage("infer MODEL [FILE]");
+        return ctl_usage(ctl, ctl->argc ? "one request at a time" : "which model?");
     bool stdin_named = ctl->argc == 1 || strcmp(ctl->argv[1], "-") == 0;
+    if (stdin_named && isatty(STDIN_FILENO))
+        fputs("hasupctl: the request is read from this terminal; Ctrl-D ends it\n", stderr);
     int fd = stdin_named ? STDIN_FILENO : open(ctl->argv[1], O_RDONLY | O_CLOEXEC);
     size_t len = 0;
     char *body = fd < 0 ? NULL : read_all(fd, &len);
@@ -101,7 +144,25 @@ static const char *field(json_t *entry, const char *key)
     return value ? value : "";
 }
 
-/* "05:12:07.123 slot.ready digits/0 ready after 3 ms" */
+/* The fields of an event that have no column: " position=3 bytes=8". */
+static void print_fields(json_t *entry)
+{
+    static const char *const SHOWN[] = {"time", "level", "slot", "event", "message", "pid"};
+    const char *key;
+    json_t *value;
+    json_object_foreach(entry, key, value)
+    {
+        bool shown = false;
+        for (size_t i = 0; i < HASUP_LEN(SHOWN); i++)
+            shown |= strcmp(key, SHOWN[i]) == 0;
+        if (!shown && json_is_string(value))
+            printf(" %s=%s", key, json_string_value(value));
+        else if (!shown && json_is_integer(value))
+            printf(" %s=%lld", key, (long long)json_integer_value(value));
+    }
+}
+
+/* "05:12:07.123 digits/0  slot.ready ready after 3 ms" */
 static void print_line(const struct ctl *ctl, const struct hasup_client_answer *answer)
 {
     json_t *entry = ctl->json ? NULL : json_loadb((const char *)answer->body, answer->len, 0, NULL);
@@ -113,33 +174,46 @@ static void print_line(const struct ctl *ctl, const struct hasup_client_answer *
     const char *time = field(entry, "time"), *clock = strchr(time, 'T');
     const char *event = field(entry, "event");
     bool line = strncmp(event, "worker.", 7) == 0;
-    printf("%.12s %-9s %s%s%s\n", clock ? clock + 1 : time, field(entry, "slot"), line ? "" : event,
-           line ? "" : " ", field(entry, "message"));
+    const char *message = field(entry, "message"), *slot = field(entry, "slot");
+    printf("%.12s %-10s", clock ? clock + 1 : time, slot[0] ? slot : "hasupd");
+    if (!line)
+        printf(" %s", event);
+    if (message[0])
+        printf(" %s", message);
+    if (!line)
+        print_fields(entry);
+    putchar('\n');
     json_decref(entry);
 }
 
+/* NULL: a word that is no option, target or count; said so. */
 static json_t *lines_command(const struct ctl *ctl, const char *verb)
 {
     json_t *command = json_pack("{s:s}", "verb", verb);
     for (int i = 0; i < ctl->argc; i++) {
-        const char *word = ctl->argv[i];
+        const char *word = ctl->argv[i], *count = i + 1 < ctl->argc ? ctl->argv[i + 1] : "";
         char *end = NULL;
         if (strcmp(word, "-f") == 0 || strcmp(word, "--follow") == 0) {
             json_object_set_new(command, "follow", json_true());
-        } else if (strcmp(word, "-n") == 0 && i + 1 < ctl->argc) {
-            long count = strtol(ctl->argv[++i], &end, 10);
-            if (*end || count < 0)
+        } else if (strcmp(word, "-n") == 0) {
+            long lines = strtol(count, &end, 10);
+            if (*end || end == count || lines < 0)
                 break;
-            json_object_set_new(command, "count", json_integer(count));
-        } else if (word[0] != '-' && strcmp(verb, "logs") == 0) {
-            json_object_set_new(command, "slot", json_string(word));
+            json_object_set_new(command, "count", json_integer(lines));
+            i++;
+        } else if (word[0] != '-' && !json_object_get(command, "target")) {
+            json_object_set_new(command, "target", json_string(word));
         } else {
-            end = ctl->argv[i];
-            json_decref(command);
-            return NULL;
+            break;
         }
+        if (i + 1 == ctl->argc)
+            return command;
     }
-    return command;
+    if (!ctl->argc)
+        return command;
+    json_decref(command);
+    (void)!ctl_usage(ctl, "-n wants a number; at most one model or slot is named");
+    return NULL;
 }
 
 int ctl_lines(const struct ctl *ctl, const char *verb)
@@ -148,8 +222,7 @@ int ctl_lines(const struct ctl *ctl, const char *verb)
     uint64_t id;
     json_t *command = lines_command(ctl, verb);
     if (!command)
-        return ctl_usage("%s [-f] [-n COUNT]%s", verb,
-                         strcmp(verb, "logs") ? "" : " [MODEL[/SLOT]]");
+        return CTL_USAGE;
     char *text = json_dumps(command, JSON_COMPACT);
     json_decref(command);
     struct hasup_client *client = ctl_open(ctl);
@@ -161,8 +234,10 @@ int ctl_lines(const struct ctl *ctl, const char *verb)
             code = CTL_UNREACHABLE;
             break;
         }
-        if (answer.last)
+        if (answer.last) {
+            code = answer.status == 200 ? CTL_OK : ctl_refused(&answer);
             break;
+        }
         print_line(ctl, &answer);
         fflush(stdout);
     }

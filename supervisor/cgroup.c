@@ -2,7 +2,8 @@
  * cgroup.c: finds hasupd's own place in cgroup v2 and makes leaves under it.  Owns the directories
  * and their descriptors.  A leaf stays for its slot's next worker: making one costs more than
  * starting a process in it. Needs no controllers: membership, cgroup.kill and cgroup.events are
- * there without.
+ * there without.  Holds a lock on its directory, by which the next hasupd knows that this one
+ * lives.
  */
 #include "supervisor/cgroup.h"
 
@@ -12,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -69,6 +71,67 @@ static bool find_own(char *path, size_t room)
            snprintf(path, room, "%s%s", mount, strcmp(own, "/") ? own : "") < (int)room;
 }
 
+/* Kills what is left in a dead hasupd's directory and removes it.  Dead is whose pid is nobody's
+ * here and whose lock is free: the pid may be one of another namespace. */
+static void remains_remove(int own, const char *name)
+{
+    pid_t pid = (pid_t)strtol(name + strlen("hasup."), NULL, 10);
+    if (pid <= 0 || (pid != getpid() && (kill(pid, 0) == 0 || errno != ESRCH)))
+        return;
+    int directory = openat(own, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    if (directory < 0 || flock(directory, LOCK_EX | LOCK_NB)) {
+        if (directory >= 0)
+            close(directory);
+        return;
+    }
+    int fd = openat(directory, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "1", 1);
+        close(fd);
+    }
+    DIR *leaves = fdopendir(directory);
+    for (struct dirent *entry; leaves && (entry = readdir(leaves));)
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+            unlinkat(directory, entry->d_name, AT_REMOVEDIR);
+    unlinkat(own, name, AT_REMOVEDIR); /* what still dies stays for the next start */
+    if (leaves)
+        closedir(leaves);
+    else
+        close(directory);
+}
+
+/* What hasupds left here that were killed: their workers died with them, but not the trees. */
+static void remains_clean(const char *path)
+{
+    int own = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    DIR *list = own >= 0 ? fdopendir(own) : NULL;
+    for (struct dirent *entry; list && (entry = readdir(list));)
+        if (entry->d_type == DT_DIR && strncmp(entry->d_name, "hasup.", 6) == 0)
+            remains_remove(own, entry->d_name);
+    if (list)
+        closedir(list);
+    else if (own >= 0)
+        close(own);
+}
+
+/* Makes hasupd's directory and locks it; another hasupd that starts now may just take it away. */
+static void own_make(struct cgroups *cgroups)
+{
+    struct stat mine, there;
+    for (int tries = 0; tries < 3; tries++) {
+        if (mkdir(cgroups->path, 0755) == 0 || errno == EEXIST)
+            cgroups->directory = open(cgroups->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        if (cgroups->directory < 0)
+            return;
+        if (flock(cgroups->directory, LOCK_EX | LOCK_NB) == 0 &&
+            fstat(cgroups->directory, &mine) == 0 && stat(cgroups->path, &there) == 0 &&
+            mine.st_ino == there.st_ino)
+            return;
+        close(cgroups->directory);
+        cgroups->directory = -1;
+    }
+}
+
 struct cgroups *cgroups_open(const char *parent)
 {
     char own[PATH_MAX - 32];
@@ -82,8 +145,8 @@ struct cgroups *cgroups_open(const char *parent)
         own[0] = '\0';
     if (own[0]) {
         snprintf(cgroups->path, sizeof cgroups->path, "%s/hasup.%d", own, (int)getpid());
-        if (mkdir(cgroups->path, 0755) == 0 || errno == EEXIST)
-            cgroups->directory = open(cgroups->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        remains_clean(own);
+        own_make(cgroups);
         cgroups->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     }
     if (cgroups->directory < 0 || cgroups->notify < 0) {
@@ -175,17 +238,38 @@ static bool leaf_renew(struct cgroups *cgroups, struct leaf *leaf)
     return !leaf->spent;
 }
 
-struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
+/* The place of a name's leaf in the list; its end: there is none. */
+static struct leaf **leaf_find(struct cgroups *cgroups, const char *name, char flat[128])
 {
-    char flat[128];
-    snprintf(flat, sizeof flat, "%s", name);
+    snprintf(flat, 128, "%s", name);
     for (char *at = flat; *at; at++)
         if (*at == '/')
             *at = '-';
-    for (struct leaf *leaf = cgroups->leaves; leaf; leaf = leaf->next)
-        if (strcmp(leaf->name, flat) == 0)
-            return !leaf->spent || leaf_renew(cgroups, leaf) ? leaf : NULL;
+    struct leaf **at = &cgroups->leaves;
+    while (*at && strcmp((*at)->name, flat) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+struct leaf *leaf_get(struct cgroups *cgroups, const char *name)
+{
+    char flat[128];
+    struct leaf *leaf = *leaf_find(cgroups, name, flat);
+    if (leaf)
+        return !leaf->spent || leaf_renew(cgroups, leaf) ? leaf : NULL;
     return leaf_make(cgroups, flat);
+}
+
+void leaf_remove(struct cgroups *cgroups, const char *name)
+{
+    char flat[128];
+    struct leaf **at = leaf_find(cgroups, name, flat), *leaf = *at;
+    if (!leaf)
+        return;
+    *at = leaf->next;
+    leaf_shut(leaf);
+    unlinkat(cgroups->directory, leaf->name, AT_REMOVEDIR);
+    free(leaf);
 }
 
 int leaf_directory(const struct leaf *leaf)
@@ -223,7 +307,7 @@ bool leaf_is_empty(struct leaf *leaf)
     char text[256];
     ssize_t got = pread(leaf->events, text, sizeof text - 1, 0);
     if (got < 0)
-        return false;
+        return errno == ENODEV; /* somebody removed it, which only an empty one allows */
     text[got] = '\0';
     const char *populated = strstr(text, "populated ");
     return populated && populated[10] == '0';

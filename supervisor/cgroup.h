@@ -19,6 +19,8 @@ void cgroups_notify_read(struct cgroups *cgroups);
 
 /* The leaf of a name, made at its first use; NULL: it could not be made. */
 struct leaf *leaf_get(struct cgroups *cgroups, const char *name);
+/* Its slot is gone, and so is its tree. */
+void leaf_remove(struct cgroups *cgroups, const char *name);
 int leaf_directory(const struct leaf *leaf);
 void leaf_kill(struct leaf *leaf);
 bool leaf_is_empty(struct leaf *leaf);

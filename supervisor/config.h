@@ -55,6 +55,9 @@ struct config *config_parse(const char *text, size_t len, const char *name, cons
                             char error[CONFIG_ERROR_MAX]);
 void config_free(struct config *config);
 
+/* How many letters to change, add, drop or swap to make `a` into `b`. */
+unsigned config_distance(const char *a, const char *b);
+
 /* The whole configuration as JSON (hasupctl config): malloc'ed, the caller frees it. */
 char *config_json(const struct config *config);
 

@@ -60,9 +60,6 @@ enum { CONFIG_VALUE_MAX = 32 };
 void config_duration_text(hasup_ns value, char out[CONFIG_VALUE_MAX]);
 void config_size_text(uint64_t value, char out[CONFIG_VALUE_MAX]);
 
-/* How many letters to change, add, drop or swap to make `a` into `b`. */
-unsigned config_distance(const char *a, const char *b);
-
 enum config_type {
     CONFIG_TEXT,
     CONFIG_FILE_PATH, /* relative to the configuration file's directory */

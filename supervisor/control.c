@@ -19,7 +19,7 @@ struct follower {
     struct unix_client *client;
     uint64_t id;
     enum { FOLLOWS_EVENTS, FOLLOWS_LINES, AWAITS_CHECKPOINTS } what;
-    char slot[ENGINE_NAME]; /* of FOLLOWS_LINES: model or slot; "" : all */
+    char slot[ENGINE_NAME]; /* of FOLLOWS_*: model or slot; "" : all */
     struct follower *next;
     uint32_t waiting; /* of AWAITS_CHECKPOINTS: slots not heard of yet */
     json_t *results;
@@ -47,7 +47,8 @@ struct call {
 
 struct verb {
     const char *name;
-    bool needs_model;
+    enum { NO_TARGET, MAY_TARGET, NEEDS_TARGET } target;
+    bool changes; /* refused while hasupd stops */
     void (*run)(struct call *call);
     int command; /* enum command of run_command */
 };
@@ -72,7 +73,7 @@ static void reply_error(struct call *call, uint32_t status, const char *code, co
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     reply_take(call, status,
-               json_pack("{s:{s:s, s:s}}", "error", "code", code, "message", message));
+               json_pack("{s:{s:s, s:o}}", "error", "code", code, "message", json_words(message)));
 }
 
 static void reply_ok(struct call *call)
@@ -123,14 +124,18 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
     }
 }
 
-/* Whether a line of a worker is one that `wanted` names: a model or a slot. */
+/* Whether a line is about what `wanted` names: a model or a slot. */
 static bool line_matches(const char *json, size_t len, const char *wanted)
 {
     char key[ENGINE_NAME + 16];
+    bool slot = strchr(wanted, '/') != NULL;
     if (!wanted[0])
         return true;
-    int n = snprintf(key, sizeof key, "\"slot\":\"%s%s", wanted, strchr(wanted, '/') ? "\"" : "/");
-    return n > 0 && memmem(json, len, key, (size_t)n) != NULL;
+    int n = snprintf(key, sizeof key, "\"slot\":\"%s%s", wanted, slot ? "\"" : "/");
+    if (n > 0 && memmem(json, len, key, (size_t)n))
+        return true;
+    n = snprintf(key, sizeof key, "\"model\":\"%s\"", wanted);
+    return !slot && n > 0 && memmem(json, len, key, (size_t)n);
 }
 
 static void event_added(void *context, enum event_class class, const char *json, size_t len)
@@ -161,7 +166,7 @@ static void run_lines(struct call *call)
 {
     bool events = strcmp(call->verb->name, "events") == 0;
     json_t *count = json_object_get(call->in, "count");
-    json_t *slot = json_object_get(call->in, "slot");
+    json_t *slot = json_object_get(call->in, "target");
     struct listing listing = {call, json_is_string(slot) ? json_string_value(slot) : ""};
     events_each(call->control->events, events ? EVENTS_LIFECYCLE : EVENTS_LINES,
                 json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES, list_line,
@@ -179,16 +184,24 @@ static void run_lines(struct call *call)
 
 /* ---- checkpoints on demand ---- */
 
+/* Whether this end of a checkpoint is what the follower waits for: it covers what the slot had been
+ * given when the command came, or it failed. */
+static bool checkpoint_concerns(const struct follower *f, const struct slot *slot,
+                                uint64_t position, const char *error)
+{
+    json_t *asked = f->what == AWAITS_CHECKPOINTS ? json_object_get(f->results, slot->name) : NULL;
+    return json_is_integer(asked) && (error || position >= (uint64_t)json_integer_value(asked));
+}
+
 static void checkpoint_done(void *context, const struct slot *slot, uint64_t position,
                             const char *error)
 {
     struct control *control = context;
     for (struct follower **at = &control->followers; *at;) {
         struct follower *f = *at;
-        bool concerned =
-            f->what == AWAITS_CHECKPOINTS && json_is_null(json_object_get(f->results, slot->name));
+        bool concerned = checkpoint_concerns(f, slot, position, error);
         if (concerned) {
-            json_t *result = error ? json_pack("{s:s}", "error", error)
+            json_t *result = error ? json_pack("{s:o}", "error", json_words(error))
                                    : json_pack("{s:I}", "position", (json_int_t)position);
             json_object_set_new(f->results, slot->name, result);
             f->waiting--;
@@ -201,7 +214,7 @@ static void checkpoint_done(void *context, const struct slot *slot, uint64_t pos
         json_t *answer = json_pack("{s:O}", "checkpoints", f->results);
         follower_remove(control, at);
         reply_take(&call, 200, answer);
-        return; /* the list may have changed; who else waits hears of the next */
+        at = &control->followers; /* a client that was cut off took its others along */
     }
 }
 
@@ -218,9 +231,12 @@ static void run_checkpoint(struct call *call)
 {
     struct engine *engine = call->control->engine;
     json_t *results = json_object();
+    struct slot_view view;
     for (uint32_t i = 0; i < engine->config->limits.slots; i++)
-        if (checkpoint_wanted(call, engine->slots[i]))
-            json_object_set_new(results, engine->slots[i]->name, json_null());
+        if (checkpoint_wanted(call, engine->slots[i]) &&
+            core_slot_view(engine->core, i, &view)) /* until it is there: what it must cover */
+            json_object_set_new(results, engine->slots[i]->name,
+                                json_integer((json_int_t)view.log_head));
     if (!json_object_size(results)) {
         json_decref(results);
         reply_error(call, 409, "unavailable",
@@ -249,7 +265,16 @@ static void run_command(struct call *call)
 
 static void run_status(struct call *call)
 {
-    reply_take(call, 200, status_json(call->control->engine, call->control->started));
+    json_t *status = status_json(call->control->engine, call->control->started);
+    json_t *models = json_object_get(status, "models");
+    const char *only = json_string_value(json_object_get(call->in, "target"));
+    for (size_t i = json_array_size(models); only && i-- > 0;) {
+        json_t *name = json_object_get(json_array_get(models, i), "name");
+        size_t len = json_string_length(name);
+        if (strncmp(json_string_value(name), only, len) || strcspn(only, "/") != len)
+            json_array_remove(models, i);
+    }
+    reply_take(call, 200, status);
 }
 
 static void run_version(struct call *call)
@@ -317,19 +342,19 @@ static void run_shutdown(struct call *call)
 }
 
 static const struct verb VERBS[] = {
-    {"status", false, run_status, 0},
-    {"start", true, run_command, COMMAND_START},
-    {"stop", true, run_command, COMMAND_STOP},
-    {"restart", true, run_command, COMMAND_RESTART},
-    {"drain", true, run_command, COMMAND_DRAIN},
-    {"scale", true, run_scale, 0},
-    {"reload", false, run_reload, 0},
-    {"events", false, run_lines, 0},
-    {"logs", false, run_lines, 0},
-    {"checkpoint", true, run_checkpoint, 0},
-    {"config", false, run_config, 0},
-    {"version", false, run_version, 0},
-    {"shutdown", false, run_shutdown, 0},
+    {"status", MAY_TARGET, false, run_status, 0},
+    {"start", NEEDS_TARGET, true, run_command, COMMAND_START},
+    {"stop", NEEDS_TARGET, true, run_command, COMMAND_STOP},
+    {"restart", NEEDS_TARGET, true, run_command, COMMAND_RESTART},
+    {"drain", NEEDS_TARGET, true, run_command, COMMAND_DRAIN},
+    {"scale", NEEDS_TARGET, true, run_scale, 0},
+    {"reload", NO_TARGET, true, run_reload, 0},
+    {"events", MAY_TARGET, false, run_lines, 0},
+    {"logs", MAY_TARGET, false, run_lines, 0},
+    {"checkpoint", NEEDS_TARGET, false, run_checkpoint, 0},
+    {"config", NO_TARGET, false, run_config, 0},
+    {"version", NO_TARGET, false, run_version, 0},
+    {"shutdown", NO_TARGET, false, run_shutdown, 0},
 };
 
 /* ---- finding what is meant ---- */
@@ -343,25 +368,32 @@ static bool find_target(struct call *call)
     size_t len = strcspn(name, "/");
     int model = engine_model(engine, name, len);
     if (model < 0) {
-        reply_error(call, 404, "not_found",
-                    "there is no model \"%.*s\"; hasupctl status lists them",
-                    (int)(len > 200 ? 200 : len), name);
+        char text[ENGINE_REASON];
+        engine_no_model(engine, name, len, text);
+        reply_error(call, 404, "not_found", "%s", text);
         return false;
     }
     call->model = (uint32_t)model;
     call->slot = CORE_ALL_SLOTS;
     if (!name[len])
         return true;
-    char *end;
-    unsigned long ordinal = strtoul(name + len + 1, &end, 10);
+    const char *digits = name + len + 1;
+    bool number = *digits && strspn(digits, "0123456789") == strlen(digits) && strlen(digits) < 10;
     struct slot *slot =
-        *end || end == name + len + 1 ? NULL : engine_slot(engine, call->model, (uint32_t)ordinal);
+        number ? engine_slot(engine, call->model, (uint32_t)strtoul(digits, NULL, 10)) : NULL;
     if (!slot)
         reply_error(call, 404, "not_found",
                     "there is no slot \"%.200s\"; hasupctl status lists them", name);
     else
         call->slot = slot->index;
     return slot != NULL;
+}
+
+/* A verb that may have a target has one where it is named. */
+static bool has_target(const struct call *call)
+{
+    return call->verb->target == NEEDS_TARGET ||
+           (call->verb->target == MAY_TARGET && json_object_get(call->in, "target"));
 }
 
 void control_handle(struct control *control, struct unix_client *client, uint64_t id,
@@ -381,7 +413,9 @@ void control_handle(struct control *control, struct unix_client *client, uint64_
         if (!call.verb)
             reply_error(&call, 400, "bad_request", "there is no verb \"%.100s\"",
                         json_string_value(name));
-        else if (!call.verb->needs_model || find_target(&call))
+        else if (control->engine->shutting_down && call.verb->changes)
+            reply_error(&call, 503, "unavailable", "hasupd is stopping");
+        else if (!has_target(&call) || find_target(&call))
             call.verb->run(&call);
     }
     json_decref(call.in);

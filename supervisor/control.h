@@ -1,5 +1,5 @@
 /*
- * control.h: the verbs of hasupctl: a JSON object in, a JSON object out (docs/control.md).
+ * control.h: the verbs of hasupctl: a JSON object in, a JSON object out (docs/hasupctl.md).
  */
 #ifndef HASUP_SUPERVISOR_CONTROL_H
 #define HASUP_SUPERVISOR_CONTROL_H

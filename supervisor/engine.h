@@ -149,6 +149,9 @@ void engine_command(struct engine *engine, uint32_t model, uint32_t slot, enum c
 void engine_shutdown(struct engine *engine);
 /* The slot `ordinal` of a model; NULL: none. */
 struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t ordinal);
+/* 'there is no model "conter"; did you mean "counter"?' */
+void engine_no_model(const struct engine *engine, const char *name, size_t len,
+                     char text[ENGINE_REASON]);
 
 /* ---- between the engine's own files ---- */
 

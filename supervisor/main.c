@@ -40,6 +40,17 @@ static const char USAGE[] =
     "      echo:\n"
     "        command: [build/examples/echo]\n";
 
+/* Whoever started hasupd may have closed these; a log must not be written into a database. */
+static void standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 static void usage_exit(const char *what, const char *which)
 {
     fprintf(stderr, "hasupd: %s%s\n%s", what, which ? which : "", USAGE);
@@ -53,8 +64,10 @@ static struct options parse_options(int argc, char **argv)
                                          {"version", no_argument, NULL, 'v'},
                                          {"help", no_argument, NULL, 'h'},
                                          {NULL, 0, NULL, 0}};
+    static char name[] = "hasupd"; /* what getopt calls itself */
     struct options options = {0};
     int option;
+    argv[0] = name;
     while ((option = getopt_long(argc, argv, "c:hv", LONG, NULL)) != -1)
         switch (option) {
         case 'c': options.config = optarg; break;
@@ -197,6 +210,7 @@ static void daemon_close(struct daemon *daemon)
 
 int main(int argc, char **argv)
 {
+    standard_descriptors();
     struct options options = parse_options(argc, argv);
     char error[CONFIG_ERROR_MAX] = "";
     struct daemon daemon = {0};
@@ -206,7 +220,8 @@ int main(int argc, char **argv)
         return EXIT_USAGE_OR_CONFIG;
     }
     if (options.check) {
-        printf("%s: ok, %zu models\n", options.config, config->model_count);
+        printf("%s: ok, %zu model%s\n", options.config, config->model_count,
+               config->model_count == 1 ? "" : "s");
         config_free(config);
         return 0;
     }

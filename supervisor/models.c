@@ -5,6 +5,7 @@
  */
 #include "supervisor/engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static void model_set(struct engine *engine, struct model *model, bool restart)
@@ -43,6 +44,29 @@ static const struct config_model *config_named(const struct config *config, cons
         if (strcmp(config->models[i].name, name) == 0)
             return &config->models[i];
     return NULL;
+}
+
+void engine_no_model(const struct engine *engine, const char *name, size_t len,
+                     char text[ENGINE_REASON])
+{
+    char asked[64]; /* as long as a name can be */
+    unsigned best = UINT32_MAX;
+    const char *near = NULL;
+    snprintf(asked, sizeof asked, "%.*s", (int)(len < sizeof asked ? len : sizeof asked - 1), name);
+    for (size_t i = 0; i < engine->config->model_count; i++) {
+        const char *known = engine->config->models[i].name;
+        unsigned distance = config_distance(asked, known);
+        if (distance * 3 <= strlen(known) + 1 && distance < best) {
+            best = distance;
+            near = known;
+        }
+    }
+    if (near)
+        snprintf(text, ENGINE_REASON, "there is no model \"%s\"; did you mean \"%s\"?", asked,
+                 near);
+    else
+        snprintf(text, ENGINE_REASON, "there is no model \"%s\"; hasupctl status lists them",
+                 asked);
 }
 
 static void add_or_log(struct engine *engine, const struct config_model *config)

@@ -90,6 +90,7 @@ static void perform_refuse(struct engine *engine, const struct action *action)
                                 .retry_after = action->refuse.retry_after,
                                 .attempts = action->refuse.attempts};
     request->door = NULL;
+    request_keep_body(engine, request); /* a stateful worker may still run it, and a replay too */
     door->refuse(request->context, &text);
 }
 
@@ -125,6 +126,7 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
     if (!slot)
         return;
     slot->removed = true;
+    processes_forget(engine->processes, slot->name);
     if (!slot->jobs)
         slot_free(slot);
 }

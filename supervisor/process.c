@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TOKEN = 64, ENV_MAX = 64 * 1024, CHILDREN_MAX = 4096 };
+enum { TOKEN = 64, ENV_MAX = 64 * 1024, CHILDREN_MAX = 4096, DOUBTS_MAX = 100 };
 
 /* How soon a dead tree that is not empty is looked at again, and how long the end waits for one. */
 static const hasup_ns RETRY = 5 * HASUP_MS, END_PATIENCE = 5 * HASUP_S;
@@ -33,6 +33,8 @@ struct process {
     uint64_t oom_kills;
     char token[TOKEN];
     bool reaped, killing;
+    bool group_gone; /* its process group's number may be another's by now */
+    unsigned doubts; /* how often an unknown child kept its tree from being called empty */
     struct process *next;
 };
 
@@ -45,10 +47,20 @@ struct processes {
     struct timer retry;
     struct process *list;
     uint64_t count;
+    struct rlimit descriptors; /* as hasupd found it: what workers get */
     int null;
 };
 
 static void check_trees(struct processes *processes);
+
+/* The worker whose main process, not reaped yet, has this pid. */
+static struct process *process_by_pid(const struct processes *processes, pid_t pid)
+{
+    struct process *process = processes->list;
+    while (process && (process->reaped || process->pid != pid))
+        process = process->next;
+    return process;
+}
 
 /* ---- trees without cgroups ---- */
 
@@ -67,8 +79,11 @@ static size_t own_children(pid_t *pids, size_t room)
     return count;
 }
 
-/* Whether a process was started by the worker with this token, or by its descendants. */
-static bool bears_token(pid_t pid, const char *token)
+enum bearing { BEARS_OTHER, BEARS_TOKEN, BEARS_NOTHING };
+
+/* Whether a process was started by the worker with this token, or by its descendants.  Who is
+ * about to exit or to exec shows no environment. */
+static enum bearing bearing_of(pid_t pid, const char *token)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
@@ -79,20 +94,40 @@ static bool bears_token(pid_t pid, const char *token)
     free(env);
     if (fd >= 0)
         close(fd);
-    return found;
+    return found ? BEARS_TOKEN : got > 0 ? BEARS_OTHER : BEARS_NOTHING;
 }
 
-/* Kills what is left of a tree; true where nothing was. */
-static bool kill_adopted(const struct process *process)
+/* To the process group, as long as its number cannot be anybody else's: once it is empty and its
+ * leader reaped, never again.  False: it is empty. */
+static bool group_kill(struct process *process)
+{
+    if (!process->group_gone && kill(-process->pid, SIGKILL) < 0 && errno == ESRCH)
+        process->group_gone = process->reaped;
+    return !process->group_gone;
+}
+
+/* Kills what is left of a tree; true where nothing was.  A child without an environment may be of
+ * this tree and leave children of its own behind, so it is looked at again; one that stays so has
+ * thrown its environment away and cannot be told from a stranger's. */
+static bool kill_adopted(struct process *process)
 {
     static pid_t pids[CHILDREN_MAX];
+    bool empty = !group_kill(process), doubt = false;
     size_t count = own_children(pids, CHILDREN_MAX);
-    bool empty = kill(-process->pid, SIGKILL) < 0 && errno == ESRCH;
-    for (size_t i = 0; i < count; i++)
-        if (pids[i] != process->pid && bears_token(pids[i], process->token)) {
+    for (size_t i = 0; i < count; i++) {
+        enum bearing bearing = process_by_pid(process->owner, pids[i])
+                                   ? BEARS_OTHER
+                                   : bearing_of(pids[i], process->token);
+        if (bearing == BEARS_TOKEN) {
             kill(pids[i], SIGKILL);
             empty = false;
         }
+        doubt = doubt || bearing == BEARS_NOTHING;
+    }
+    if (empty && doubt && process->doubts < DOUBTS_MAX) {
+        process->doubts++;
+        return false;
+    }
     return empty;
 }
 
@@ -146,14 +181,6 @@ static void check_trees(struct processes *processes)
 
 /* ---- the reaper ---- */
 
-static struct process *process_by_pid(const struct processes *processes, pid_t pid)
-{
-    struct process *process = processes->list;
-    while (process && (process->reaped || process->pid != pid))
-        process = process->next;
-    return process;
-}
-
 static void process_reaped(struct process *process, int status, const struct rusage *usage)
 {
     struct process_exit exit = {.usage = *usage};
@@ -196,6 +223,16 @@ static void on_notify(void *context, int events)
 
 /* ---- life ---- */
 
+/* Each connection and worker needs some.  The usual soft limit is there for programs that use
+ * select(), which workers may do; hasupd takes what the hard one allows. */
+static void take_descriptors(struct processes *processes)
+{
+    getrlimit(RLIMIT_NOFILE, &processes->descriptors);
+    struct rlimit most = processes->descriptors;
+    most.rlim_cur = most.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &most);
+}
+
 static void processes_close(struct processes *processes)
 {
     watch_stop(&processes->notify);
@@ -221,6 +258,7 @@ struct processes *processes_new(struct loop *loop, const struct process_ops *ops
     processes->retry.due = retry_due;
     processes->notify.ready = on_notify;
     processes->retry.context = processes->notify.context = processes;
+    take_descriptors(processes);
     processes->cgroups = cgroup ? cgroups_open(cgroup) : NULL;
     processes->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -300,9 +338,13 @@ static int process_start(struct process *process, const struct process_spec *spe
                                 .out = spec->out,
                                 .err = spec->err,
                                 .channel = spec->channel,
+                                .descriptors = &process->owner->descriptors,
                                 .cgroup = process->leaf ? leaf_directory(process->leaf) : -1};
-    int failed = spawn_child(&spawn, &process->pid, &step);
+    bool outside = false;
+    int failed = spawn_child(&spawn, &process->pid, &step, &outside);
     free(env);
+    if (outside)
+        process->leaf = NULL;
     if (!failed)
         return 0;
     if (process->pid > 0)
@@ -341,6 +383,12 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
     return 0;
 }
 
+void processes_forget(struct processes *processes, const char *name)
+{
+    if (processes->cgroups)
+        leaf_remove(processes->cgroups, name);
+}
+
 void *process_context(const struct process *process)
 {
     return process->context;
@@ -365,6 +413,6 @@ void process_kill_tree(struct process *process)
     } else {
         if (!process->reaped)
             kill(process->pid, SIGKILL);
-        kill(-process->pid, SIGKILL);
+        group_kill(process);
     }
 }

@@ -56,6 +56,9 @@ bool processes_use_cgroups(const struct processes *processes);
 int process_spawn(struct processes *processes, const struct process_spec *spec,
                   struct process **process, char error[256]) HASUP_NODISCARD;
 
+/* No process of this name will be started again, and its last tree is empty. */
+void processes_forget(struct processes *processes, const char *name);
+
 void *process_context(const struct process *process);
 pid_t process_pid(const struct process *process);
 /* To the main process. A process that is reaped already is left alone. */

@@ -24,6 +24,8 @@ enum { CHILD_STACK = 64 * 1024, CHANNEL_FD = 3 };
 struct plan {
     const struct spawn *spawn;
     pid_t parent;
+    bool enter;   /* the child goes into its cgroup by itself */
+    bool outside; /* it could not */
     int error;
     const char *step;
 };
@@ -62,6 +64,15 @@ static int child_descriptors(const struct spawn *spawn)
     return 0;
 }
 
+/* The slow way into the cgroup, where clone3 is refused; its children will be there, too. */
+static void child_enter(struct plan *plan)
+{
+    int fd = openat(plan->spawn->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    plan->outside = fd < 0 || write(fd, "0", 1) != 1;
+    if (fd >= 0)
+        close(fd);
+}
+
 /* Runs in the child, on the parent's memory. */
 static int child_main(void *context)
 {
@@ -73,11 +84,14 @@ static int child_main(void *context)
         return child_failed(plan, "prctl");
     if (getppid() != plan->parent)
         return 127; /* the parent died before the line above */
+    if (plan->enter)
+        child_enter(plan);
     if (child_descriptors(spawn))
         return child_failed(plan, "descriptors");
     if (spawn->directory && chdir(spawn->directory) < 0)
         return child_failed(plan, "chdir");
     child_signals();
+    setrlimit(RLIMIT_NOFILE, spawn->descriptors);
     execve(spawn->path, (char *const *)(uintptr_t)spawn->argv,
            (char *const *)(uintptr_t)spawn->env);
     return child_failed(plan, "exec");
@@ -144,15 +158,17 @@ static long child_start(struct plan *plan, uint8_t *stack, int cgroup)
         args.cgroup = (unsigned)cgroup;
     }
     long pid = clone3_run(&args, child_main, plan);
-    if (pid == -ENOSYS) {
-        /* An older kernel, or a container's filter: without the cgroup, but the same otherwise. */
+    bool full = pid == -EAGAIN || pid == -ENOMEM;
+    if (pid == -ENOSYS || (pid < 0 && cgroup >= 0 && !full)) {
+        /* An older kernel, a container's filter, a cgroup that takes nobody this way. */
+        plan->enter = cgroup >= 0;
         int got = clone(child_main, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, plan);
         return got < 0 ? -errno : got;
     }
     return pid;
 }
 
-int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step)
+int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step, bool *outside)
 {
     static uint8_t stack[CHILD_STACK] __attribute__((aligned(64)));
     struct plan plan = {.spawn = spawn, .parent = getpid()};
@@ -167,6 +183,7 @@ int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step)
     }
     *pid = (pid_t)got;
     *step = plan.step;
+    *outside = plan.outside;
     return plan.error;
 }
 

@@ -3,20 +3,24 @@
 #ifndef HASUP_SUPERVISOR_SPAWN_H
 #define HASUP_SUPERVISOR_SPAWN_H
 
+#include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 struct spawn {
     const char *path; /* what to exec: resolved already */
     const char *const *argv;
     const char *const *env;
-    const char *directory; /* NULL: stay */
-    int in, out, err;      /* become 0, 1, 2 */
-    int channel;           /* becomes 3; -1: none */
-    int cgroup;            /* directory of the leaf it starts in; -1: none */
+    const char *directory;            /* NULL: stay */
+    int in, out, err;                 /* become 0, 1, 2 */
+    int channel;                      /* becomes 3; -1: none */
+    const struct rlimit *descriptors; /* its RLIMIT_NOFILE */
+    int cgroup;                       /* directory of the leaf it starts in; -1: none */
 };
 
-/* 0; else errno, and *step says what failed ("exec", "chdir", …). */
-int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step);
+/* 0; else errno, and *step says what failed ("exec", "chdir", …).  *outside: it could not be put
+ * into its cgroup and runs in hasupd's. */
+int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step, bool *outside);
 
 /* Looks a command up on the PATH of `env`; false: it is not there.  A name with a slash is itself.
  */

@@ -2,8 +2,23 @@
  * records. */
 #include "supervisor/status.h"
 
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+json_t *json_words(const char *text)
+{
+    json_t *string = json_string(text);
+    char *copy = string ? NULL : strdup(text);
+    if (!copy)
+        return string;
+    for (char *at = copy; *at; at++)
+        if ((unsigned char)*at > 0x7e)
+            *at = '?';
+    string = json_string(copy);
+    free(copy);
+    return string;
+}
 
 static json_t *death_json(const struct slot_death *death)
 {
@@ -11,8 +26,8 @@ static json_t *death_json(const struct slot_death *death)
         return json_null();
     json_t *lines = json_array();
     for (size_t i = 0; i < death->tail_count; i++)
-        json_array_append_new(lines, json_string(death->tail[i]));
-    return json_pack("{s:s, s:I, s:o}", "reason", death->reason, "wall_ms",
+        json_array_append_new(lines, json_words(death->tail[i]));
+    return json_pack("{s:o, s:I, s:o}", "reason", json_words(death->reason), "wall_ms",
                      (json_int_t)(death->wall_ns / HASUP_MS), "stderr", lines);
 }
 
@@ -46,7 +61,7 @@ static json_t *slot_json(const struct engine *engine, const struct slot *slot)
         (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes", (json_int_t)v.crashes,
         "answered", (json_int_t)v.answered, "replayed", (json_int_t)v.replayed, "diverged",
         (json_int_t)v.diverged, "service_us", (json_int_t)(v.service_ns / 1000));
-    bool waits = v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN;
+    bool waits = (v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN) && v.next_start != HASUP_NEVER;
     json_object_set_new(json, "next_start_ms",
                         waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());
     json_object_set_new(json, "checkpoint", checkpoint_json(slot, &v));
@@ -82,14 +97,14 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
         if (engine->models[i].used)
             json_array_append_new(models, model_json(engine, &engine->models[i]));
-    return json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:{s:b, s:s}, s:{s:I, s:I}, s:o}",
+    return json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:{s:b, s:o}, s:{s:I, s:I}, s:o}",
                      "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
                      (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready",
                      engine_ready(engine), "shutting_down", engine->shutting_down, "cgroups",
                      processes_use_cgroups(engine->processes), "http_port", engine->http_port,
                      "state_dir", engine->config->state_dir, "checkpoints", "failing",
                      engine->checkpoints_failing, "error",
-                     engine->checkpoints_failing ? engine->checkpoint_error : "", "requests",
-                     "count", (json_int_t)engine->requests.count, "body_bytes",
+                     json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""),
+                     "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
                      (json_int_t)engine->requests.body_bytes, "models", models);
 }

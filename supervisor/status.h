@@ -7,6 +7,9 @@
 #include <jansson.h>
 
 /* A new reference, the caller's; NULL: out of memory. `started`: loop time of the start. */
+/* Text from anywhere as a JSON string: where it is not UTF-8, what is not ASCII becomes '?'. */
+json_t *json_words(const char *text);
+
 json_t *status_json(const struct engine *engine, hasup_ns started);
 
 #endif

@@ -35,6 +35,8 @@ struct unix_door {
     struct engine *engine;
     struct control *control;
     struct watch watch;
+    struct timer accept_again;
+    bool accept_failing;
     int fd;
     char path[108];
     uint32_t count;
@@ -45,6 +47,8 @@ struct unix_door {
 };
 
 enum { FREE_REQUESTS = 1024, SMALL_META = 4096, ACCEPTS_A_TURN = 16 };
+
+static const hasup_ns ACCEPT_PAUSE = 100 * HASUP_MS;
 
 static const struct door UNIX_DOOR;
 
@@ -207,6 +211,7 @@ static const struct door UNIX_DOOR = {
 /* ---- requests ---- */
 
 struct client_request {
+    char no_model[ENGINE_REASON]; /* why `model` is none */
     struct submission submission;
     struct hasup_meta_writer meta;
     int model;
@@ -220,6 +225,9 @@ static int take_field(struct unix_client *client, struct client_request *r,
     switch (field->tag) {
     case HASUP_TAG_MODEL:
         r->model = engine_model(client->door->engine, (const char *)field->value, field->len);
+        if (r->model < 0)
+            engine_no_model(client->door->engine, (const char *)field->value, field->len,
+                            r->no_model);
         return 0;
     case HASUP_TAG_DEADLINE: return hasup_field_get64(field, &r->timeout);
     case HASUP_TAG_PRIORITY:
@@ -256,7 +264,8 @@ static void submit(struct unix_client *client, uint64_t id, struct client_reques
     struct engine *engine = client->door->engine;
     struct model_info info;
     if (r->model < 0 || !engine_model_info(engine, (uint32_t)r->model, &info)) {
-        refuse_at_the_door(client, id, 404, "not_found", refusal_message(REFUSED_NOT_FOUND), 0);
+        refuse_at_the_door(client, id, 404, "not_found",
+                           r->no_model[0] ? r->no_model : refusal_message(REFUSED_NOT_FOUND), 0);
         return;
     }
     if (r->submission.body.len > info.body_max) {
@@ -297,8 +306,10 @@ static int client_request(struct unix_client *client, const struct hasup_frame *
     if (!got) {
         r.submission.meta = meta;
         r.submission.meta_len = r.meta.used;
+        hasup_ns now = loop_now(client->door->engine->loop);
         if (r.timeout)
-            r.submission.deadline = loop_now(client->door->engine->loop) + (hasup_ns)r.timeout;
+            r.submission.deadline =
+                r.timeout < (uint64_t)(HASUP_NEVER - now) ? now + (hasup_ns)r.timeout : HASUP_NEVER;
         submit(client, frame->id, &r);
     }
     if (meta != small)
@@ -397,6 +408,25 @@ static void door_take(struct unix_door *door, int fd)
     door->count++;
 }
 
+static void accept_again(void *context)
+{
+    struct unix_door *door = context;
+    struct loop *loop = door->engine->loop;
+    if (watch_set(&door->watch, loop, door->fd, WATCH_READ))
+        (void)!timer_set(&door->accept_again, loop, loop_now(loop) + ACCEPT_PAUSE);
+}
+
+/* The backlog would wake the loop again at once and for ever: it waits. */
+static void accept_failed(struct unix_door *door)
+{
+    struct loop *loop = door->engine->loop;
+    if (!door->accept_failing)
+        LOG_EVENT(LEVEL_ERROR, "door.accept_failed", strerror(errno), LOG_TEXT("door", "unix"));
+    door->accept_failing = true;
+    if (!timer_set(&door->accept_again, loop, loop_now(loop) + ACCEPT_PAUSE))
+        watch_stop(&door->watch);
+}
+
 static void door_accept(void *context, int events)
 {
     struct unix_door *door = context;
@@ -405,10 +435,10 @@ static void door_accept(void *context, int events)
         int fd = accept4(door->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                LOG_EVENT(LEVEL_ERROR, "door.accept_failed", strerror(errno),
-                          LOG_TEXT("door", "unix"));
+                accept_failed(door);
             return;
         }
+        door->accept_failing = false;
         door_take(door, fd);
     }
 }
@@ -449,6 +479,11 @@ static int door_listen(struct unix_door *door, const char *path, char error[CONF
         snprintf(error, CONFIG_ERROR_MAX, "listen.unix: another hasupd listens on %s", path);
         return HASUP_ECONFIG;
     }
+    struct stat there;
+    if (lstat(path, &there) == 0 && !S_ISSOCK(there.st_mode)) {
+        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s is there and is no socket", path);
+        return HASUP_ECONFIG;
+    }
     unlink(path);
     mode_t before = umask(0177);
     door->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -473,6 +508,7 @@ struct unix_door *unix_door_new(struct engine *engine, const char *path,
     door->fd = -1;
     door->watch.ready = door_accept;
     door->watch.context = door;
+    door->accept_again = (struct timer){.due = accept_again, .context = door};
     if (door_listen(door, path, error)) {
         if (door->fd >= 0)
             close(door->fd);
@@ -511,6 +547,7 @@ void unix_door_free(struct unix_door *door)
         free(record);
     }
     watch_stop(&door->watch);
+    timer_stop(&door->accept_again);
     close(door->fd);
     unlink(door->path);
     free(door);

@@ -90,7 +90,7 @@ static void slot_add(struct core *core, struct model *model, uint32_t ordinal)
 {
     struct slot *slot = slot_unused(core);
     if (!slot)
-        return; /* the shell keeps the sum of workers within limits.slots */
+        return; /* those that drain still fill the table: models_fill() comes back to it */
     uint32_t worker = slot->worker;
     *slot = (struct slot){.used = true,
                           .timer = {.kind = TIMER_SLOT},
@@ -132,6 +132,15 @@ static void model_scale(struct core *core, struct model *model)
             if (slot->wanted && slot->state == SLOT_STOPPED) /* its last checkpoint is stored */
                 slot_start(core, slot);
         }
+    }
+}
+
+void models_fill(struct core *core)
+{
+    for (uint32_t i = 0; i < core->limits.models && !core->shutting_down; i++) {
+        struct model *model = &core->models[i];
+        if (model->used && !model->removing && model->slots < model->policy.workers)
+            model_scale(core, model);
     }
 }
 
@@ -537,14 +546,14 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
     *view = (struct model_view){.accepting = model->accepting,
                                 .ready = model->ready,
                                 .slots = model->slots,
-                                .queued = model->queued + model->suspect_count,
+                                .queued = model->queued + model->suspect_count + model->storing,
                                 .inflight = model->inflight,
                                 .queued_bytes = model->queued_bytes,
                                 .answered = model->answered,
                                 .refused = model->refused,
                                 .attempts = model->attempts,
                                 .replays = model->replays,
-                                .storing = model->storing + model->unstored};
+                                .unstored = model->unstored};
     return true;
 }
 

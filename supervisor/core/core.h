@@ -303,7 +303,7 @@ struct model_view {
     bool accepting; /* not draining, not stopped */
     uint32_t ready, slots, queued, inflight;
     uint64_t queued_bytes, answered, refused, attempts, replays;
-    uint32_t storing; /* wait for the journal */
+    uint32_t unstored; /* replied, and not durable yet */
 };
 
 enum record_state { RECORD_UNKNOWN, RECORD_WAITING, RECORD_QUEUED, RECORD_RUNNING, RECORD_DONE,

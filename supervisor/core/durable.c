@@ -527,6 +527,7 @@ static struct entry *recover_entry(struct core *core, const struct event *event)
 static void recover_request(struct core *core, const struct event *event)
 {
     struct model *model = &core->models[event->model];
+    assert(event->model < core->limits.models && model->used);
     struct entry *entry = recover_entry(core, event);
     assert(entry && entry->state != ENTRY_DONE && entry->state != ENTRY_REFUSED);
     entry->state = ENTRY_RUNNING;

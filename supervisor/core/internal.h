@@ -376,6 +376,8 @@ bool model_has_hope(const struct core *core, const struct model *model);
 /* After a slot stopped, broke or a request ended: refuses, removes, finishes what can be. */
 void model_settle(struct core *core, struct model *model);
 void model_roll(struct core *core, struct model *model);
+/* A slot is free: to a model that found none. */
+void models_fill(struct core *core);
 void core_settle(struct core *core);
 
 #endif

@@ -324,6 +324,7 @@ void slot_settle(struct core *core, struct slot *slot)
         action_slot(core, ACTION_SLOT_REMOVED, slot);
         slot->used = false;
         model->slots--;
+        models_fill(core);
     }
     model_settle(core, model);
 }

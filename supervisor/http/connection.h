@@ -136,6 +136,8 @@ struct http {
     struct http_options options;
     struct watch watch;
     struct timer timer;
+    struct timer accept_again;
+    bool accept_failing;
     hasup_ns armed; /* when the timer is set to; HASUP_NEVER */
     int fd;         /* -1: draining */
     uint16_t port;

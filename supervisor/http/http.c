@@ -9,7 +9,7 @@
  * ahead, which are not looked at before the answer.
  *
  * Failure modes: no connection free → the oldest idle one is closed, else 503 at once; no
- * descriptor or memory → the backlog waits for the next turn; a client that drips or does not read
+ * descriptor or memory → the backlog waits for a moment; a client that drips or does not read
  * → closed at its deadline.
  */
 #include "supervisor/http/connection.h"
@@ -27,7 +27,7 @@
 
 enum { ACCEPTS_A_TURN = 64 };
 
-static const hasup_ns LINGER = 2 * HASUP_S;
+static const hasup_ns LINGER = 2 * HASUP_S, ACCEPT_PAUSE = 100 * HASUP_MS;
 
 /* ---- deadlines ---- */
 
@@ -337,6 +337,8 @@ static void connection_read(struct connection *c)
 {
     size_t room = HTTP_READ;
     uint8_t *scratch = loop_scratch(c->http->loop), *place = NULL;
+    if (c->state == CONNECTION_HEAD && out_unsent(c))
+        return; /* answered in this turn: what is queued leaves before the next is looked at */
     if (c->state == CONNECTION_BODY)
         place = body_place(c, &room);
     else if (c->state != CONNECTION_LINGER)
@@ -369,7 +371,7 @@ static void connection_read(struct connection *c)
 static void connection_close_idle(struct connection *c)
 {
     connection_read(c);
-    if (c->state == CONNECTION_HEAD && !c->begun)
+    if (c->state == CONNECTION_HEAD && !c->begun && !out_unsent(c))
         connection_close(c);
     else
         connection_mark(c);
@@ -533,6 +535,23 @@ static void http_take(struct http *http, int fd)
         connection_close(c);
 }
 
+static void accept_again(void *context)
+{
+    struct http *http = context;
+    if (http->fd >= 0 && watch_set(&http->watch, http->loop, http->fd, WATCH_READ))
+        (void)!timer_set(&http->accept_again, http->loop, loop_now(http->loop) + ACCEPT_PAUSE);
+}
+
+/* The backlog would wake the loop again at once and for ever: it waits. */
+static void accept_failed(struct http *http)
+{
+    if (!http->accept_failing)
+        LOG_EVENT(LEVEL_ERROR, "door.accept_failed", strerror(errno), LOG_TEXT("door", "http"));
+    http->accept_failing = true;
+    if (!timer_set(&http->accept_again, http->loop, loop_now(http->loop) + ACCEPT_PAUSE))
+        watch_stop(&http->watch);
+}
+
 static void http_accept(void *context, int events)
 {
     struct http *http = context;
@@ -541,10 +560,10 @@ static void http_accept(void *context, int events)
         int fd = accept4(http->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-                LOG_EVENT(LEVEL_ERROR, "door.accept_failed", strerror(errno),
-                          LOG_TEXT("door", "http"));
+                accept_failed(http);
             return;
         }
+        http->accept_failing = false;
         http_take(http, fd);
     }
 }
@@ -577,6 +596,7 @@ static void http_init(struct http *http, struct loop *loop, struct engine *engin
     http->armed = HASUP_NEVER;
     http->timer.due = deadlines_due;
     http->timer.context = http;
+    http->accept_again = (struct timer){.due = accept_again, .context = http};
     http->watch = (struct watch){.ready = http_accept, .context = http, .fd = -1};
     for (int i = 0; i < DEADLINES; i++)
         http->deadlines[i].last = &http->deadlines[i].first;
@@ -620,6 +640,7 @@ uint32_t http_connections(const struct http *http)
 static void listener_close(struct http *http)
 {
     watch_stop(&http->watch);
+    timer_stop(&http->accept_again);
     if (http->fd >= 0)
         close(http->fd);
     http->fd = -1;

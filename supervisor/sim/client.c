@@ -14,6 +14,19 @@ struct client *client_find(struct sim *sim, uint64_t id)
 
 /* ---- asking ---- */
 
+/* Promise 8: the queue's limit holds, and nobody is refused below it. */
+static void check_admission(struct sim *sim, const struct client *client,
+                            const struct model_view *before)
+{
+    uint32_t limit = sim->models[client->model].policy.queue.requests;
+    if (!client->ended && before->queued >= limit)
+        sim_fail(sim, "model %u took a request though %u wait, its limit is %u", client->model,
+                 before->queued, limit);
+    if (client->overloaded && before->queued < limit)
+        sim_fail(sim, "model %u is overloaded with %u of %u in its queue", client->model,
+                 before->queued, limit);
+}
+
 void client_open(struct sim *sim, uint32_t index, uint32_t model)
 {
     struct random *r = &sim->random;
@@ -31,6 +44,7 @@ void client_open(struct sim *sim, uint32_t index, uint32_t model)
 
 static void submit(struct sim *sim, uint32_t index)
 {
+    struct model_view before = {0};
     struct random *r = &sim->random;
     struct client *client = &sim->clients[index];
     uint32_t model = random_below(r, sim->model_count);
@@ -42,12 +56,18 @@ static void submit(struct sim *sim, uint32_t index)
     if (sim_chance(sim, 40))
         sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
                      client->id);
+    bool there = core_model_view(sim->core, model, &before);
+    sim->submitting = client;
     sim_post(sim, &(struct event){.type = EVENT_SUBMITTED,
                                   .model = model,
                                   .request = client->id,
                                   .submitted = {.size = client->size,
                                                 .deadline = client->deadline,
                                                 .priority = (uint8_t)random_below(r, 10)}});
+    sim->submitting = NULL;
+    struct client now = client->id ? *client : sim->turned_away;
+    if (there && now.model == model)
+        check_admission(sim, &now, &before);
 }
 
 /* Bursts, most of them small, some that overflow the queue; then a while of silence. */
@@ -190,6 +210,12 @@ void client_refused(struct sim *sim, const struct action *action)
     if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE) &&
         action->refuse.retry_after <= 0)
         sim_fail(sim, "refused without a time to try again");
+    if (client)
+        client->overloaded = why == REFUSED_OVERLOADED;
+    if (client && why == REFUSED_QUARANTINED &&
+        client->dispatches < sim->models[client->model].policy.max_attempts)
+        sim_fail(sim, "request %llx is quarantined after %u attempts (promise 6)",
+                 (unsigned long long)client->id, client->dispatches);
     if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))
         sim_fail(sim, "request %llx is refused before its deadline",
                  (unsigned long long)client->id);
@@ -209,6 +235,8 @@ void client_forgotten(struct sim *sim, const struct action *action)
         sim_fail(sim, "request %llx is forgotten though somebody waits",
                  (unsigned long long)client->id);
     uint32_t generation = client->generation;
+    if (client == sim->submitting)
+        sim->turned_away = *client;
     *client = (struct client){.generation = generation};
 }
 
@@ -234,7 +262,9 @@ void operator_acts(struct sim *sim)
     if (sim->records)
         person_drops(sim, 1 + random_next(r) % sim->records);
     operator_suspends(sim, model);
-    if (random_below(r, 4) == 0) {
+    if (random_below(r, 8) == 0) {
+        sim_post(sim, &(struct event){.type = EVENT_MODEL_REMOVED, .model = model});
+    } else if (random_below(r, 4) == 0) {
         sim->models[model].policy.workers = 1 + random_below(r, 5);
         sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
                                       .model = model,

@@ -100,7 +100,7 @@ struct sim_slot {
     uint32_t running; /* dispatched to this worker and not heard of */
     bool ready;
     hasup_ns ready_at, gone_at;
-    uint32_t run_answered, unhealthy;
+    uint32_t run_answered, unhealthy, failed_most; /* failed_most: see check_backoff() */
     bool ordered, spawned_before;
     /* The oracle: the state after all that was answered, in order. */
     uint64_t oracle, oracle_position;
@@ -116,6 +116,7 @@ struct client {
     bool ended, gone; /* heard its end; went away */
     bool durable;     /* goes through the journal; not one that joined */
     bool poison;
+    bool overloaded; /* refused so */
     uint32_t generation, dispatches;
     uint64_t content, size;
     uint32_t chunks;   /* of a stream; 0: a plain request */
@@ -205,6 +206,8 @@ struct sim {
     bool writing;
     struct person people[SIM_PEOPLE];
     uint64_t records; /* the greatest */
+    const struct client *submitting; /* in the step that takes it, or turns it away: then a copy */
+    struct client turned_away;
     struct disk_job disk[1024];
     unsigned disk_start, disk_count;
     hasup_ns disk_free_at;

@@ -540,7 +540,9 @@ void journal_admit(struct sim *sim)
 {
     for (unsigned i = 0; i < SIM_ROWS && sim->life; i++) {
         struct row *row = &sim->rows[i];
-        if (!row->used || !row->waits || row->forgotten)
+        struct model_view view;
+        if (!row->used || !row->waits || row->forgotten ||
+            !core_model_view(sim->core, row->model, &view))
             continue;
         struct client *client = recover_client(sim, row);
         if (!client)

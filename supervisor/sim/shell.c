@@ -5,6 +5,9 @@
  */
 #include "supervisor/sim/internal.h"
 
+/* How late the core's timers may be. */
+static const hasup_ns TICK = 3 * HASUP_MS;
+
 /* ---- slots ---- */
 
 static void slot_added(struct sim *sim, const struct action *action)
@@ -43,36 +46,69 @@ static void slot_removed(struct sim *sim, const struct action *action)
     vault_forget_memory(slot->vault);
 }
 
-/* The delay before a start, against what backoff and breaker promise (promise 7). */
+/* It has left nothing behind, and comes back. */
+static void model_gone(struct sim *sim, uint32_t model)
+{
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        if (sim->slots[i].used && sim->slots[i].model == model)
+            sim_fail(sim, "model %u is gone, its slot %u is not", model, i);
+    for (unsigned i = 0; i < SIM_REQUESTS; i++)
+        if (sim->clients[i].id && sim->clients[i].model == model)
+            sim_fail(sim, "model %u is gone with request %llx", model,
+                     (unsigned long long)sim->clients[i].id);
+    sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
+                                  .model = model,
+                                  .model_set = {.policy = &sim->models[model].policy}});
+}
+
+/* The backoff after this many failed runs in a row; the breaker's where it is open. */
+static hasup_ns backoff_after(const struct model_policy *p, uint32_t failed)
+{
+    hasup_ns delay = p->restart.backoff_min;
+    if (failed >= p->restart.start_limit)
+        return p->restart.breaker;
+    for (uint32_t i = 1; i < failed && delay < p->restart.backoff_max; i++)
+        delay *= 2;
+    return delay < p->restart.backoff_max ? delay : p->restart.backoff_max;
+}
+
+/* The delay before a start, against what backoff and breaker promise (promise 7).  An operator's
+ * hand may have reset what the core counts, or not: `failed_most` counts on. */
 static void check_backoff(struct sim *sim, struct sim_slot *slot)
 {
     const struct model_policy *p = &sim->models[slot->model].policy;
+    unsigned index = (unsigned)(slot - sim->slots);
     hasup_ns waited = sim->now - slot->gone_at;
-    if (!slot->spawned_before || slot->wild)
+    if (!slot->spawned_before)
         return;
-    bool healthy = slot->ordered || slot->run_answered ||
+    bool healthy = slot->run_answered ||
                    (slot->ready && slot->gone_at - slot->ready_at >= p->restart.healthy_after);
-    if (healthy) {
+    slot->failed_most = healthy && !slot->ordered && !slot->wild ? 0 : slot->failed_most + 1;
+    if (slot->wild)
+        return;
+    if (healthy || slot->ordered) {
         slot->unhealthy = 0;
         if (waited)
-            sim_fail(sim, "slot %u waited %lld us after a healthy run",
-                     (unsigned)(slot - sim->slots), (long long)(waited / HASUP_US));
+            sim_fail(sim, "slot %u waited %lld us after a healthy run", index,
+                     (long long)(waited / HASUP_US));
         return;
     }
     slot->unhealthy++;
-    hasup_ns least = p->restart.backoff_min;
-    for (uint32_t i = 1; i < slot->unhealthy && least < p->restart.backoff_max; i++)
-        least *= 2;
-    if (least > p->restart.backoff_max)
-        least = p->restart.backoff_max;
-    if (slot->unhealthy >= p->restart.start_limit)
-        least = p->restart.breaker;
-    else
+    bool open = slot->unhealthy >= p->restart.start_limit;
+    hasup_ns least = backoff_after(p, slot->unhealthy);
+    if (!open)
         least -= least / 4;
+    hasup_ns most = slot->failed_most >= p->restart.start_limit
+                        ? p->restart.breaker * 8
+                        : backoff_after(p, slot->failed_most) * 5 / 4;
     if (waited < least)
         sim_fail(sim, "slot %u started %lld ms after its failed run %u, at least %lld are due",
-                 (unsigned)(slot - sim->slots), (long long)(waited / HASUP_MS), slot->unhealthy,
+                 index, (long long)(waited / HASUP_MS), slot->unhealthy,
                  (long long)(least / HASUP_MS));
+    if (waited > most + TICK)
+        sim_fail(sim, "slot %u started only %lld ms after its failed run %u, at most %lld are due",
+                 index, (long long)(waited / HASUP_MS), slot->failed_most,
+                 (long long)(most / HASUP_MS));
 }
 
 static void spawn(struct sim *sim, const struct action *action)
@@ -135,6 +171,7 @@ static void dispatch(struct sim *sim, const struct action *action)
     } else {
         sim->report->replays++;
     }
+    client->dispatches += !action->dispatch.replay;
     client->at_slot = action->slot;
     client->at_worker = action->worker;
     client->replaying = action->dispatch.replay;
@@ -271,6 +308,9 @@ static void notice(struct sim *sim, const struct action *action)
         return;
     struct sim_slot *slot = &sim->slots[action->slot];
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
+        if (slot->worker.phase != PHASE_SERVE || slot->exited)
+            sim_fail(sim, "slot %u is called ready while its worker loads or is gone (promise 9)",
+                     action->slot);
         slot->ready = true;
         slot->ready_at = sim->now;
     }
@@ -303,7 +343,7 @@ void shell_perform(struct sim *sim, const struct action *action)
     switch (action->type) {
     case ACTION_SLOT_ADDED: slot_added(sim, action); return;
     case ACTION_SLOT_REMOVED: slot_removed(sim, action); return;
-    case ACTION_MODEL_GONE: return;
+    case ACTION_MODEL_GONE: model_gone(sim, action->model); return;
     case ACTION_SPAWN: spawn(sim, action); return;
     case ACTION_LOAD_CHECKPOINT:
         disk_add(sim, &(struct disk_job){.slot = action->slot, .worker = action->worker});

@@ -126,7 +126,8 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
     if (message.action == ACTION_DISPATCH) {
         run_request(sim, slot, &message);
     } else if (message.action == ACTION_PING) {
-        say(sim, slot, (struct message){.type = EVENT_PONG});
+        if (!sim_chance(sim, sim->fault_permille / 8)) /* else the heartbeat is lost */
+            say(sim, slot, (struct message){.type = EVENT_PONG});
     } else if (message.action == ACTION_TAKE_STATE) {
         say(sim, slot,
             (struct message){

@@ -56,7 +56,7 @@ static void progress(const struct chaos *chaos, const char *phase, const struct 
         return;
     last = now;
     printf(isatty(STDOUT_FILENO) ? "\r\033[K" : "");
-    printf("%s, %2lld s left: %8llu sent %8llu answered %4llu kills  lost %llu wrong %llu", phase,
+    printf("%s, %2lld s: %7llu sent %7llu answered %3llu kills, lost %llu wrong %llu", phase,
            (long long)(left / HASUP_S), (unsigned long long)tally->sent,
            (unsigned long long)tally->answered, (unsigned long long)chaos->kills,
            (unsigned long long)tally->lost, (unsigned long long)(tally->wrong + tally->duplicated));

@@ -1,6 +1,9 @@
 """The promises of the design, kept by real processes.  A test's name bears the promise's number."""
+import ctypes
+import errno
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +26,56 @@ def wait_until(true, what):
     while not true():
         assert time.monotonic() < end, what
         os.sched_yield()
+
+
+class Filter(ctypes.Structure):
+    """One instruction of a seccomp filter (struct sock_filter)."""
+    _fields_ = [("code", ctypes.c_ushort), ("yes", ctypes.c_ubyte), ("no", ctypes.c_ubyte), ("k", ctypes.c_uint)]
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog"""
+    _fields_ = [("count", ctypes.c_ushort), ("list", ctypes.POINTER(Filter))]
+
+
+def without_clone3():
+    """As containers do: clone3 is answered ENOSYS from here on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    steps = (Filter * 4)(Filter(0x20, 0, 0, 0), Filter(0x15, 0, 1, 435), Filter(0x06, 0, 0, 0x00050000 | errno.ENOSYS),
+                         Filter(0x06, 0, 0, 0x7fff0000))
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    assert libc.prctl(22, 2, ctypes.byref(Program(4, steps)), 0, 0) == 0
+
+
+def without_cgroups():
+    """Unmounts cgroup v2, for this process and its children; who is not root cannot write there anyway."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(0x00020000) == 0
+    assert libc.mount(b"none", b"/", None, 0x4000 | 0x40000, None) == 0
+    with open("/proc/self/mountinfo") as file:
+        mounts = [line.split()[4] for line in file if " - cgroup2 " in line]
+    for mount in mounts:
+        assert libc.umount2(mount.encode(), 2) == 0
+
+
+def bearers(token):
+    """The processes that have `token` in their environment."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if token in file.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def token_of(pid):
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return next(v for v in file.read().split(b"\0") if v.startswith(b"HASUP_WORKER="))
 
 
 class Answers(unittest.TestCase):
@@ -192,6 +245,33 @@ class Answers(unittest.TestCase):
             self.assertEqual(world.post("m", "x" * 2000)[0], 413)
             self.assertEqual(world.post("m", "x" * 1000)[0], 200)
 
+    def test_promise_8_without_descriptors_the_backlog_waits_quietly(self):
+        with World(ONE, before=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))) as world:
+            first = world.connect()
+            first.request("POST", "/models/m/invoke", "echo x")
+            first.getresponse().read()
+            crowd = [world.raw() for _ in range(100)]
+            world.wait_event("door.accept_failed", door="http")
+            for _ in range(500):
+                first.request("POST", "/models/m/invoke", "echo x")
+                self.assertEqual(first.getresponse().read(), b"x")
+            world.mark()
+            self.assertLess(sum(e["event"] == "door.accept_failed" for e in world.events), 5)
+            for connection in crowd + [first]:
+                connection.close()
+            self.assertEqual(world.post("m", "echo y")[2], b"y")
+
+    def test_promise_8_hasupd_takes_the_descriptors_it_may_have_and_workers_get_their_own(self):
+        def scarce():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
+
+        with World(ONE, before=scarce) as world:
+            crowd = [world.begin("m", "echo x") for _ in range(200)]
+            world.kill("m/0")
+            self.assertEqual({world.finish(c)[0] for c in crowd}, {200})
+            with open(f"/proc/{world.pid('m/0')}/limits") as file:
+                self.assertRegex(file.read(), r"Max open files +64 ")
+
     def test_promise_9_ready_means_ready(self):
         with World(f"  m: {{command: [{WORKER}, --load, /dev/null/none]}}", wait=False) as world:
             gate = world.fifo("gate")
@@ -284,6 +364,54 @@ class Trees(unittest.TestCase):
             world.kill("m/0")
             world.wait_event("slot.ready", since=mark, slot="m/0")
             self.assertFalse(alive(grandchild))
+
+    def check_tree_dies(self, before):
+        models = f"  m: {{command: [{WORKER}], timeouts: {{attempt: 500ms}}}}"
+        with World(models, before=before) as world:
+            grandchild, token = int(world.post("m", "child")[2]), token_of(world.pid("m/0"))
+            self.assertTrue(alive(grandchild))
+            mark = world.mark()
+            world.kill("m/0", signal.SIGSTOP)  # it hangs: hasupd has to end it
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            world.wait_event("slot.ready", since=mark, slot="m/0")
+            self.assertEqual(bearers(token), [])
+            self.assertEqual(world.stop(), 0)
+
+    def test_where_clone3_is_forbidden_a_tree_is_killed_all_the_same(self):
+        self.check_tree_dies(without_clone3)
+
+    def test_without_cgroups_a_tree_is_killed_all_the_same(self):
+        self.check_tree_dies(without_cgroups)
+
+    def test_without_cgroups_a_tree_that_moves_on_is_not_called_empty(self):
+        with World(ONE, before=without_cgroups) as world:
+            for _ in range(20):
+                token, mark = token_of(world.pid("m/0")), world.mark()
+                world.post("m", "flee 300")
+                world.kill("m/0")
+                world.wait_event("slot.ready", since=mark, slot="m/0")
+                self.assertEqual(bearers(token), [])
+
+    def test_what_a_killed_hasupd_left_is_gone_at_the_next_start(self):
+        with World(ONE) as world:
+            if not world.status()["cgroups"]:
+                self.skipTest("cgroup v2 is not writable here")
+            grandchild = int(world.post("m", "child")[2])
+            with open(f"/proc/{grandchild}/cgroup") as file:
+                path = next(line.split("::")[1] for line in file if line.startswith("0::")).strip()
+            with open("/proc/self/mountinfo") as file:
+                mount = next(line.split()[4] for line in file if " - cgroup2 " in line)
+            leaf = mount + path
+            world.process.kill()
+            world.process.wait()
+            world.process.stderr.close()
+            self.assertTrue(alive(grandchild))
+            world.events, world.buffer = [], b""
+            world.start()
+            wait_until(lambda: not alive(grandchild), "the grandchild lives on")
+            with World(ONE) as other:  # removes what could not be removed while it died
+                self.assertFalse(os.path.exists(os.path.dirname(leaf)))
+                self.assertEqual(world.post("m", "echo x")[2] + other.post("m", "echo y")[2], b"xy")
 
     def test_hasupd_killed_leaves_no_worker(self):
         with World(TWO) as world:
@@ -385,6 +513,84 @@ class Operation(unittest.TestCase):
             world.wait_event("slot.ready", since=mark, slot="m/0")
             self.assertNotEqual(world.pid("m/0"), pid)
 
+    def test_a_file_where_the_socket_should_be_is_not_removed(self):
+        with World(ONE) as world:
+            path = os.path.join(world.directory, "notes")
+            with open(path, "w") as file:
+                file.write("mine")
+            world.write(ONE)
+            with open(world.config) as file:
+                text = file.read().replace("listen: {", f"listen: {{unix: {path}, ")
+            with open(world.config, "w") as file:
+                file.write(text)
+            done = subprocess.run([f"{BUILD}/hasupd", "-c", world.config], capture_output=True, timeout=LIMIT)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"no socket", done.stderr)
+            with open(path) as file:
+                self.assertEqual(file.read(), "mine")
+
+    def test_started_without_stdin_and_stdout_hasupd_fills_their_places(self):
+        with World(ONE, before=lambda: os.closerange(0, 2)) as world:
+            for fd in (0, 1):
+                self.assertEqual(os.readlink(f"/proc/{world.process.pid}/fd/{fd}"), "/dev/null")
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+
+    def test_many_wait_for_one_checkpoint_and_all_hear_of_it(self):
+        with World(COUNTER) as world:
+            ask = [f"{BUILD}/hasupctl", "-s", world.socket, "--json", "checkpoint", "now", "counter"]
+            for _ in range(5):
+                world.post("counter", "")
+                many = [subprocess.Popen(ask, stdout=subprocess.PIPE) for _ in range(6)]
+                answers = [json.loads(one.communicate(timeout=LIMIT)[0]) for one in many]
+                self.assertTrue(all("position" in a["checkpoints"]["counter/0"] for a in answers))
+
+    def test_status_shows_last_words_that_are_no_text(self):
+        say = "printf '\\377 broken\\n' >&2; exit 3"
+        with World(f'  m: {{command: [sh, -c, "{say}"]}}'.replace("\\", "\\\\"), wait=False) as world:
+            world.wait_event("slot.backoff", slot="m/0")
+            self.assertEqual("? broken", world.slot("m/0")["last_death"]["stderr"][0])
+
+    def test_a_slot_number_is_taken_as_it_is_written(self):
+        with World(ONE) as world:
+            for name in ("m/4294967296", "m/ 0", "m/-0", "m/+0", "m/00x"):
+                self.assertEqual(world.ctl("stop", name, check=False).returncode, 1, name)
+            self.assertEqual(world.slot("m/0")["state"], "ready")
+
+    def test_models_that_come_and_go_leave_no_descriptor(self):
+        with World(ONE) as world:
+            def descriptors():
+                return len(os.listdir(f"/proc/{world.process.pid}/fd"))
+
+            before = descriptors()
+            for i in range(6):
+                mark = world.mark()
+                world.write(ONE + f"\n  passing{i}: {{command: [{WORKER}], workers: 3}}")
+                world.ctl("reload")
+                for slot in range(3):
+                    world.wait_event("slot.ready", since=mark, slot=f"passing{i}/{slot}")
+            mark = world.mark()
+            world.write(ONE)
+            world.ctl("reload")
+            world.wait_event("model.removed", since=mark, model="passing5")
+            wait_until(lambda: descriptors() <= before + 4, "descriptors are left")
+
+    def test_a_stopping_hasupd_refuses_commands(self):
+        with World(ONE) as world:
+            gate = world.fifo("gate")
+            waiting = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            world.process.send_signal(signal.SIGTERM)
+            world.wait_event("shutdown.started")
+            for args in (("start", "m"), ("stop", "m"), ("restart", "m"), ("drain", "m"), ("scale", "m", "2"),
+                         ("reload",)):
+                done = world.ctl(*args, check=False)
+                self.assertEqual((done.returncode, b"is stopping" in done.stderr), (1, True), args)
+            self.assertTrue(world.status()["shutting_down"])
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[0], 200)
+            self.assertEqual(world.process.wait(LIMIT), 0)
+            world.process.stderr.close()
+
     def test_a_wrong_configuration_starts_nothing_and_exits_2(self):
         done = subprocess.run([f"{BUILD}/hasupd", "-c", "/dev/null"], capture_output=True)
         self.assertEqual(done.returncode, 2)
@@ -445,7 +651,7 @@ class Operation(unittest.TestCase):
             self.assertEqual(stored["checkpoints"]["counter/0"]["position"], 1)
             listed = json.loads(world.ctl("--json", "checkpoint", "list").stdout)
             self.assertEqual(listed[0]["position"], 1)
-            shown = json.loads(world.ctl("checkpoint", "show", str(listed[0]["id"])).stdout)
+            shown = json.loads(world.ctl("--json", "checkpoint", "show", str(listed[0]["id"])).stdout)
             self.assertTrue(shown["sound"])
             self.assertEqual(world.ctl("audit", "--max-age", "1h").returncode, 0)
             self.assertEqual(world.ctl("audit", "--quiet").stdout, b"")

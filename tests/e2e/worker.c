@@ -9,6 +9,7 @@
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
  *   noise N         streams N parts that differ in every process
  *   child           leaves a grandchild in a session of its own, answers its pid
+ *   flee N          leaves a child that goes on as its own child, in a session of its own, N times
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
@@ -27,15 +28,20 @@
 static const char *load_path;
 static int fail_load;
 
-/* Blocks until somebody writes to the FIFO. */
+/* Blocks until somebody writes to the FIFO.  An end of file is the end of who wrote to the one
+ * before. */
 static void wait_for(const char *path)
 {
     char byte;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || read(fd, &byte, 1) < 0)
-        perror(path);
-    if (fd >= 0)
-        close(fd);
+    ssize_t got;
+    do {
+        int fd = open(path, O_RDONLY);
+        got = fd < 0 ? -1 : read(fd, &byte, 1);
+        if (got < 0)
+            perror(path);
+        if (fd >= 0)
+            close(fd);
+    } while (got == 0);
 }
 
 static int load(void **model)
@@ -73,6 +79,21 @@ static int leave_grandchild(struct hasup_response *response)
     ssize_t got = read(ends[0], text, sizeof text);
     close(ends[0]);
     return hasup_reply(response, text, got > 0 ? (size_t)got : 0);
+}
+
+/* Each generation makes the next one and is gone; the last one stays. */
+static int flee(struct hasup_response *response, int generations)
+{
+    if (fork() == 0) {
+        while (generations--) {
+            setsid();
+            if (fork() != 0)
+                _exit(0);
+        }
+        for (;;)
+            pause();
+    }
+    return hasup_reply(response, "", 0);
 }
 
 static int stream(struct hasup_response *response, const char *body, int noise)
@@ -154,6 +175,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
             continue;
         return reply_text(response, "cancelled");
     }
+    if (strncmp(body, "flee ", 5) == 0)
+        return flee(response, atoi(body + 5));
     if (strcmp(body, "child") == 0)
         return leave_grandchild(response);
     return sum(request, response);

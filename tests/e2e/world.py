@@ -23,12 +23,13 @@ LIMIT = 60
 class World:
     """One hasupd.  `models` is the YAML under `models:`, already indented by two."""
 
-    def __init__(self, models, top="", wait=True, state=None):
+    def __init__(self, models, top="", wait=True, state=None, before=None):
         self.directory = tempfile.mkdtemp(prefix="hasup-e2e.")
         self.state = state or os.path.join(self.directory, "state")
         self.socket = os.path.join(self.directory, "hasup.sock")
         self.config = os.path.join(self.directory, "supervisor.yaml")
         self.events, self.buffer, self.process = [], b"", None
+        self.before = before  # runs in hasupd's process before hasupd
         self.write(models, top)
         self.start(wait)
 
@@ -39,7 +40,7 @@ class World:
 
     def start(self, wait=True):
         self.process = subprocess.Popen([f"{BUILD}/hasupd", "-c", self.config], stderr=subprocess.PIPE,
-                                        stdin=subprocess.DEVNULL)
+                                        stdin=subprocess.DEVNULL, preexec_fn=self.before)
         os.set_blocking(self.process.stderr.fileno(), False)
         self.port = self.wait_event("hasupd.started")["http_port"]
         if wait:

@@ -156,6 +156,27 @@ static void a_removed_model_drains_and_is_gone(void **state)
     assert_int_equal(seen_count(w, ACTION_SPAWN), 1);
 }
 
+/* limits.slots is 32: a model that comes as another goes waits for the slots that still drain. */
+static void a_new_model_gets_the_slots_that_an_old_one_leaves(void **state)
+{
+    struct world *w = *state;
+    w->policy.workers = 20;
+    come_up_all(w, 1);
+    world_do(w, (struct event){.type = EVENT_MODEL_REMOVED, .model = WORLD_MODEL});
+    struct model_view view;
+    world_do(w, (struct event){
+                    .type = EVENT_MODEL_SET, .model = 1, .model_set = {.policy = &w->policy}});
+    for (uint32_t slot = 0; slot < 20; slot++)
+        dies(w, slot);
+    assert_true(core_model_view(w->core, 1, &view));
+    assert_int_equal(view.slots, 20);
+    for (uint32_t slot = 0; slot < 32; slot++) {
+        struct slot_view v;
+        if (core_slot_view(w->core, slot, &v))
+            assert_int_equal(v.state, SLOT_STARTING);
+    }
+}
+
 static void shutdown_finishes_what_was_accepted_and_exits(void **state)
 {
     struct world *w = *state;
@@ -293,6 +314,7 @@ int main(void)
         STORY(scaling_up_adds_and_scaling_down_drains_the_highest),
         STORY(a_changed_model_restarts_one_slot_at_a_time),
         STORY(a_removed_model_drains_and_is_gone),
+        STORY(a_new_model_gets_the_slots_that_an_old_one_leaves),
         STORY(shutdown_finishes_what_was_accepted_and_exits),
         STORY(shutdown_survives_a_crash_while_it_finishes),
         STORY(at_its_deadline_shutdown_refuses_terms_and_kills),

@@ -538,6 +538,39 @@ static void an_answer_in_a_buffer_is_sent_from_there(void **state)
 
 /* ---- limits and ends ---- */
 
+static struct body in_buffer;
+
+static void reply_in_buffer(void *context)
+{
+    (void)context;
+    fake_reply(engine.last, 200, NULL, in_buffer);
+}
+
+/* The next request arrives in the very turn in which the answer before it is queued. */
+static void an_answer_in_a_buffer_is_whole_before_the_next_begins(void **state)
+{
+    struct client client;
+    (void)state;
+    world_open(NULL);
+    struct buffer *buffer = buffer_pool_take(&world.pool, 20000);
+    memset(buffer->map, 'x', 20000);
+    in_buffer = (struct body){.len = 20000, .buffer = buffer};
+    pend(&client, INVOKE "\r\n");
+    struct timer timer = {.due = reply_in_buffer};
+    assert_int_equal(timer_set(&timer, world.loop, loop_now(world.loop)), 0);
+    client_say(&client, "GET /v2/health/live HTTP/1.1\r\n" HOST "\r\n");
+    client_answer(&client);
+    assert_int_equal(got.len, 20000);
+    assert_int_equal(strspn(got.body, "x"), 20000);
+    client_answer(&client);
+    assert_string_equal(got.body, "{\"live\":true}");
+    timer_stop(&timer);
+    client_close(&client);
+    run_until(nobody, -1);
+    buffer_unref(buffer);
+    world_close();
+}
+
 static void too_many_connections(void **state)
 {
     struct client clients[3];
@@ -631,6 +664,7 @@ int main(void)
         cmocka_unit_test(framing_without_a_body_is_refused),
         cmocka_unit_test(large_bodies_arrive_in_a_buffer),
         cmocka_unit_test(an_answer_in_a_buffer_is_sent_from_there),
+        cmocka_unit_test(an_answer_in_a_buffer_is_whole_before_the_next_begins),
         cmocka_unit_test(too_many_connections),
         cmocka_unit_test(drain_answers_what_is_there_and_closes),
         cmocka_unit_test(stopping_with_pending_requests_cancels_them),

@@ -1,0 +1,247 @@
+"""hasupctl as a person and a script meet it: what each verb says, in text and in JSON, and its exit code."""
+import base64
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, WORKER, World  # noqa: E402
+
+LONG = "a-model-with-a-name-that-goes-on-and-on-and-on"
+MODELS = (f"  m: {{command: [{WORKER}]}}\n"
+          f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 0}}}}\n"
+          f"  {LONG}: {{command: [{WORKER}]}}\n")
+BROKEN = f"  bad: {{command: [{WORKER}, --die], restart: {{backoff_min: 10ms, start_limit: 2}}}}\n"
+
+
+def hasupctl(*args, **environment):
+    """Without any socket but the default one."""
+    env = {k: v for k, v in os.environ.items() if k not in ("HASUP_SOCKET", "XDG_RUNTIME_DIR")}
+    return subprocess.run([f"{BUILD}/hasupctl", *args], capture_output=True, text=True, timeout=LIMIT,
+                          env=dict(env, **environment), stdin=subprocess.DEVNULL)
+
+
+def on_terminal(command, columns, **environment):
+    """What a terminal of so many columns is sent."""
+    pid, screen = pty.fork()
+    if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
+        os.execve(command[0], command, dict(env, TERM="xterm", **environment))
+    shown, end = b"", time.monotonic() + LIMIT
+    while select.select([screen], [], [], max(0, end - time.monotonic()))[0]:
+        try:
+            more = os.read(screen, 65536)
+        except OSError:  # its end, on Linux
+            break
+        if not more:
+            break
+        shown += more
+    os.close(screen)
+    os.waitpid(pid, 0)
+    return shown.decode().replace("\r\n", "\n")
+
+
+class Usage(unittest.TestCase):
+    def test_help_and_version_need_no_hasupd(self):
+        shown = hasupctl("--help")
+        self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+        self.assertLessEqual(max(map(len, shown.stdout.splitlines())), 64)
+        verbs = set(re.findall(r"^  ([a-z]+)", shown.stdout, re.M))
+        self.assertLessEqual({"status", "start", "stop", "restart", "scale", "drain", "infer", "events", "logs", "checkpoint",
+                              "audit", "config", "version"}, verbs)
+        for verb in verbs:
+            one = hasupctl(verb, "--help")
+            self.assertEqual((one.returncode, one.stdout.startswith(f"usage: hasupctl {verb}")), (0, True))
+        self.assertEqual(hasupctl("--version").returncode, 0)
+
+    def test_what_is_wrong_is_said_with_the_right_usage(self):
+        for args, said in (((), "usage: hasupctl"),
+                           (("sttaus",), 'did you mean "status"'), (("bogusverb",), "--help lists them"),
+                           (("--bogus",), "--help lists"), (("status", "-x"), "unknown option -x"),
+                           (("status", "a", "b"), "usage: hasupctl status"),
+                           (("start",), "usage: hasupctl start MODEL"), (("stop", "a", "b"), "usage: hasupctl stop"),
+                           (("scale", "m"), "usage: hasupctl scale"), (("scale", "m", "-1"), '"-1" is not a number'),
+                           (("scale", "m", "2x"), '"2x" is not a number'), (("infer",), "usage: hasupctl infer"),
+                           (("checkpoint",), "now, list or show"), (("checkpoint", "now"), "which model"),
+                           (("checkpoint", "show"), "list names their ids"), (("checkpoint", "show", "x"), "list names"),
+                           (("logs", "-n"), "-n wants a number"), (("events", "a", "b"), "at most one"),
+                           (("audit", "--bogus"), "--bogus"), (("audit", "--max-age", "5"), "usage: hasupctl audit"),
+                           (("config", "x"), "unexpected argument"), (("version", "x"), "unexpected argument"),
+                           (("reload", "x"), "unexpected argument")):
+            with self.subTest(args=args):
+                done = hasupctl(*args)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn(said, done.stderr)
+
+    def test_without_hasupd_it_says_where_it_looked_and_what_to_do(self):
+        for args in (("status",), ("start", "m"), ("infer", "m"), ("events",), ("config",)):
+            done = hasupctl("-s", "/nonexistent/s", *args)
+            self.assertEqual((done.returncode, done.stdout), (3, ""))
+            self.assertIn("/nonexistent/s", done.stderr)
+            self.assertIn("is hasupd running?", done.stderr)
+        version = hasupctl("-s", "/nonexistent/s", "--json", "version")
+        self.assertEqual((version.returncode, json.loads(version.stdout)["hasupd"]), (3, None))
+
+    def test_the_socket_is_looked_for_where_hasupd_makes_it(self):
+        self.assertIn("/named/s", hasupctl("status", HASUP_SOCKET="/named/s").stderr)
+        if os.geteuid() == 0:
+            self.assertIn("/run/hasup/hasup.sock", hasupctl("status", XDG_RUNTIME_DIR="/nonexistent").stderr)
+        else:
+            self.assertIn("/nonexistent/hasup/", hasupctl("status", XDG_RUNTIME_DIR="/nonexistent").stderr)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_promise_12_another_user_is_not_let_in_and_told_why(self):
+        with World(MODELS) as world:
+            done = subprocess.run([f"{BUILD}/hasupctl", "-s", world.socket, "status"], capture_output=True, text=True,
+                                  user=65534, group=65534, extra_groups=[], timeout=LIMIT)
+            self.assertEqual(done.returncode, 3)
+            self.assertIn("only its own user and root", done.stderr)
+
+
+class Verbs(unittest.TestCase):
+    def setUp(self):
+        self.world = World(MODELS)
+        self.addCleanup(self.world.close)
+
+    def ctl(self, *args, code=0, input=None):
+        done = self.world.ctl(*args, check=False, input=input)
+        self.assertNotIn(b"runtime error", done.stderr)
+        self.assertEqual(done.returncode, code, done.stderr.decode())
+        return done.stdout.decode(), done.stderr.decode()
+
+    def json(self, *args, code=0, input=None):
+        return json.loads(self.ctl("--json", *args, code=code, input=input)[0])
+
+    def test_a_model_that_is_not_there_is_named_and_guessed_at(self):
+        for args in (("status",), ("start",), ("stop",), ("restart",), ("drain",), ("events",), ("logs",), ("infer",),
+                     ("checkpoint", "now")):
+            with self.subTest(args=args):
+                self.assertIn('no model "couter"; did you mean "counter"?', self.ctl(*args, "couter", code=1, input=b"")[1])
+        self.assertIn("hasupctl status lists them", self.ctl("status", "nothing-like-it", code=1)[1])
+        self.assertIn('no slot "m/7"', self.ctl("stop", "m/7", code=1)[1])
+        self.assertIn("from 0 to", self.ctl("scale", "m", "9999", code=1)[1])
+
+    def test_status_of_one_model_and_its_json(self):
+        text, _ = self.ctl("status", "counter")
+        self.assertIn("counter: 1 of 1 ready", text)
+        self.assertNotIn("m/0", text)
+        status = self.json("status", "counter")
+        self.assertEqual([m["name"] for m in status["models"]], ["counter"])
+        for key in ("version", "pid", "uptime_ms", "ready", "shutting_down", "cgroups", "http_port", "state_dir"):
+            self.assertIn(key, status)
+        slot = status["models"][0]["slots"][0]
+        for key in ("slot", "state", "pid", "since_ms", "inflight", "concurrency", "starts", "crashes", "answered",
+                    "replayed", "diverged", "service_us", "next_start_ms", "checkpoint", "last_death"):
+            self.assertIn(key, slot)
+        self.assertEqual(len(self.json("--json", "status")["models"]), 3)
+
+    def test_status_fits_80_and_60_columns(self):
+        for columns, there, gone in ((80, "PID", ""), (60, "CHECKPOINT", "PID")):
+            shown = on_terminal([f"{BUILD}/hasupctl", "-s", self.world.socket, "status"], columns, NO_COLOR="1")
+            self.assertIn(there, shown)
+            self.assertTrue(not gone or gone not in shown.split("m:")[0])
+            lines = [line for line in shown.splitlines() if LONG not in line]
+            self.assertLessEqual(max(map(len, lines)), columns)
+            self.assertIn(f"  {LONG}/0\n", shown)
+
+    def test_colour_is_for_terminals_that_want_it(self):
+        command = [f"{BUILD}/hasupctl", "-s", self.world.socket, "status"]
+        self.assertIn("\033[32mready", on_terminal(command, 80))
+        self.assertNotIn("\033", on_terminal(command, 80, NO_COLOR="1"))
+        self.assertNotIn("\033", self.ctl("status")[0])
+
+    def test_status_says_what_failed_and_what_comes_next(self):
+        self.world.post("m", "echo x")
+        self.world.kill("m/0")
+        self.world.write(MODELS + BROKEN)
+        self.ctl("reload")
+        self.world.wait_event("slot.broken", slot="bad/0")
+        text, _ = self.ctl("status")
+        self.assertIn(": not ready", text.splitlines()[0])
+        self.assertRegex(text, r"last worker: killed by signal 9 \(Killed\), \d+ m?s ago")
+        self.assertRegex(text, r"it failed too often; starts again in \d+ s\n    to try now: hasupctl start bad/0")
+        self.assertIn("      | cannot find the GPU", text)
+
+    def test_orders_are_taken_and_confirmed(self):
+        for args, said in ((("stop", "m"), "m: stopping"), (("start", "m"), "m: starting"),
+                           (("restart", "m/0"), "m/0: restarting, one worker at a time"),
+                           (("scale", "m", "2"), "m: scaling to 2"), (("drain", "m"), "m: draining"),
+                           (("reload",), "reloaded")):
+            self.assertEqual(self.ctl(*args), (said + "\n", ""))
+        for args in (("start", "m"), ("stop", "m"), ("restart", "m"), ("scale", "m", "1"), ("drain", "m"), ("reload",)):
+            self.assertEqual(self.json(*args), {"ok": True})
+
+    def test_infer_prints_the_body_or_json_and_fails_with_1(self):
+        self.assertEqual(self.ctl("infer", "m", input=b"echo hi"), ("hi", ""))
+        self.assertEqual(self.json("infer", "m", input=b"echo hi"), {"status": 200, "attempts": 1, "body": "hi"})
+        raw = self.json("infer", "m", input=b"big 9")
+        self.assertEqual(base64.b64decode(raw["body_base64"]), self.world.post("m", "big 9")[2])
+        text, error = self.ctl("infer", "m", input=b"crash", code=1)
+        self.assertEqual((text, error.split(":")[1].strip()), ("", "422 quarantined"))
+        self.assertEqual(self.json("infer", "m", input=b"crash", code=1)["code"], "quarantined")
+        self.assertIn("/nofile", self.ctl("infer", "m", "/nofile", code=1)[1])
+
+    def test_events_and_logs_of_one_model(self):
+        self.world.kill("m/0")
+        self.world.wait_event("slot.exited", slot="m/0")
+        events, _ = self.ctl("events", "m")
+        self.assertRegex(events, r"(?m)^\d\d:\d\d:\d\d\.\d{3} m/0 +slot\.exited killed by signal 9 \(Killed\) ")
+        self.assertNotIn("counter/0", events)
+        self.assertEqual(len(self.ctl("events", "-n", "2")[0].splitlines()), 2)
+        for line in self.ctl("--json", "events")[0].splitlines():
+            self.assertLessEqual({"time", "level", "event"}, set(json.loads(line)))
+        self.assertIn("hello from m", self.ctl("logs", "m/0")[0])
+
+    def test_following_ends_with_hasupd(self):
+        follower = subprocess.Popen([f"{BUILD}/hasupctl", "-s", self.world.socket, "events", "-f"],
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(follower.communicate)
+        self.ctl("scale", "m", "2")
+        for line in follower.stdout:
+            if "m/1" in line:
+                break
+        self.world.stop(signal.SIGKILL)
+        _, error = follower.communicate(timeout=LIMIT)
+        self.assertEqual((follower.returncode, error), (3, "hasupctl: hasupd is gone\n"))
+
+    def test_checkpoints_in_text_and_json(self):
+        self.ctl("infer", "counter", input=b"")
+        self.assertEqual(self.ctl("checkpoint", "now", "counter")[0], "counter/0: stored at position 1\n")
+        (one,) = self.json("checkpoint", "list", "counter")
+        self.assertEqual(set(one), {"id", "model", "slot", "position", "created_wall_ms", "bytes", "age_ms", "hash"})
+        self.assertRegex(self.ctl("checkpoint", "list")[0], r"counter/0 +1 +8 B +\d+ m?s\n")
+        text, _ = self.ctl("checkpoint", "show", str(one["id"]))
+        self.assertIn(f"checkpoint {one['id']} of counter/0: sound", text)
+        self.assertTrue(self.json("checkpoint", "show", str(one["id"]))["sound"])
+        self.assertEqual(self.json("checkpoint", "list", "m"), [])
+        self.assertIn("no checkpoints of m", self.ctl("checkpoint", "list", "m")[1])
+        self.assertIn("no checkpoint 999", self.ctl("checkpoint", "show", "999", code=1)[1])
+        self.assertIn("keeps state", self.ctl("checkpoint", "now", "m", code=1)[1])
+        self.assertEqual(self.ctl("audit")[0], "sound: 1 slots, 1 checkpoints, 1 verified, 0 findings\n")
+        self.assertEqual(self.json("audit"), {"findings": [], "slots": 1, "checkpoints": 1, "verified": 1, "bytes": 8})
+        self.assertEqual(self.ctl("audit", "--quiet"), ("", ""))
+        os.chmod(os.path.join(self.world.state, "checkpoints.db"), 0o644)
+        (found,) = self.json("audit", code=1)["findings"]
+        self.assertEqual(found["code"], "permissions")
+        self.assertIn("could not check", self.ctl("audit", "--state-dir", "/nonexistent", code=2)[1])
+
+    def test_config_and_version_are_json(self):
+        self.assertEqual(set(self.json("config")["models"]), {"m", "counter", LONG})
+        self.assertEqual(self.ctl("config")[0], self.ctl("--json", "config")[0])
+        version = self.json("version")
+        self.assertEqual(version["hasupctl"], version["hasupd"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
