@@ -188,7 +188,8 @@ struct event {
             hasup_ns deadline, expires;
             uint8_t priority;
             bool async, refused;
-            enum refusal why; /* FINISHED and refused */
+            enum refusal why; /* FINISHED and refused, after so many attempts */
+            uint32_t attempts;
             uint64_t sent;   /* REQUEST: bytes of its stream that are stored, */
             uint64_t chunks; /* in so many chunks */
             uint64_t position, digest;

@@ -122,14 +122,13 @@ bool durable_outlasts(struct core *core, struct item *item)
     return true;
 }
 
-static void refuse_now(struct core *core, struct model *model, uint64_t request, enum refusal why)
+static void refuse_now(struct core *core, struct model *model, uint64_t request, enum refusal why,
+                       uint32_t attempts)
 {
     bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_IN_PROGRESS;
-    struct action *action = action_add(core, ACTION_REFUSE);
-    action->request = request;
-    action->refuse.why = why;
-    action->refuse.retry_after = later ? HASUP_S : 0;
+    refuse_action(core, request, why, later ? HASUP_S : 0, attempts);
     model->refused++;
+    action_add(core, ACTION_FORGET)->request = request;
 }
 
 static void join(struct core *core, const struct event *event, struct item *leader)
@@ -152,21 +151,20 @@ static void join_running(struct core *core, struct model *model, const struct ev
     struct item *leader = item_find(core, entry->request);
     assert(leader && leader->entry == entry);
     if (event->submitted.no_wait && !event->submitted.async) {
-        refuse_now(core, model, event->request, REFUSED_IN_PROGRESS);
+        refuse_now(core, model, event->request, REFUSED_IN_PROGRESS, 0);
     } else if (leader->settled) {
         /* Refused, but a worker still has it: it cannot begin anew before that ends. */
-        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE);
+        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0);
     } else if (event->submitted.async && leader->storing != STORING_ACCEPT) {
         struct action *action = action_add(core, ACTION_ACCEPTED);
         action->request = event->request;
         action->record = entry->record;
         leader->async = true; /* somebody comes back for it by its number */
         wait_longer(leader, event->submitted.deadline);
+        action_add(core, ACTION_FORGET)->request = event->request;
     } else {
         join(core, event, leader);
-        return;
     }
-    action_add(core, ACTION_FORGET)->request = event->request;
 }
 
 static void retell(struct core *core, const struct event *event, const struct entry *entry)
@@ -186,21 +184,18 @@ bool durable_joined(struct core *core, struct model *model, const struct event *
     if (!entry)
         return false;
     if (entry->body != event->submitted.body) {
-        refuse_now(core, model, event->request, REFUSED_KEY_REUSED);
-        action_add(core, ACTION_FORGET)->request = event->request;
+        refuse_now(core, model, event->request, REFUSED_KEY_REUSED, 0);
         return true;
     }
     switch (entry->state) {
     case ENTRY_RUNNING: join_running(core, model, event, entry); break;
     case ENTRY_DONE: retell(core, event, entry); break;
     case ENTRY_REFUSED:
-        refuse_now(core, model, event->request, entry->why);
-        action_add(core, ACTION_FORGET)->request = event->request;
+        refuse_now(core, model, event->request, entry->why, entry->attempts);
         break;
     case ENTRY_WAITING:
     case ENTRY_FREE:
-        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE);
-        action_add(core, ACTION_FORGET)->request = event->request;
+        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0);
         break;
     }
     return true;
@@ -359,7 +354,9 @@ static void entry_end(struct core *core, struct item *item)
     }
     if (item->refused && item->why != REFUSED_QUARANTINED)
         entry_unkey(&core->entries, entry);
-    entry_finish(&core->entries, entry, item->refused, item->why);
+    entry->why = item->why;
+    entry->attempts = item->attempts;
+    entry_finish(&core->entries, entry, item->refused);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
 }
 
@@ -454,7 +451,9 @@ static void refusal_write(struct core *core, struct item *item)
     action->persist.expires = expiry(core, item);
     if (item->why != REFUSED_QUARANTINED)
         entry_unkey(&core->entries, entry); /* who comes again with the key runs it anew */
-    entry_finish(&core->entries, entry, true, item->why);
+    entry->why = item->why;
+    entry->attempts = item->attempts;
+    entry_finish(&core->entries, entry, true);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
 }
 
@@ -462,6 +461,7 @@ void durable_refused(struct core *core, struct item *item, hasup_ns retry_after)
 {
     while (item->joined.head) {
         struct item *joined = item->joined.head;
+        joined->attempts = item->attempts;
         request_refuse(core, joined, item->why, retry_after);
         joined_forget(core, joined);
     }
@@ -588,7 +588,9 @@ void durable_recovered(struct core *core, const struct event *event)
             return;
         if (event->recovered.refused && event->recovered.why != REFUSED_QUARANTINED)
             entry_unkey(&core->entries, entry);
-        entry_finish(&core->entries, entry, event->recovered.refused, event->recovered.why);
+        entry->why = event->recovered.why;
+        entry->attempts = event->recovered.attempts;
+        entry_finish(&core->entries, entry, event->recovered.refused);
         timer_set_at(&core->wheel, &entry->timer, event->recovered.expires);
         return;
     case RECOVERY_REQUEST: recover_request(core, event); return;

@@ -95,9 +95,8 @@ void entry_unkey(struct entries *entries, struct entry *entry)
     entry->keyed = false;
 }
 
-void entry_finish(struct entries *entries, struct entry *entry, bool refused, enum refusal why)
+void entry_finish(struct entries *entries, struct entry *entry, bool refused)
 {
-    entry->why = why;
     entry->state = refused ? ENTRY_REFUSED : ENTRY_DONE;
     entry->older = entries->newest;
     entry->newer = NULL;

@@ -56,7 +56,8 @@ struct entry {
     struct timer_node timer; /* its expiry, once it is finished */
     uint64_t record, key[2], body, request;
     enum { ENTRY_FREE, ENTRY_WAITING, ENTRY_RUNNING, ENTRY_DONE, ENTRY_REFUSED } state;
-    enum refusal why;                       /* of REFUSED */
+    enum refusal why;                       /* of REFUSED, after so many attempts */
+    uint32_t attempts;
     bool keyed;                             /* stands in the table of keys */
     struct entry *next_by_key, *next_by_record;
     struct entry *older, *newer; /* finished ones, in the order of their end; or `newer`: free */
@@ -365,7 +366,7 @@ struct entry *entry_new(struct entries *entries, uint64_t record, const uint64_t
 /* Nobody finds it by its key any more. */
 void entry_unkey(struct entries *entries, struct entry *entry);
 /* It is finished: the newest of those. */
-void entry_finish(struct entries *entries, struct entry *entry, bool refused, enum refusal why);
+void entry_finish(struct entries *entries, struct entry *entry, bool refused);
 void entry_free(struct entries *entries, struct entry *entry);
 void entries_check(const struct entries *entries);
 

@@ -376,7 +376,7 @@ static void quarantine(struct core *core, struct slot *slot, struct item *item)
     if (!item->settled && item->storing == STORING_NOTHING)
         request_refuse(core, item, REFUSED_QUARANTINED, 0);
     if (item->answered) /* its effect on the state is missing from now on */
-        notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = 1;
+        notice_slot(core, NOTICE_STATE_LOST, slot)->request = item->id;
     if (item->logged)
         log_let_go(core, slot, item);
     else

@@ -213,7 +213,8 @@ void client_refused(struct sim *sim, const struct action *action)
     if (client)
         client->overloaded = why == REFUSED_OVERLOADED;
     if (client && why == REFUSED_QUARANTINED &&
-        client->dispatches < sim->models[client->model].policy.max_attempts)
+        (client->person ? action->refuse.attempts : client->dispatches) <
+            sim->models[client->model].policy.max_attempts)
         sim_fail(sim, "request %llx is quarantined after %u attempts (promise 6)",
                  (unsigned long long)client->id, client->dispatches);
     if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))

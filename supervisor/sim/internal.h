@@ -143,6 +143,7 @@ struct row {
     uint64_t chunks, bytes, variant;       /* that are stored */
     hasup_ns deadline, expires;
     enum refusal why;
+    uint32_t attempts;
     uint8_t priority;
     bool async, poison;
     bool waits; /* for room in the table of requests, after a death */

@@ -96,6 +96,7 @@ static void persist_result(struct sim *sim, const struct action *action, struct 
     write->row.position = action->persist.position;
     write->row.refused = action->persist.refused;
     write->row.why = action->persist.why;
+    write->row.attempts = action->persist.attempts;
     write->row.expires = action->persist.expires;
     if (!action->persist.position)
         return;
@@ -130,6 +131,7 @@ void journal_persist(struct sim *sim, const struct action *action)
     case PERSIST_REFUSAL:
         write.row.expires = action->persist.expires;
         write.row.why = action->persist.why;
+        write.row.attempts = action->persist.attempts;
         break;
     case PERSIST_FORGET: break;
     case PERSIST_TRIM:
@@ -151,6 +153,7 @@ static void commit_result(struct sim *sim, struct row *row, const struct journal
     row->expires = write->row.expires;
     row->refused = write->row.refused;
     row->why = write->row.why;
+    row->attempts = write->row.attempts;
     row->ordinal = write->ordinal;
     struct vault *vault = &sim->vaults[row->model][row->ordinal];
     if (!row->position)
@@ -194,6 +197,7 @@ static void commit_one(struct sim *sim, const struct journal_write *write)
             row->finished = row->refused = true;
             row->expires = write->row.expires;
             row->why = write->row.why;
+            row->attempts = write->row.attempts;
         }
         return;
     case PERSIST_FORGET:
@@ -466,6 +470,7 @@ static struct event recovered(const struct row *row, enum recovery what, uint64_
                                         .async = row->async,
                                         .refused = row->refused,
                                         .why = row->why,
+                                        .attempts = row->attempts,
                                         .sent = row->bytes,
                                         .chunks = row->chunks,
                                         .position = row->position,

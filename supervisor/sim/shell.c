@@ -27,6 +27,14 @@ static void slot_added(struct sim *sim, const struct action *action)
         journal_recover_slot(sim, action->slot);
 }
 
+static bool vault_is_damaged(const struct vault *vault)
+{
+    for (unsigned i = 0; i < vault->kept_count; i++)
+        if (vault->kept[i].bad)
+            return true;
+    return false;
+}
+
 /* What only the memory of hasupd held is gone. */
 void vault_forget_memory(struct vault *vault)
 {
@@ -256,6 +264,7 @@ static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk
     /* What the disk refuses is kept in memory by the shell, so it counts the same for a worker's
      * crash. */
     struct vault *vault = slot->vault;
+    vault_forget_memory(vault); /* a newer one takes its place */
     for (unsigned i = SIM_CHECKPOINTS - 1; i; i--)
         vault->kept[i] = vault->kept[i - 1];
     vault->kept[0] = (struct checkpoint){
@@ -319,6 +328,9 @@ static void notice(struct sim *sim, const struct action *action)
     if (action->notice.what == NOTICE_STATE_LOST) {
         struct slot_view view = {0};
         core_slot_view(sim->core, action->slot, &view);
+        if (!action->request && !vault_is_damaged(slot->vault))
+            sim_fail(sim, "slot %u: its state is lost and no checkpoint is damaged",
+                     action->slot);
         slot->oracle_known = slot->vault->oracle_known = false;
         slot->vault->lost = view.log_head;
     }
