@@ -499,8 +499,8 @@ void core_free(struct core *core)
  * dispatch), change every slot a few times and let every entry expire. */
 int actions_init(struct actions *actions, const struct core *core)
 {
-    size_t room = (size_t)core->limits.requests * 8 + core->limits.entries + (size_t)core->limits.slots * 24 +
-                  core->limits.models + 64;
+    size_t room = (size_t)core->limits.requests * 8 + core->limits.entries +
+                  (size_t)core->limits.slots * 24 + core->limits.models + 64;
     *actions = (struct actions){.list = calloc(room, sizeof *actions->list), .room = room};
     return actions->list ? 0 : HASUP_ENOMEM;
 }
@@ -563,6 +563,9 @@ void core_record_view(const struct core *core, uint64_t record, struct record_vi
     *view = (struct record_view){.state = RECORD_UNKNOWN};
     if (!entry)
         return;
+    view->token = entry->token;
+    view->why = entry->why;
+    view->attempts = entry->attempts;
     switch (entry->state) {
     case ENTRY_FREE: return;
     case ENTRY_WAITING: view->state = RECORD_WAITING; return;
@@ -662,8 +665,8 @@ void core_check(const struct core *core)
         unstored -= item->storing == STORING_RESULT || item->storing == STORING_FAILED;
         assert(item->place != PLACE_STORE || item->storing != STORING_NOTHING);
         assert(item->storing == STORING_NOTHING || item->settled || item->entry);
-        assert(!item->entry || (item->entry->request == item->id &&
-                                item->entry->state == ENTRY_RUNNING));
+        assert(!item->entry ||
+               (item->entry->request == item->id && item->entry->state == ENTRY_RUNNING));
         assert(item->storing != STORING_FAILED || timer_is_set(&core->storing_timer));
         bool timed = !item->settled && item->deadline != HASUP_NEVER;
         assert(timed == timer_is_set(&item->timer));

@@ -179,12 +179,14 @@ struct event {
             uint64_t key[2];   /* a hash of model and idempotency key; both 0: none */
             uint64_t body;     /* a hash of the body, where there is a key */
             uint64_t heard;    /* chunks of the stream that its client has already */
+            uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
+            uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */
         } submitted;
         struct { enum persist what; int error; } persisted;
         uint64_t record; /* DROPPED */
         struct {
             enum recovery what;
-            uint64_t record, key[2], body, size;
+            uint64_t record, token, key[2], body, size;
             hasup_ns deadline, expires;
             uint8_t priority;
             bool async, refused;
@@ -312,8 +314,10 @@ enum record_state { RECORD_UNKNOWN, RECORD_WAITING, RECORD_QUEUED, RECORD_RUNNIN
 
 struct record_view {
     enum record_state state;
-    uint64_t request; /* while it is not finished */
-    uint32_t model, attempts;
+    uint64_t request; /* of QUEUED and RUNNING */
+    uint64_t token;
+    uint32_t model, attempts; /* model: of QUEUED and RUNNING */
+    enum refusal why;         /* of REFUSED */
 };
 
 /* false where there is no such slot or model */

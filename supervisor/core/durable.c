@@ -127,13 +127,15 @@ static void refuse_now(struct core *core, struct model *model, uint64_t request,
 {
     bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_IN_PROGRESS;
     refuse_action(core, request, why, later ? HASUP_S : 0, attempts);
-    model->refused++;
+    if (model)
+        model->refused++;
     action_add(core, ACTION_FORGET)->request = request;
 }
 
 static void join(struct core *core, const struct event *event, struct item *leader)
 {
     struct item *item = request_open(core, event);
+    item->model = leader->model;
     item->place = PLACE_JOINED;
     item->leader = leader;
     item->heard = event->submitted.heard;
@@ -178,6 +180,28 @@ static void retell(struct core *core, const struct event *event, const struct en
     action_add(core, ACTION_FORGET)->request = event->request;
 }
 
+/* What who comes for it hears. */
+static void tell_entry(struct core *core, struct model *model, const struct event *event,
+                       struct entry *entry)
+{
+    switch (entry->state) {
+    case ENTRY_RUNNING: join_running(core, model, event, entry); break;
+    case ENTRY_DONE: retell(core, event, entry); break;
+    case ENTRY_REFUSED: refuse_now(core, model, event->request, entry->why, entry->attempts); break;
+    case ENTRY_WAITING:
+    case ENTRY_FREE: refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0); break;
+    }
+}
+
+void durable_asked(struct core *core, const struct event *event)
+{
+    struct entry *entry = entry_by_record(&core->entries, event->submitted.record);
+    if (entry)
+        tell_entry(core, NULL, event, entry);
+    else
+        refuse_at_once(core, event, NULL, REFUSED_NOT_FOUND);
+}
+
 bool durable_joined(struct core *core, struct model *model, const struct event *event)
 {
     struct entry *entry = entry_by_key(&core->entries, event->submitted.key);
@@ -187,17 +211,7 @@ bool durable_joined(struct core *core, struct model *model, const struct event *
         refuse_now(core, model, event->request, REFUSED_KEY_REUSED, 0);
         return true;
     }
-    switch (entry->state) {
-    case ENTRY_RUNNING: join_running(core, model, event, entry); break;
-    case ENTRY_DONE: retell(core, event, entry); break;
-    case ENTRY_REFUSED:
-        refuse_now(core, model, event->request, entry->why, entry->attempts);
-        break;
-    case ENTRY_WAITING:
-    case ENTRY_FREE:
-        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0);
-        break;
-    }
+    tell_entry(core, model, event, entry);
     return true;
 }
 
@@ -223,12 +237,12 @@ static struct entry *entry_make(struct core *core, uint64_t record, const uint64
 
 bool durable_begin(struct core *core, struct item *item, const struct event *event)
 {
-    item->entry =
-        entry_make(core, core->next_record, event->submitted.key, event->submitted.body);
+    item->entry = entry_make(core, core->next_record, event->submitted.key, event->submitted.body);
     if (!item->entry)
         return false;
     core->next_record++;
     item->entry->request = item->id;
+    item->entry->token = event->submitted.token;
     item->place = PLACE_STORE;
     item->storing = STORING_ACCEPT;
     item->heard = event->submitted.heard;
@@ -416,7 +430,8 @@ void durable_persisted(struct core *core, const struct event *event)
     }
 }
 
-/* A slot's results in the order of its log: a later one must never be stored without the earlier. */
+/* A slot's results in the order of its log: a later one must never be stored without the earlier.
+ */
 void durable_retry(struct core *core)
 {
     for (uint32_t i = 0; i < core->slots_high; i++) {
@@ -521,7 +536,10 @@ static struct entry *recover_entry(struct core *core, const struct event *event)
     entry = entry_by_key(&core->entries, event->recovered.key);
     if (entry)
         entry_unkey(&core->entries, entry);
-    return entry_make(core, event->recovered.record, event->recovered.key, event->recovered.body);
+    entry = entry_make(core, event->recovered.record, event->recovered.key, event->recovered.body);
+    if (entry)
+        entry->token = event->recovered.token;
+    return entry;
 }
 
 static void recover_request(struct core *core, const struct event *event)
@@ -552,9 +570,10 @@ static void recover_logged(struct core *core, const struct event *event)
 {
     struct slot *slot = &core->slots[event->slot];
     assert(event->slot < core->slots_high && slot->used);
-    struct item *item = request_open(core, &(struct event){.request = event->request,
-                                                           .model = slot->model,
-                                                           .submitted = {.size = event->recovered.size}});
+    struct item *item =
+        request_open(core, &(struct event){.request = event->request,
+                                           .model = slot->model,
+                                           .submitted = {.size = event->recovered.size}});
     item->client = false;
     item->settled = item->answered = true;
     item->digest = event->recovered.digest;

@@ -29,8 +29,15 @@ enum {
     NO_INDEX = -1,
 };
 
-enum timer_kind { TIMER_REQUEST, TIMER_SLOT,    TIMER_WORK, TIMER_CHECKPOINT, TIMER_SHUTDOWN,
-                  TIMER_ENTRY,   TIMER_STORING, };
+enum timer_kind {
+    TIMER_REQUEST,
+    TIMER_SLOT,
+    TIMER_WORK,
+    TIMER_CHECKPOINT,
+    TIMER_SHUTDOWN,
+    TIMER_ENTRY,
+    TIMER_STORING,
+};
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
  */
@@ -54,11 +61,11 @@ struct list {
 /* A durable request, from SUBMITTED until its result expires. */
 struct entry {
     struct timer_node timer; /* its expiry, once it is finished */
-    uint64_t record, key[2], body, request;
+    uint64_t record, key[2], body, request, token;
     enum { ENTRY_FREE, ENTRY_WAITING, ENTRY_RUNNING, ENTRY_DONE, ENTRY_REFUSED } state;
-    enum refusal why;                       /* of REFUSED, after so many attempts */
+    enum refusal why; /* of REFUSED, after so many attempts */
     uint32_t attempts;
-    bool keyed;                             /* stands in the table of keys */
+    bool keyed; /* stands in the table of keys */
     struct entry *next_by_key, *next_by_record;
     struct entry *older, *newer; /* finished ones, in the order of their end; or `newer`: free */
 };
@@ -79,7 +86,7 @@ struct item {
     bool answered; /* logged: the worker replied once, `digest` is of that reply */
     bool replay;   /* in flight again only to bring its slot's state back */
     bool logged;
-    bool alone; /* in flight alone */
+    bool alone;  /* in flight alone */
     bool client; /* somebody hears what is said about it */
     bool async, refused;
     enum storing storing;
@@ -91,7 +98,7 @@ struct item {
     uint64_t heard;                 /* chunks that its client has */
     uint32_t attempts, crashes;
     uint64_t size, arrival;
-    hasup_ns later; /* the latest deadline of those who joined */
+    hasup_ns later;                          /* the latest deadline of those who joined */
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
     uint64_t sent, produced;  /* bytes of a stream: delivered, and of this attempt */
@@ -137,11 +144,11 @@ struct slot {
     uint64_t service_ns; /* moving average; 0: unknown */
     struct {
         struct item *head, *tail;
-        struct item *cursor; /* the next to replay; NULL: all are dispatched */
-        uint64_t position;   /* of the newest */
-        uint64_t trimmed;    /* no longer in the log up to here */
-        uint64_t stored;     /* newest checkpoint that is stored */
-        uint64_t restored;   /* where the worker that loads now will start from */
+        struct item *cursor;                  /* the next to replay; NULL: all are dispatched */
+        uint64_t position;                    /* of the newest */
+        uint64_t trimmed;                     /* no longer in the log up to here */
+        uint64_t stored;                      /* newest checkpoint that is stored */
+        uint64_t restored;                    /* where the worker that loads now will start from */
         uint32_t count, unanswered, unstored; /* unstored: answered, and not durable yet */
         uint64_t bytes;
         bool durable; /* it ever held a durable request */
@@ -154,7 +161,7 @@ struct slot {
         bool load_waits; /* LOAD_CHECKPOINT comes after it */
         uint64_t position;
         hasup_ns asked, last, retry; /* retry: an early one not before then */
-        bool again; /* one more is wanted after this one */
+        bool again;                  /* one more is wanted after this one */
     } checkpoint;
     uint64_t starts, crashes, answered, replayed, diverged;
 };
@@ -192,7 +199,7 @@ struct core {
     uint64_t next_record;
     uint32_t joined;
     struct timer_node storing_timer; /* results that the journal refused are tried again */
-    struct slot **free_slots; /* limits.slots for each model */
+    struct slot **free_slots;        /* limits.slots for each model */
     uint32_t slots_high, items_high;
     uint64_t arrivals, uses;
     uint32_t requests; /* not forgotten */
@@ -266,6 +273,9 @@ void request_orphaned(struct core *core, struct slot *slot, struct item *item, b
 /* Tells a client. */
 void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
                    uint32_t attempts);
+/* Refuses what was never taken in. */
+void refuse_at_once(struct core *core, const struct event *event, struct model *model,
+                    enum refusal why);
 void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 void request_forget(struct core *core, struct item *item);
 /* Nobody waits for it any more: what only waits is forgotten, what runs is told. */
@@ -336,6 +346,8 @@ bool model_is_durable(const struct core *core, const struct model *model,
                       const struct event *event);
 /* Where its key is known: joins, retells or refuses.  False: it is a new one. */
 bool durable_joined(struct core *core, struct model *model, const struct event *event);
+/* Somebody asks for a record: joins it, or hears its answer. */
+void durable_asked(struct core *core, const struct event *event);
 /* A new one, to be accepted by the journal; false: nothing more can be remembered. */
 bool durable_begin(struct core *core, struct item *item, const struct event *event);
 void durable_persisted(struct core *core, const struct event *event);

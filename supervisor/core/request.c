@@ -27,7 +27,7 @@ void request_forget(struct core *core, struct item *item)
 }
 
 void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
-                          uint32_t attempts)
+                   uint32_t attempts)
 {
     struct action *action = action_add(core, ACTION_REFUSE);
     action->request = id;
@@ -201,8 +201,8 @@ struct item *request_open(struct core *core, const struct event *event)
     return item;
 }
 
-static void refuse_at_once(struct core *core, const struct event *event, struct model *model,
-                           enum refusal why)
+void refuse_at_once(struct core *core, const struct event *event, struct model *model,
+                    enum refusal why)
 {
     bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED;
     if (model)
@@ -216,6 +216,10 @@ void request_submitted(struct core *core, const struct event *event)
     struct model *model = event->model < core->limits.models && core->models[event->model].used
                               ? &core->models[event->model]
                               : NULL;
+    if (event->submitted.record) {
+        durable_asked(core, event);
+        return;
+    }
     bool durable = model && model_is_durable(core, model, event);
     enum refusal why;
     if (!model) {

@@ -235,6 +235,8 @@ void client_forgotten(struct sim *sim, const struct action *action)
     if (!client->ended && !client->gone)
         sim_fail(sim, "request %llx is forgotten though somebody waits",
                  (unsigned long long)client->id);
+    if (sim->waiting)
+        sim_schedule(sim, sim->now + HASUP_MS, HAPPENS_ADMIT, 0, 0, 0);
     uint32_t generation = client->generation;
     if (client == sim->submitting)
         sim->turned_away = *client;

@@ -18,8 +18,8 @@ enum {
     SIM_SLOTS = 24,
     SIM_REQUESTS = 192,
     SIM_ENTRIES = 4096,
-    SIM_ROWS = 4096,  /* of the journal */
-    SIM_PEOPLE = 48,  /* who come back with their keys */
+    SIM_ROWS = 4096,    /* of the journal */
+    SIM_PEOPLE = 48,    /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
     SIM_CHECKPOINTS = 3 /* kept for each slot */
 };
@@ -37,6 +37,7 @@ enum happening {
     HAPPENS_LEAVE,    /* a client goes away; request */
     HAPPENS_COMMIT,   /* the journal has written a group */
     HAPPENS_DEATH,    /* hasupd is killed */
+    HAPPENS_ADMIT,    /* there is room for those that an earlier run had accepted */
 };
 
 struct thing {
@@ -166,7 +167,7 @@ struct person {
     bool answered;
     uint64_t value;
     hasup_ns expires; /* until then the same must be said again */
-    uint32_t asking;   /* requests of his that have not ended */
+    uint32_t asking;  /* requests of his that have not ended */
 };
 
 struct disk_job {
@@ -206,7 +207,8 @@ struct sim {
     unsigned write_start, write_count, write_group; /* group: being written */
     bool writing;
     struct person people[SIM_PEOPLE];
-    uint64_t records; /* the greatest */
+    uint64_t records;                /* the greatest */
+    bool waiting;                    /* rows that found no room at the start */
     const struct client *submitting; /* in the step that takes it, or turns it away: then a copy */
     struct client turned_away;
     struct disk_job disk[1024];

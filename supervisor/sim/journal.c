@@ -1,7 +1,7 @@
 /*
  * journal.c: the fake journal, and the death of hasupd.  Writes are committed in order, in groups,
- * after a while; a group may fail, and when hasupd dies, what was not committed is gone.  Then a new
- * core is given what the journal and the disk hold, and nothing else.
+ * after a while; a group may fail, and when hasupd dies, what was not committed is gone.  Then a
+ * new core is given what the journal and the disk hold, and nothing else.
  *
  * People with keys come back until they have their answer, and remember it: nobody may ever be told
  * two different ones, nor one that the journal does not hold.
@@ -236,8 +236,7 @@ void journal_committed(struct sim *sim)
     if (sim->write_count) {
         struct journal_write first = write_take(sim);
         /* Begins the next group: puts it back in front of those behind it. */
-        sim->write_start =
-            (sim->write_start + HASUP_LEN(sim->writes) - 1) % HASUP_LEN(sim->writes);
+        sim->write_start = (sim->write_start + HASUP_LEN(sim->writes) - 1) % HASUP_LEN(sim->writes);
         sim->write_count++;
         sim->writes[sim->write_start] = first;
         sim->writing = true;
@@ -250,10 +249,10 @@ void journal_committed(struct sim *sim)
             continue;
         if (client && done[i].what == PERSIST_ACCEPT && !fails)
             client->row = row_find(sim, done[i].record);
-        sim_post(sim, &(struct event){.type = EVENT_PERSISTED,
-                                      .request = done[i].request,
-                                      .persisted = {.what = done[i].what,
-                                                    .error = fails ? HASUP_EIO : 0}});
+        sim_post(sim, &(struct event){
+                          .type = EVENT_PERSISTED,
+                          .request = done[i].request,
+                          .persisted = {.what = done[i].what, .error = fails ? HASUP_EIO : 0}});
     }
 }
 
@@ -287,16 +286,16 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
     if (sim_chance(sim, 60))
         sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
                      client->id);
-    sim_post(sim, &(struct event){
-                      .type = EVENT_SUBMITTED,
-                      .model = person->model,
-                      .request = client->id,
-                      .submitted = {.size = client->size,
-                                    .deadline = client->deadline,
-                                    .async = client->async,
-                                    .no_wait = sim_chance(sim, 50),
-                                    .key = {person->key[0], person->key[1]},
-                                    .body = sim_hash(person->content, 7) + other_body}});
+    sim_post(sim,
+             &(struct event){.type = EVENT_SUBMITTED,
+                             .model = person->model,
+                             .request = client->id,
+                             .submitted = {.size = client->size,
+                                           .deadline = client->deadline,
+                                           .async = client->async,
+                                           .no_wait = sim_chance(sim, 50),
+                                           .key = {person->key[0], person->key[1]},
+                                           .body = sim_hash(person->content, 7) + other_body}});
 }
 
 void person_asks(struct sim *sim, uint32_t index)
@@ -534,7 +533,7 @@ void hasupd_starts(struct sim *sim)
             event = recovered(row, RECOVERY_FINISHED, 0);
         } else {
             event = recovered(row, RECOVERY_WAITING, 0);
-            row->waits = true;
+            row->waits = sim->waiting = true;
         }
         sim_post(sim, &event);
     }
@@ -543,15 +542,18 @@ void hasupd_starts(struct sim *sim)
 
 void journal_admit(struct sim *sim)
 {
-    for (unsigned i = 0; i < SIM_ROWS && sim->life; i++) {
+    bool before = sim->waiting;
+    sim->waiting = false;
+    for (unsigned i = 0; i < SIM_ROWS && before; i++) {
         struct row *row = &sim->rows[i];
         struct model_view view;
-        if (!row->used || !row->waits || row->forgotten ||
-            !core_model_view(sim->core, row->model, &view))
+        if (!row->used || !row->waits || row->forgotten)
             continue;
-        struct client *client = recover_client(sim, row);
+        bool there = core_model_view(sim->core, row->model, &view);
+        struct client *client = there ? recover_client(sim, row) : NULL;
+        sim->waiting |= !client;
         if (!client)
-            return;
+            continue;
         row->waits = false;
         struct event event = recovered(row, RECOVERY_REQUEST, client->id);
         sim_post(sim, &event);

@@ -87,12 +87,13 @@ int main(int argc, char **argv)
             break;
     }
     printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
-           "%llu refused, %llu crashes, %llu deaths of hasupd, %llu restores, %llu replays, %llu failed\n",
+           "%llu refused, %llu crashes, %llu deaths of hasupd, %llu restores, %llu replays, %llu "
+           "failed\n",
            (unsigned long long)totals.seeds, totals.hours,
            (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
            (unsigned long long)totals.requests, (unsigned long long)totals.answered,
-           (unsigned long long)totals.refused, (unsigned long long)totals.crashes, (unsigned long long)totals.deaths,
-           (unsigned long long)totals.restores, (unsigned long long)totals.replays,
-           (unsigned long long)totals.failed);
+           (unsigned long long)totals.refused, (unsigned long long)totals.crashes,
+           (unsigned long long)totals.deaths, (unsigned long long)totals.restores,
+           (unsigned long long)totals.replays, (unsigned long long)totals.failed);
     return totals.failed ? 1 : 0;
 }

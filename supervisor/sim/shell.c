@@ -267,8 +267,8 @@ static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk
     vault_forget_memory(vault); /* a newer one takes its place */
     for (unsigned i = SIM_CHECKPOINTS - 1; i; i--)
         vault->kept[i] = vault->kept[i - 1];
-    vault->kept[0] = (struct checkpoint){
-        .position = job->position, .state = job->state, .in_memory = fails};
+    vault->kept[0] =
+        (struct checkpoint){.position = job->position, .state = job->state, .in_memory = fails};
     vault->kept_count += vault->kept_count < SIM_CHECKPOINTS;
     sim->report->checkpoints++;
     sim_post(sim, &(struct event){
@@ -281,8 +281,7 @@ static void disk_loaded(struct sim *sim, struct sim_slot *slot, const struct dis
 {
     const struct checkpoint *found = NULL;
     struct vault *vault = slot->vault;
-    if (vault->kept_count > 1 && !vault->kept[0].in_memory &&
-        sim_chance(sim, sim->fault_permille))
+    if (vault->kept_count > 1 && !vault->kept[0].in_memory && sim_chance(sim, sim->fault_permille))
         vault->kept[0].bad = true;
     for (unsigned i = 0; i < vault->kept_count && !found; i++)
         if (!vault->kept[i].bad)
@@ -329,8 +328,7 @@ static void notice(struct sim *sim, const struct action *action)
         struct slot_view view = {0};
         core_slot_view(sim->core, action->slot, &view);
         if (!action->request && !vault_is_damaged(slot->vault))
-            sim_fail(sim, "slot %u: its state is lost and no checkpoint is damaged",
-                     action->slot);
+            sim_fail(sim, "slot %u: its state is lost and no checkpoint is damaged", action->slot);
         slot->oracle_known = slot->vault->oracle_known = false;
         slot->vault->lost = view.log_head;
     }

@@ -170,6 +170,7 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_FAULT: worker_fault(sim); return;
     case HAPPENS_OPERATOR: operator_acts(sim); return;
     case HAPPENS_LEAVE: client_leaves(sim, thing->request); return;
+    case HAPPENS_ADMIT: journal_admit(sim); return;
     case HAPPENS_COMMIT: journal_committed(sim); return;
     case HAPPENS_DEATH:
         if (!sim->faults)
@@ -285,7 +286,12 @@ static void report_stuck(struct sim *sim)
             return;
         }
     }
-    sim_fail(sim, "something never ended");
+    for (unsigned i = 0; i < SIM_ROWS; i++)
+        if (sim->rows[i].used && sim->rows[i].waits && !sim->rows[i].forgotten)
+            sim_fail(sim, "record %llu of model %u waits for room for ever",
+                     (unsigned long long)sim->rows[i].record, sim->rows[i].model);
+    sim_fail(sim, "something never ended: %u unanswered, %u writes", sim->outstanding,
+             sim->write_count);
 }
 
 static void run_safety(struct sim *sim)
