@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
+#include <xxhash.h>
 
 /* Behind each request's meta: DEADLINE and POSITION of a dispatch (16 bytes each), and the
  * peer's. */
@@ -71,6 +72,10 @@ static void engine_due(void *context)
 static void engine_turn_end(void *context)
 {
     struct engine *engine = context;
+    if (engine->durable.more)
+        recovery_go_on(engine);
+    while (durable_flush(engine))
+        durable_completed(engine);
     hasup_ns deadline = core_deadline(engine->core);
     if (deadline == engine->armed)
         return;
@@ -125,7 +130,9 @@ static struct request *request_new(const struct submission *s)
     return request;
 }
 
-int engine_submit(struct engine *engine, const struct submission *submission, struct request **out)
+/* Takes a place in the table. */
+static int request_take(struct engine *engine, const struct submission *submission,
+                        struct request **out)
 {
     uint32_t index;
     if (submission->body.len > engine->config->limits.body_bytes - engine->requests.body_bytes ||
@@ -136,30 +143,94 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
         engine->requests.free[engine->requests.free_count++] = index;
         return HASUP_ENOMEM;
     }
-    hasup_ns timeout =
-        submission->model < engine->config->limits.models && engine->models[submission->model].used
-            ? engine->models[submission->model].config->request_timeout
-            : 0;
-    if (!request->deadline && timeout)
-        request->deadline = loop_now(engine->loop) + timeout;
     request->id = (uint64_t)++engine->requests.generation[index] << 32 | index;
     engine->requests.list[index] = request;
     engine->requests.count++;
     engine->requests.body_bytes += request->body.len;
     *out = request;
-    engine_post(engine, &(struct event){.type = EVENT_SUBMITTED,
-                                        .model = request->model,
-                                        .request = request->id,
-                                        .submitted = {.size = request->body.len,
-                                                      .deadline = request->deadline,
-                                                      .priority = submission->priority}});
+    return 0;
+}
+
+struct request *engine_adopt(struct engine *engine, const struct submission *submission)
+{
+    struct request *request;
+    return request_take(engine, submission, &request) ? NULL : request;
+}
+
+/* What a request needs to be durable, where it is: `event` and the record of it. */
+static int request_identify(struct engine *engine, const struct submission *s,
+                            struct request *request, struct event *event)
+{
+    event->submitted.async = request->durable.async = s->async;
+    event->submitted.no_wait = s->no_wait;
+    event->submitted.heard = s->heard;
+    request->durable.priority = s->priority;
+    if (getrandom(&request->durable.token, sizeof request->durable.token, 0) < 0)
+        return HASUP_ESYS;
+    event->submitted.token = request->durable.token;
+    if (!s->key.len)
+        return 0;
+    uint8_t *key = malloc(s->key.len);
+    const uint8_t *body = request->body.len ? body_bytes(&request->body) : NULL;
+    if (!key || (request->body.len && !body)) {
+        free(key);
+        return HASUP_ENOMEM;
+    }
+    memcpy(key, s->key.at, s->key.len);
+    request->durable.key = (struct bytes){key, s->key.len};
+    request->durable.body_hash = XXH3_64bits(body, body ? request->body.len : 0);
+    event->submitted.body = request->durable.body_hash;
+    durable_key_hash(engine, engine->models[request->model].config->name, s->key,
+                     event->submitted.key);
+    return 0;
+}
+
+static bool model_is_known(const struct engine *engine, uint32_t model)
+{
+    return model < engine->config->limits.models && engine->models[model].used;
+}
+
+/* Whether a request to it could be durable at all. */
+static bool may_be_durable(const struct engine *engine, const struct submission *s)
+{
+    return model_is_known(engine, s->model) &&
+           (s->key.len || s->async ||
+            engine->models[s->model].config->policy.journal == JOURNALS_ALWAYS);
+}
+
+int engine_submit(struct engine *engine, const struct submission *submission, struct request **out)
+{
+    struct event event = {.type = EVENT_SUBMITTED, .model = submission->model};
+    struct request *request;
+    int error = request_take(engine, submission, &request);
+    if (error)
+        return error;
+    hasup_ns timeout =
+        model_is_known(engine, submission->model) && !submission->async
+            ? engine->models[submission->model].config->request_timeout
+            : 0;
+    if (!request->deadline && timeout)
+        request->deadline = loop_now(engine->loop) + timeout;
+    event.request = request->id;
+    event.submitted.size = request->body.len;
+    event.submitted.deadline = request->deadline;
+    event.submitted.priority = submission->priority;
+    if (may_be_durable(engine, submission))
+        error = request_identify(engine, submission, request, &event);
+    if (error) {
+        engine_forget(engine, request->id);
+        return error;
+    }
+    *out = request;
+    engine_post(engine, &event);
     return 0;
 }
 
 void engine_cancel(struct engine *engine, struct request *request)
 {
     request->door = NULL;
-    engine_post(engine, &(struct event){.type = EVENT_CANCELLED, .request = request->id});
+    if (!request->durable.retold)
+        engine_post(engine, &(struct event){.type = EVENT_CANCELLED, .request = request->id});
 }
 
 void engine_forget(struct engine *engine, uint64_t id)
@@ -175,6 +246,11 @@ void engine_forget(struct engine *engine, uint64_t id)
     if (request->body.buffer)
         buffer_unref(request->body.buffer);
     stream_free(request->stream);
+    request->stream = NULL;
+    request->body = (struct body){0};
+    if (request->durable.retold)
+        return; /* until its answer is fetched */
+    durable_free_request(request);
     free(request);
 }
 
@@ -269,6 +345,7 @@ void engine_make_id(struct engine *engine, char id[33])
 static void engine_woken(void *context)
 {
     state_completed(context);
+    durable_completed(context);
 }
 
 static void writer_wake(void *context)
@@ -283,9 +360,13 @@ static int engine_tables(struct engine *engine)
 {
     const struct core_limits limits = {.models = engine->config->limits.models,
                                        .slots = engine->config->limits.slots,
-                                       .requests = engine->config->limits.requests};
+                                       .requests = engine->config->limits.requests,
+                                       .entries = engine->config->limits.requests +
+                                                  engine->config->results_max};
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed ||
+        getrandom(&engine->durable.seed, sizeof engine->durable.seed, 0) !=
+            sizeof engine->durable.seed ||
         getrandom(&engine->id_high, sizeof engine->id_high, 0) != sizeof engine->id_high)
         return HASUP_ESYS;
     engine->core = core_new(&limits, seed);
@@ -359,6 +440,7 @@ void engine_free(struct engine *engine)
         processes_free(engine->processes);
     if (engine->writer)
         writer_free(engine->writer);
+    durable_close(engine);
     if (engine->requests.list)
         engine_free_requests(engine);
     models_free(engine);

@@ -1,12 +1,14 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks
- * with workers, state.c moves checkpoints, models.c applies the configuration; this header is
- * theirs and control.c's. Doors see supervisor/request.h only.
+ * with workers, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings back
+ * what it holds, models.c applies the configuration; this header is theirs and control.c's. Doors
+ * see supervisor/request.h only.
  */
 #ifndef HASUP_SUPERVISOR_ENGINE_H
 #define HASUP_SUPERVISOR_ENGINE_H
 
+#include "checkpoints/journal.h"
 #include "checkpoints/writer.h"
 #include "supervisor/capture.h"
 #include "supervisor/config.h"
@@ -19,6 +21,8 @@ enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
 #define NO_SLOT UINT32_MAX
 
 struct stream; /* stream.c */
+struct held;   /* durable.c: a reply that waits to be stored */
+struct kept_chunk; /* durable.c: a part of a durable stream */
 
 /* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for
  * the fields that a dispatch adds) and the body's bytes. */
@@ -33,6 +37,14 @@ struct request {
     hasup_ns deadline;
     struct body body;
     struct stream *stream; /* NULL before the first chunk */
+    struct {               /* of a durable one */
+        bool async, retold; /* retold: the core has done with it, an answer is being fetched */
+        uint64_t token, body_hash;
+        struct bytes key; /* malloc'ed */
+        uint8_t priority;
+        struct held *held;
+        struct kept_chunk *first, *last; /* of its stream, oldest first */
+    } durable;
     uint8_t bytes[];
 };
 
@@ -120,6 +132,16 @@ struct engine {
         const uint8_t *bytes;
         size_t len;
     } hand;
+    struct {
+        struct durable_op *ops;  /* on their way */
+        struct journal *journal; /* NULL: not opened, or it cannot be */
+        bool failing, clean;
+        hasup_ns retry;    /* it is not opened again before then */
+        uint64_t seed;     /* of the hashes of keys */
+        uint64_t after;    /* recovery: requests up to this record are loaded, */
+        bool more;         /* and there are more in the journal */
+        char error[JOURNAL_ERROR];
+    } durable;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
     bool shutting_down, closing, checkpoints_failing;
@@ -160,6 +182,8 @@ void engine_no_model(const struct engine *engine, const char *name, size_t len,
 void engine_post(struct engine *engine, struct event *event);
 void engine_perform(struct engine *engine, const struct action *action);
 struct request *engine_request(const struct engine *engine, uint64_t id);
+/* A request of the table that no door waits for; NULL: no room, no memory. */
+struct request *engine_adopt(struct engine *engine, const struct submission *submission);
 void engine_forget(struct engine *engine, uint64_t id);
 
 void worker_spawn(struct slot *slot, uint32_t number);
@@ -195,6 +219,36 @@ void state_load(struct slot *slot, uint32_t worker);
 void state_completed(struct engine *engine);
 /* Tells who waits for a checkpoint of the slot that it ended; `error` NULL: stored. */
 void state_done(struct slot *slot, uint64_t position, const char *error);
+
+/* durable.c */
+void durable_persist(struct engine *engine, const struct action *action);
+void durable_hold(struct engine *engine, uint64_t request);
+void durable_accepted(struct engine *engine, const struct action *action);
+void durable_answer(struct engine *engine, struct request *request, const struct action *action);
+void durable_chunk(struct engine *engine, struct request *request, const struct action *action);
+void durable_retell(struct engine *engine, const struct action *action);
+/* At the turn's end: commits what was added; true: something came of it. */
+bool durable_flush(struct engine *engine);
+/* Takes back what the journal has done. */
+void durable_completed(struct engine *engine);
+void durable_free_request(struct request *request);
+/* A chunk that an earlier run had stored. */
+bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,
+                       struct journal_bytes bytes);
+void durable_close(struct engine *engine);
+/* Opens the journal where it is not open; `must`: also where there is none yet. */
+bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);
+void durable_key_hash(const struct engine *engine, const char *model, struct bytes key,
+                      uint64_t hash[2]);
+
+/* recovery.c */
+void recovery_begin(struct engine *engine);
+/* After the models are there. */
+void recovery_run(struct engine *engine);
+void recovery_slot(struct slot *slot);
+/* There may be room for more of what an earlier run had accepted. */
+void recovery_go_on(struct engine *engine);
+enum refusal refusal_of_status(uint32_t status);
 
 /* models.c */
 void model_gone(struct engine *engine, uint32_t index);

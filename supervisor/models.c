@@ -79,8 +79,10 @@ static void add_or_log(struct engine *engine, const struct config_model *config)
 
 void engine_start(struct engine *engine)
 {
+    recovery_begin(engine);
     for (size_t i = 0; i < engine->config->model_count; i++)
         add_or_log(engine, &engine->config->models[i]);
+    recovery_run(engine);
 }
 
 /* A configuration that was replaced stays while a model that it names still drains. */

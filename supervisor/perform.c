@@ -17,6 +17,10 @@ uint32_t refusal_status(enum refusal why)
     case REFUSED_DEADLINE: return 504;
     case REFUSED_QUARANTINED: return 422;
     case REFUSED_DIVERGED: return 500;
+    case REFUSED_NOT_DURABLE: return 503;
+    case REFUSED_KEY_REUSED: return 422;
+    case REFUSED_IN_PROGRESS: return 409;
+    case REFUSED_DROPPED: return 410;
     }
     return 500;
 }
@@ -30,6 +34,10 @@ const char *refusal_code(enum refusal why)
     case REFUSED_DEADLINE: return "deadline";
     case REFUSED_QUARANTINED: return "quarantined";
     case REFUSED_DIVERGED: return "diverged";
+    case REFUSED_NOT_DURABLE: return "unavailable";
+    case REFUSED_KEY_REUSED: return "key_reused";
+    case REFUSED_IN_PROGRESS: return "in_progress";
+    case REFUSED_DROPPED: return "dropped";
     }
     return "worker_error";
 }
@@ -49,6 +57,14 @@ const char *refusal_message(enum refusal why)
     case REFUSED_DIVERGED:
         return "the worker died in the middle of the stream and its second run differs from what "
                "was already sent";
+    case REFUSED_NOT_DURABLE:
+        return "the journal cannot be written now, so the request was not accepted; hasupctl status "
+               "says why";
+    case REFUSED_KEY_REUSED:
+        return "the idempotency key was used for a request with another body";
+    case REFUSED_IN_PROGRESS:
+        return "the request with this idempotency key still runs; ask again, or without wait=0";
+    case REFUSED_DROPPED: return "the request was dropped";
     }
     return "refused";
 }
@@ -60,6 +76,10 @@ static void perform_answer(struct engine *engine, const struct action *action)
     struct request *request = engine_request(engine, action->request);
     if (!request || !request->door)
         return;
+    if (action->answer.of) {
+        durable_answer(engine, request, action);
+        return;
+    }
     const struct door *door = request->door;
     engine->hand.reply.attempts = action->answer.attempts;
     request->door = NULL;
@@ -70,10 +90,16 @@ static void perform_answer(struct engine *engine, const struct action *action)
 static void perform_chunk(struct engine *engine, const struct action *action)
 {
     struct request *request = engine_request(engine, action->request);
-    if (!request || !request->door || action->chunk.skip > engine->hand.len)
+    if (!request || !request->door)
         return;
-    request->door->chunk(request->context, &engine->hand.reply, engine->hand.bytes + action->chunk.skip,
-                         engine->hand.len - action->chunk.skip);
+    if (action->chunk.of) {
+        durable_chunk(engine, request, action);
+        return;
+    }
+    const size_t skip = (size_t)action->chunk.skip;
+    if (skip <= engine->hand.len)
+        request->door->chunk(request->context, &engine->hand.reply, engine->hand.bytes + skip,
+                             engine->hand.len - skip);
 }
 
 static void perform_refuse(struct engine *engine, const struct action *action)
@@ -107,6 +133,7 @@ static void perform_slot_added(struct engine *engine, const struct action *actio
     slot->model = &engine->models[action->model];
     snprintf(slot->name, sizeof slot->name, "%s/%u", slot->model->config->name, slot->ordinal);
     engine->slots[action->slot] = slot;
+    recovery_slot(slot);
 }
 
 void slot_free(struct slot *slot)
@@ -144,6 +171,7 @@ static const char *notice_event(enum notice what)
     case NOTICE_BREAKER_OPEN: return "slot.broken";
     case NOTICE_CHECKPOINT_FAILED: return "checkpoint.failed";
     case NOTICE_STATE_LOST: return "slot.state_lost";
+    case NOTICE_NOT_STORED: return "request.not_stored";
     }
     return "notice";
 }
@@ -200,6 +228,9 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
     case NOTICE_STATE_LOST:
         return "the newest good checkpoint is older than the slot's log; requests between them "
                "cannot be run again";
+    case NOTICE_NOT_STORED:
+        return "an answer waits for the journal, which cannot be written; it is tried again every "
+               "second";
     case NOTICE_SLOT_STATE: break;
     }
     return NULL;
@@ -247,11 +278,21 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_DRAIN: worker_drain(slot, action->worker); break;
     case ACTION_TERMINATE: worker_terminate(slot, action->worker); break;
     case ACTION_KILL: worker_kill(slot, action->worker); break;
+    case ACTION_PERSIST: durable_persist(engine, action); break;
+    case ACTION_HOLD:
+        request_keep_body(engine, engine_request(engine, action->request));
+        durable_hold(engine, action->request);
+        break;
+    case ACTION_ACCEPTED: durable_accepted(engine, action); break;
+    case ACTION_RETELL: durable_retell(engine, action); break;
     case ACTION_ANSWER: perform_answer(engine, action); break;
     case ACTION_CHUNK: perform_chunk(engine, action); break;
     case ACTION_REFUSE: perform_refuse(engine, action); break;
     case ACTION_FORGET: engine_forget(engine, action->request); break;
     case ACTION_NOTICE: perform_notice(engine, action); break;
-    case ACTION_EXIT: loop_stop(engine->loop); break;
+    case ACTION_EXIT:
+        engine->durable.clean = true;
+        loop_stop(engine->loop);
+        break;
     }
 }

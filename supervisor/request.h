@@ -5,7 +5,7 @@
  * The engine keeps what a request needs to run again (its meta and body) until the core forgets it.
  * A door hears exactly one of `reply` and `refuse` for each request, and nothing after it; `chunk`
  * any number of times before.  After engine_cancel it hears nothing more.  Callbacks may come from
- * inside engine_submit.
+ * inside engine_submit.  A door that never sends `async` needs no `accepted`.
  */
 #ifndef HASUP_SUPERVISOR_REQUEST_H
 #define HASUP_SUPERVISOR_REQUEST_H
@@ -42,6 +42,16 @@ struct door {
     /* The next bytes of a streamed answer. */
     void (*chunk)(void *context, const struct reply *head, const uint8_t *bytes, size_t len);
     void (*refuse)(void *context, const struct refusal_text *refusal);
+    /* The request is durable and its client asked for no more than that: the end of it, for the
+     * door.  `id` is what the client asks by later. */
+    void (*accepted)(void *context, const char *id);
+};
+
+enum { RECORD_ID = 32 /* hex digits of a durable request's public number */ };
+
+struct bytes {
+    const uint8_t *at;
+    size_t len;
 };
 
 struct submission {
@@ -54,6 +64,10 @@ struct submission {
         *meta; /* encoded fields for the worker: ROUTE, CONTENT_TYPE, HEADER, REQUEST_ID, …; */
     size_t meta_len;  /* without DEADLINE and POSITION, which the engine adds.  Copied. */
     struct body body; /* bytes are copied; a buffer is referenced */
+    struct bytes key; /* idempotency key; len 0: none.  Copied. */
+    bool async;       /* answered by `accepted`; its client comes back for the answer */
+    bool no_wait;     /* refused with 409 where its key's request still runs */
+    uint64_t heard;   /* of a stream: its client has the chunks up to this number */
 };
 
 /* Hands a request in.  *request is set before anything else happens, for engine_cancel; it is dead
@@ -61,6 +75,23 @@ struct submission {
  * called, answer 429 yourself), HASUP_ENOMEM. */
 int engine_submit(struct engine *engine, const struct submission *submission,
                   struct request **request) HASUP_NODISCARD;
+
+/* Asks for the answer of a durable request by its public number, as if it were its own: waits for
+ * it to `deadline` (0: for ever), of a stream from chunk `heard` on.  As engine_submit otherwise;
+ * HASUP_ENOTFOUND: there is no such request. */
+int engine_ask(struct engine *engine, const char *id, size_t len, const struct submission *submission,
+               struct request **request) HASUP_NODISCARD;
+
+struct record_info {
+    enum record_state state;
+    const char *model; /* "" where it is not known any more */
+    uint32_t attempts;
+};
+/* HASUP_ENOTFOUND */
+int engine_record(const struct engine *engine, const char *id, size_t len,
+                  struct record_info *info) HASUP_NODISCARD;
+/* Nobody wants it any more: HASUP_ENOTFOUND. */
+int engine_drop(struct engine *engine, const char *id, size_t len) HASUP_NODISCARD;
 
 /* Its client is gone: the door hears nothing more of it. */
 void engine_cancel(struct engine *engine, struct request *request);

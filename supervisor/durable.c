@@ -1,0 +1,611 @@
+/*
+ * durable.c: requests and the journal.  Turns the core's words to the journal into operations, keeps
+ * the replies and chunks that wait for them, and turns completions into events.  Opens the journal
+ * when it is first needed; where that fails, durable requests are refused and the others go on.
+ * Decides nothing.
+ */
+#include "supervisor/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define OPEN_RETRY HASUP_S
+
+struct durable_op;
+static void op_done(struct engine *engine, struct durable_op *op);
+
+struct held {
+    uint32_t status;
+    uint32_t meta_len;
+    struct body body; /* its bytes stand behind the meta, or in a buffer */
+    uint8_t bytes[];
+};
+
+struct kept_chunk {
+    struct kept_chunk *next; /* of the request */
+    uint32_t refs;           /* the request's list and the operation */
+    uint64_t number;
+    size_t meta_len, len;
+    uint8_t bytes[]; /* meta, then the chunk */
+};
+
+/* An operation on its way; on the engine's list, so that none is lost at the end. */
+struct durable_op {
+    struct journal_op op; /* first: the journal's list is of these */
+    struct durable_op *next, **back;
+    enum persist what;
+    uint64_t request;
+    char model[STORE_MODEL];
+    struct kept_chunk *chunk;
+    struct request *retold; /* FETCH: who waits for it; its door may be gone meanwhile */
+    uint8_t meta[512];      /* REFUSAL: its words */
+};
+
+static int64_t wall_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
+/* A monotonic time as wall time; 0 stays 0, and what never comes is 0. */
+static int64_t wall_of(const struct engine *engine, hasup_ns at)
+{
+    return at && at != HASUP_NEVER ? wall_now() + (at - loop_now(engine->loop)) : 0;
+}
+
+/* ---- the journal itself ---- */
+
+static void on_wake(void *context)
+{
+    struct engine *engine = context;
+    loop_wake(engine->loop);
+}
+
+static void on_bad(void *context, uint64_t record, const char *reason)
+{
+    (void)context;
+    LOG_EVENT(LEVEL_ERROR, "journal.damaged", reason, LOG_INT("record", record));
+}
+
+static void journal_failed(struct engine *engine, const char *why)
+{
+    if (!engine->durable.failing)
+        LOG_EVENT(LEVEL_ERROR, "journal.failing", why,
+                  LOG_TEXT("effect", "durable requests are refused; the others go on"));
+    engine->durable.failing = true;
+    snprintf(engine->durable.error, sizeof engine->durable.error, "%s", why);
+}
+
+static void journal_works(struct engine *engine)
+{
+    if (engine->durable.failing)
+        LOG_EVENT(LEVEL_INFO, "journal.recovered", "the journal takes requests again");
+    engine->durable.failing = false;
+}
+
+bool durable_open(struct engine *engine, bool must, struct journal_summary *summary)
+{
+    char path[4096], error[JOURNAL_ERROR];
+    struct journal_summary ignored;
+    if (engine->durable.journal)
+        return true;
+    snprintf(path, sizeof path, "%s/journal.db", engine->config->state_dir);
+    if (loop_now(engine->loop) < engine->durable.retry || (!must && access(path, F_OK) != 0))
+        return false;
+    const struct journal_options options = {.path = path,
+                                            .events_max = 0,
+                                            .wake = on_wake,
+                                            .bad = on_bad,
+                                            .context = engine};
+    if (!journal_open(&options, &engine->durable.journal, summary ? summary : &ignored, error))
+        return true;
+    journal_failed(engine, error);
+    engine->durable.retry = loop_now(engine->loop) + OPEN_RETRY;
+    return false;
+}
+
+/* ---- operations ---- */
+
+static struct durable_op *op_new(struct engine *engine, enum journal_op_kind kind, uint64_t record)
+{
+    struct durable_op *op = calloc(1, sizeof *op);
+    if (!op)
+        abort(); /* what the core counts on would never end */
+    op->op.kind = kind;
+    op->op.record = record;
+    op->op.model = op->model;
+    op->next = engine->durable.ops;
+    op->back = &engine->durable.ops;
+    if (op->next)
+        op->next->back = &op->next;
+    engine->durable.ops = op;
+    return op;
+}
+
+static void chunk_unref(struct kept_chunk *chunk)
+{
+    if (chunk && --chunk->refs == 0)
+        free(chunk);
+}
+
+static void fetched_free(struct journal_op *op)
+{
+    for (struct journal_chunk *chunk = op->fetched.chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
+    }
+    free(op->fetched.meta);
+    free(op->fetched.body);
+}
+
+static void op_free(struct durable_op *op)
+{
+    *op->back = op->next;
+    if (op->next)
+        op->next->back = op->back;
+    chunk_unref(op->chunk);
+    fetched_free(&op->op);
+    if (op->retold) {
+        durable_free_request(op->retold);
+        free(op->retold);
+    }
+    free(op);
+}
+
+void durable_close(struct engine *engine)
+{
+    journal_close(engine->durable.journal, engine->durable.clean);
+    engine->durable.journal = NULL;
+    while (engine->durable.ops)
+        op_free(engine->durable.ops);
+}
+
+/* Adds it, or fails it where there is no journal. */
+static void op_add(struct engine *engine, struct durable_op *op)
+{
+    if (durable_open(engine, true, NULL)) {
+        journal_add(engine->durable.journal, &op->op);
+        return;
+    }
+    op->op.error = HASUP_EIO;
+    op_done(engine, op);
+}
+
+/* ---- what is written ---- */
+
+static struct journal_bytes body_of(struct body *body)
+{
+    const uint8_t *bytes = body->len ? body_bytes(body) : NULL;
+    return (struct journal_bytes){bytes, bytes ? body->len : 0};
+}
+
+static void write_accept(struct engine *engine, const struct action *action,
+                         struct request *request)
+{
+    struct durable_op *op = op_new(engine, JOURNAL_ACCEPT, action->record);
+    snprintf(op->model, sizeof op->model, "%s", engine->models[request->model].config->name);
+    op->what = PERSIST_ACCEPT;
+    op->request = request->id;
+    op->op.token = request->durable.token;
+    op->op.body_hash = request->durable.body_hash;
+    op->op.flags = (request->durable.async ? JOURNAL_ASYNC : 0) |
+                   (request->durable.key.len ? JOURNAL_KEYED : 0);
+    op->op.priority = request->durable.priority;
+    op->op.created_wall_ns = wall_now();
+    op->op.deadline_wall_ns = wall_of(engine, request->deadline);
+    op->op.key = (struct journal_bytes){request->durable.key.at, request->durable.key.len};
+    op->op.meta = (struct journal_bytes){request->bytes, request->meta_len};
+    op->op.body = body_of(&request->body);
+    op_add(engine, op);
+}
+
+static void write_chunk(struct engine *engine, const struct action *action, struct request *request)
+{
+    const uint8_t *bytes = engine->hand.bytes + action->persist.skip;
+    size_t len = engine->hand.len - action->persist.skip;
+    const struct hasup_frame *frame = engine->hand.reply.frame;
+    size_t meta_len = action->persist.number == 1 ? frame->meta_len : 0;
+    struct durable_op *op = op_new(engine, JOURNAL_CHUNK, action->record);
+    struct kept_chunk *chunk = malloc(sizeof *chunk + meta_len + len);
+    if (!chunk)
+        abort();
+    *chunk = (struct kept_chunk){
+        .refs = 2, .number = action->persist.number, .meta_len = meta_len, .len = len};
+    if (meta_len)
+        memcpy(chunk->bytes, frame->meta, meta_len);
+    memcpy(chunk->bytes + meta_len, bytes, len);
+    if (request->durable.last)
+        request->durable.last->next = chunk;
+    else
+        request->durable.first = chunk;
+    request->durable.last = chunk;
+    op->chunk = chunk;
+    op->what = PERSIST_CHUNK;
+    op->request = request->id;
+    op->op.number = (uint32_t)chunk->number;
+    op->op.meta = (struct journal_bytes){chunk->bytes, meta_len};
+    op->op.body = (struct journal_bytes){chunk->bytes + meta_len, len};
+    op_add(engine, op);
+}
+
+static void write_result(struct engine *engine, const struct action *action,
+                         struct request *request)
+{
+    struct durable_op *op = op_new(engine, JOURNAL_RESULT, action->record);
+    struct held *held = request->durable.held;
+    snprintf(op->model, sizeof op->model, "%s", engine->models[request->model].config->name);
+    op->what = PERSIST_RESULT;
+    op->request = request->id;
+    op->op.status = action->persist.refused ? refusal_status(action->persist.why) : held->status;
+    op->op.flags = (action->persist.refused ? JOURNAL_REFUSED : 0) |
+                   (request->durable.first ? JOURNAL_STREAMED : 0);
+    op->op.attempts = action->persist.attempts;
+    op->op.finished_wall_ns = wall_now();
+    op->op.expires_wall_ns = wall_of(engine, action->persist.expires);
+    op->op.meta = (struct journal_bytes){held->bytes, held->meta_len};
+    op->op.body = body_of(&held->body);
+    if (action->persist.position)
+        op->op.ordinal = engine->slots[action->slot]->ordinal;
+    op->op.position = action->persist.position;
+    op->op.digest = action->persist.digest;
+    op_add(engine, op);
+}
+
+static void write_refusal(struct engine *engine, const struct action *action)
+{
+    struct durable_op *op = op_new(engine, JOURNAL_RESULT, action->record);
+    const char *code = refusal_code(action->persist.why);
+    const char *text = refusal_message(action->persist.why);
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, op->meta, sizeof op->meta);
+    hasup_meta_put(&w, HASUP_TAG_CODE, code, strlen(code));
+    hasup_meta_put(&w, HASUP_TAG_ERROR, text, strlen(text));
+    op->what = PERSIST_REFUSAL;
+    op->op.status = refusal_status(action->persist.why);
+    op->op.flags = JOURNAL_REFUSED;
+    op->op.attempts = action->persist.attempts;
+    op->op.finished_wall_ns = wall_now();
+    op->op.expires_wall_ns = wall_of(engine, action->persist.expires);
+    op->op.meta = (struct journal_bytes){op->meta, w.used};
+    op_add(engine, op);
+}
+
+static void write_trim(struct engine *engine, const struct action *action)
+{
+    struct slot *slot = engine->slots[action->slot];
+    struct durable_op *op = op_new(engine, JOURNAL_TRIM, 0);
+    snprintf(op->model, sizeof op->model, "%s", slot->model->config->name);
+    op->what = PERSIST_TRIM;
+    op->op.ordinal = slot->ordinal;
+    op->op.position = action->persist.position;
+    op_add(engine, op);
+}
+
+void durable_persist(struct engine *engine, const struct action *action)
+{
+    struct request *request = engine_request(engine, action->request);
+    struct durable_op *op;
+    switch (action->persist.what) {
+    case PERSIST_ACCEPT: write_accept(engine, action, request); return;
+    case PERSIST_CHUNK: write_chunk(engine, action, request); return;
+    case PERSIST_RESULT: write_result(engine, action, request); return;
+    case PERSIST_REFUSAL: write_refusal(engine, action); return;
+    case PERSIST_FORGET:
+        op = op_new(engine, JOURNAL_FORGET, action->record);
+        op->what = PERSIST_FORGET;
+        op_add(engine, op);
+        return;
+    case PERSIST_TRIM: write_trim(engine, action); return;
+    }
+}
+
+/* ---- what is kept until it is written ---- */
+
+static void held_free(struct held *held)
+{
+    if (held && held->body.buffer)
+        buffer_unref(held->body.buffer);
+    free(held);
+}
+
+void durable_hold(struct engine *engine, uint64_t id)
+{
+    struct request *request = engine_request(engine, id);
+    const struct reply *reply = &engine->hand.reply;
+    size_t copied = reply->body.buffer ? 0 : (size_t)reply->body.len;
+    struct held *held = malloc(sizeof *held + reply->frame->meta_len + copied);
+    if (!held)
+        abort(); /* an answer would be lost */
+    *held = (struct held){
+        .status = reply->status, .meta_len = reply->frame->meta_len, .body = reply->body};
+    if (held->meta_len)
+        memcpy(held->bytes, reply->frame->meta, held->meta_len);
+    if (held->body.buffer)
+        buffer_ref(held->body.buffer);
+    else if (copied)
+        memcpy(held->bytes + held->meta_len, reply->body.bytes, copied);
+    if (!held->body.buffer)
+        held->body.bytes = held->bytes + held->meta_len;
+    held_free(request->durable.held);
+    request->durable.held = held;
+}
+
+bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,
+                       struct journal_bytes bytes)
+{
+    struct kept_chunk *chunk = malloc(sizeof *chunk + meta.len + bytes.len);
+    if (!chunk)
+        return false;
+    *chunk = (struct kept_chunk){
+        .refs = 1, .number = number, .meta_len = meta.len, .len = bytes.len};
+    if (meta.len)
+        memcpy(chunk->bytes, meta.at, meta.len);
+    if (bytes.len)
+        memcpy(chunk->bytes + meta.len, bytes.at, bytes.len);
+    *(request->durable.last ? &request->durable.last->next : &request->durable.first) = chunk;
+    request->durable.last = chunk;
+    return true;
+}
+
+void durable_free_request(struct request *request)
+{
+    while (request->durable.first) {
+        struct kept_chunk *chunk = request->durable.first;
+        request->durable.first = chunk->next;
+        chunk_unref(chunk);
+    }
+    held_free(request->durable.held);
+    free((void *)(uintptr_t)request->durable.key.at);
+    request->durable.held = NULL;
+    request->durable.key = (struct bytes){0};
+}
+
+/* ---- what clients hear ---- */
+
+void durable_answer(struct engine *engine, struct request *request, const struct action *action)
+{
+    const struct request *of = engine_request(engine, action->answer.of);
+    struct held *held = of->durable.held;
+    const struct door *door = request->door;
+    struct hasup_frame frame = {
+        .type = HASUP_REPLY, .meta = held->bytes, .meta_len = held->meta_len, .fd = -1};
+    const struct reply reply = {.status = held->status,
+                                .frame = &frame,
+                                .body = held->body,
+                                .attempts = action->answer.attempts};
+    request->door = NULL;
+    door->reply(request->context, &reply);
+}
+
+static void tell_chunk(const struct door *door, void *context, uint64_t number,
+                       struct journal_bytes meta, struct journal_bytes bytes, uint32_t attempts)
+{
+    struct hasup_frame frame = {.type = HASUP_CHUNK,
+                                .seq = (uint32_t)(number - 1),
+                                .meta = meta.at,
+                                .meta_len = (uint32_t)meta.len,
+                                .fd = -1};
+    const struct reply head = {.status = 200, .frame = &frame, .attempts = attempts};
+    door->chunk(context, &head, bytes.at, bytes.len);
+}
+
+void durable_chunk(struct engine *engine, struct request *request, const struct action *action)
+{
+    const struct request *of = engine_request(engine, action->chunk.of);
+    const struct kept_chunk *first = of->durable.first, *chunk = of->durable.last;
+    if (!chunk || chunk->number != action->chunk.number)
+        for (chunk = first; chunk && chunk->number != action->chunk.number; chunk = chunk->next)
+            continue;
+    if (!chunk)
+        return;
+    /* The meta of the first speaks of the whole: a client that comes later hears it, too. */
+    tell_chunk(request->door, request->context, chunk->number,
+               (struct journal_bytes){first->bytes, first->meta_len},
+               (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len}, 0);
+}
+
+static void record_id(uint64_t record, uint64_t token, char id[RECORD_ID + 1])
+{
+    snprintf(id, RECORD_ID + 1, "%016llx%016llx", (unsigned long long)record,
+             (unsigned long long)token);
+}
+
+void durable_accepted(struct engine *engine, const struct action *action)
+{
+    struct request *request = engine_request(engine, action->request);
+    struct record_view view;
+    char id[RECORD_ID + 1];
+    if (!request || !request->door || !request->durable.async)
+        return;
+    core_record_view(engine->core, action->record, &view);
+    record_id(action->record, view.token, id);
+    const struct door *door = request->door;
+    request->door = NULL;
+    door->accepted(request->context, id);
+}
+
+/* The stored answer is fetched; the request is out of the table meanwhile, and its door waits. */
+void durable_retell(struct engine *engine, const struct action *action)
+{
+    struct request *request = engine_request(engine, action->request);
+    struct durable_op *op = op_new(engine, JOURNAL_FETCH, action->record);
+    op->op.number = (uint32_t)action->chunk.number;
+    op->retold = request;
+    request->durable.retold = true;
+    op_add(engine, op);
+}
+
+static void refuse_retold(const struct durable_op *op)
+{
+    bool io = op->op.error != HASUP_ENOTFOUND && op->op.error != HASUP_ECORRUPT;
+    enum refusal why = io ? REFUSED_NOT_DURABLE : REFUSED_NOT_FOUND;
+    struct refusal_text text = {.why = why,
+                                .status = refusal_status(why),
+                                .code = refusal_code(why),
+                                .message = refusal_message(why),
+                                .retry_after = io ? HASUP_S : 0};
+    struct request *request = op->retold;
+    if (!io)
+        LOG_EVENT(LEVEL_ERROR, "journal.result_lost",
+                  "a stored answer is damaged or missing; its client was told 404",
+                  LOG_INT("record", op->op.record));
+    request->door->refuse(request->context, &text);
+}
+
+static void tell_fetched(const struct durable_op *op)
+{
+    struct request *request = op->retold;
+    const struct journal_op *got = &op->op;
+    const struct door *door = request->door;
+    struct journal_bytes meta = {0};
+    for (struct journal_chunk *chunk = got->fetched.chunks; chunk && request->door;
+         chunk = chunk->next) {
+        if (chunk->meta_len)
+            meta = (struct journal_bytes){chunk->bytes, chunk->meta_len};
+        tell_chunk(door, request->context, chunk->number, meta,
+                   (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len},
+                   got->fetched.attempts);
+    }
+    if (!request->door)
+        return; /* it left inside a callback */
+    struct hasup_frame frame = {.type = HASUP_REPLY,
+                                .meta = got->fetched.meta,
+                                .meta_len = (uint32_t)got->fetched.meta_len,
+                                .fd = -1};
+    const struct reply reply = {
+        .status = got->fetched.status,
+        .frame = &frame,
+        .body = {.bytes = got->fetched.body, .len = got->fetched.body_len},
+        .attempts = got->fetched.attempts};
+    request->door = NULL;
+    door->reply(request->context, &reply);
+}
+
+/* ---- completions ---- */
+
+static void op_done(struct engine *engine, struct durable_op *op)
+{
+    int error = op->op.error;
+    if (op->op.kind == JOURNAL_FETCH) {
+        if (op->retold->door && error)
+            refuse_retold(op);
+        else if (op->retold->door)
+            tell_fetched(op);
+    } else if (error == HASUP_ENOTFOUND) {
+        LOG_EVENT(LEVEL_ERROR, "journal.row_missing",
+                  "a request's row is gone; its answer is given but not stored",
+                  LOG_INT("record", op->op.record));
+        error = 0;
+    }
+    if (op->op.kind != JOURNAL_FETCH && error && engine->durable.journal)
+        journal_failed(engine, journal_last_error(engine->durable.journal));
+    else if (op->op.kind != JOURNAL_FETCH && !error)
+        journal_works(engine);
+    bool waited = op->op.kind == JOURNAL_ACCEPT || op->op.kind == JOURNAL_CHUNK ||
+                  op->what == PERSIST_RESULT;
+    struct event event = {.type = EVENT_PERSISTED,
+                          .request = op->request,
+                          .persisted = {.what = op->what, .error = error}};
+    op_free(op);
+    if (waited)
+        engine_post(engine, &event);
+}
+
+void durable_completed(struct engine *engine)
+{
+    struct journal_op *next;
+    if (!engine->durable.journal)
+        return;
+    for (struct journal_op *op = journal_take(engine->durable.journal); op; op = next) {
+        next = op->next;
+        op_done(engine, (struct durable_op *)op);
+    }
+}
+
+bool durable_flush(struct engine *engine)
+{
+    return engine->durable.journal && journal_flush(engine->durable.journal);
+}
+
+/* ---- keys and numbers ---- */
+
+void durable_key_hash(const struct engine *engine, const char *model, struct bytes key,
+                      uint64_t hash[2])
+{
+    XXH3_state_t *state = XXH3_createState();
+    if (!state)
+        abort();
+    XXH3_128bits_reset_withSeed(state, engine->durable.seed);
+    XXH3_128bits_update(state, model, strlen(model) + 1);
+    XXH3_128bits_update(state, key.at, key.len);
+    XXH128_hash_t got = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    hash[0] = got.low64 | 1; /* 0, 0 is no key */
+    hash[1] = got.high64;
+}
+
+/* The record of a public number that is known; 0: there is none. */
+static uint64_t record_of(const struct engine *engine, const char *id, size_t len,
+                          struct record_view *view)
+{
+    char text[RECORD_ID + 1];
+    unsigned long long record, token;
+    int used = 0;
+    if (len != RECORD_ID)
+        return 0;
+    memcpy(text, id, RECORD_ID);
+    text[RECORD_ID] = '\0';
+    if (strspn(text, "0123456789abcdef") != RECORD_ID ||
+        sscanf(text, "%16llx%16llx%n", &record, &token, &used) != 2 || used != RECORD_ID)
+        return 0;
+    core_record_view(engine->core, record, view);
+    return view->state != RECORD_UNKNOWN && view->token == token ? record : 0;
+}
+
+int engine_ask(struct engine *engine, const char *id, size_t len, const struct submission *s,
+               struct request **out)
+{
+    struct record_view view;
+    uint64_t record = record_of(engine, id, len, &view);
+    if (!record)
+        return HASUP_ENOTFOUND;
+    struct request *request = engine_adopt(engine, s);
+    if (!request)
+        return HASUP_EFULL;
+    request->door = s->door;
+    request->context = s->context;
+    *out = request;
+    engine_post(engine, &(struct event){.type = EVENT_SUBMITTED,
+                                        .request = request->id,
+                                        .submitted = {.record = record,
+                                                      .deadline = s->deadline,
+                                                      .heard = s->heard}});
+    return 0;
+}
+
+int engine_record(const struct engine *engine, const char *id, size_t len, struct record_info *info)
+{
+    struct record_view view;
+    if (!record_of(engine, id, len, &view))
+        return HASUP_ENOTFOUND;
+    bool live = view.state == RECORD_QUEUED || view.state == RECORD_RUNNING;
+    *info = (struct record_info){.state = view.state,
+                                 .model = live ? engine->models[view.model].config->name : "",
+                                 .attempts = view.attempts};
+    return 0;
+}
+
+int engine_drop(struct engine *engine, const char *id, size_t len)
+{
+    struct record_view view;
+    uint64_t record = record_of(engine, id, len, &view);
+    if (!record)
+        return HASUP_ENOTFOUND;
+    engine_post(engine, &(struct event){.type = EVENT_DROPPED, .record = record});
+    return 0;
+}
