@@ -5,7 +5,7 @@
  * recovery would believe.  As long as this connection lives, its next commit writes over it; so one
  * is made at once, of the run marker alone.  Where that fails too, the state is `unsettled` until a
  * commit succeeds (journal.h says what that means).  After FAILURES_REOPEN commits in a row that
- * failed, the file is opened anew.
+ * failed, the file is opened anew, but not while unsettled: opening is a recovery, too.
  */
 #include "checkpoints/journal_db.h"
 
@@ -83,7 +83,7 @@ static int fail(struct journal_db *db, struct journal_op *ops, bool in_commit)
     if (in_commit)
         settle(db);
     answer_failed(db, ops, code);
-    if (++db->failures >= FAILURES_REOPEN) {
+    if (++db->failures >= FAILURES_REOPEN && !db->unsettled) {
         db->failures = 0;
         journal_db_close(db);
     }
