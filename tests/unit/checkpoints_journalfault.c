@@ -276,6 +276,42 @@ static void a_power_cut_loses_nothing_that_was_promised(void **state)
     assert_true(cut > SEEDS / 2);
 }
 
+/* From call `at` on nothing works, so that nothing can be written over what failed. */
+static void no_call_works_from(uint64_t at, unsigned kinds)
+{
+    static struct run run;
+    begin(&run, at);
+    fault_begin((struct fault_plan){.kinds = kinds, .at = at, .times = UINT64_MAX});
+    for (uint64_t record = 1; record <= 6; record++) {
+        struct journal_op op = accept_of(record);
+        run.known[record] = world_run(&run.world, &op) ? ACCEPT_FAILED : ACCEPTED;
+    }
+    must(&run, run.known[6] == ACCEPT_FAILED, "it works", 6);
+    fault_end();
+    world_must(&run.world, accept_of(7));
+    run.known[7] = ACCEPTED;
+    compare(&run, true);
+    world_must(&run.world, forget_of(7));
+    run.known[7] = FORGOTTEN;
+    world_close(&run.world, false);
+    world_open(&run.world);
+    compare(&run, true);
+    assert_true(run.world.summary.next_record > 7); /* the mark that failed was written later */
+    end(&run);
+}
+
+/* A commit that failed may be whole in the file; as long as the process lives, it is not believed.
+ */
+static void what_failed_stays_failed_while_nothing_works(void **state)
+{
+    (void)state;
+    fault_vfs_install(false);
+    for (uint64_t at = 1; at <= 3; at++)
+        no_call_works_from(at, FAULT_SYNC);
+    for (uint64_t at = 1; at <= 20; at++)
+        no_call_works_from(at, FAULT_WRITE | FAULT_SYNC);
+}
+
 static void a_full_disk_is_said_and_reading_goes_on(void **state)
 {
     (void)state;
@@ -311,6 +347,7 @@ int main(void)
         cmocka_unit_test(failing_calls_lose_nothing),
         cmocka_unit_test(what_failed_is_not_found_by_the_next_run),
         cmocka_unit_test(a_power_cut_loses_nothing_that_was_promised),
+        cmocka_unit_test(what_failed_stays_failed_while_nothing_works),
         cmocka_unit_test(a_full_disk_is_said_and_reading_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
