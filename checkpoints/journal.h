@@ -1,5 +1,6 @@
 /*
- * journal.h: journal.db: what hasupd accepted and must not forget, in SQLite (WAL, synchronous=FULL).
+ * journal.h: journal.db: what hasupd accepted and must not forget, in SQLite (WAL,
+ * synchronous=FULL).
  *
  * The loop's thread adds operations during a turn and flushes at its end.  What waits is committed
  * in one transaction, in the order in which it was added: at once on the calling thread where
@@ -7,11 +8,20 @@
  * Completions come back in the same order; an operation and the bytes that it names belong to the
  * journal in between.  Nothing is durable before its completion says so.
  *
+ * What an error means.  A transaction is stored whole or not at all; where it could not be
+ * committed, each of its operations gets the error and a running hasupd never sees any of it: the
+ * journal at once writes over what may have reached the disk.  Only where that fails too (the disk
+ * takes nothing more) and the process or the machine then dies before a later commit succeeded, the
+ * next run may find that last transaction stored after all, whole, because the disk took what it
+ * said that it did not.  So HASUP_EIO says: not promised; it may be run once, if the client comes
+ * back or not.  What was reported done is there in every case.
+ *
  * One request is one row of `request`, known by its `record`, a number that grows and is never used
  * twice.  It lives from ACCEPT to FORGET: accepted, then finished (RESULT), and finally forgotten
  * when its result has expired and no slot's log needs it.
  *
- * The journal decides nothing: who expires when is the core's to say.  Only checkpoints/ knows SQLite.
+ * The journal decides nothing: who expires when is the core's to say.  Only checkpoints/ knows
+ * SQLite.
  */
 #ifndef HASUP_CHECKPOINTS_JOURNAL_H
 #define HASUP_CHECKPOINTS_JOURNAL_H
@@ -20,25 +30,31 @@
 
 enum {
     JOURNAL_ERROR = 256,
-    JOURNAL_SCHEMA = 1,          /* user_version; a newer one is refused */
-    JOURNAL_INLINE_OPS = 16,     /* at most this many are committed on the calling thread */
+    JOURNAL_SCHEMA = 1,      /* user_version; a newer one is refused */
+    JOURNAL_INLINE_OPS = 16, /* at most this many are committed on the calling thread */
     JOURNAL_INLINE_BYTES = 64 * 1024,
-    JOURNAL_GROUP = 256,         /* most operations of one transaction */
+    JOURNAL_GROUP = 256,               /* most operations of one transaction */
+    JOURNAL_GROUP_BYTES = 1024 * 1024, /* a larger one is alone */
+    JOURNAL_STEP = 256,                /* most rows that one transaction clears away */
 };
 
 #define JOURNAL_OPS(X)                                                                             \
     X(ACCEPT) /* record, token, model, key, body_hash, flags, priority, created, deadline, meta,   \
                * body */                                                                           \
-    X(CHUNK)  /* record, number, meta (of the first), body */                                      \
+    X(CHUNK)  /* record, number (from 1), meta (of the first), body */                             \
     X(RESULT) /* record, status, attempts, flags, finished, expires, meta, body; and the slot's    \
-               * log: ordinal, position, digest (position 0: none) */                              \
-    X(FORGET) /* record: all that is stored of it goes, chunks too */                              \
+               * log: ordinal, position, digest (position 0: none).  Without a position the        \
+               * request's own meta and body go.  HASUP_ENOTFOUND: never accepted, or forgotten */ \
+    X(FORGET) /* record: all that is stored of it goes, chunks too (many of them later, in steps). \
+               * No error where there is nothing */                                                \
     X(TRIM)   /* model, ordinal, position: a durable checkpoint covers the log up to there: the    \
-               * bodies of finished requests up to it are needed no more */                        \
+               * bodies of finished requests up to it are needed no more, and go in steps */       \
     X(EVENT)  /* created, body: one lifecycle event as a JSON object; the oldest go above          \
                * journal_options.events_max */                                                     \
     X(FETCH)  /* record, number: reads a finished request's status, attempts, meta, body and its   \
-               * chunks after `number`; always on the thread.  HASUP_ENOTFOUND */
+               * chunks after `number` (0: all); always on the thread.  HASUP_ENOTFOUND: not       \
+               * finished or not there; HASUP_ECORRUPT: a part of it is damaged, so there is none  \
+               */
 
 enum journal_op_kind {
 #define JOURNAL_OP_ENUM(name) JOURNAL_##name,
@@ -47,9 +63,9 @@ enum journal_op_kind {
 };
 
 enum {
-    JOURNAL_ASYNC = 1 << 0,   /* ACCEPT: its client asked for respond-async */
-    JOURNAL_KEYED = 1 << 1,   /* ACCEPT: it has an idempotency key (which may be empty bytes) */
-    JOURNAL_REFUSED = 1 << 2, /* RESULT: a refusal: status, and its code and text in `meta` */
+    JOURNAL_ASYNC = 1 << 0,    /* ACCEPT: its client asked for respond-async */
+    JOURNAL_KEYED = 1 << 1,    /* ACCEPT: it has an idempotency key (which may be empty bytes) */
+    JOURNAL_REFUSED = 1 << 2,  /* RESULT: a refusal: status, and its code and text in `meta` */
     JOURNAL_STREAMED = 1 << 3, /* RESULT: its chunks are part of the answer */
 };
 
@@ -71,7 +87,7 @@ struct journal_op {
     uint8_t priority;
     uint64_t record, token, body_hash, position, digest;
     int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns; /* 0: none */
-    const char *model; /* borrowed until the operation is taken back */
+    const char *model;                    /* borrowed until the operation is taken back */
     struct journal_bytes key, meta, body; /* borrowed likewise; FETCH: see `fetched` */
     struct {
         uint8_t *meta, *body; /* malloc'ed, the taker's; NULL where empty */
@@ -79,28 +95,36 @@ struct journal_op {
         struct journal_chunk *chunks;
         uint32_t status, attempts, flags;
     } fetched;
-    int error; /* once it is done: 0, HASUP_EIO, HASUP_ENOTFOUND, HASUP_ECORRUPT, HASUP_ENOMEM */
+    int error; /* once it is done: 0, HASUP_EIO, HASUP_ENOTFOUND, HASUP_ECORRUPT, HASUP_ENOMEM,
+                * HASUP_EINVAL (a record or chunk that is there already), HASUP_ETOOBIG */
     struct journal_op *next;
 };
 
+/* A row that is damaged and was passed over; record 0: it is not known which.  Called inside
+ * journal_open and journal_each_*, on their thread. */
+typedef void journal_bad(void *context, uint64_t record, const char *reason);
+
 struct journal_options {
     const char *path;
-    uint32_t events_max;          /* rows of lifecycle events kept */
-    void (*wake)(void *context);  /* from the journal's thread: something is done */
+    uint32_t events_max;         /* rows of lifecycle events kept; 0: none */
+    void (*wake)(void *context); /* from the journal's thread: something is done */
+    journal_bad *bad;            /* NULL: nobody wants to know */
     void *context;
 };
 
 struct journal_summary {
-    bool created;           /* there was no file */
-    bool clean;             /* the last run ended by journal_close */
-    int64_t last_wall_ns;   /* when the last run was last known to live; 0: never */
-    uint64_t next_record;   /* greater than any that was ever given */
+    bool created;                          /* there was no file */
+    bool clean;                            /* the last run ended by journal_close */
+    int64_t last_wall_ns;                  /* when the last run was last known to live; 0: never */
+    uint64_t next_record;                  /* greater than any that was ever given */
     uint64_t unfinished, finished, logged; /* rows of each kind */
 };
 
 struct journal;
 
-/* Opens or creates (0600) the file, repairs nothing silently, marks the run as begun.
+/* Opens or creates (0600) the file, repairs nothing silently, marks the run as begun.  Starts no
+ * thread.  While it is open, nothing else in this process may open and close the file by its path
+ * (POSIX locks); other processes may read it with SQLite.
  * HASUP_ECORRUPT (not a database, or SQLite finds it damaged), HASUP_EIO (disk, permissions),
  * HASUP_EINVAL (newer schema, or another hasupd has it open); `error` says which file and why. */
 int journal_open(const struct journal_options *options, struct journal **journal,
@@ -123,7 +147,9 @@ struct journal_op *journal_take(struct journal *journal);
 /* Why the last commit failed; "" where it did not. */
 const char *journal_last_error(struct journal *journal);
 
-/* ---- recovery: before anything is added; on the calling thread ---- */
+/* ---- recovery: on the calling thread, on a connection of its own, which the next journal_flush
+ * closes.  Sees what is committed.  Every row is checked against its checksums; a damaged one goes
+ * to options.bad and is passed over. ---- */
 
 struct journal_row {
     uint64_t record, token, body_hash, position, digest;
@@ -132,7 +158,7 @@ struct journal_row {
     uint8_t priority;
     int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns;
     struct journal_bytes key, meta, body; /* of the request; valid inside the callback */
-    uint64_t stored_bytes;                /* of the result and its chunks */
+    uint64_t stored_bytes;                /* each_finished: of the result and its chunks */
 };
 
 /* `each` answers false to stop.  0, or a negative code and `error`. */
@@ -150,10 +176,15 @@ int journal_each_finished(struct journal *journal, journal_each *each, void *con
 int journal_each_logged(struct journal *journal, const char *model, uint32_t ordinal,
                         uint64_t position, journal_each *each, void *context,
                         char error[JOURNAL_ERROR]) HASUP_NODISCARD;
-/* The chunks of an unfinished request, in order. */
+/* The chunks of an unfinished request, in order.  Stops before a damaged one: HASUP_ECORRUPT. */
 int journal_each_chunk(struct journal *journal, uint64_t record,
                        bool (*each)(void *context, uint32_t number, struct journal_bytes meta,
                                     struct journal_bytes bytes),
+                       void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+/* The lifecycle events with a number > `after`, oldest first. */
+int journal_each_event(struct journal *journal, uint64_t after,
+                       bool (*each)(void *context, uint64_t number, int64_t created_wall_ns,
+                                    struct journal_bytes body),
                        void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 
 #endif

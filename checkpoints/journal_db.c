@@ -1,0 +1,170 @@
+/*
+ * journal_db.c: the connection to journal.db: how it is opened, its tables, its statements, the run
+ * marker.  synchronous=FULL: a commit is on the disk when it returns.  The WAL is folded back by
+ * journal_chore.c at WAL_PAGES, as SQLite's own autocheckpoint would, but not on the loop's thread.
+ */
+#include "checkpoints/journal_db.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum { WAL_PAGES = 1000 };
+
+static const struct sql_schema SCHEMA = {
+    .application_id = 0x6861736a /* "hasj" */,
+    .version = JOURNAL_SCHEMA,
+    .what = "a journal of hasup",
+    .tables =
+        "PRAGMA application_id = 1751217002;"
+        "PRAGMA user_version = 1;"
+        "CREATE TABLE run ("
+        " one INTEGER PRIMARY KEY CHECK (one = 1), began INTEGER NOT NULL, last INTEGER NOT NULL,"
+        " clean INTEGER NOT NULL, reserved INTEGER NOT NULL, sum INTEGER NOT NULL);"
+        /* Large fields stand last: a row is read up to what is asked for. */
+        "CREATE TABLE request ("
+        " record INTEGER PRIMARY KEY, token INTEGER NOT NULL, flags INTEGER NOT NULL,"
+        " priority INTEGER NOT NULL, body_hash INTEGER NOT NULL, created INTEGER NOT NULL,"
+        " deadline INTEGER NOT NULL, model TEXT NOT NULL, key BLOB NOT NULL, sum INTEGER NOT NULL,"
+        " payload_sum INTEGER, meta BLOB, body BLOB);"
+        "CREATE TABLE result ("
+        " record INTEGER PRIMARY KEY, status INTEGER NOT NULL, attempts INTEGER NOT NULL,"
+        " flags INTEGER NOT NULL, finished INTEGER NOT NULL, expires INTEGER NOT NULL,"
+        " ordinal INTEGER NOT NULL, position INTEGER NOT NULL, digest INTEGER NOT NULL, model TEXT,"
+        " sum INTEGER NOT NULL, payload_sum INTEGER NOT NULL, meta BLOB NOT NULL,"
+        " body BLOB NOT NULL);"
+        "CREATE INDEX result_log ON result (model, ordinal, position) WHERE position > 0;"
+        "CREATE TABLE chunk ("
+        " record INTEGER NOT NULL, number INTEGER NOT NULL, sum INTEGER NOT NULL,"
+        " meta BLOB NOT NULL, body BLOB NOT NULL, PRIMARY KEY (record, number)) WITHOUT ROWID;"
+        "CREATE TABLE trim ("
+        " model TEXT NOT NULL, ordinal INTEGER NOT NULL, position INTEGER NOT NULL,"
+        " done INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (model, ordinal)) WITHOUT ROWID;"
+        "CREATE TABLE event ("
+        " id INTEGER PRIMARY KEY, created INTEGER NOT NULL, sum INTEGER NOT NULL,"
+        " body BLOB NOT NULL);",
+};
+
+static const char *const SQL[] = {
+#define JOURNAL_STATEMENT_SQL(name, sql) sql,
+    JOURNAL_STATEMENTS(JOURNAL_STATEMENT_SQL)
+#undef JOURNAL_STATEMENT_SQL
+};
+_Static_assert(HASUP_LEN(SQL) == STATEMENTS, "one text a statement");
+
+static int note_wal(void *context, sqlite3 *connection, const char *name, int pages)
+{
+    struct journal_db *db = context;
+    (void)connection;
+    (void)name;
+    if (pages >= WAL_PAGES)
+        db->chores |= CHORE_CHECKPOINT;
+    return SQLITE_OK;
+}
+
+static int set_wal(struct journal_db *db, char error[SQL_ERROR])
+{
+    sqlite3_stmt *set;
+    if (sqlite3_prepare_v2(db->db, "PRAGMA journal_mode = WAL", -1, &set, NULL) != SQLITE_OK)
+        return sql_failed(db->db, db->path, "set up the WAL", error);
+    int code = 0;
+    if (sqlite3_step(set) != SQLITE_ROW) {
+        code = sql_failed(db->db, db->path, "set up the WAL", error);
+    } else if (strcmp((const char *)sqlite3_column_text(set, 0), "wal") != 0) {
+        snprintf(error, SQL_ERROR, "%.150s: this file system cannot hold a WAL", db->path);
+        code = HASUP_EIO;
+    }
+    sqlite3_finalize(set);
+    return code;
+}
+
+static int set_up(struct journal_db *db, bool write, char error[SQL_ERROR])
+{
+    int code = sql_run(db->db, db->path,
+                       "PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;"
+                       "PRAGMA cache_size = -512; PRAGMA mmap_size = 0;",
+                       "set up", error);
+    if (code || !write)
+        return code;
+    code = sql_run(db->db, db->path, "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL;",
+                   "set up", error);
+    if (!code)
+        code = set_wal(db, error);
+    if (!code)
+        code = sql_run(db->db, db->path,
+                       "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;"
+                       "PRAGMA journal_size_limit = 8388608; PRAGMA secure_delete = FAST;",
+                       "set up", error);
+    sqlite3_wal_hook(db->db, note_wal, db);
+    return code;
+}
+
+int journal_db_open(struct journal_db *db, const char *path, bool write, char error[SQL_ERROR])
+{
+    enum { BUSY_MS = 2000 };
+    int mode = write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
+    db->path = path;
+    if (sqlite3_open_v2(path, &db->db, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+        int code = sql_failed(db->db, path, "open", error);
+        journal_db_close(db);
+        return code;
+    }
+    sqlite3_extended_result_codes(db->db, 1);
+    sqlite3_busy_timeout(db->db, BUSY_MS);
+    int code = set_up(db, write, error);
+    if (!code)
+        code = sql_check_schema(db->db, path, &SCHEMA, write, error);
+    if (code)
+        journal_db_close(db);
+    return code;
+}
+
+void journal_db_close(struct journal_db *db)
+{
+    for (size_t i = 0; i < STATEMENTS; i++) {
+        sqlite3_finalize(db->statements[i]);
+        db->statements[i] = NULL;
+    }
+    sqlite3_close(db->db);
+    db->db = NULL;
+}
+
+sqlite3_stmt *journal_db_statement(struct journal_db *db, enum journal_statement which)
+{
+    sqlite3_stmt **statement = &db->statements[which];
+    if (!*statement)
+        sqlite3_prepare_v3(db->db, SQL[which], -1, SQLITE_PREPARE_PERSISTENT, statement, NULL);
+    return *statement;
+}
+
+int journal_db_step(sqlite3_stmt *statement)
+{
+    int got = sqlite3_step(statement);
+    int reset = sqlite3_reset(statement);
+    return got == SQLITE_ROW || got == SQLITE_DONE ? SQLITE_OK : reset ? reset : got;
+}
+
+int journal_db_run(struct journal_db *db, enum journal_statement which)
+{
+    sqlite3_stmt *statement = journal_db_statement(db, which);
+    return statement ? journal_db_step(statement) : sqlite3_extended_errcode(db->db);
+}
+
+int journal_db_mark(struct journal_db *db)
+{
+    sqlite3_stmt *statement = journal_db_statement(db, STATEMENT_RUN);
+    if (!statement)
+        return sqlite3_extended_errcode(db->db);
+    sqlite3_bind_int64(statement, 1, db->run.began_wall_ns);
+    sqlite3_bind_int64(statement, 2, db->run.last_wall_ns);
+    sqlite3_bind_int64(statement, 3, db->run.clean);
+    sqlite3_bind_int64(statement, 4, (int64_t)db->run.reserved);
+    sqlite3_bind_int64(statement, 5, (int64_t)row_run_sum(&db->run));
+    return journal_db_step(statement);
+}
+
+int64_t journal_wall_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
