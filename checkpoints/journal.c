@@ -44,6 +44,7 @@ struct journal {
     pthread_cond_t more;
     struct queue todo, done; /* these under lock */
     bool busy, chores, ending;
+    int failed; /* why the last commit failed, until that is taken back; 0 */
     char error[SQL_ERROR];
     char shown[SQL_ERROR]; /* what journal_last_error gave; the loop's */
 };
@@ -302,6 +303,16 @@ static void publish(struct journal *journal)
     memcpy(journal->error, journal->db.error, sizeof journal->error);
 }
 
+/* Fails all of a queue: what came before it is not stored.  Under lock. */
+static void fail_all(struct journal *journal, struct queue *queue)
+{
+    for (struct journal_op *op = queue->head; op; op = op->next)
+        op->error = journal->failed;
+    if (queue->head)
+        queue_put(&journal->done, queue->head, queue->last);
+    *queue = (struct queue){0};
+}
+
 static void *journal_main(void *context)
 {
     struct journal *journal = context;
@@ -318,8 +329,9 @@ static void *journal_main(void *context)
             break;
         journal->busy = true;
         pthread_mutex_unlock(&journal->lock);
+        int code = 0;
         if (group)
-            journal_db_commit(&journal->db, group, true);
+            code = journal_db_commit(&journal->db, group, true);
         else
             journal_db_chore(&journal->db);
         pthread_mutex_lock(&journal->lock);
@@ -328,6 +340,10 @@ static void *journal_main(void *context)
         bool first = group && !journal->done.head; /* else a wake is under way */
         if (group)
             queue_put(&journal->done, group, last);
+        if (code) {
+            journal->failed = code;
+            fail_all(journal, &journal->todo);
+        }
         if (first)
             journal->wake(journal->context);
     }
@@ -358,7 +374,8 @@ static bool commit_here(struct journal *journal, bool may_wait)
 {
     while (journal->added.head) {
         struct journal_op *last, *group = queue_group(&journal->added, &last);
-        if (journal_db_commit(&journal->db, group, may_wait) == HASUP_EAGAIN) {
+        int code = journal_db_commit(&journal->db, group, may_wait);
+        if (code == HASUP_EAGAIN) {
             last->next = journal->added.head;
             if (!journal->added.head)
                 journal->added.last = last;
@@ -368,6 +385,10 @@ static bool commit_here(struct journal *journal, bool may_wait)
         pthread_mutex_lock(&journal->lock);
         queue_put(&journal->done, group, last);
         publish(journal);
+        if (code) {
+            journal->failed = code;
+            fail_all(journal, &journal->added);
+        }
         pthread_mutex_unlock(&journal->lock);
     }
     return true;
@@ -409,14 +430,18 @@ bool journal_flush(struct journal *journal)
 {
     if (!journal->reader.in_use)
         journal_db_close(&journal->reader.db);
+    pthread_mutex_lock(&journal->lock);
+    if (journal->failed)
+        fail_all(journal, &journal->added);
+    pthread_mutex_unlock(&journal->lock);
     if (journal->added.head) {
         if (for_thread(journal) || !(commit_here(journal, false) || !start(journal)))
             hand_over(journal);
         else
             commit_here(journal, true); /* what is left where there can be no thread */
-        journal->added_ops = journal->added_bytes = 0;
-        journal->added_fetch = false;
     }
+    journal->added_ops = journal->added_bytes = 0;
+    journal->added_fetch = false;
     pthread_mutex_lock(&journal->lock);
     bool done = journal->done.head != NULL, chores = journal->chores;
     if (chores && journal->started)
@@ -434,6 +459,7 @@ struct journal_op *journal_take(struct journal *journal)
     pthread_mutex_lock(&journal->lock);
     struct journal_op *done = journal->done.head;
     journal->done = (struct queue){0};
+    journal->failed = 0;
     pthread_mutex_unlock(&journal->lock);
     return done;
 }

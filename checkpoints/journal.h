@@ -16,6 +16,9 @@
  * said that it did not.  So HASUP_EIO says: not promised; it may be run once, if the client comes
  * back or not.  What was reported done is there in every case.
  *
+ * A failed commit takes with it all that was added before the failure was taken back: nothing is
+ * ever stored without what came before it.
+ *
  * One request is one row of `request`, known by its `record`, a number that grows and is never used
  * twice.  It lives from ACCEPT to FORGET: accepted, then finished (RESULT), and finally forgotten
  * when its result has expired and no slot's log needs it.
@@ -45,10 +48,11 @@ enum {
     X(RESULT) /* record, status, attempts, flags, finished, expires, meta, body; and the slot's    \
                * log: ordinal, position, digest (position 0: none).  Without a position the        \
                * request's own meta and body go.  HASUP_ENOTFOUND: never accepted, or forgotten */ \
-    X(FORGET) /* record: all that is stored of it goes, chunks too (many of them later, in steps). \
-               * No error where there is nothing */                                                \
+    X(FORGET) /* record: all that is stored of it goes, chunks too (many of them later, in steps); \
+               * of one in a slot's log when TRIM covers it.  No error where there is nothing */   \
     X(TRIM)   /* model, ordinal, position: a durable checkpoint covers the log up to there: the    \
-               * bodies of finished requests up to it are needed no more, and go in steps */       \
+               * bodies of finished requests up to it, and all of the forgotten ones, are needed   \
+               * no more, and go in steps */                                                       \
     X(EVENT)  /* created, body: one lifecycle event as a JSON object; the oldest go above          \
                * journal_options.events_max */                                                     \
     X(FETCH)  /* record, number: reads a finished request's status, attempts, meta, body and its   \
@@ -172,6 +176,9 @@ int journal_each_unfinished(struct journal *journal, uint64_t after, uint64_t mo
 /* Finished ones whose result is kept (without bodies), oldest first. */
 int journal_each_finished(struct journal *journal, journal_each *each, void *context,
                           char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+/* Up to where a slot's log was trimmed; 0: never. */
+int journal_trimmed(struct journal *journal, const char *model, uint32_t ordinal,
+                    uint64_t *position, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 /* Finished ones of one slot's log above `position`, in the log's order, with meta and body. */
 int journal_each_logged(struct journal *journal, const char *model, uint32_t ordinal,
                         uint64_t position, journal_each *each, void *context,

@@ -41,13 +41,31 @@ static int sweep(struct journal_db *db)
     return got == SQLITE_DONE ? SQLITE_OK : got;
 }
 
+/* A row of a log that a checkpoint covers: all of it goes, or its body. */
+static int trim_one(struct journal_db *db, uint64_t record)
+{
+    bool forgotten;
+    sqlite3_stmt *drop = journal_db_statement(db, STATEMENT_DROP_PAYLOAD);
+    sqlite3_stmt *gone = journal_db_statement(db, STATEMENT_FORGOTTEN_DONE);
+    if (!drop || !gone)
+        return sqlite3_extended_errcode(db->db);
+    int got = journal_db_ask(db, STATEMENT_IS_FORGOTTEN, record, &forgotten);
+    if (got == SQLITE_OK && !forgotten) {
+        sqlite3_bind_int64(drop, 1, (int64_t)record);
+        return journal_db_step(drop);
+    }
+    if (got == SQLITE_OK)
+        got = journal_db_forget(db, record);
+    sqlite3_bind_int64(gone, 1, (int64_t)record);
+    return got == SQLITE_OK ? journal_db_step(gone) : got;
+}
+
 /* Drops the bodies of one slot's next rows up to `position`; *done moves along. */
 static int trim_slot(struct journal_db *db, const char *model, uint32_t ordinal, uint64_t position,
                      uint64_t *done)
 {
     sqlite3_stmt *log = journal_db_statement(db, STATEMENT_TRIM_LOG);
-    sqlite3_stmt *drop = journal_db_statement(db, STATEMENT_DROP_PAYLOAD);
-    if (!log || !drop)
+    if (!log)
         return sqlite3_extended_errcode(db->db);
     sqlite3_bind_text(log, 1, model, -1, SQLITE_STATIC);
     sqlite3_bind_int64(log, 2, ordinal);
@@ -56,10 +74,9 @@ static int trim_slot(struct journal_db *db, const char *model, uint32_t ordinal,
     sqlite3_bind_int64(log, 5, JOURNAL_STEP);
     int rows = 0, got;
     while ((got = sqlite3_step(log)) == SQLITE_ROW) {
-        sqlite3_bind_int64(drop, 1, sqlite3_column_int64(log, 0));
         *done = (uint64_t)sqlite3_column_int64(log, 1);
         rows++;
-        if ((got = journal_db_step(drop)) != SQLITE_OK)
+        if ((got = trim_one(db, (uint64_t)sqlite3_column_int64(log, 0))) != SQLITE_OK)
             break;
     }
     int reset = sqlite3_reset(log);

@@ -39,6 +39,8 @@ static const struct sql_schema SCHEMA = {
         "CREATE TABLE trim ("
         " model TEXT NOT NULL, ordinal INTEGER NOT NULL, position INTEGER NOT NULL,"
         " done INTEGER NOT NULL, sum INTEGER NOT NULL, PRIMARY KEY (model, ordinal)) WITHOUT ROWID;"
+        /* Requests that nobody asks for any more, but a slot's log. */
+        "CREATE TABLE forgotten (record INTEGER PRIMARY KEY);"
         "CREATE TABLE event ("
         " id INTEGER PRIMARY KEY, created INTEGER NOT NULL, sum INTEGER NOT NULL,"
         " body BLOB NOT NULL);",

@@ -66,6 +66,12 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
     X(MODEL, "SELECT model FROM request WHERE record = ?1")                                        \
     X(DROP_PAYLOAD, "UPDATE request SET payload_sum = NULL, meta = NULL, body = NULL"              \
                     " WHERE record = ?1")                                                          \
+    X(LOGGED_AT, "SELECT s.position > coalesce((SELECT t.done FROM trim t WHERE t.model = s.model"  \
+                 " AND t.ordinal = s.ordinal), 0) FROM result s"                                   \
+                 " WHERE s.record = ?1 AND s.position > 0")                                        \
+    X(FORGET_LATER, "INSERT OR IGNORE INTO forgotten (record) VALUES (?1)")                        \
+    X(IS_FORGOTTEN, "SELECT 1 FROM forgotten WHERE record = ?1")                                   \
+    X(FORGOTTEN_DONE, "DELETE FROM forgotten WHERE record = ?1")                                   \
     X(FORGET_REQUEST, "DELETE FROM request WHERE record = ?1")                                     \
     X(FORGET_RESULT, "DELETE FROM result WHERE record = ?1")                                       \
     X(CHUNK_SIZES, "SELECT number, length(meta) + length(body) FROM chunk WHERE record = ?1"       \
@@ -95,7 +101,9 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
     X(FINISHED, "SELECT " RESULT_HEAD ", " REQUEST_HEAD ", length(s.meta) + length(s.body) +"      \
                 " (SELECT coalesce(sum(length(c.meta) + length(c.body)), 0) FROM chunk c"          \
                 " WHERE c.record = s.record)"                                                      \
-                " FROM result s LEFT JOIN request r ON r.record = s.record ORDER BY s.record")     \
+                " FROM result s LEFT JOIN request r ON r.record = s.record"                        \
+                " WHERE NOT EXISTS (SELECT 1 FROM forgotten f WHERE f.record = s.record)"          \
+                " ORDER BY s.record")                                                              \
     X(LOGGED, "SELECT " RESULT_HEAD ", " REQUEST_HEAD ", r.payload_sum, r.meta, r.body"            \
               " FROM result s LEFT JOIN request r ON r.record = s.record"                          \
               " WHERE s.model = ?1 AND s.ordinal = ?2 AND s.position > ?3 AND s.position > 0"      \
@@ -153,6 +161,11 @@ int journal_db_write(struct journal_db *db, struct journal_op *op);
 void journal_db_fetch(struct journal_db *db, struct journal_op *op); /* errors are its own */
 /* Deletes chunks of a forgotten record, as many as the transaction may; *all: none is left. */
 int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all);
+/* All of a request that nothing needs; chunks as journal_db_forget_chunks. */
+int journal_db_forget(struct journal_db *db, uint64_t record);
+/* Runs a statement of one record; SQLITE_ROW in *found where it yields one that is not 0. */
+int journal_db_ask(struct journal_db *db, enum journal_statement which, uint64_t record,
+                   bool *found);
 /* Reads a slot's row of `trim`; zeros where there is none or it is damaged. */
 int journal_db_trim_read(sqlite3_stmt *statement, uint64_t *position, uint64_t *done);
 int journal_db_trim_set(struct journal_db *db, const char *model, uint32_t ordinal,

@@ -179,6 +179,27 @@ int journal_each_logged(struct journal *journal, const char *model, uint32_t ord
     return scan(reader, statement, false, row_logged, &rows, error);
 }
 
+int journal_trimmed(struct journal *journal, const char *model, uint32_t ordinal,
+                    uint64_t *position, char error[JOURNAL_ERROR])
+{
+    int code;
+    uint64_t done;
+    struct journal_reader *reader = journal_reader(journal);
+    sqlite3_stmt *statement = begin(reader, STATEMENT_TRIM_ROW, &code, error);
+    *position = 0;
+    if (!statement)
+        return code;
+    sqlite3_bind_text(statement, 1, model, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_int64(statement, 2, ordinal);
+    int got = sqlite3_step(statement);
+    if (got == SQLITE_ROW && journal_db_trim_read(statement, position, &done))
+        reader->bad(reader->context, 0, "a slot's trim mark does not fit its checksum");
+    if (got != SQLITE_ROW && got != SQLITE_DONE)
+        code = sql_failed(reader->db.db, reader->db.path, "read", error);
+    sqlite3_reset(statement);
+    return code;
+}
+
 /* ---- chunks and events ---- */
 
 struct chunks {

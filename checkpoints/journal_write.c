@@ -175,20 +175,44 @@ int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all)
     return journal_db_step(forget);
 }
 
-static int write_forget(struct journal_db *db, struct journal_op *op)
+int journal_db_ask(struct journal_db *db, enum journal_statement which, uint64_t record,
+                   bool *found)
+{
+    sqlite3_stmt *statement = journal_db_statement(db, which);
+    *found = false;
+    if (!statement)
+        return sqlite3_extended_errcode(db->db);
+    bind_number(statement, 1, record);
+    int got = sqlite3_step(statement);
+    *found = got == SQLITE_ROW && sqlite3_column_int(statement, 0);
+    int reset = sqlite3_reset(statement);
+    return got == SQLITE_ROW || got == SQLITE_DONE ? SQLITE_OK : reset;
+}
+
+int journal_db_forget(struct journal_db *db, uint64_t record)
 {
     bool all = true;
-    int got = run_on(db, STATEMENT_FORGET_REQUEST, op->record);
+    int got = run_on(db, STATEMENT_FORGET_REQUEST, record);
     if (got == SQLITE_OK)
-        got = run_on(db, STATEMENT_FORGET_RESULT, op->record);
+        got = run_on(db, STATEMENT_FORGET_RESULT, record);
     if (got == SQLITE_OK)
-        got = journal_db_forget_chunks(db, op->record, &all);
+        got = journal_db_forget_chunks(db, record, &all);
     if (all)
         return got;
-    if (!(db->chores & CHORE_SWEEP) || op->record <= db->sweep_after)
-        db->sweep_after = op->record - 1;
+    if (!(db->chores & CHORE_SWEEP) || record <= db->sweep_after)
+        db->sweep_after = record - 1;
     db->chores |= CHORE_SWEEP;
     return got;
+}
+
+static int write_forget(struct journal_db *db, struct journal_op *op)
+{
+    bool logged;
+    int got = journal_db_ask(db, STATEMENT_LOGGED_AT, op->record, &logged);
+    if (got != SQLITE_OK)
+        return got;
+    return logged ? run_on(db, STATEMENT_FORGET_LATER, op->record)
+                  : journal_db_forget(db, op->record);
 }
 
 int journal_db_trim_read(sqlite3_stmt *statement, uint64_t *position, uint64_t *done)

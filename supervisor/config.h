@@ -39,6 +39,7 @@ struct config {
         uint64_t body_bytes;   /* of all requests together */
         uint64_t stream_bytes; /* unsent bytes of one client before it is cut off */
     } limits;
+    uint32_t results_max; /* journal.results: stored answers kept at most, all models */
     hasup_ns shutdown_grace;
     struct config_model *models;
     size_t model_count;

@@ -17,6 +17,8 @@ static const char *const format_names[] = {"auto", "text", "json", NULL};
 static const char *const policy_names[] = {
     "fastest", "least_loaded", "round_robin", "weighted_round_robin", "random", NULL};
 
+static const char *const journal_names[] = {"auto", "always", "never", NULL};
+
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)
 #define GIB(n) ((uint64_t)(n) << 30)
@@ -49,6 +51,7 @@ const struct config_key config_top_keys[] = {
         .max = GIB(1024)),
     TOP("limits.stream_bytes", CONFIG_SIZE, limits.stream_bytes, .fallback = "4MiB", .min = KIB(64),
         .max = GIB(1)),
+    TOP("journal.results", CONFIG_COUNT, results_max, .fallback = "65536", .max = 1u << 24),
     TOP("shutdown.grace", CONFIG_DURATION, shutdown_grace, .fallback = "30s", .min = HASUP_MS,
         .max = DAY),
     TOP("security.insecure", CONFIG_BOOL, insecure, .fallback = "false"),
@@ -64,6 +67,9 @@ const struct config_key config_model_keys[] = {
     MODEL("policy", CONFIG_CHOICE, policy.policy, .fallback = "fastest", .choices = policy_names),
     MODEL("concurrency_max", CONFIG_COUNT, policy.concurrency_max, .fallback = "0", .max = 4096),
     MODEL("max_attempts", CONFIG_COUNT, policy.max_attempts, .fallback = "3", .min = 1, .max = 100),
+    MODEL("journal", CONFIG_CHOICE, policy.journal, .fallback = "auto", .choices = journal_names),
+    MODEL("result_ttl", CONFIG_DURATION, policy.result_ttl, .fallback = "1h", .min = HASUP_S,
+          .max = 366 * DAY),
     MODEL("body_max", CONFIG_SIZE, body_max, .fallback = "64MiB", .min = 1, .max = GIB(64),
           .restarts = true),
     MODEL("restart.backoff_min", CONFIG_DURATION, policy.restart.backoff_min, .fallback = "100ms",

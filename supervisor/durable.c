@@ -1,8 +1,8 @@
 /*
- * durable.c: requests and the journal.  Turns the core's words to the journal into operations, keeps
- * the replies and chunks that wait for them, and turns completions into events.  Opens the journal
- * when it is first needed; where that fails, durable requests are refused and the others go on.
- * Decides nothing.
+ * durable.c: requests and the journal.  Turns the core's words to the journal into operations,
+ * keeps the replies and chunks that wait for them, and turns completions into events.  Opens the
+ * journal when it is first needed; where that fails, durable requests are refused and the others go
+ * on. Decides nothing.
  */
 #include "supervisor/engine.h"
 
@@ -84,7 +84,8 @@ static void journal_failed(struct engine *engine, const char *why)
 static void journal_works(struct engine *engine)
 {
     if (engine->durable.failing)
-        LOG_EVENT(LEVEL_INFO, "journal.recovered", "the journal takes requests again");
+        LOG_EVENT(LEVEL_INFO, "journal.recovered", "the journal takes requests again",
+                  LOG_TEXT("file", "journal.db"));
     engine->durable.failing = false;
 }
 
@@ -97,11 +98,8 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
     snprintf(path, sizeof path, "%s/journal.db", engine->config->state_dir);
     if (loop_now(engine->loop) < engine->durable.retry || (!must && access(path, F_OK) != 0))
         return false;
-    const struct journal_options options = {.path = path,
-                                            .events_max = 0,
-                                            .wake = on_wake,
-                                            .bad = on_bad,
-                                            .context = engine};
+    const struct journal_options options = {
+        .path = path, .events_max = 0, .wake = on_wake, .bad = on_bad, .context = engine};
     if (!journal_open(&options, &engine->durable.journal, summary ? summary : &ignored, error))
         return true;
     journal_failed(engine, error);
@@ -341,8 +339,8 @@ bool durable_put_chunk(struct request *request, uint64_t number, struct journal_
     struct kept_chunk *chunk = malloc(sizeof *chunk + meta.len + bytes.len);
     if (!chunk)
         return false;
-    *chunk = (struct kept_chunk){
-        .refs = 1, .number = number, .meta_len = meta.len, .len = bytes.len};
+    *chunk =
+        (struct kept_chunk){.refs = 1, .number = number, .meta_len = meta.len, .len = bytes.len};
     if (meta.len)
         memcpy(chunk->bytes, meta.at, meta.len);
     if (bytes.len)
@@ -350,6 +348,11 @@ bool durable_put_chunk(struct request *request, uint64_t number, struct journal_
     *(request->durable.last ? &request->durable.last->next : &request->durable.first) = chunk;
     request->durable.last = chunk;
     return true;
+}
+
+uint64_t durable_chunks(const struct request *request)
+{
+    return request->durable.last ? request->durable.last->number : 0;
 }
 
 void durable_free_request(struct request *request)
@@ -477,11 +480,10 @@ static void tell_fetched(const struct durable_op *op)
                                 .meta = got->fetched.meta,
                                 .meta_len = (uint32_t)got->fetched.meta_len,
                                 .fd = -1};
-    const struct reply reply = {
-        .status = got->fetched.status,
-        .frame = &frame,
-        .body = {.bytes = got->fetched.body, .len = got->fetched.body_len},
-        .attempts = got->fetched.attempts};
+    const struct reply reply = {.status = got->fetched.status,
+                                .frame = &frame,
+                                .body = {.bytes = got->fetched.body, .len = got->fetched.body_len},
+                                .attempts = got->fetched.attempts};
     request->door = NULL;
     door->reply(request->context, &reply);
 }
@@ -506,8 +508,8 @@ static void op_done(struct engine *engine, struct durable_op *op)
         journal_failed(engine, journal_last_error(engine->durable.journal));
     else if (op->op.kind != JOURNAL_FETCH && !error)
         journal_works(engine);
-    bool waited = op->op.kind == JOURNAL_ACCEPT || op->op.kind == JOURNAL_CHUNK ||
-                  op->what == PERSIST_RESULT;
+    bool waited =
+        op->op.kind == JOURNAL_ACCEPT || op->op.kind == JOURNAL_CHUNK || op->what == PERSIST_RESULT;
     struct event event = {.type = EVENT_PERSISTED,
                           .request = op->request,
                           .persisted = {.what = op->what, .error = error}};
@@ -580,11 +582,11 @@ int engine_ask(struct engine *engine, const char *id, size_t len, const struct s
     request->door = s->door;
     request->context = s->context;
     *out = request;
-    engine_post(engine, &(struct event){.type = EVENT_SUBMITTED,
-                                        .request = request->id,
-                                        .submitted = {.record = record,
-                                                      .deadline = s->deadline,
-                                                      .heard = s->heard}});
+    engine_post(engine,
+                &(struct event){
+                    .type = EVENT_SUBMITTED,
+                    .request = request->id,
+                    .submitted = {.record = record, .deadline = s->deadline, .heard = s->heard}});
     return 0;
 }
 

@@ -205,10 +205,9 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     int error = request_take(engine, submission, &request);
     if (error)
         return error;
-    hasup_ns timeout =
-        model_is_known(engine, submission->model) && !submission->async
-            ? engine->models[submission->model].config->request_timeout
-            : 0;
+    hasup_ns timeout = model_is_known(engine, submission->model) && !submission->async
+                           ? engine->models[submission->model].config->request_timeout
+                           : 0;
     if (!request->deadline && timeout)
         request->deadline = loop_now(engine->loop) + timeout;
     event.request = request->id;

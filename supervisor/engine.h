@@ -203,6 +203,7 @@ int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk;
 void stream_restart(struct request *request);             /* a new attempt begins */
 /* Adds bytes of this attempt; false: they differ from what an earlier attempt had produced. */
 bool stream_add(struct request *request, const uint8_t *bytes, size_t len);
+uint64_t stream_produced(const struct request *request); /* bytes of this attempt */
 void stream_free(struct stream *stream);
 /* The digest of a whole answer, streamed or not. */
 uint64_t reply_digest(const struct request *request, uint32_t status, struct body *body);
@@ -235,6 +236,7 @@ void durable_free_request(struct request *request);
 /* A chunk that an earlier run had stored. */
 bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,
                        struct journal_bytes bytes);
+uint64_t durable_chunks(const struct request *request);
 void durable_close(struct engine *engine);
 /* Opens the journal where it is not open; `must`: also where there is none yet. */
 bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);

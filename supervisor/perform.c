@@ -58,10 +58,10 @@ const char *refusal_message(enum refusal why)
         return "the worker died in the middle of the stream and its second run differs from what "
                "was already sent";
     case REFUSED_NOT_DURABLE:
-        return "the journal cannot be written now, so the request was not accepted; hasupctl status "
+        return "the journal cannot be written now, so the request was not accepted; hasupctl "
+               "status "
                "says why";
-    case REFUSED_KEY_REUSED:
-        return "the idempotency key was used for a request with another body";
+    case REFUSED_KEY_REUSED: return "the idempotency key was used for a request with another body";
     case REFUSED_IN_PROGRESS:
         return "the request with this idempotency key still runs; ask again, or without wait=0";
     case REFUSED_DROPPED: return "the request was dropped";

@@ -63,6 +63,11 @@ bool stream_add(struct request *request, const uint8_t *bytes, size_t len)
     return !stream->differs;
 }
 
+uint64_t stream_produced(const struct request *request)
+{
+    return request->stream ? request->stream->produced : 0;
+}
+
 void stream_free(struct stream *stream)
 {
     if (!stream)

@@ -237,6 +237,10 @@ static int take_field(struct unix_client *client, struct client_request *r,
         return 0;
     case HASUP_TAG_BUFFER_ID:
     case HASUP_TAG_BUFFER_OFFSET: return 0;
+    case HASUP_TAG_IDEMPOTENCY_KEY:
+        r->submission.key = (struct bytes){field->value, field->len};
+        hasup_meta_put(&r->meta, HASUP_TAG_IDEMPOTENCY_KEY, field->value, field->len);
+        return 0;
     case HASUP_TAG_CONTENT_TYPE:
     case HASUP_TAG_ROUTE:
     case HASUP_TAG_HEADER:

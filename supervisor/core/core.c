@@ -470,7 +470,7 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
     random_init(&core->random, seed);
     core->shutdown_timer.kind = TIMER_SHUTDOWN;
     core->storing_timer.kind = TIMER_STORING;
-    core->next_record = limits->first_record ? limits->first_record : 1;
+    core->next_record = 1;
     core->models = calloc(limits->models, sizeof *core->models);
     core->slots = calloc(limits->slots, sizeof *core->slots);
     core->items = calloc(limits->requests, sizeof *core->items);
@@ -481,6 +481,12 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
         return NULL;
     }
     return core;
+}
+
+void core_first_record(struct core *core, uint64_t record)
+{
+    if (record > core->next_record)
+        core->next_record = record;
 }
 
 void core_free(struct core *core)

@@ -74,7 +74,6 @@ struct core_limits {
     uint32_t models, slots, requests;
     uint32_t entries;      /* durable requests that are remembered, finished ones too; the oldest
                               finished one goes to make room.  0: no request is durable */
-    uint64_t first_record; /* greater than every record that the journal knows; at least 1 */
 };
 
 #define CORE_SLOT_STATES(X)                                                                        \
@@ -277,6 +276,8 @@ struct core;
 /* All memory that the core will ever use; NULL when there is none.  `seed` drives every random choice. */
 struct core *core_new(const struct core_limits *limits, uint64_t seed);
 void core_free(struct core *core);
+/* The next durable request's record is this one, or greater; before the first is submitted. */
+void core_first_record(struct core *core, uint64_t record);
 
 /* An actions list with the room that any step of this core can need. */
 int actions_init(struct actions *actions, const struct core *core) HASUP_NODISCARD;

@@ -17,6 +17,7 @@
 enum {
     HTTP_FIELDS = 128,             /* room for header fields in a struct head */
     HTTP_ID_MAX = 128,             /* longest X-Request-Id */
+    HTTP_KEY_MAX = 255,            /* longest Idempotency-Key */
     HTTP_READ = 64 * 1024,         /* bytes of one read; also the most of `in` */
     HTTP_DISCARD_MAX = 64 * 1024,  /* a longer body of a refused request ends the connection */
     HTTP_BLOCK = 4 * 1024,         /* of `out`; free ones are kept for the next answer */
@@ -62,12 +63,12 @@ struct head {
     struct head_field fields[HTTP_FIELDS];
 };
 
-enum route_method { METHOD_GET = 1, METHOD_POST = 2 };
+enum route_method { METHOD_GET = 1, METHOD_POST = 2, METHOD_DELETE = 4 };
 
 struct connection;
 
 struct route {
-    const char *segments[6]; /* of the path; "*" is the model, "?" the version */
+    const char *segments[6]; /* of the path; "*": the model, "?": the version, "#": a request */
     uint8_t methods;
     const char *worker; /* ROUTE of the request for the worker; NULL: answered here */
     void (*answer)(struct connection *c);
@@ -112,6 +113,11 @@ struct connection {
     char id[HTTP_ID_MAX + 1];
     uint8_t *meta; /* for the worker; else http->meta */
     uint32_t meta_len;
+    uint32_t key_at, key_len;  /* the idempotency key, in the meta; len 0: none */
+    bool async, waits;         /* Prefer: respond-async; waits: Prefer named a wait, */
+    hasup_ns wait;             /* of this length */
+    uint64_t heard;            /* Last-Event-ID: a number */
+    char record[RECORD_ID + 1]; /* of a route about a durable request; "": none */
     uint64_t raw; /* bytes of a chunked body with its framing */
     struct {
         uint8_t *bytes;        /* heap, or the buffer's; NULL: `view` */
@@ -210,6 +216,8 @@ void route_find(struct connection *c, const char *target, size_t len, char *vers
 const char *route_allow(const struct connection *c);
 /* The request is whole: answers it or hands it to the engine. */
 void route_run(struct connection *c);
+/* 202 and the state of the durable request that the route names. */
+void answer_record(struct connection *c);
 
 /* ---- http_reply.c ---- */
 
@@ -217,6 +225,8 @@ extern const struct door HTTP_DOOR;
 
 void answer_json(struct connection *c, uint32_t status, const char *text);
 void answer_options(struct connection *c);
+/* 202, and where the answer will be. */
+void answer_text_of_record(struct connection *c, const char *text);
 /* An error in the shape of the request's path. */
 void answer_error(struct connection *c, const struct refusal_text *text);
 void answer_verdict(struct connection *c, uint32_t status, const char *code, const char *message);
@@ -233,6 +243,8 @@ struct answer {
     hasup_ns retry_after;
     uint32_t attempts; /* 0: not said */
     bool allow, no_store;
+    bool applied;         /* Preference-Applied: respond-async */
+    const char *location; /* of a durable request, by its number; NULL: none */
     const struct hasup_frame *frame; /* the worker's HEADER fields; NULL: none */
 };
 bool answer_head(struct connection *c, const struct answer *answer);

@@ -194,6 +194,66 @@ static void take_timeout(struct reading *r, struct text name, struct text value)
         wrong(r->c, "X-Request-Timeout is not a positive number of seconds");
 }
 
+/* A quoted string, as the draft has it; without quotes, as many clients send it. */
+static void take_key(struct reading *r, struct text name, struct text value)
+{
+    (void)name;
+    if (value.len >= 2 && value.at[0] == '"' && value.at[value.len - 1] == '"') {
+        value.at++;
+        value.len -= 2;
+    }
+    if (!printable(value, HTTP_KEY_MAX)) {
+        wrong(r->c, "Idempotency-Key is not 1 to 255 printable ASCII characters");
+        return;
+    }
+    if (r->c->key_len) {
+        wrong(r->c, "there are two Idempotency-Key fields");
+        return;
+    }
+    r->c->key_at = (uint32_t)(r->meta.used + HASUP_FIELD_HEADER);
+    r->c->key_len = (uint32_t)value.len;
+    hasup_meta_put(&r->meta, HASUP_TAG_IDEMPOTENCY_KEY, value.at, value.len);
+}
+
+/* "respond-async, wait=10": what is not understood is passed over, as RFC 7240 says. */
+static void take_prefer(struct reading *r, struct text name, struct text value)
+{
+    (void)name;
+    while (value.len) {
+        const char *comma = memchr(value.at, ',', value.len);
+        struct text one = {value.at, comma ? (size_t)(comma - value.at) : value.len};
+        value.at += one.len + (comma != NULL);
+        value.len -= one.len + (comma != NULL);
+        while (one.len && (one.at[0] == ' ' || one.at[0] == '\t')) {
+            one.at++;
+            one.len--;
+        }
+        while (one.len && (one.at[one.len - 1] == ' ' || one.at[one.len - 1] == '\t'))
+            one.len--;
+        if (same(one, "respond-async"))
+            r->c->async = true;
+        if (one.len > 5 && !strncasecmp(one.at, "wait=", 5)) {
+            struct text seconds = {one.at + 5, one.len - 5};
+            r->c->wait = parse_seconds(seconds);
+            r->c->waits = r->c->wait || same(seconds, "0");
+        }
+    }
+}
+
+static void take_last_event(struct reading *r, struct text name, struct text value)
+{
+    uint64_t number = 0;
+    (void)name;
+    for (size_t i = 0; i < value.len; i++) {
+        if (value.at[i] < '0' || value.at[i] > '9' || value.len > 18) {
+            wrong(r->c, "Last-Event-ID is not a number that this server gave");
+            return;
+        }
+        number = number * 10 + (uint64_t)(value.at[i] - '0');
+    }
+    r->c->heard = number;
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -213,6 +273,9 @@ static const struct {
     FIELD("traceparent", take_traceparent),
     FIELD("inference-header-content-length", put_header),
     FIELD("x-request-id", take_request_id),
+    FIELD("idempotency-key", take_key),
+    FIELD("prefer", take_prefer),
+    FIELD("last-event-id", take_last_event),
     FIELD("x-request-timeout", take_timeout),
     FIELD("x-priority", take_priority),
     FIELD("x-session-id", take_session),
@@ -258,6 +321,11 @@ void head_take(struct connection *c, const struct head *head)
     struct text target = text_of(c, head->target);
     c->accepts_sse = c->expects = false;
     c->at_most = c->priority = 0;
+    c->key_len = 0;
+    c->async = c->waits = false;
+    c->wait = 0;
+    c->heard = 0;
+    c->record[0] = '\0';
     c->head_only = c->parser.method == HTTP_HEAD;
     c->body.max = 0;
     c->meta = c->http->meta;

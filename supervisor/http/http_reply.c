@@ -177,6 +177,13 @@ static char *put_extras(struct connection *c, const struct answer *a, char *at)
         at = put(at, allow, strlen(allow));
         at = PUT(at, "\r\n");
     }
+    if (a->applied)
+        at = PUT(at, "Preference-Applied: respond-async\r\n");
+    if (a->location) {
+        at = PUT(at, "Location: /requests/");
+        at = put(at, a->location, strlen(a->location));
+        at = PUT(at, "\r\n");
+    }
     return a->no_store ? PUT(at, "Cache-Control: no-store\r\n") : at;
 }
 
@@ -229,6 +236,12 @@ static void answer_text(struct connection *c, struct answer *a, const char *text
 void answer_json(struct connection *c, uint32_t status, const char *text)
 {
     struct answer a = {.status = status};
+    answer_text(c, &a, text);
+}
+
+void answer_text_of_record(struct connection *c, const char *text)
+{
+    struct answer a = {.status = 202, .location = c->record, .applied = c->async, .no_store = true};
     answer_text(c, &a, text);
 }
 
@@ -395,11 +408,26 @@ static void door_refuse(void *context, const struct refusal_text *refusal)
     struct connection *c = context;
     if (c->doomed)
         c->state = CONNECTION_CLOSING;
+    else if (c->record[0] && c->wait && refusal->why == REFUSED_DEADLINE)
+        answer_record(c); /* it waited as long as it was asked to */
     else if (c->streaming)
         stream_refused(c, refusal->code, refusal->message);
     else
         answer_error(c, refusal);
 }
 
-const struct door HTTP_DOOR = {
-    .name = "http", .reply = door_reply, .chunk = door_chunk, .refuse = door_refuse};
+static void door_accepted(void *context, const char *id)
+{
+    struct connection *c = context;
+    memcpy(c->record, id, sizeof c->record);
+    if (c->doomed)
+        c->state = CONNECTION_CLOSING;
+    else
+        answer_record(c);
+}
+
+const struct door HTTP_DOOR = {.name = "http",
+                               .reply = door_reply,
+                               .chunk = door_chunk,
+                               .refuse = door_refuse,
+                               .accepted = door_accepted};

@@ -17,6 +17,7 @@ static void get_live(struct connection *c);
 static void get_ready(struct connection *c);
 static void get_model(struct connection *c);
 static void get_model_ready(struct connection *c);
+static void run_record(struct connection *c);
 
 #define V2_MODEL   "v2", "models", "*"
 #define V2_VERSION V2_MODEL, "versions", "?"
@@ -36,6 +37,7 @@ static const struct route ROUTES[] = {
     {{V2_VERSION}, METHOD_GET, NULL, get_model},
     {{V2_MODEL, "ready"}, METHOD_GET, NULL, get_model_ready},
     {{V2_VERSION, "ready"}, METHOD_GET, NULL, get_model_ready},
+    {{"requests", "#"}, METHOD_GET | METHOD_DELETE, NULL, run_record},
 };
 
 /* ---- finding ---- */
@@ -81,7 +83,7 @@ static bool matches(const struct route *route, const struct segment *segments, s
         const char *want = route->segments[i];
         if (!want || i == count)
             return !want && i == count;
-        if (*want == '*' || *want == '?')
+        if (*want == '*' || *want == '?' || *want == '#')
             continue;
         if (strlen(want) != segments[i].len || memcmp(want, segments[i].at, segments[i].len) != 0)
             return false;
@@ -134,7 +136,14 @@ static void find_model(struct connection *c, const struct segment *segments, cha
         char kind = c->route->segments[i][0];
         int len = kind == '*' ? decode(segments[i], name, sizeof name) : 0;
         int model = kind == '*' && len > 0 ? engine_model(c->http->engine, name, (size_t)len) : -1;
-        if (kind == '?') {
+        if (kind == '#' && segments[i].len != RECORD_ID) {
+            not_found(c, "there is no such request");
+            return;
+        }
+        if (kind == '#') {
+            memcpy(c->record, segments[i].at, RECORD_ID);
+            c->record[RECORD_ID] = '\0';
+        } else if (kind == '?') {
             memcpy(version, field, sizeof field);
             if (decode(segments[i], version + sizeof field, room - sizeof field) <= 0)
                 not_found(c, "there is no such version");
@@ -153,6 +162,8 @@ static uint8_t method_of(const struct connection *c)
 {
     if (c->parser.method == HTTP_GET || c->parser.method == HTTP_HEAD)
         return METHOD_GET;
+    if (c->parser.method == HTTP_DELETE)
+        return METHOD_DELETE;
     return c->parser.method == HTTP_POST ? METHOD_POST : 0;
 }
 
@@ -186,7 +197,9 @@ void route_find(struct connection *c, const char *target, size_t len, char *vers
 const char *route_allow(const struct connection *c)
 {
     if (!c->route)
-        return "GET, HEAD, POST, OPTIONS";
+        return "GET, HEAD, POST, DELETE, OPTIONS";
+    if (c->route->methods & METHOD_DELETE)
+        return "GET, HEAD, DELETE, OPTIONS";
     return c->route->methods & METHOD_GET ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
 }
 
@@ -258,6 +271,21 @@ static void get_model_ready(struct connection *c)
 
 /* ---- handed to the engine ---- */
 
+/* The engine would not take it. */
+static void not_taken(struct connection *c, int error)
+{
+    bool full = error == HASUP_EFULL;
+    struct refusal_text text = {.status = full ? 429 : 503,
+                                .code = full ? "overloaded" : "unavailable",
+                                .message =
+                                    full ? refusal_message(REFUSED_OVERLOADED) : "out of memory",
+                                .retry_after = HASUP_S};
+    if (error == HASUP_ENOTFOUND)
+        answer_verdict(c, 404, "not_found", "there is no such request");
+    else
+        answer_error(c, &text);
+}
+
 static void submit(struct connection *c)
 {
     struct submission s = {.door = &HTTP_DOOR,
@@ -267,7 +295,11 @@ static void submit(struct connection *c)
                            .deadline = c->at_most,
                            .meta = c->meta,
                            .meta_len = c->meta_len,
-                           .body = {.len = c->body.len}};
+                           .body = {.len = c->body.len},
+                           .key = {c->meta + c->key_at, c->key_len},
+                           .async = c->async,
+                           .no_wait = c->waits && !c->wait,
+                           .heard = c->heard};
     if (c->body.buffer)
         s.body.buffer = c->body.buffer;
     else
@@ -276,16 +308,76 @@ static void submit(struct connection *c)
     c->state = CONNECTION_PENDING;
     c->http->acted = true;
     int error = engine_submit(c->http->engine, &s, &c->request);
-    if (error) {
-        struct refusal_text text = {
-            .status = error == HASUP_EFULL ? 429 : 503,
-            .code = error == HASUP_EFULL ? "overloaded" : "unavailable",
-            .message = error == HASUP_EFULL ? refusal_message(REFUSED_OVERLOADED) : "out of memory",
-            .retry_after = HASUP_S};
-        answer_error(c, &text);
-    } else if (c->state == CONNECTION_PENDING) {
+    if (error)
+        not_taken(c, error);
+    else if (c->state == CONNECTION_PENDING)
         connection_drop_request(c);
+}
+
+/* ---- a durable request, by its number ---- */
+
+void answer_record(struct connection *c)
+{
+    static const char *const STATES[] = {
+        [RECORD_UNKNOWN] = "unknown", [RECORD_WAITING] = "waiting", [RECORD_QUEUED] = "queued",
+        [RECORD_RUNNING] = "running", [RECORD_DONE] = "done",       [RECORD_REFUSED] = "refused"};
+    struct record_info info;
+    if (engine_record(c->http->engine, c->record, RECORD_ID, &info)) {
+        answer_verdict(c, 404, "not_found", "there is no such request");
+        return;
     }
+    json_t *object = json_pack("{s:s, s:s, s:i}", "id", c->record, "state", STATES[info.state],
+                               "attempts", (int)info.attempts);
+    if (info.model[0])
+        json_object_set_new(object, "model", json_string(info.model));
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (text)
+        answer_text_of_record(c, text);
+    else
+        answer_verdict(c, 503, "unavailable", "out of memory");
+    free(text);
+}
+
+static void drop_record(struct connection *c)
+{
+    if (engine_drop(c->http->engine, c->record, RECORD_ID))
+        answer_verdict(c, 404, "not_found", "there is no such request");
+    else
+        answer_object(c, 200, json_pack("{s:s, s:s}", "id", c->record, "state", "dropped"));
+}
+
+/* Whether its end can be told at once, or is to be waited for. */
+static bool is_wanted_now(const struct connection *c)
+{
+    struct record_info info;
+    return engine_record(c->http->engine, c->record, RECORD_ID, &info) == 0 &&
+           (info.state == RECORD_DONE || info.state == RECORD_REFUSED || c->wait || c->accepts_sse);
+}
+
+/* GET: the answer, as its own client would have heard it; before there is one, its state. */
+static void run_record(struct connection *c)
+{
+    struct submission s = {.door = &HTTP_DOOR,
+                           .context = c,
+                           .deadline = c->wait ? loop_now(c->http->loop) + c->wait : 0,
+                           .heard = c->heard};
+    if (method_of(c) == METHOD_DELETE) {
+        drop_record(c);
+        return;
+    }
+    if (!is_wanted_now(c)) {
+        answer_record(c);
+        return;
+    }
+    c->sse = c->accepts_sse;
+    c->state = CONNECTION_PENDING;
+    c->http->acted = true;
+    int error = engine_ask(c->http->engine, c->record, RECORD_ID, &s, &c->request);
+    if (error)
+        not_taken(c, error);
+    else if (c->state == CONNECTION_PENDING)
+        connection_drop_request(c);
 }
 
 void route_run(struct connection *c)

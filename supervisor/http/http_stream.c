@@ -86,7 +86,7 @@ static bool stream_start(struct connection *c, const struct reply *head)
     a.type = c->sse ? events : words.type ? words.type : bytes;
     a.type_len = c->sse ? sizeof events - 1 : words.type ? words.type_len : sizeof bytes - 1;
     c->streaming = true;
-    c->events = 0;
+    c->events = c->heard;
     return answer_head(c, &a);
 }
 

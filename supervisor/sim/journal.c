@@ -403,7 +403,7 @@ void people_return(struct sim *sim)
 
 void hasupd_dies(struct sim *sim)
 {
-    struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES, 0};
+    struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES};
     /* What was being written may be there or not, but always the first of it before the others. */
     unsigned written = random_below(&sim->random, sim->write_count + 1);
     for (unsigned i = 0; i < written; i++) {
@@ -426,8 +426,8 @@ void hasupd_dies(struct sim *sim)
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             vault_forget_memory(&sim->vaults[i][k]);
     core_free(sim->core);
-    limits.first_record = sim->records + 1;
     sim->core = core_new(&limits, random_next(&sim->random));
+    core_first_record(sim->core, sim->records + 1);
     hasupd_starts(sim);
 }
 

@@ -338,7 +338,7 @@ static void run_liveness(struct sim *sim)
 
 void sim_run(const struct sim_options *options, struct sim_report *report)
 {
-    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES, 1};
+    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES};
     struct sim *sim = calloc(1, sizeof *sim);
     *report = (struct sim_report){0};
     if (!sim)
