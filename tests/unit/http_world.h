@@ -52,6 +52,11 @@ static struct engine_world {
     uint8_t *body;
     uint64_t body_len;
     bool in_buffer, unready;
+    bool async, no_wait;
+    uint64_t heard;
+    char key[256];
+    enum record_state record; /* of the only one there is */
+    uint32_t asked, dropped;
 } engine;
 
 static void fake_reply(struct request *request, uint32_t status, const struct hasup_frame *frame,
@@ -106,6 +111,11 @@ int engine_submit(struct engine *unused, const struct submission *s, struct requ
     engine.model = s->model;
     engine.priority = s->priority;
     engine.deadline = s->deadline;
+    engine.async = s->async;
+    engine.no_wait = s->no_wait;
+    engine.heard = s->heard;
+    snprintf(engine.key, sizeof engine.key, "%.*s", (int)s->key.len,
+             s->key.len ? (const char *)s->key.at : "");
     assert_true(s->meta_len <= sizeof engine.meta);
     memcpy(engine.meta, s->meta, s->meta_len);
     engine.meta_len = s->meta_len;
@@ -121,6 +131,43 @@ int engine_submit(struct engine *unused, const struct submission *s, struct requ
     if (engine.mode == ECHO)
         fake_reply(request, 200, NULL, (struct body){.bytes = engine.body, .len = body.len});
     return 0;
+}
+
+/* One record is known: of RECORD_ID times "a", in the state that the test has set. */
+int engine_record(const struct engine *unused, const char *id, size_t len, struct record_info *info)
+{
+    (void)unused;
+    if (len != RECORD_ID || strspn(id, "a") != RECORD_ID)
+        return HASUP_ENOTFOUND;
+    *info = (struct record_info){.state = engine.record, .model = "m", .attempts = 2};
+    return 0;
+}
+
+int engine_ask(struct engine *unused, const char *id, size_t len, const struct submission *s,
+               struct request **out)
+{
+    struct record_info info;
+    if (engine_record(unused, id, len, &info))
+        return HASUP_ENOTFOUND;
+    engine.asked++;
+    return engine_submit(unused, s, out);
+}
+
+int engine_drop(struct engine *unused, const char *id, size_t len)
+{
+    struct record_info info;
+    int error = engine_record(unused, id, len, &info);
+    engine.dropped += !error;
+    return error;
+}
+
+static inline void fake_accept(struct request *request)
+{
+    char id[RECORD_ID + 1];
+    memset(id, 'a', RECORD_ID);
+    id[RECORD_ID] = '\0';
+    request->used = false;
+    request->door->accepted(request->context, id);
 }
 
 void engine_cancel(struct engine *unused, struct request *request)
