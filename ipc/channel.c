@@ -9,6 +9,8 @@
  */
 #include "ipc/channel.h"
 
+#include "ipc/message.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -174,6 +176,8 @@ int hasup_channel_next(struct hasup_channel *ch, struct hasup_frame *frame)
         return keep_rest(ch);
     frame->meta = ch->in.at + HASUP_FRAME_HEADER;
     frame->body = body ? frame->meta + frame->meta_len : NULL;
+    if ((error = hasup_meta_check(frame)))
+        return error;
     ch->in.at += whole;
     if (frame->flags & HASUP_FLAG_FD) {
         if (!ch->in.fd_count)
