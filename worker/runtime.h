@@ -53,7 +53,7 @@ struct hasup_running {
     struct hasup_runtime *runtime;
     const struct hasup_frame *frame;
     struct hasup_text *texts; /* copies of meta fields, until the request ends */
-    uint32_t buffer; /* of hasupd's, that its body stands in; 0: none */
+    uint32_t buffer;          /* of hasupd's, that its body stands in; 0: none */
     bool cancelled;
 };
 
