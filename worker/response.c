@@ -13,7 +13,7 @@ void hasup_response_open(struct hasup_response *response, struct hasup_runtime *
 {
     response->runtime = runtime;
     response->id = id;
-    response->status = 0;
+    response->status = 200;
     response->chunks = 0;
     response->failed = false;
     response->body.len = response->meta.len = 0;
