@@ -193,10 +193,10 @@ int hasup_channel_next(struct hasup_channel *ch, struct hasup_frame *frame)
 static int out_reserve(struct hasup_channel *ch, size_t len)
 {
     size_t unsent = ch->out.end - ch->out.start;
-    if (ch->out.room - ch->out.end >= len)
-        return 0;
     if (unsent + len > ch->out.max)
         return HASUP_EFULL;
+    if (ch->out.room - ch->out.end >= len)
+        return 0;
     size_t room = ch->out.room ? ch->out.room : OUT_ROOM_MIN;
     while (room < unsent + len)
         room *= 2;
