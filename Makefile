@@ -156,7 +156,8 @@ sim: $(B)/hasup-sim $(B)/hasup-sim-plant
 
 e2e: all $(E2E_WORKERS)
 	@echo "== $(FLAVOUR) end to end"
-	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/test_promises.py
+	@for t in $(wildcard tests/e2e/test_*.py); do echo "== $$t"; \
+	  HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B $$t || exit 1; done
 
 purity: $(call lib,supervisor/core)
 	@tools/purity $<
