@@ -235,6 +235,7 @@ static int take_field(struct unix_client *client, struct client_request *r,
         if (hasup_field_get32(field, &priority) || priority < 1 || priority > 9)
             return HASUP_EPROTO;
         r->submission.priority = (uint8_t)priority;
+        hasup_meta_put32(&r->meta, HASUP_TAG_PRIORITY, priority);
         return 0;
     case HASUP_TAG_BUFFER_ID:
     case HASUP_TAG_BUFFER_OFFSET: return 0;

@@ -146,6 +146,10 @@ LIES = {name: value for name, value in vars(Liar).items()
         if callable(value) and not name.startswith("_") and name not in ("announce", "say", "serve", "run")}
 
 if __name__ == "__main__":
+    if "--fail-load" in sys.argv:  # said before the WELCOME can be there
+        os.write(int(os.environ["HASUP_FD"]), whole(f.HELLO, meta=f.field(f.TAG_PROTOCOL, f.VERSION)) +
+                 whole(f.READY, meta=f.field(f.TAG_ERROR, "no weights")))
+        sys.exit(1)
     try:
         Liar(socket.socket(fileno=int(os.environ["HASUP_FD"]))).serve()
     except EOFError:

@@ -13,7 +13,8 @@ from world import LIMIT, WORKER, World  # noqa: E402
 RAW = f"[/usr/bin/python3, -B, {HERE}/raw_worker.py]"
 RESTART = "restart: {backoff_min: 1ms, backoff_max: 1ms, start_limit: 1000}"
 MODELS = (f"  liar: {{command: {RAW}, max_attempts: 1, {RESTART}}}\n"
-          f"  m: {{command: [{WORKER}]}}\n  held: {{command: [{WORKER}], timeouts: {{attempt: never, request: never}}}}")
+          f"  m: {{command: [{WORKER}]}}\n"
+          f"  held: {{command: [{WORKER}], timeouts: {{attempt: never, request: never}}}}")
 # These end without a word that breaks the protocol: the worker's own exit or silence is the reason.
 QUIET = {"half_a_frame_and_leaves", "closes_its_socket"}
 
@@ -63,6 +64,24 @@ class Workers(unittest.TestCase):
             answers = [world.finish(connection)[::2] for connection in lies]
             self.assertEqual(answers[0][0], 422)
             self.assertEqual(answers[1:], [(200, b"echo")] * 8)
+
+
+    def test_a_load_that_fails_before_the_welcome_is_a_failed_load(self):
+        with World(f"  m: {{command: {RAW[:-1]}, --fail-load]}}", wait=False) as world:
+            self.assertIn("could not load: no weights", world.wait_event("slot.exited", slot="m/0")["message"])
+
+    def test_an_idle_worker_whose_next_request_takes_longer_than_a_ping_may_is_no_hang(self):
+        clock = f"  clock: {{command: [{WORKER}], max_attempts: 1, timeouts: {{attempt: 900ms}}}}"
+        for name, command in (("C", f"[{WORKER}]"),
+                              ("Python", f"[/usr/bin/python3, -B, {HERE}/../unit/sdk_worker.py, plain]")):
+            models = f"  m: {{command: {command}, timeouts: {{ping: 300ms, ping_after: 1ms}}}}\n{clock}"
+            with self.subTest(name), World(models) as world:
+                pid, gate = world.pid("m/0"), world.fifo("gate")
+                waiting = world.begin("m", f"wait {gate}")
+                self.assertEqual(world.post("clock", "hang")[0], 422)  # three times as long as the ping's limit
+                world.release(gate)
+                self.assertEqual(world.finish(waiting)[::2], (200, b"done"))
+                self.assertEqual(world.pid("m/0"), pid)
 
 
 class Clients(unittest.TestCase):

@@ -8,6 +8,10 @@ import hasup  # noqa: E402
 
 
 class Plain(hasup.Worker):
+    def load(self):
+        if "--fail-load" in sys.argv:
+            raise RuntimeError("the weights are not there")
+
     def infer(self, request):
         body = bytes(request.body)
         word, _, rest = body[:500].partition(b" ")
@@ -53,4 +57,4 @@ class Counter(hasup.Worker):
 if __name__ == "__main__":
     if sys.argv[1] == "counter":
         hasup.serve(Counter(), concurrency=16)
-    hasup.serve(Plain(), concurrency=int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    hasup.serve(Plain(), concurrency=int(sys.argv[2]) if sys.argv[2:] and sys.argv[2].isdigit() else 1)

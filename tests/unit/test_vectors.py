@@ -118,6 +118,58 @@ class Frames(unittest.TestCase):
             self.assertEqual(getattr(f, "CAN_" + name), 1 << bit)
 
 
+class Page(unittest.TestCase):
+    """docs/protocol.md says what the vectors and ipc/frame.h say."""
+
+    def setUp(self):
+        with open(os.path.join(vectors.ROOT, "docs", "protocol.md")) as file:
+            self.text = file.read()
+
+    def table(self, heading, columns):
+        """The first columns of the rows below a heading."""
+        section = self.text.split(f"### {heading}\n", 1)[1].split("\n#", 1)[0]
+        rows = re.findall(r"^\| (\d+ \|.*)\|$", section, re.M)
+        return [tuple(cell.strip() for cell in row.split("|")[:columns]) for row in rows]
+
+    def test_its_tables_are_those_of_the_header(self):
+        self.assertEqual(self.table("Types", 2), [(str(number), name) for name, number in TYPES.items()])
+        self.assertEqual(self.table("Fields", 3),
+                         [(str(number), name, kind) for name, (number, kind) in TAGS.items()])
+        self.assertEqual(self.table("Flags", 2), [(str(bit), name) for name, bit in FLAGS.items()])
+        self.assertEqual(self.table("Abilities", 2), [(str(bit), name) for name, bit in ABILITIES.items()])
+
+    def test_what_it_says_is_granted_is_what_hasupd_grants(self):
+        with open(os.path.join(vectors.ROOT, "supervisor", "worker.c")) as file:
+            grants = re.search(r"enum \{ GRANTS = ([^}]*)\}", file.read()).group(1)
+        granted = {name for _, name, yes in self.table("Abilities", 3) if yes == "yes"}
+        self.assertEqual(granted, set(re.findall(r"HASUP_CAN_(\w+)", grants)))
+
+    def test_its_limits_are_those_of_the_header(self):
+        with open(os.path.join(vectors.ROOT, HEADER)) as file:
+            header = file.read()
+        for name in ("META_MAX", "INLINE_MAX", "BUFFERS_MAX", "PROGRESS_MAX", "DELIVERED_MAX"):
+            product = re.search(rf"HASUP_{name} = ([\d *]+)", header).group(1)
+            number = 1
+            for factor in product.split("*"):
+                number *= int(factor)
+            self.assertRegex(self.text, rf"\b{number}\b", name)
+
+    def test_the_bytes_that_it_quotes_are_those_of_the_vectors(self):
+        quoted = re.findall(r"```vector (\S+)\n(.*?)```", self.text, re.S)
+        self.assertGreater(len(quoted), 0)
+        for name, text in quoted:
+            with self.subTest(name):
+                self.assertEqual(bytes.fromhex(text).hex(" "), VECTORS[name].bytes.hex(" "))
+
+    def test_the_conversations_that_it_quotes_are_those_that_are_played(self):
+        played = {name: lines for name, _, lines in vectors.conversations()}
+        quoted = re.findall(r"```conversation (\S+)\n(.*?)```", self.text, re.S)
+        self.assertGreater(len(quoted), 0)
+        for name, text in quoted:
+            with self.subTest(name):
+                self.assertEqual(text.splitlines(), played[name])
+
+
 class Conversation:
     """One played against a worker's process."""
 
