@@ -80,7 +80,8 @@ struct worker {
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
     bool greeted, welcomed, stateful;
-    bool leaving; /* told to drain or stop: its end is no crash */
+    uint64_t granted; /* HASUP_CAN_* bits */
+    bool leaving;     /* told to drain or stop: its end is no crash */
 };
 
 struct model {
@@ -177,6 +178,8 @@ void worker_tree_empty(void *context, struct process *process);
 /* stream.c: what a streamed answer's runs produced, compared by hash. */
 int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk; HASUP_ENOMEM */
 void stream_restart(struct request *request);             /* a new attempt begins */
+/* Whether the attempt's next chunk bears this number: a stream has no gaps. */
+bool stream_count(struct request *request, uint32_t seq);
 /* Adds bytes of this attempt; false: they differ from what an earlier attempt had produced. */
 bool stream_add(struct request *request, const uint8_t *bytes, size_t len);
 void stream_free(struct stream *stream);
