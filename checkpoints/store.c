@@ -391,8 +391,8 @@ static int step_with(struct store *store, const char *sql, const uint8_t *hash,
 }
 
 /* All but the newest `keep` of the slot.  Those further on than this one stay, too (the newest
- * `keep` of them): the slot began again behind them, because they could not be read, and they may be
- * good all the same. */
+ * `keep` of them): the slot began again behind them, because they could not be read, and they may
+ * be good all the same. */
 static int retain(struct store *store, const struct checkpoint_info *info, uint32_t keep,
                   char error[STORE_ERROR])
 {

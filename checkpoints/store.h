@@ -39,8 +39,9 @@ struct checkpoint_info {
 };
 
 /* STORE_WRITE creates what is missing (0600), and changes no file that is not hasup's.  STORE_READ
- * makes and changes no file, works beside a writer, and on a read-only disk.  HASUP_ENOTFOUND (READ: no file), HASUP_ECORRUPT (not a database),
- * HASUP_EIO (disk, permissions), HASUP_EINVAL (newer schema); `error` says which file and why. */
+ * makes and changes no file, works beside a writer, and on a read-only disk.  HASUP_ENOTFOUND
+ * (READ: no file), HASUP_ECORRUPT (not a database), HASUP_EIO (disk, permissions), HASUP_EINVAL
+ * (newer schema); `error` says which file and why. */
 int store_open(const char *path, enum store_mode mode, struct store **store,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 void store_close(struct store *store);
@@ -54,14 +55,15 @@ bool store_is_gone(const struct store *store);
 /* A writer came while this reader read without locks: what it found may be wrong, open it again. */
 bool store_is_disturbed(const struct store *store);
 
-/* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction.  Those at a
- * later position than the new one stay besides, `keep` at most: good ones, perhaps, that could not be
- * read when the slot started. */
+/* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction.  Those at
+ * a later position than the new one stay besides, `keep` at most: good ones, perhaps, that could
+ * not be read when the slot started. */
 int store_save(struct store *store, const struct checkpoint_key *key, uint64_t position,
                int64_t created_wall_ns, const uint8_t *bytes, uint64_t len, uint32_t keep,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 
-/* Called for each damaged checkpoint that is passed over; info->id 0: the list itself is damaged. */
+/* Called for each damaged checkpoint that is passed over; info->id 0: the list itself is damaged.
+ */
 typedef void store_bad(void *context, const struct checkpoint_info *info, const char *reason);
 
 /* The newest good one of a slot.  *bytes is malloc'ed (never NULL on success), the caller's.

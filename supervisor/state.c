@@ -166,13 +166,12 @@ void state_store(struct slot *slot, uint64_t position)
 /* `error`: what was found, if anything, is in memory only. */
 static void state_loaded(struct engine *engine, struct slot *slot, uint32_t worker, int error)
 {
-    engine_post(engine,
-                &(struct event){.type = EVENT_CHECKPOINT_LOADED,
-                                .slot = slot->index,
-                                .worker = worker,
-                                .checkpoint = {.found = slot->restoring.bytes != NULL,
-                                               .position = slot->restoring.position,
-                                               .error = error}});
+    engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
+                                        .slot = slot->index,
+                                        .worker = worker,
+                                        .checkpoint = {.found = slot->restoring.bytes != NULL,
+                                                       .position = slot->restoring.position,
+                                                       .error = error}});
 }
 
 /* Restores what is kept in memory, which is newer than anything on the disk. */
