@@ -125,16 +125,19 @@ static int make_file(struct store *store, char error[STORE_ERROR])
 {
     char directory[sizeof store->path + 4];
     int fd = open(store->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0 && errno == EEXIST)
+    char *slash = strrchr(strcpy(directory, store->path), '/');
+    strcpy(slash ? slash + 1 : directory, ".");
+    /* SQLite writes beside it, too, and would say of a read-only disk that there is no such file.
+     */
+    if (fd < 0 && errno == EEXIST && access(store->path, W_OK) == 0 && access(directory, W_OK) == 0)
         return 0;
     if (fd < 0) {
-        snprintf(error, STORE_ERROR, "%.150s: cannot make it: %.80s", store->path, strerror(errno));
+        snprintf(error, STORE_ERROR, "%.150s: cannot write it: %.80s", store->path,
+                 strerror(errno));
         return HASUP_EIO;
     }
     int wrong = fchmod(fd, 0600);
     close(fd);
-    char *slash = strrchr(strcpy(directory, store->path), '/');
-    strcpy(slash ? slash + 1 : directory, ".");
     wrong |= sync_directory(directory);
     strcpy(slash ? slash + 1 : directory, "..");
     (void)sync_directory(directory); /* may be another's, and unreadable */
@@ -158,11 +161,6 @@ static int open_writer(struct store *store, char error[STORE_ERROR])
         return failed(store, "open", error);
     sqlite3_busy_timeout(store->db, BUSY_MS);
     code = check_schema(store, &empty, error);
-    if (!code && sqlite3_db_readonly(store->db, "main")) {
-        snprintf(error, STORE_ERROR, "%.150s: open: %.80s", store->path,
-                 access(store->path, W_OK) ? strerror(errno) : "it is read-only");
-        return HASUP_EIO;
-    }
     if (!code)
         code = run(store, "PRAGMA page_size = 65536; PRAGMA journal_mode = WAL;", "set up", error);
     if (!code)
@@ -676,6 +674,8 @@ int store_load(struct store *store, const struct checkpoint_key *key, struct che
                uint8_t **bytes, store_bad *bad, void *context, char error[STORE_ERROR])
 {
     struct newest newest = {0};
+    /* One view of all of it: what is listed cannot be let go by a writer before it is read. */
+    sqlite3_exec(store->db, "BEGIN", NULL, NULL, NULL);
     int wrong = check_list(store, error);
     /* Even of a damaged list, what can be read and proves good is good. */
     if (wrong && bad) {
@@ -690,6 +690,7 @@ int store_load(struct store *store, const struct checkpoint_key *key, struct che
         memcpy(error, own, sizeof own);
     }
     int code = load_first_good(store, key, &newest, info, bytes, bad, context, own);
+    sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
     free(newest.ids);
     if (code == HASUP_ENOTFOUND && wrong)
         return wrong;
