@@ -718,16 +718,21 @@ int store_check(struct store *store, bool deep, char error[STORE_ERROR])
         code = HASUP_ECORRUPT;
     }
     sqlite3_finalize(check);
-    if (code || pragma(store, "SELECT count(*) FROM sqlite_master") == 0)
-        return code;
+    return code;
+}
+
+int store_gaps(struct store *store, struct store_gaps *gaps, char error[STORE_ERROR])
+{
+    *gaps = (struct store_gaps){.newest_listed = true};
+    if (pragma(store, "SELECT count(*) FROM sqlite_master") == 0)
+        return 0;
     int64_t orphans =
         pragma(store, "SELECT count(*) FROM part WHERE manifest NOT IN (SELECT id FROM manifest)");
-    if (orphans < 0)
+    int64_t newest = pragma(
+        store, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'manifest'), 0)");
+    int64_t listed = pragma(store, "SELECT coalesce(max(id), 0) FROM manifest");
+    if (orphans < 0 || newest < 0 || listed < 0)
         return failed(store, "check", error);
-    if (orphans > 0) {
-        snprintf(error, STORE_ERROR, "%.150s: %lld parts belong to no checkpoint", store->path,
-                 (long long)orphans);
-        return HASUP_ECORRUPT;
-    }
+    *gaps = (struct store_gaps){(uint64_t)orphans, newest, listed == newest};
     return 0;
 }

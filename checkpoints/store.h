@@ -83,8 +83,16 @@ int store_list(struct store *store, const struct checkpoint_key *key,
                bool (*each)(void *context, const struct checkpoint_info *info), void *context,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 
-/* SQLite's own check of the file (`deep`: integrity_check, else quick_check) and rows that no
- * manifest names.  0 sound; HASUP_ECORRUPT: `error` says what. */
+/* SQLite's own check of the file (`deep`: integrity_check, else quick_check).  0 sound;
+ * HASUP_ECORRUPT: `error` says what. */
 int store_check(struct store *store, bool deep, char error[STORE_ERROR]) HASUP_NODISCARD;
+/* What the file itself knows of things that are not there. */
+struct store_gaps {
+    uint64_t orphans;   /* parts that no checkpoint names */
+    int64_t newest_id;  /* ever given to a checkpoint; 0: none was */
+    bool newest_listed; /* it is there: a save never lets go of itself */
+};
+int store_gaps(struct store *store, struct store_gaps *gaps,
+               char error[STORE_ERROR]) HASUP_NODISCARD;
 
 #endif

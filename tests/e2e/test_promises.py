@@ -445,7 +445,7 @@ class Operation(unittest.TestCase):
             self.assertEqual(stored["checkpoints"]["counter/0"]["position"], 1)
             listed = json.loads(world.ctl("--json", "checkpoint", "list").stdout)
             self.assertEqual(listed[0]["position"], 1)
-            shown = json.loads(world.ctl("checkpoint", "show", str(listed[0]["id"])).stdout)
+            shown = json.loads(world.ctl("--json", "checkpoint", "show", str(listed[0]["id"])).stdout)
             self.assertTrue(shown["sound"])
             self.assertEqual(world.ctl("audit", "--max-age", "1h").returncode, 0)
             self.assertEqual(world.ctl("audit", "--quiet").stdout, b"")
