@@ -726,13 +726,16 @@ int store_gaps(struct store *store, struct store_gaps *gaps, char error[STORE_ER
     *gaps = (struct store_gaps){.newest_listed = true};
     if (pragma(store, "SELECT count(*) FROM sqlite_master") == 0)
         return 0;
+    sqlite3_exec(store->db, "BEGIN", NULL, NULL, NULL); /* one moment for all three */
     int64_t orphans =
         pragma(store, "SELECT count(*) FROM part WHERE manifest NOT IN (SELECT id FROM manifest)");
     int64_t newest = pragma(
         store, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'manifest'), 0)");
     int64_t listed = pragma(store, "SELECT coalesce(max(id), 0) FROM manifest");
-    if (orphans < 0 || newest < 0 || listed < 0)
-        return failed(store, "check", error);
+    int code = orphans < 0 || newest < 0 || listed < 0 ? failed(store, "check", error) : 0;
+    sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
+    if (code)
+        return code;
     *gaps = (struct store_gaps){(uint64_t)orphans, newest, listed == newest};
     return 0;
 }
