@@ -358,7 +358,7 @@ void engine_free(struct engine *engine)
     if (engine->processes)
         processes_free(engine->processes);
     if (engine->writer)
-        writer_free(engine->writer);
+        state_end(engine);
     if (engine->requests.list)
         engine_free_requests(engine);
     models_free(engine);

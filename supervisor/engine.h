@@ -69,6 +69,7 @@ struct slot {
     uint64_t stored_bytes;
     uint32_t jobs; /* with the checkpoint thread */
     bool removed;  /* freed when the last of them is back */
+    bool checkpoints_failing;
 };
 
 struct worker {
@@ -123,7 +124,8 @@ struct engine {
     } hand;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
-    bool shutting_down, closing, checkpoints_failing;
+    bool shutting_down, closing;
+    bool checkpoints_failing; /* of a slot at least */
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
     int http_port; /* where the HTTP door listens; 0: nowhere */
@@ -196,6 +198,8 @@ void state_drop(struct state_job *job);
 void state_store(struct slot *slot, uint64_t position);
 void state_load(struct slot *slot, uint32_t worker);
 void state_completed(struct engine *engine);
+void state_recovered(struct engine *engine, struct slot *slot);
+void state_end(struct engine *engine);
 /* Tells who waits for a checkpoint of the slot that it ended; `error` NULL: stored. */
 void state_done(struct slot *slot, uint64_t position, const char *error);
 

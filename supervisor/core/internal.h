@@ -106,6 +106,7 @@ struct slot {
         uint64_t trimmed;    /* no longer in the log up to here */
         uint64_t stored;     /* newest checkpoint that is stored */
         uint64_t restored;   /* where the worker that loads now will start from */
+        bool restored_kept;  /* from memory: no disk has that state */
         uint32_t count, unanswered;
         uint64_t bytes;
     } log;

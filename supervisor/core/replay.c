@@ -126,7 +126,8 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position)
         notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = slot->log.trimmed - position;
     if (position > slot->log.position)
         slot->log.position = position;
-    if (position > slot->log.stored)
+    /* Where it is less than before, the newest was damaged: that is stored again, too. */
+    if (!slot->log.restored_kept)
         slot->log.stored = position;
     struct item *item = slot->log.head;
     while (item && item->position <= position)
@@ -247,9 +248,10 @@ void checkpoint_stored(struct core *core, struct slot *slot, const struct event 
     if (slot->checkpoint.state != CHECKPOINT_STORING)
         return;
     slot->checkpoint.state = CHECKPOINT_IDLE;
+    /* What is kept in memory only may leave the log, but is stored again at the next chance. */
     if (event->checkpoint.error)
         checkpoint_failed(core, slot);
-    if (event->checkpoint.position > slot->log.stored)
+    else if (event->checkpoint.position > slot->log.stored)
         slot->log.stored = event->checkpoint.position;
     log_trim(core, slot, event->checkpoint.position);
     checkpoint_next(core, slot);
