@@ -1,5 +1,5 @@
-/* store_state.c: store-state DB MODEL SLOT: the newest good state of a slot, to stdout; its position
- * to stderr. */
+/* store_state.c: store-state DB MODEL SLOT: the newest good state of a slot, to stdout; its
+ * position to stderr. */
 #include "checkpoints/store.h"
 
 #include <inttypes.h>
