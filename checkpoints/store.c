@@ -555,8 +555,8 @@ static int read_whole(struct store *store, const struct checkpoint_info *info, u
     return code;
 }
 
-int store_read(struct store *store, int64_t id, struct checkpoint_info *info, uint8_t **bytes,
-               char error[STORE_ERROR])
+static int read_by_id(struct store *store, int64_t id, struct checkpoint_info *info,
+                      uint8_t **bytes, char error[STORE_ERROR])
 {
     sqlite3_stmt *select;
     if (sqlite3_prepare_v2(store->db, "SELECT " MANIFEST_COLUMNS " FROM manifest WHERE id = ?", -1,
@@ -573,6 +573,19 @@ int store_read(struct store *store, int64_t id, struct checkpoint_info *info, ui
     if (code == HASUP_ENOTFOUND)
         snprintf(error, STORE_ERROR, "there is no checkpoint %lld", (long long)id);
     return code ? code : read_whole(store, info, bytes, error);
+}
+
+/* In one view of the file, so that a writer cannot let go of the parts of what it lists. */
+int store_read(struct store *store, int64_t id, struct checkpoint_info *info, uint8_t **bytes,
+               char error[STORE_ERROR])
+{
+    bool alone = sqlite3_get_autocommit(store->db);
+    if (alone)
+        sqlite3_exec(store->db, "BEGIN", NULL, NULL, NULL);
+    int code = read_by_id(store, id, info, bytes, error);
+    if (alone)
+        sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
+    return code;
 }
 
 int store_list(struct store *store, const struct checkpoint_key *key,
