@@ -4,9 +4,11 @@
  *
  * Finding codes are stable (docs/hasupctl.md):
  *   permissions   a file or the directory can be read or written by others
- *   damaged       SQLite, a manifest or a part does not match its hash
- *   order         a slot's positions do not grow with its checkpoints
+ *   damaged       SQLite's structure, a manifest or a part does not match its hash
+ *   incomplete    a checkpoint lacks parts, or parts lack their checkpoint
+ *   order         a slot's positions or times do not grow with its checkpoints
  *   stale         a slot's newest checkpoint is older than max_age
+ *   missing       checkpoints that were there are gone, or there are none though max_age asks
  *   space         the file system is nearly full, or takes no writes
  */
 #ifndef HASUP_CHECKPOINTS_AUDIT_H
@@ -26,8 +28,9 @@ struct audit_summary {
     uint64_t bytes;
 };
 
-/* `where`: a file, or "model/ordinal". */
-typedef void audit_finding(void *context, const char *code, const char *where, const char *text);
+/* `where`: a file, or "model/ordinal"; `advice`: what to do about it. */
+typedef void audit_finding(void *context, const char *code, const char *where, const char *text,
+                           const char *advice);
 
 enum audit_result { AUDIT_SOUND = 0, AUDIT_FINDINGS = 1, AUDIT_COULD_NOT = 2 };
 

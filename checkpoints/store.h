@@ -38,21 +38,32 @@ struct checkpoint_info {
     uint8_t hash[16];
 };
 
-/* STORE_WRITE creates what is missing (0600).  STORE_READ changes nothing, works beside a writer,
- * and on a read-only disk.  HASUP_ENOTFOUND (READ: no file), HASUP_ECORRUPT (not a database),
- * HASUP_EIO (disk, permissions), HASUP_EINVAL (newer schema); `error` says which file and why. */
+/* STORE_WRITE creates what is missing (0600), and changes no file that is not hasup's.  STORE_READ
+ * makes and changes no file, works beside a writer, and on a read-only disk.  HASUP_ENOTFOUND
+ * (READ: no file), HASUP_ECORRUPT (not a database), HASUP_EIO (disk, permissions), HASUP_EINVAL
+ * (newer schema); `error` says which file and why. */
 int store_open(const char *path, enum store_mode mode, struct store **store,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 void store_close(struct store *store);
 /* Opened with STORE_READ; false for NULL. */
 bool store_is_read_only(const struct store *store);
 
-/* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction. */
+/* The WAL holds something that this reader could not see: the newest may be missing. */
+bool store_wal_unread(const struct store *store);
+/* Its file was removed or replaced: what is open can still be read, but is nobody's any more. */
+bool store_is_gone(const struct store *store);
+/* A writer came while this reader read without locks: what it found may be wrong, open it again. */
+bool store_is_disturbed(const struct store *store);
+
+/* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction.  Those at
+ * a later position than the new one stay besides, `keep` at most: good ones, perhaps, that could
+ * not be read when the slot started. */
 int store_save(struct store *store, const struct checkpoint_key *key, uint64_t position,
                int64_t created_wall_ns, const uint8_t *bytes, uint64_t len, uint32_t keep,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 
-/* Called for each damaged checkpoint that is passed over. */
+/* Called for each damaged checkpoint that is passed over; info->id 0: the list itself is damaged.
+ */
 typedef void store_bad(void *context, const struct checkpoint_info *info, const char *reason);
 
 /* The newest good one of a slot.  *bytes is malloc'ed (never NULL on success), the caller's.
@@ -72,8 +83,16 @@ int store_list(struct store *store, const struct checkpoint_key *key,
                bool (*each)(void *context, const struct checkpoint_info *info), void *context,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 
-/* SQLite's own check of the file (`deep`: integrity_check, else quick_check) and rows that no
- * manifest names.  0 sound; HASUP_ECORRUPT: `error` says what. */
+/* SQLite's own check of the file (`deep`: integrity_check, else quick_check).  0 sound;
+ * HASUP_ECORRUPT: `error` says what. */
 int store_check(struct store *store, bool deep, char error[STORE_ERROR]) HASUP_NODISCARD;
+/* What the file itself knows of things that are not there. */
+struct store_gaps {
+    uint64_t orphans;   /* parts that no checkpoint names */
+    int64_t newest_id;  /* ever given to a checkpoint; 0: none was */
+    bool newest_listed; /* it is there: a save never lets go of itself */
+};
+int store_gaps(struct store *store, struct store_gaps *gaps,
+               char error[STORE_ERROR]) HASUP_NODISCARD;
 
 #endif

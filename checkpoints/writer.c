@@ -1,7 +1,8 @@
 /*
  * writer.c: the checkpoint thread.  Owns the store, which only the thread touches, and two queues
  * under one mutex: what is to do, and what is done.  Blocks on a condition while there is nothing
- * to do.  A store that could not be opened, or that failed, is opened again for the next job.
+ * to do.  A store that failed is opened again for the next job.  A store whose file was taken away
+ * is still read from, and what it holds moves to the new file as soon as one can be made.
  */
 #include "checkpoints/writer.h"
 
@@ -56,7 +57,7 @@ static void note_bad(void *context, const struct checkpoint_info *info, const ch
 {
     struct checkpoint_job *job = context;
     (void)info;
-    if (!job->skipped++) /* the newest one's reason is the one to tell */
+    if (!job->skipped++ && !job->unwritable) /* the newest one's reason is the one to tell */
         snprintf(job->message, sizeof job->message, "%s", reason);
 }
 
@@ -69,25 +70,84 @@ static void run_load(struct store *store, struct checkpoint_job *job)
         job->position = info.position;
         job->created_wall_ns = info.created_wall_ns;
         job->len = info.len;
-    } else if (!job->skipped) {
+    } else if (!job->skipped && !job->unwritable) {
         snprintf(job->message, sizeof job->message, "%s", error);
     }
 }
 
+/* Saves a slot's newest good checkpoint of the old store to the new one; the list is by slot. */
+struct rescue {
+    struct store *from, *to;
+    char model[STORE_MODEL];
+    uint32_t ordinal;
+    char *error;
+    int code;
+};
+
+static bool rescue_slot(void *context, const struct checkpoint_info *listed)
+{
+    struct rescue *rescue = context;
+    struct checkpoint_key key = {listed->model, listed->ordinal};
+    struct checkpoint_info info;
+    uint8_t *bytes;
+    if (listed->ordinal == rescue->ordinal && strcmp(listed->model, rescue->model) == 0)
+        return true;
+    memcpy(rescue->model, listed->model, sizeof rescue->model);
+    rescue->ordinal = listed->ordinal;
+    int code = store_load(rescue->from, &key, &info, &bytes, NULL, NULL, rescue->error);
+    if (code) /* nothing of this slot is good there */
+        return true;
+    rescue->code = store_save(rescue->to, &key, info.position, info.created_wall_ns, bytes,
+                              info.len, UINT32_MAX, rescue->error);
+    free(bytes);
+    return rescue->code == 0;
+}
+
+/* The file was removed or replaced, perhaps with its directory: begins a new one with what the old
+ * one, still open, has.  Until that works the old one stays, to load from. */
+static int move_store(struct writer *writer, char error[STORE_ERROR])
+{
+    struct rescue rescue = {.from = writer->store, .ordinal = UINT32_MAX, .error = error};
+    int code = store_open(writer->path, STORE_WRITE, &rescue.to, error);
+    if (!code)
+        code = store_list(rescue.from, NULL, rescue_slot, &rescue, error);
+    code = code ? code : rescue.code;
+    if (code) {
+        store_close(rescue.to);
+        return code;
+    }
+    store_close(writer->store);
+    writer->store = rescue.to;
+    return 0;
+}
+
+static int open_for(struct writer *writer, struct checkpoint_job *job)
+{
+    int code = 0;
+    if (!writer->store)
+        code = store_open(writer->path, STORE_WRITE, &writer->store, job->message);
+    else if (job->kind == CHECKPOINT_SAVE && store_is_gone(writer->store))
+        code = move_store(writer, job->message);
+    if (!code || job->kind != CHECKPOINT_LOAD)
+        return code;
+    /* A disk that takes nothing may still give. */
+    char error[STORE_ERROR];
+    int read = store_open(writer->path, STORE_READ, &writer->store, error);
+    job->unwritable = !read || read == HASUP_ENOTFOUND;
+    return job->unwritable ? read : code;
+}
+
 static void run_job(struct writer *writer, struct checkpoint_job *job)
 {
-    job->error = 0;
-    if (!writer->store)
-        job->error = store_open(writer->path, STORE_WRITE, &writer->store, job->message);
-    if (job->error && job->kind == CHECKPOINT_LOAD &&
-        store_open(writer->path, STORE_READ, &writer->store, job->message) == 0)
-        job->error = 0; /* a disk that takes nothing may still give */
+    job->error = open_for(writer, job);
     if (!job->error && job->kind == CHECKPOINT_LOAD)
         run_load(writer->store, job);
     else if (!job->error)
         job->error = store_save(writer->store, &job->key, job->position, job->created_wall_ns,
                                 job->bytes, job->len, job->keep, job->message);
-    if ((job->error && job->error != HASUP_ENOTFOUND) || store_is_read_only(writer->store)) {
+    bool broken = job->error && job->error != HASUP_ENOTFOUND;
+    if (writer->store && (broken || store_is_read_only(writer->store)) &&
+        !store_is_gone(writer->store)) {
         store_close(writer->store);
         writer->store = NULL;
     }
@@ -107,7 +167,9 @@ static void *writer_main(void *context)
         run_job(writer, job);
         pthread_mutex_lock(&writer->lock);
         queue_put(&writer->done, job);
+        pthread_mutex_unlock(&writer->lock);
         writer->wake(writer->context);
+        pthread_mutex_lock(&writer->lock);
     }
     pthread_mutex_unlock(&writer->lock);
     store_close(writer->store);
@@ -148,7 +210,7 @@ static int writer_start(struct writer *writer)
 
 int writer_submit(struct writer *writer, struct checkpoint_job *job)
 {
-    if (!writer->started && writer_start(writer))
+    if (!writer->started && (writer->ending || writer_start(writer)))
         return HASUP_ENOMEM;
     pthread_mutex_lock(&writer->lock);
     bool full = writer->todo.count >= WRITER_QUEUE_MAX;
@@ -169,15 +231,21 @@ struct checkpoint_job *writer_take(struct writer *writer)
     return done;
 }
 
+void writer_finish(struct writer *writer)
+{
+    if (!writer->started)
+        return;
+    pthread_mutex_lock(&writer->lock);
+    writer->ending = true;
+    pthread_cond_signal(&writer->more);
+    pthread_mutex_unlock(&writer->lock);
+    pthread_join(writer->thread, NULL);
+    writer->started = false;
+}
+
 void writer_free(struct writer *writer)
 {
-    if (writer->started) {
-        pthread_mutex_lock(&writer->lock);
-        writer->ending = true;
-        pthread_cond_signal(&writer->more);
-        pthread_mutex_unlock(&writer->lock);
-        pthread_join(writer->thread, NULL);
-    }
+    writer_finish(writer);
     pthread_cond_destroy(&writer->more);
     pthread_mutex_destroy(&writer->lock);
     free(writer->path);

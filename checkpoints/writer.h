@@ -23,7 +23,8 @@ struct checkpoint_job {
     uint32_t keep;     /* SAVE: this many newest of the slot stay */
     int error;         /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
     uint32_t skipped;  /* LOAD: damaged ones passed over for an older one */
-    char message[256]; /* of the error, or of the last damaged one */
+    bool unwritable;   /* LOAD: the store can be read at most, `message` says why */
+    char message[256]; /* of the error, or of the newest damaged one */
     struct checkpoint_job *next;
 };
 
@@ -31,9 +32,11 @@ struct writer;
 
 enum { WRITER_QUEUE_MAX = 1024 };
 
-/* `wake(context)` is called from the thread when a job is done.  NULL: no memory. */
+/* `wake(context)` is called from the thread when a job can be taken back.  NULL: no memory. */
 struct writer *writer_new(const char *path, void (*wake)(void *context), void *context);
-/* Finishes what is queued, then ends the thread.  Jobs not taken are left to their owners. */
+/* Finishes what is queued, then ends the thread; what is done can still be taken. */
+void writer_finish(struct writer *writer);
+/* The same, and frees the writer.  Jobs not taken are left to their owners. */
 void writer_free(struct writer *writer);
 /* HASUP_EFULL: WRITER_QUEUE_MAX jobs wait; HASUP_ENOMEM: no thread could be made. */
 int writer_submit(struct writer *writer, struct checkpoint_job *job) HASUP_NODISCARD;

@@ -154,6 +154,18 @@ static int send_announcement(struct hasup_client *client, const struct memory *m
     return hasup_channel_send(&client->channel, &frame);
 }
 
+/* A frame that says which buffer it is about, no more. */
+static int send_number(struct hasup_client *client, enum hasup_frame_type type, uint32_t id)
+{
+    uint8_t meta[16];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, sizeof meta);
+    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, id);
+    struct hasup_frame frame = {
+        .type = (uint8_t)type, .meta = meta, .meta_len = (uint32_t)w.used, .fd = -1};
+    return hasup_channel_send(&client->channel, &frame);
+}
+
 /* Memory for a body of `len` bytes that hasupd knows of; NULL: none to be had. */
 static struct memory *memory_take(struct hasup_client *client, uint64_t len)
 {
@@ -232,8 +244,18 @@ int hasup_client_control(struct hasup_client *client, const char *json, uint64_t
 int hasup_client_cancel(struct hasup_client *client, uint64_t id)
 {
     struct hasup_frame frame = {.type = HASUP_CANCEL, .id = id, .fd = -1};
-    /* Its memory is not used again: the worker may still read it. */
-    return hasup_channel_send(&client->channel, &frame);
+    int error = hasup_channel_send(&client->channel, &frame);
+    struct memory **at = &client->ours;
+    while (!error && *at && (*at)->request != id)
+        at = &(*at)->next;
+    if (error || !*at)
+        return error;
+    /* A worker may read its memory still: it is given up, not used again. */
+    struct memory *memory = *at;
+    *at = memory->next;
+    error = send_number(client, HASUP_BUFFER_GONE, memory->id);
+    memory_free(memory);
+    return error;
 }
 
 static hasup_ns clock_ns(void)
@@ -314,14 +336,9 @@ static int release_last(struct hasup_client *client)
 {
     if (!client->release)
         return 0;
-    uint8_t meta[16];
-    struct hasup_meta_writer w;
-    hasup_meta_start(&w, meta, sizeof meta);
-    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, client->release);
-    struct hasup_frame frame = {
-        .type = HASUP_RELEASE, .meta = meta, .meta_len = (uint32_t)w.used, .fd = -1};
+    uint32_t id = client->release;
     client->release = 0;
-    return hasup_channel_send(&client->channel, &frame);
+    return send_number(client, HASUP_RELEASE, id);
 }
 
 struct answer_fields {

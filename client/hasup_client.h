@@ -52,7 +52,7 @@ int hasup_client_submit(struct hasup_client *client, const struct hasup_client_r
                         uint64_t *id);
 /* Queues a control command: a JSON object with a "verb" (docs/hasupctl.md). */
 int hasup_client_control(struct hasup_client *client, const char *json, uint64_t *id);
-/* Nobody waits for this one any more; nothing more comes of it. */
+/* Nobody waits for this one any more.  An answer that was on its way may still come. */
 int hasup_client_cancel(struct hasup_client *client, uint64_t id);
 int hasup_client_flush(struct hasup_client *client);
 

@@ -7,9 +7,11 @@
 
 #include "checkpoints/audit.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,50 +83,109 @@ static bool add_info(void *context, const struct checkpoint_info *info)
     return true;
 }
 
-static void print_list(json_t *list)
+static const char *slot_name(json_t *one, char out[STORE_MODEL + 16])
 {
-    char age[32], bytes[32], slot[128];
-    json_t *one;
-    size_t i;
-    printf("%6s  %-20s %10s  %9s  %s\n", "id", "slot", "position", "size", "age");
-    json_array_foreach(list, i, one)
-    {
-        snprintf(slot, sizeof slot, "%s/%lld", json_string_value(json_object_get(one, "model")),
-                 (long long)json_integer_value(json_object_get(one, "slot")));
-        printf(
-            "%6lld  %-20s %10lld  %9s  %s\n",
-            (long long)json_integer_value(json_object_get(one, "id")), slot,
-            (long long)json_integer_value(json_object_get(one, "position")),
-            ctl_bytes((unsigned long long)json_integer_value(json_object_get(one, "bytes")), bytes),
-            ctl_duration(json_integer_value(json_object_get(one, "age_ms")), age));
-    }
+    snprintf(out, STORE_MODEL + 16, "%s/%lld", json_string_value(json_object_get(one, "model")),
+             (long long)json_integer_value(json_object_get(one, "slot")));
+    return out;
 }
 
-/* The store of the state directory; NULL: `error` says why. */
-static struct store *open_store(const struct ctl *ctl, char error[STORE_ERROR])
+static const char *age_text(json_t *one, char out[64])
+{
+    char age[32];
+    long long ms = (long long)json_integer_value(json_object_get(one, "age_ms"));
+    snprintf(out, 64, "%s%s", ctl_duration(ms < 0 ? -ms : ms, age), ms < 0 ? " in the future" : "");
+    return out;
+}
+
+static void print_list(json_t *list)
+{
+    char age[64], bytes[32], slot[STORE_MODEL + 16];
+    json_t *one;
+    size_t i;
+    int wide = 4;
+    json_array_foreach(list, i, one)
+    {
+        int len = (int)strlen(slot_name(one, slot));
+        wide = len > wide ? len : wide;
+    }
+    if (!json_array_size(list))
+        puts("no checkpoints");
+    else
+        printf("%-*s %8s %12s %9s  %s\n", wide, "SLOT", "ID", "POSITION", "SIZE", "AGE");
+    json_array_foreach(list, i, one) printf(
+        "%-*s %8lld %12lld %9s  %s\n", wide, slot_name(one, slot),
+        (long long)json_integer_value(json_object_get(one, "id")),
+        (long long)json_integer_value(json_object_get(one, "position")),
+        ctl_bytes((unsigned long long)json_integer_value(json_object_get(one, "bytes")), bytes),
+        age_text(one, age));
+}
+
+static void print_one(json_t *one, const char *damage)
+{
+    char age[64], bytes[32], slot[STORE_MODEL + 16], when[64] = "?";
+    time_t created = (time_t)(json_integer_value(json_object_get(one, "created_wall_ms")) / 1000);
+    struct tm local;
+    if (localtime_r(&created, &local))
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &local);
+    long long len = (long long)json_integer_value(json_object_get(one, "bytes"));
+    printf("checkpoint %lld of %s\n", (long long)json_integer_value(json_object_get(one, "id")),
+           slot_name(one, slot));
+    printf("  position  %lld\n", (long long)json_integer_value(json_object_get(one, "position")));
+    printf("  saved     %s (%s%s)\n", when, age_text(one, age),
+           json_integer_value(json_object_get(one, "age_ms")) < 0 ? "" : " ago");
+    printf("  size      %s (%lld bytes)\n", ctl_bytes((unsigned long long)len, bytes), len);
+    printf("  hash      %s\n", json_string_value(json_object_get(one, "hash")));
+    printf("  state     %s%s\n", damage ? "DAMAGED: " : "good: every part was read and matches",
+           damage ? damage : "");
+}
+
+/* The store of the state directory, or HASUP_E* and `error`; HASUP_ENOTFOUND: nothing was stored.
+ */
+static int open_store(const struct ctl *ctl, struct store **store, char error[STORE_ERROR])
 {
     char path[4096];
-    struct store *store = NULL;
+    struct stat st;
     char *directory = ctl_state_dir(ctl);
     snprintf(path, sizeof path, "%s/checkpoints.db", directory ? directory : "");
+    int missing = directory ? stat(directory, &st) : 0;
+    if (missing)
+        snprintf(error, STORE_ERROR, "%.200s: %s", directory, strerror(errno));
     free(directory);
-    (void)!store_open(path, STORE_READ, &store, error);
-    return store;
+    return missing ? HASUP_EIO : store_open(path, STORE_READ, store, error);
+}
+
+/* "MODEL" or "MODEL/SLOT"; false: neither. */
+static bool parse_target(const char *target, char model[STORE_MODEL], struct checkpoint_key *key)
+{
+    size_t len = strcspn(target, "/");
+    char *end;
+    *key = (struct checkpoint_key){model, UINT32_MAX};
+    if (!len || len >= STORE_MODEL)
+        return false;
+    memcpy(model, target, len);
+    model[len] = '\0';
+    if (!target[len])
+        return true;
+    unsigned long ordinal = strtoul(target + len + 1, &end, 10);
+    key->ordinal = (uint32_t)ordinal;
+    return target[len + 1] >= '0' && target[len + 1] <= '9' && !*end && ordinal < UINT32_MAX;
 }
 
 static int checkpoint_list(const struct ctl *ctl)
 {
     char error[STORE_ERROR], model[STORE_MODEL];
-    struct checkpoint_key key = {model, UINT32_MAX};
+    struct checkpoint_key key;
+    struct store *store = NULL;
     const char *target = ctl->argc > 1 ? ctl->argv[1] : NULL;
-    if (target) {
-        snprintf(model, sizeof model, "%.*s", (int)strcspn(target, "/"), target);
-        if (strchr(target, '/'))
-            key.ordinal = (uint32_t)strtoul(strchr(target, '/') + 1, NULL, 10);
-    }
-    struct store *store = open_store(ctl, error);
+    if (target && !parse_target(target, model, &key))
+        return ctl_usage(ctl, "\"%s\" is neither a model nor a slot", target);
     json_t *list = json_array();
-    int code = store ? store_list(store, target ? &key : NULL, add_info, list, error) : HASUP_EIO;
+    int code = open_store(ctl, &store, error);
+    if (!code)
+        code = store_list(store, target ? &key : NULL, add_info, list, error);
+    if (code == HASUP_ENOTFOUND)
+        code = 0;
     if (code)
         fprintf(stderr, "hasupctl: %s\n", error);
     else if (ctl->json)
@@ -139,30 +200,17 @@ static int checkpoint_list(const struct ctl *ctl)
     return code ? CTL_FAILED : CTL_OK;
 }
 
-static void print_one(const struct checkpoint_info *info, const char *damage)
-{
-    char age[32], bytes[32];
-    printf("checkpoint %lld of %s/%u: %s\n", (long long)info->id, info->model,
-           (unsigned)info->ordinal, damage ? "DAMAGED" : "sound");
-    printf("  position %llu, %s, stored %s ago, hash ", (unsigned long long)info->position,
-           ctl_bytes(info->len, bytes),
-           ctl_duration((wall_now() - info->created_wall_ns) / HASUP_MS, age));
-    for (size_t i = 0; i < sizeof info->hash; i++)
-        printf("%02x", info->hash[i]);
-    putchar('\n');
-    if (damage)
-        printf("  %s\n", damage);
-}
-
 static int checkpoint_show(const struct ctl *ctl)
 {
     char error[STORE_ERROR], *end;
     struct checkpoint_info info = {0};
+    struct store *store = NULL;
     long long id = ctl->argc == 2 ? strtoll(ctl->argv[1], &end, 10) : 0;
     if (ctl->argc != 2 || *end || id <= 0)
         return ctl_usage(ctl, "show which one?  checkpoint list names their ids");
-    struct store *store = open_store(ctl, error);
-    int code = store ? store_read(store, id, &info, NULL, error) : HASUP_EIO;
+    int code = open_store(ctl, &store, error);
+    if (!code)
+        code = store_read(store, id, &info, NULL, error);
     store_close(store);
     if (code && !info.id) {
         fprintf(stderr, "hasupctl: %s\n", error);
@@ -175,7 +223,7 @@ static int checkpoint_show(const struct ctl *ctl)
     if (ctl->json)
         ctl_print_json(json);
     else
-        print_one(&info, code ? error : NULL);
+        print_one(json, code ? error : NULL);
     json_decref(json);
     return code ? CTL_FAILED : CTL_OK;
 }
@@ -221,10 +269,26 @@ int ctl_checkpoint(const struct ctl *ctl)
 
 /* ---- audit ---- */
 
-static void add_finding(void *context, const char *code, const char *where, const char *text)
+/* What a damaged file says of itself may be no UTF-8; it is shown all the same. */
+static json_t *any_text(const char *text)
+{
+    json_t *json = json_string(text);
+    if (json)
+        return json;
+    char plain[512];
+    snprintf(plain, sizeof plain, "%s", text);
+    for (char *at = plain; *at; at++)
+        if ((unsigned char)*at >= 0x80)
+            *at = '?';
+    return json_string(plain);
+}
+
+static void add_finding(void *context, const char *code, const char *where, const char *text,
+                        const char *advice)
 {
     json_array_append_new(context,
-                          json_pack("{s:s, s:s, s:s}", "code", code, "where", where, "text", text));
+                          json_pack("{s:s, s:o, s:o, s:o}", "code", code, "where", any_text(where),
+                                    "text", any_text(text), "advice", any_text(advice)));
 }
 
 /* "90s", "5m", "2h"; false: not a duration. */
@@ -248,6 +312,9 @@ static void print_audit(const struct ctl *ctl, json_t *findings, bool quiet,
 {
     json_t *one;
     size_t i;
+    char bytes[32];
+    if (quiet && !json_array_size(findings))
+        return;
     if (ctl->json) {
         json_t *json =
             json_pack("{s:O, s:i, s:i, s:i, s:I}", "findings", findings, "slots",
@@ -258,13 +325,16 @@ static void print_audit(const struct ctl *ctl, json_t *findings, bool quiet,
         return;
     }
     json_array_foreach(findings, i, one)
-        printf("%s: %s: %s\n", json_string_value(json_object_get(one, "code")),
+        printf("%s: %s: %s\n    to do: %s\n", json_string_value(json_object_get(one, "code")),
                json_string_value(json_object_get(one, "where")),
-               json_string_value(json_object_get(one, "text")));
+               json_string_value(json_object_get(one, "text")),
+               json_string_value(json_object_get(one, "advice")));
     if (!quiet)
-        printf("%s: %u slots, %u checkpoints, %u verified, %zu findings\n",
-               json_array_size(findings) ? "findings" : "sound", summary->slots,
-               summary->checkpoints, summary->verified, json_array_size(findings));
+        printf("%u slot%s, %u checkpoint%s of %s, %u read back: %zu finding%s\n", summary->slots,
+               summary->slots == 1 ? "" : "s", summary->checkpoints,
+               summary->checkpoints == 1 ? "" : "s", ctl_bytes(summary->bytes, bytes),
+               summary->verified, json_array_size(findings),
+               json_array_size(findings) == 1 ? "" : "s");
 }
 
 int ctl_audit(const struct ctl *ctl)
@@ -289,10 +359,15 @@ int ctl_audit(const struct ctl *ctl)
     json_t *findings = json_array();
     options.state_dir = directory ? directory : "";
     enum audit_result result = audit_run(&options, add_finding, findings, &summary, error);
-    if (result == AUDIT_COULD_NOT)
+    if (result == AUDIT_COULD_NOT) {
         fprintf(stderr, "hasupctl: could not check: %s\n", error);
-    else
+        json_t *json = ctl->json ? json_pack("{s:o}", "error", any_text(error)) : NULL;
+        if (json)
+            ctl_print_json(json);
+        json_decref(json);
+    } else {
         print_audit(ctl, findings, quiet, &summary);
+    }
     json_decref(findings);
     free(directory);
     return (int)result;

@@ -9,6 +9,8 @@
  */
 #include "ipc/channel.h"
 
+#include "ipc/message.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -174,6 +176,8 @@ int hasup_channel_next(struct hasup_channel *ch, struct hasup_frame *frame)
         return keep_rest(ch);
     frame->meta = ch->in.at + HASUP_FRAME_HEADER;
     frame->body = body ? frame->meta + frame->meta_len : NULL;
+    if ((error = hasup_meta_check(frame)))
+        return error;
     ch->in.at += whole;
     if (frame->flags & HASUP_FLAG_FD) {
         if (!ch->in.fd_count)
@@ -189,10 +193,10 @@ int hasup_channel_next(struct hasup_channel *ch, struct hasup_frame *frame)
 static int out_reserve(struct hasup_channel *ch, size_t len)
 {
     size_t unsent = ch->out.end - ch->out.start;
-    if (ch->out.room - ch->out.end >= len)
-        return 0;
     if (unsent + len > ch->out.max)
         return HASUP_EFULL;
+    if (ch->out.room - ch->out.end >= len)
+        return 0;
     size_t room = ch->out.room ? ch->out.room : OUT_ROOM_MIN;
     while (room < unsent + len)
         room *= 2;

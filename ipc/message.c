@@ -73,6 +73,30 @@ int hasup_meta_next(struct hasup_meta_reader *r, struct hasup_field *field)
     return 1;
 }
 
+enum { LENGTH_bytes = 0, LENGTH_u32 = 4, LENGTH_u64 = 8 };
+
+static const uint8_t tag_length[] = {
+#define HASUP_TAG_LENGTH(number, name, type) [number] = LENGTH_##type,
+    HASUP_TAGS(HASUP_TAG_LENGTH)
+#undef HASUP_TAG_LENGTH
+};
+
+int hasup_meta_check(const struct hasup_frame *frame)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    int got;
+    hasup_meta_read(&reader, frame);
+    while ((got = hasup_meta_next(&reader, &field)) > 0) {
+        bool known = field.tag > 0 && field.tag < HASUP_LEN(tag_length);
+        if (!known && field.critical)
+            return HASUP_EPROTO;
+        if (known && tag_length[field.tag] && field.len != tag_length[field.tag])
+            return HASUP_EPROTO;
+    }
+    return got;
+}
+
 int hasup_meta_unknown(const struct hasup_field *field)
 {
     return field->critical ? HASUP_EPROTO : 0;

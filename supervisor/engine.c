@@ -438,7 +438,7 @@ void engine_free(struct engine *engine)
     if (engine->processes)
         processes_free(engine->processes);
     if (engine->writer)
-        writer_free(engine->writer);
+        state_end(engine);
     durable_close(engine);
     if (engine->requests.list)
         engine_free_requests(engine);

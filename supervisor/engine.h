@@ -81,6 +81,7 @@ struct slot {
     uint64_t stored_bytes;
     uint32_t jobs; /* with the checkpoint thread */
     bool removed;  /* freed when the last of them is back */
+    bool checkpoints_failing;
 };
 
 struct worker {
@@ -92,7 +93,8 @@ struct worker {
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
     bool greeted, welcomed, stateful;
-    bool leaving; /* told to drain or stop: its end is no crash */
+    uint64_t granted; /* HASUP_CAN_* bits */
+    bool leaving;     /* told to drain or stop: its end is no crash */
 };
 
 struct model {
@@ -144,7 +146,8 @@ struct engine {
     } durable;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
-    bool shutting_down, closing, checkpoints_failing;
+    bool shutting_down, closing;
+    bool checkpoints_failing; /* of a slot at least */
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
     int http_port; /* where the HTTP door listens; 0: nowhere */
@@ -201,6 +204,8 @@ void worker_tree_empty(void *context, struct process *process);
 /* stream.c: what a streamed answer's runs produced, compared by hash. */
 int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk; HASUP_ENOMEM */
 void stream_restart(struct request *request);             /* a new attempt begins */
+/* Whether the attempt's next chunk bears this number: a stream has no gaps. */
+bool stream_count(struct request *request, uint32_t seq);
 /* Adds bytes of this attempt; false: they differ from what an earlier attempt had produced. */
 bool stream_add(struct request *request, const uint8_t *bytes, size_t len);
 uint64_t stream_produced(const struct request *request); /* bytes of this attempt */
@@ -218,6 +223,8 @@ void state_drop(struct state_job *job);
 void state_store(struct slot *slot, uint64_t position);
 void state_load(struct slot *slot, uint32_t worker);
 void state_completed(struct engine *engine);
+void state_recovered(struct engine *engine, struct slot *slot);
+void state_end(struct engine *engine);
 /* Tells who waits for a checkpoint of the slot that it ended; `error` NULL: stored. */
 void state_done(struct slot *slot, uint64_t position, const char *error);
 

@@ -158,7 +158,8 @@ static int take_announcement(struct peer *peer, struct hasup_frame *frame)
     int error = read_buffer_fields(frame, &fields);
     if (error)
         return error;
-    if (!fields.has_id || frame->fd < 0 || find_buffer(peer, fields.id))
+    if (!fields.has_id || frame->fd < 0 || find_buffer(peer, fields.id) ||
+        peer->buffer_count == HASUP_BUFFERS_MAX)
         return HASUP_EPROTO;
     error = buffer_open(frame->fd, fields.size, &buffer);
     frame->fd = -1;
@@ -168,6 +169,7 @@ static int take_announcement(struct peer *peer, struct hasup_frame *frame)
     buffer->owner = peer;
     buffer->next = peer->buffers;
     peer->buffers = buffer;
+    peer->buffer_count++;
     return 0;
 }
 
@@ -181,6 +183,7 @@ static int take_withdrawal(struct peer *peer, const struct hasup_frame *frame)
         if ((*at)->id == fields.id) {
             struct buffer *buffer = *at;
             *at = buffer->next;
+            peer->buffer_count--;
             buffer_withdraw(buffer);
             return 0;
         }

@@ -23,6 +23,7 @@ struct peer {
     const struct peer_ops *ops;
     void *context;
     struct buffer *buffers;    /* announced by the other end */
+    uint32_t buffer_count;     /* of these; HASUP_BUFFERS_MAX at most */
     struct announcement *told; /* announced to the other end */
     uint32_t next_id;          /* of the next announcement */
     struct peer *dirty_next, *dirty_prev;

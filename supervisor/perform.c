@@ -152,6 +152,7 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
     engine->slots[action->slot] = NULL;
     if (!slot)
         return;
+    state_recovered(engine, slot);
     slot->removed = true;
     processes_forget(engine->processes, slot->name);
     if (!slot->jobs)
@@ -252,6 +253,8 @@ static void perform_notice(struct engine *engine, const struct action *action)
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
     enum log_level level =
         what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING : LEVEL_ERROR;
+    if (what == NOTICE_CHECKPOINT_FAILED && slot && slot->checkpoints_failing)
+        level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
     LOG_EVENT(level, notice_event(what), notice_text(engine, slot, action, text),
               LOG_TEXT(slot ? "slot" : NULL, slot ? slot->name : ""),
               LOG_TEXT(action->request ? "request" : NULL, id));

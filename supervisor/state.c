@@ -74,13 +74,28 @@ void state_drop(struct state_job *job)
     free(job);
 }
 
-static void state_failed(struct engine *engine, const struct slot *slot, const char *message)
+/* Said once, for the first slot; status shows the others. */
+static void state_failed(struct engine *engine, struct slot *slot, const char *message)
 {
     if (!engine->checkpoints_failing)
         LOG_EVENT(LEVEL_ERROR, "checkpoints.failing", message, LOG_TEXT("slot", slot->name),
                   LOG_TEXT("effect", "serving goes on; the newest state is kept in memory only"));
-    engine->checkpoints_failing = true;
+    engine->checkpoints_failing = slot->checkpoints_failing = true;
     snprintf(engine->checkpoint_error, sizeof engine->checkpoint_error, "%s", message);
+}
+
+/* The slot's state is on the disk again, or the slot is gone; said when it was the last one. */
+void state_recovered(struct engine *engine, struct slot *slot)
+{
+    if (!slot->checkpoints_failing)
+        return;
+    slot->checkpoints_failing = false;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i] && engine->slots[i]->checkpoints_failing)
+            return;
+    engine->checkpoints_failing = false;
+    LOG_EVENT(LEVEL_INFO, "checkpoints.recovered", "the disk takes checkpoints again",
+              LOG_TEXT("slot", slot->name));
 }
 
 /* The disk did not take it: it stays in memory in the place of the one kept before. */
@@ -107,10 +122,7 @@ static void state_saved(struct engine *engine, struct state_job *job)
         if (!slot->kept.bytes || slot->kept.position != position)
             position = 0; /* neither on disk nor in memory: nothing may leave the log */
     } else {
-        if (engine->checkpoints_failing)
-            LOG_EVENT(LEVEL_INFO, "checkpoints.recovered", "the disk takes checkpoints again",
-                      LOG_TEXT("slot", slot->name));
-        engine->checkpoints_failing = false;
+        state_recovered(engine, slot);
         free(slot->kept.bytes);
         slot->kept = (struct slot_state_bytes){0};
         slot->stored_position = position;
@@ -151,15 +163,15 @@ void state_store(struct slot *slot, uint64_t position)
     state_drop(job);
 }
 
+/* `error`: what was found, if anything, is in memory only. */
 static void state_loaded(struct engine *engine, struct slot *slot, uint32_t worker, int error)
 {
-    engine_post(engine,
-                &(struct event){.type = EVENT_CHECKPOINT_LOADED,
-                                .slot = slot->index,
-                                .worker = worker,
-                                .checkpoint = {.found = slot->restoring.bytes != NULL,
-                                               .position = slot->restoring.position,
-                                               .error = error == HASUP_ENOTFOUND ? 0 : error}});
+    engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
+                                        .slot = slot->index,
+                                        .worker = worker,
+                                        .checkpoint = {.found = slot->restoring.bytes != NULL,
+                                                       .position = slot->restoring.position,
+                                                       .error = error}});
 }
 
 /* Restores what is kept in memory, which is newer than anything on the disk. */
@@ -170,7 +182,7 @@ static void state_load_kept(struct slot *slot, uint32_t worker)
         memcpy(copy, slot->kept.bytes, slot->kept.len);
     free(slot->restoring.bytes);
     slot->restoring = (struct slot_state_bytes){copy, slot->kept.len, slot->kept.position};
-    state_loaded(slot->engine, slot, worker, copy ? 0 : HASUP_ENOMEM);
+    state_loaded(slot->engine, slot, worker, copy ? HASUP_EIO : HASUP_ENOMEM);
 }
 
 static void state_load_done(struct engine *engine, struct state_job *job)
@@ -181,7 +193,7 @@ static void state_load_done(struct engine *engine, struct state_job *job)
         LOG_EVENT(LEVEL_ERROR, "checkpoint.damaged", done->message, LOG_TEXT("slot", slot->name),
                   LOG_INT("skipped", done->skipped),
                   LOG_INT("restored_position", done->error ? 0 : done->position));
-    if (done->error && done->error != HASUP_ENOTFOUND)
+    if (done->unwritable || (done->error && done->error != HASUP_ENOTFOUND))
         state_failed(engine, slot, done->message);
     if (slot->kept.bytes) {
         /* A save that was queued before this load has failed meanwhile. */
@@ -208,6 +220,8 @@ void state_load(struct slot *slot, uint32_t worker)
         state_load_kept(slot, worker);
         return;
     }
+    free(slot->restoring.bytes); /* of a worker that died before its welcome */
+    slot->restoring = (struct slot_state_bytes){0};
     struct state_job *job = job_new(slot, CHECKPOINT_LOAD);
     if (job)
         job->worker = worker;
@@ -239,6 +253,24 @@ void state_completed(struct engine *engine)
         if (slot->removed && !slot->jobs)
             slot_free(slot);
     }
+}
+
+/* hasupd ends: what the thread still had is done now, and nobody waits for it. */
+void state_end(struct engine *engine)
+{
+    struct checkpoint_job *next;
+    writer_finish(engine->writer);
+    for (struct checkpoint_job *done = writer_take(engine->writer); done; done = next) {
+        struct state_job *job = (struct state_job *)done;
+        struct slot *slot = job->slot;
+        next = done->next;
+        if (done->kind == CHECKPOINT_LOAD && !done->error)
+            free(done->bytes);
+        state_drop(job);
+        if (--slot->jobs == 0 && slot->removed)
+            slot_free(slot);
+    }
+    writer_free(engine->writer);
 }
 
 void request_keep_body(struct engine *engine, struct request *request)

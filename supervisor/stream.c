@@ -10,7 +10,8 @@
 
 struct stream {
     XXH3_state_t *run;
-    uint64_t produced; /* bytes of this attempt */
+    uint32_t chunks;   /* of this attempt */
+    uint64_t produced; /* bytes of it */
     uint64_t reached;  /* by an earlier attempt, and digest of those bytes */
     uint64_t digest;
     bool differs;
@@ -43,8 +44,14 @@ void stream_restart(struct request *request)
         stream->digest = XXH3_64bits_digest(stream->run);
     }
     stream->produced = 0;
+    stream->chunks = 0;
     stream->differs = false;
     XXH3_64bits_reset(stream->run);
+}
+
+bool stream_count(struct request *request, uint32_t seq)
+{
+    return request->stream->chunks++ == seq;
 }
 
 bool stream_add(struct request *request, const uint8_t *bytes, size_t len)

@@ -19,6 +19,7 @@
 struct unix_request {
     struct unix_client *client;
     uint64_t id; /* the client's number */
+    uint32_t chunks;
     struct request *request;
     struct unix_request *next, **back;
 };
@@ -129,6 +130,14 @@ static int client_send(struct unix_client *client, struct hasup_frame *frame, st
 
 /* ---- answers ---- */
 
+/* Fields of a worker's answer that are not passed on: its buffer's, and those that only hasupd
+ * says. */
+static bool field_stays(unsigned tag)
+{
+    return tag == HASUP_TAG_BUFFER_ID || tag == HASUP_TAG_BUFFER_OFFSET || tag == HASUP_TAG_CODE ||
+           tag == HASUP_TAG_RETRY_AFTER || tag == HASUP_TAG_ATTEMPTS;
+}
+
 /* Sends `frame` with the worker's meta and ATTEMPTS behind it. */
 static int send_answer(struct unix_client *client, struct hasup_frame *frame,
                        const struct hasup_frame *from, struct body *body, uint32_t attempts)
@@ -145,7 +154,7 @@ static int send_answer(struct unix_client *client, struct hasup_frame *frame,
     hasup_meta_read(&reader, from);
     hasup_meta_start(&w, meta, need - PEER_META_ROOM);
     while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag != HASUP_TAG_BUFFER_ID && field.tag != HASUP_TAG_BUFFER_OFFSET)
+        if (!field_stays(field.tag))
             hasup_meta_put(&w, (enum hasup_tag)field.tag, field.value, field.len);
     if (attempts > 1)
         hasup_meta_put32(&w, HASUP_TAG_ATTEMPTS, attempts);
@@ -172,7 +181,7 @@ static void door_chunk(void *context, const struct reply *head, const uint8_t *b
 {
     struct unix_request *record = context;
     struct hasup_frame frame = {
-        .type = HASUP_CHUNK, .id = record->id, .seq = head->frame->seq, .fd = -1};
+        .type = HASUP_CHUNK, .id = record->id, .seq = record->chunks++, .fd = -1};
     struct body body = {.bytes = bytes, .len = len};
     send_answer(record->client, &frame, head->frame, &body, 1);
 }
@@ -234,6 +243,7 @@ static int take_field(struct unix_client *client, struct client_request *r,
         if (hasup_field_get32(field, &priority) || priority < 1 || priority > 9)
             return HASUP_EPROTO;
         r->submission.priority = (uint8_t)priority;
+        hasup_meta_put32(&r->meta, HASUP_TAG_PRIORITY, priority);
         return 0;
     case HASUP_TAG_BUFFER_ID:
     case HASUP_TAG_BUFFER_OFFSET: return 0;
@@ -292,6 +302,11 @@ static void submit(struct unix_client *client, uint64_t id, struct client_reques
                            HASUP_S);
 }
 
+static hasup_ns deadline_after(hasup_ns now, uint64_t timeout)
+{
+    return timeout < (uint64_t)(HASUP_NEVER - now) ? now + (hasup_ns)timeout : HASUP_NEVER;
+}
+
 static int client_request(struct unix_client *client, const struct hasup_frame *frame,
                           struct body *body)
 {
@@ -310,10 +325,8 @@ static int client_request(struct unix_client *client, const struct hasup_frame *
     if (!got) {
         r.submission.meta = meta;
         r.submission.meta_len = r.meta.used;
-        hasup_ns now = loop_now(client->door->engine->loop);
         if (r.timeout)
-            r.submission.deadline =
-                r.timeout < (uint64_t)(HASUP_NEVER - now) ? now + (hasup_ns)r.timeout : HASUP_NEVER;
+            r.submission.deadline = deadline_after(loop_now(client->door->engine->loop), r.timeout);
         submit(client, frame->id, &r);
     }
     if (meta != small)

@@ -17,6 +17,9 @@
 
 extern char **environ;
 
+/* The abilities that hasupd makes use of, where a worker offers them. */
+enum { GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL };
+
 static const struct peer_ops WORKER_OPS;
 
 /* The worker that an action names; NULL where it is gone, which the core hears of by itself. */
@@ -212,8 +215,7 @@ void worker_welcome(struct slot *slot, const struct action *action)
     hasup_meta_start(&w, meta, 256);
     hasup_meta_put(&w, HASUP_TAG_MODEL, name, strlen(name));
     hasup_meta_put32(&w, HASUP_TAG_SLOT, slot->ordinal);
-    hasup_meta_put64(&w, HASUP_TAG_GRANTED,
-                     HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL);
+    hasup_meta_put64(&w, HASUP_TAG_GRANTED, worker->granted);
     hasup_meta_put32(&w, HASUP_TAG_INLINE_MAX, HASUP_INLINE_MAX);
     struct hasup_frame frame = {.type = HASUP_WELCOME,
                                 .flags = action->restore ? HASUP_FLAG_RESTORING : 0,
@@ -420,6 +422,7 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     if (worker->greeted || read_hello(frame, &hello))
         return HASUP_EPROTO;
     worker->greeted = true;
+    worker->granted = hello.abilities & GRANTS;
     worker->stateful = hello.abilities & HASUP_CAN_STATE;
     if (hello.metadata_len) {
         char *copy = malloc(hello.metadata_len);
@@ -453,9 +456,10 @@ static bool error_text(const struct hasup_frame *frame, char *text, size_t room)
 static int on_ready(struct worker *worker, const struct hasup_frame *frame)
 {
     char text[ENGINE_REASON - 32];
-    if (!worker->welcomed)
-        return HASUP_EPROTO;
     bool failed = error_text(frame, text, sizeof text);
+    /* A load can fail before the WELCOME is there, which waits for the checkpoint's bytes. */
+    if (!worker->welcomed && !failed)
+        return HASUP_EPROTO;
     if (failed)
         snprintf(worker->cause, sizeof worker->cause, "could not load: %s", text);
     worker_post(worker,
@@ -489,7 +493,8 @@ static int on_chunk(struct worker *worker, const struct hasup_frame *frame, stru
 {
     struct request *request = request_at(worker, frame->id);
     const uint8_t *bytes = body_bytes(body);
-    if (!request || (body->len && !bytes) || stream_open(request))
+    if (!request || (body->len && !bytes) || stream_open(request) ||
+        !stream_count(request, frame->seq))
         return HASUP_EPROTO;
     if (body->len)
         chunk_in_hand(worker, request, frame, bytes, body->len);

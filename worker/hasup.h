@@ -56,7 +56,7 @@ int hasup_reply(struct hasup_response *response, const void *bytes, size_t len);
 void *hasup_reply_room(struct hasup_response *response, size_t len);
 int hasup_reply_type(struct hasup_response *response, const char *content_type);
 int hasup_reply_header(struct hasup_response *response, const char *name, const char *value);
-/* 200…599; default 200. */
+/* 200…599, anything else becomes 500; default 200. */
 void hasup_reply_status(struct hasup_response *response, unsigned status);
 /* An error with a text for a person; gives -1, so that a callback can return it. */
 int hasup_error(struct hasup_response *response, unsigned status, const char *format, ...)

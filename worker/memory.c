@@ -155,6 +155,17 @@ static struct hasup_memory *memory_take(struct hasup_runtime *runtime, size_t le
     return memory;
 }
 
+int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id)
+{
+    uint8_t meta[12];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, sizeof meta);
+    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, id);
+    const struct hasup_frame frame = {
+        .type = HASUP_RELEASE, .meta = meta, .meta_len = (uint32_t)w.used, .fd = -1};
+    return hasup_channel_send(&runtime->channel, &frame);
+}
+
 int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
                const uint8_t *body, size_t len)
 {

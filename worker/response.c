@@ -13,7 +13,7 @@ void hasup_response_open(struct hasup_response *response, struct hasup_runtime *
 {
     response->runtime = runtime;
     response->id = id;
-    response->status = 0;
+    response->status = 200;
     response->chunks = 0;
     response->failed = false;
     response->body.len = response->meta.len = 0;
@@ -63,9 +63,15 @@ int hasup_reply_header(struct hasup_response *response, const char *name, const 
     return put_field(&response->meta, HASUP_TAG_HEADER, both, len);
 }
 
+/* Outside of what a REPLY may bear, which would end the worker: the model's fault, an error. */
+static unsigned status_of(unsigned status)
+{
+    return status >= 200 && status <= 599 ? status : 500;
+}
+
 void hasup_reply_status(struct hasup_response *response, unsigned status)
 {
-    response->status = status;
+    response->status = status_of(status);
 }
 
 int hasup_error(struct hasup_response *response, unsigned status, const char *format, ...)
@@ -75,7 +81,7 @@ int hasup_error(struct hasup_response *response, unsigned status, const char *fo
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    response->status = status;
+    response->status = status_of(status);
     response->failed = true;
     put_field(&response->meta, HASUP_TAG_ERROR, text, strlen(text));
     return -1;

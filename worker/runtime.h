@@ -39,6 +39,7 @@ struct hasup_runtime {
     struct hasup_memory *theirs, *ours;
     uint32_t next_memory;
     size_t inline_max;
+    hasup_ns pace; /* about the longest of the last requests */
     bool stateful, ready, leaving, ended;
 };
 
@@ -52,6 +53,7 @@ struct hasup_running {
     struct hasup_runtime *runtime;
     const struct hasup_frame *frame;
     struct hasup_text *texts; /* copies of meta fields, until the request ends */
+    uint32_t buffer;          /* of hasupd's, that its body stands in; 0: none */
     bool cancelled;
 };
 
@@ -75,6 +77,8 @@ int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
 /* Sends a frame with a body of any size; meta gets the buffer's fields where it needs one. */
 int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
                const uint8_t *body, size_t len);
+/* Tells hasupd that a body of its that is no request's has been read. */
+int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id);
 void hasup_memory_free_all(struct hasup_runtime *runtime);
 
 /* response.c */

@@ -10,9 +10,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { EXIT_BROKEN = 1, EXIT_NO_HASUPD = 2, FLUSH_AT = 128 * 1024 };
+
+#define SLOW (100 * HASUP_US) /* a request that takes longer does not hold back other answers */
 
 static volatile sig_atomic_t terminated;
 
@@ -130,6 +133,12 @@ void hasup_look_ahead(struct hasup_running *running)
 {
     struct hasup_runtime *runtime = running->runtime;
     struct hasup_frame frame;
+    /* An earlier request may have read past the cancel of this one. */
+    for (const struct hasup_waiting *w = runtime->waiting; w; w = w->next)
+        if (w->frame.type == HASUP_CANCEL && w->frame.id == running->request.id)
+            running->cancelled = true;
+    if (running->cancelled)
+        return;
     if (!runtime->second_scratch && !(runtime->second_scratch = malloc(HASUP_CHANNEL_SCRATCH)))
         return;
     for (int fills = 0; fills < 2; fills++) {
@@ -195,7 +204,29 @@ static int open_request(struct hasup_runtime *runtime, struct hasup_running *run
     if (!memory || offset > memory->size || frame->body_len > memory->size - offset)
         return HASUP_EPROTO;
     request->body = memory->map + offset;
+    running->buffer = buffer;
     return 0;
+}
+
+static hasup_ns clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
+/* Answers are gathered where requests take microseconds.  Where one took longer lately, the answers
+ * before it must not wait for it, nor die with it. */
+static int before_run(struct hasup_runtime *runtime)
+{
+    bool gather = runtime->pace < SLOW && hasup_channel_unsent(&runtime->channel) < FLUSH_AT;
+    return gather ? 0 : hasup_flush(runtime);
+}
+
+static void after_run(struct hasup_runtime *runtime, hasup_ns took)
+{
+    hasup_ns faded = runtime->pace - runtime->pace / 8;
+    runtime->pace = took > faded ? took : faded;
 }
 
 static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *frame)
@@ -203,8 +234,11 @@ static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *
     static struct hasup_response response; /* its memory is used again */
     struct hasup_running running;
     int error = open_request(runtime, &running, frame);
+    if (!error)
+        error = before_run(runtime);
     if (error)
         return error;
+    hasup_ns begun = clock_ns();
     hasup_response_open(&response, runtime, frame->id);
     if (runtime->worker->infer(runtime->model, &running.request, &response)) {
         if (running.cancelled)
@@ -216,8 +250,7 @@ static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *
     free(runtime->held);
     runtime->held = NULL;
     error = hasup_response_send(&response);
-    if (!error && hasup_channel_unsent(&runtime->channel) > FLUSH_AT)
-        error = hasup_flush(runtime);
+    after_run(runtime, clock_ns() - begun);
     return error;
 }
 
@@ -287,21 +320,44 @@ static int restore(struct hasup_runtime *runtime, const struct hasup_frame *fram
     if (!runtime->worker->restore ||
         runtime->worker->restore(runtime->model, view.request.body, view.request.len))
         return send_ready(runtime, "the worker's restore failed");
+    if (view.buffer && (error = hasup_memory_release(runtime, view.buffer)))
+        return error;
     return send_ready(runtime, NULL);
 }
 
 /* ---- frames ---- */
 
+static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    uint32_t most = HASUP_INLINE_MAX;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_INLINE_MAX && hasup_field_get32(&field, &most))
+            return HASUP_EPROTO;
+    if (most < HASUP_INLINE_MAX)
+        runtime->inline_max = most;
+    return frame->flags & HASUP_FLAG_RESTORING ? 0 : send_ready(runtime, NULL);
+}
+
+/* At once: hasupd waits for it, and the next request may take long. */
+static int pong(struct hasup_runtime *runtime, const struct hasup_frame *ping)
+{
+    struct hasup_frame frame = {.type = HASUP_PONG, .id = ping->id};
+    int error = hasup_send(runtime, &frame, NULL, NULL, 0);
+    return error ? error : hasup_flush(runtime);
+}
+
 static int on_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
 {
-    struct hasup_frame pong = {.type = HASUP_PONG, .id = frame->id};
     switch (frame->type) {
-    case HASUP_WELCOME: return frame->flags & HASUP_FLAG_RESTORING ? 0 : send_ready(runtime, NULL);
+    case HASUP_WELCOME: return welcome(runtime, frame);
     case HASUP_RESTORE: return restore(runtime, frame);
     case HASUP_REQUEST: return runtime->ready ? run_request(runtime, frame) : HASUP_EPROTO;
     case HASUP_CANCEL: return 0; /* it is answered already, or runs to its end */
     case HASUP_CHECKPOINT: return send_state(runtime, frame);
-    case HASUP_PING: return hasup_send(runtime, &pong, NULL, NULL, 0);
+    case HASUP_PING: return pong(runtime, frame);
     case HASUP_DRAIN: runtime->leaving = true; return 0;
     case HASUP_BUFFER:
     case HASUP_BUFFER_GONE:
@@ -420,6 +476,7 @@ int hasup_serve(const struct hasup_worker *worker)
 {
     struct hasup_runtime runtime = {.worker = worker,
                                     .stateful = worker->save && worker->restore,
+                                    .pace = SLOW,
                                     .inline_max = HASUP_INLINE_MAX};
     int fd = hasupd_descriptor();
     if (fd < 0)

@@ -123,7 +123,8 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(COMMAND)           /* model, slot (or CORE_ALL_SLOTS), command */                            \
     X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn */                \
     X(HELLO)             /* slot, worker, concurrency, stateful */                                 \
-    X(CHECKPOINT_LOADED) /* slot, worker, found, position: answer to LOAD_CHECKPOINT */            \
+    X(CHECKPOINT_LOADED) /* slot, worker, found, position, error: found in memory only;            \
+                          * answer to LOAD_CHECKPOINT */                                           \
     X(WORKER_READY)      /* slot, worker, error: 0 or HASUP_EWORKER */                             \
     X(PONG)              /* slot, worker */                                                        \
     X(BROKE)             /* slot, worker: malformed frame or closed socket; it must die */         \

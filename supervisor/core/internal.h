@@ -149,6 +149,7 @@ struct slot {
         uint64_t trimmed;                     /* no longer in the log up to here */
         uint64_t stored;                      /* newest checkpoint that is stored */
         uint64_t restored;                    /* where the worker that loads now will start from */
+        bool restored_kept;                   /* from memory: no disk has that state */
         uint32_t count, unanswered, unstored; /* unstored: answered, and not durable yet */
         uint64_t bytes;
         bool durable; /* it ever held a durable request */

@@ -161,7 +161,8 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position)
     }
     if (position > slot->log.position)
         slot->log.position = position;
-    if (position > slot->log.stored) { /* the first one of this slot's life */
+    /* Where it is less than before, the newest was damaged: that is stored again, too. */
+    if (!slot->log.restored_kept) {
         slot->log.stored = position;
         log_trim(core, slot, position);
     }
@@ -330,9 +331,10 @@ void checkpoint_stored(struct core *core, struct slot *slot, const struct event 
     if (slot->checkpoint.state != CHECKPOINT_STORING)
         return;
     slot->checkpoint.state = CHECKPOINT_IDLE;
+    /* What is kept in memory only may leave the log, but is stored again at the next chance. */
     if (event->checkpoint.error)
         checkpoint_failed(core, slot);
-    if (event->checkpoint.position > slot->log.stored)
+    else if (event->checkpoint.position > slot->log.stored)
         slot->log.stored = event->checkpoint.position;
     if (slot->log.durable && event->checkpoint.position &&
         (!event->checkpoint.error || PLANT(PLANT_TRIM_EARLY)))

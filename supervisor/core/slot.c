@@ -75,6 +75,7 @@ void slot_loaded(struct core *core, struct slot *slot, const struct event *event
     if (slot->state != SLOT_LOADING || !slot->stateful)
         return;
     slot->log.restored = event->checkpoint.found ? event->checkpoint.position : 0;
+    slot->log.restored_kept = event->checkpoint.found && event->checkpoint.error;
     action_slot(core, ACTION_WELCOME, slot)->restore = event->checkpoint.found;
 }
 

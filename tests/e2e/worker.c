@@ -13,7 +13,8 @@
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
- * Arguments: --load PATH waits in load; --fail-load; --die exits 3 at once with a line on stderr.
+ * Arguments: --load PATH waits in load; --fail-load; --concurrency N (4); --die exits 3 at once
+ * with a line on stderr.
  */
 #include "worker/hasup.h"
 
@@ -27,6 +28,7 @@
 
 static const char *load_path;
 static int fail_load;
+static unsigned concurrency = 4;
 
 /* Blocks until somebody writes to the FIFO.  An end of file is the end of who wrote to the one
  * before. */
@@ -189,6 +191,8 @@ int main(int argc, char **argv)
             load_path = argv[++i];
         else if (strcmp(argv[i], "--fail-load") == 0)
             fail_load = 1;
+        else if (strcmp(argv[i], "--concurrency") == 0 && i + 1 < argc)
+            concurrency = (unsigned)atoi(argv[++i]);
         else if (strcmp(argv[i], "--die") == 0) {
             fprintf(stderr, "cannot find the GPU\n");
             return 3;
@@ -196,5 +200,6 @@ int main(int argc, char **argv)
     }
     printf("hello from %s\n", getenv("HASUP_MODEL") ? getenv("HASUP_MODEL") : "nowhere");
     fflush(stdout);
-    return hasup_serve(&(struct hasup_worker){.load = load, .infer = infer, .concurrency = 4});
+    return hasup_serve(
+        &(struct hasup_worker){.load = load, .infer = infer, .concurrency = concurrency});
 }

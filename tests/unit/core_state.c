@@ -210,6 +210,38 @@ static void promise_11_a_checkpoint_kept_in_memory_only_is_said_and_counts(void 
     assert_non_null(seen_of(w, ACTION_FORGET, request));
 }
 
+static void promise_11_what_is_in_memory_only_is_stored_when_the_disk_is_good_again(void **state)
+{
+    struct world *w = *state;
+    begin(w, 1);
+    answer_one(w);
+    command(w, 0, COMMAND_CHECKPOINT);
+    state_taken(w, 0, 1, 0);
+    stored(w, 0, 1, HASUP_EIO);
+    struct slot_view view;
+    assert_true(core_slot_view(w->core, 0, &view));
+    assert_true(view.checkpoint_position == 0);
+    world_pass(w, 31 * HASUP_S); /* and nothing else was asked of it */
+    assert_true(seen(w, ACTION_TAKE_STATE)->position == 1);
+    state_taken(w, 0, 1, 0);
+    stored(w, 0, 1, HASUP_EIO);
+    dies(w, 0);
+    greets(w, 0, 1, true);
+    struct event loaded = of_worker(w, EVENT_CHECKPOINT_LOADED, 0);
+    loaded.checkpoint.found = true;
+    loaded.checkpoint.position = 1;
+    loaded.checkpoint.error = HASUP_EIO;
+    world_do(w, loaded);
+    says(w, EVENT_WORKER_READY, 0);
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+    command(w, 0, COMMAND_DRAIN);
+    assert_true(seen(w, ACTION_TAKE_STATE)->position == 1);
+    state_taken(w, 0, 1, 0);
+    stored(w, 0, 1, 0);
+    assert_true(core_slot_view(w->core, 0, &view));
+    assert_true(view.checkpoint_position == 1);
+}
+
 static void promise_8_a_long_log_asks_for_a_checkpoint_then_for_patience(void **state)
 {
     struct world *w = *state;
@@ -402,6 +434,7 @@ int main(void)
         STORY(a_checkpoint_names_what_is_dispatched_and_waits_for_it),
         STORY(promise_11_a_state_that_claims_what_was_not_answered_is_not_stored),
         STORY(promise_11_a_checkpoint_kept_in_memory_only_is_said_and_counts),
+        STORY(promise_11_what_is_in_memory_only_is_stored_when_the_disk_is_good_again),
         STORY(promise_8_a_long_log_asks_for_a_checkpoint_then_for_patience),
         STORY(promise_8_so_does_one_of_many_bytes),
         STORY(a_full_log_after_a_failed_checkpoint_tries_again),

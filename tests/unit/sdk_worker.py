@@ -8,7 +8,9 @@ import hasup  # noqa: E402
 
 
 class Plain(hasup.Worker):
-    metadata = '{"platform": "test"}'
+    def load(self):
+        if "--fail-load" in sys.argv:
+            raise RuntimeError("the weights are not there")
 
     def infer(self, request):
         body = bytes(request.body)
@@ -21,6 +23,10 @@ class Plain(hasup.Worker):
             raise ValueError("no such thing")
         if word == b"big":
             return bytes(i * 31 & 255 for i in range(256)) * (int(rest) // 256)
+        if word == b"wait":
+            with open(rest, "rb") as gate:
+                gate.read(1)
+            return b"done"
         if word == b"stream":
             return (b"part %d of %d\n" % (i + 1, int(rest)) for i in range(int(rest)))
         if word == b"until-cancelled":
@@ -50,5 +56,5 @@ class Counter(hasup.Worker):
 
 if __name__ == "__main__":
     if sys.argv[1] == "counter":
-        hasup.serve(Counter())
-    hasup.serve(Plain(), concurrency=int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+        hasup.serve(Counter(), concurrency=16)
+    hasup.serve(Plain(), concurrency=int(sys.argv[2]) if sys.argv[2:] and sys.argv[2].isdigit() else 1)

@@ -3,11 +3,13 @@ import array
 import fcntl
 import mmap
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -151,6 +153,47 @@ class Case:
         self.assertEqual(worker.receive()[4], b"next")
         self.assertEqual(worker.close(), 0)
 
+    def test_a_cancel_that_an_earlier_request_read_past_is_seen(self):
+        worker = self.start(self.plain)
+        head = f.HEADER.pack(0xA7, 1, f.REQUEST, 0, 0, 5, 15, 1, 0) + b"until-cancelled"
+        cancels = [f.HEADER.pack(0xA7, 1, CANCEL, 0, 0, i, 0, 0, 0) for i in (6, 5)]
+        worker.socket.sendall(head + head.replace(b"\5\0\0\0\0\0\0\0", b"\6\0\0\0\0\0\0\0", 1) + b"".join(cancels))
+        for i in (5, 6):
+            self.assertEqual(worker.receive()[1::3], (i, b"cancelled"))
+        self.assertEqual(worker.close(), 0)
+
+    def test_pongs_and_answers_do_not_wait_for_the_request_behind_them(self):
+        worker = self.start(self.plain)
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        gate = os.path.join(folder, "gate")
+        os.mkfifo(gate)
+        body = b"wait " + gate.encode()
+        worker.socket.sendall(
+            f.HEADER.pack(0xA7, 1, f.REQUEST, 0, 0, 5, 6, 1, 0) + b"echo x" +
+            f.HEADER.pack(0xA7, 1, PING, 0, 0, 0, 0, 0, 0) +
+            f.HEADER.pack(0xA7, 1, f.REQUEST, 0, 0, 6, len(body), 1, 0) + body)
+        self.assertEqual(worker.receive()[1::3], (5, b"x"))
+        self.assertEqual(worker.receive()[0], PONG)
+        with open(gate, "wb") as file:
+            file.write(b"x")
+        self.assertEqual(worker.receive()[1::3], (6, b"done"))
+        self.assertEqual(worker.close(), 0)
+
+    def test_a_load_that_fails_is_told_and_ends_it(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            done = subprocess.run(self.plain + ["--fail-load"], pass_fds=[theirs.fileno()], capture_output=True,
+                                  env=dict(os.environ, HASUP_FD=str(theirs.fileno())), timeout=60)
+            self.assertEqual(done.returncode, 1)
+            theirs.close()
+            said = ours.recv(4096)
+        hello = f.HEADER.unpack_from(said)
+        ready = f.HEADER.unpack_from(said, f.HEADER.size + hello[4])
+        self.assertEqual((hello[2], ready[2]), (f.HELLO, f.READY))
+        self.assertIn(b"load", f.fields(said[2 * f.HEADER.size + hello[4]:])[TAG_ERROR])
+        self.assertIn(b"the weights are not there", done.stderr)
+
     def test_what_was_asked_before_drain_is_answered(self):
         worker = self.start(self.plain)
         for i in range(20):
@@ -180,7 +223,7 @@ class Case:
     def test_started_by_hand_it_says_what_to_do(self):
         env = {k: v for k, v in os.environ.items() if k != "HASUP_FD"}
         done = subprocess.run(self.plain, capture_output=True, env=env, timeout=60)
-        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(done.returncode, 2)
         self.assertIn(b"hasupd -c", done.stderr)
 
 

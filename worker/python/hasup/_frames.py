@@ -8,9 +8,10 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 MAGIC, VERSION = 0xA7, 1
 META_MAX, INLINE_MAX = 256 * 1024, 1024 * 1024
+DESCRIPTORS_MAX = 16  # that may wait for their frames
 
 (HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CANCEL, CHECKPOINT, STATE, PING, PONG,
- DRAIN, SPAWN, SPAWNED, BUFFER, BUFFER_GONE, RELEASE, CONTROL) = range(1, 21)
+ DRAIN, SPAWN, SPAWNED, BUFFER, BUFFER_GONE, RELEASE, CONTROL, DESCRIPTOR) = range(1, 22)
 
 FLAG_BUFFER, FLAG_REPLAY, FLAG_MORE, FLAG_RESUME, FLAG_RESTORING, FLAG_FD = (1 << n for n in range(6))
 
@@ -18,8 +19,15 @@ FLAG_BUFFER, FLAG_REPLAY, FLAG_MORE, FLAG_RESUME, FLAG_RESTORING, FLAG_FD = (1 <
  TAG_POSITION, TAG_DEADLINE, TAG_CONTENT_TYPE, TAG_ROUTE, TAG_HEADER, TAG_REQUEST_ID, TAG_PRIORITY,
  TAG_SESSION, TAG_ERROR, TAG_CODE, TAG_RETRY_AFTER, TAG_ATTEMPTS, TAG_PROGRESS_BLOB, TAG_DELIVERED,
  TAG_BUFFER_ID, TAG_BUFFER_SIZE, TAG_BUFFER_OFFSET, TAG_BATCH_KEY, TAG_INLINE_MAX, TAG_IDEMPOTENCY_KEY,
- TAG_TRACEPARENT) = range(1, 30)
+ TAG_TRACEPARENT, TAG_FD_NUMBER, TAG_PID, TAG_STREAM_OFFSET, TAG_DELIVERED_LEN, TAG_DELIVERED_DIGEST) = range(1, 35)
 CRITICAL = 0x8000
+
+#: length of a number field, by tag; every other known tag holds bytes
+LENGTHS: Dict[int, int] = {
+    **dict.fromkeys((TAG_PROTOCOL, TAG_CONCURRENCY, TAG_MAX_BATCH, TAG_SLOT, TAG_PRIORITY, TAG_RETRY_AFTER,
+                     TAG_ATTEMPTS, TAG_BUFFER_ID, TAG_INLINE_MAX, TAG_FD_NUMBER, TAG_PID), 4),
+    **dict.fromkeys((TAG_ABILITIES, TAG_GRANTED, TAG_POSITION, TAG_DEADLINE, TAG_BUFFER_SIZE, TAG_BUFFER_OFFSET,
+                     TAG_STREAM_OFFSET, TAG_DELIVERED_LEN, TAG_DELIVERED_DIGEST), 8)}
 
 CAN_STATE, CAN_SNAPSHOT, CAN_RESUME, CAN_BATCH, CAN_ZYGOTE, CAN_CANCEL = (1 << n for n in range(6))
 
@@ -42,6 +50,7 @@ class Frame(NamedTuple):
     meta: bytes
     body_len: int
     body: bytes  # empty where the body stands in a buffer
+    descriptor: int = -1  # came with the frame; belongs to who took it
 
 
 def field(tag: int, value: Union[int, str, Bytes], wide: bool = False) -> bytes:
@@ -54,7 +63,7 @@ def field(tag: int, value: Union[int, str, Bytes], wide: bool = False) -> bytes:
 
 
 def fields(meta: Bytes) -> Iterator[Tuple[int, bytes]]:
-    """(tag, value) in the order they stand."""
+    """(tag, value) in the order they stand, each checked; the tag without its CRITICAL bit."""
     at, end = 0, len(meta)
     while at < end:
         if end - at < FIELD.size:
@@ -63,6 +72,11 @@ def fields(meta: Bytes) -> Iterator[Tuple[int, bytes]]:
         at += FIELD.size
         if zero or length > end - at:
             raise ProtocolError("a field runs past the end of its frame")
+        critical, tag = tag & CRITICAL, tag & ~CRITICAL
+        if critical and not TAG_PROTOCOL <= tag <= TAG_DELIVERED_DIGEST:
+            raise ProtocolError(f"a field that must be understood has the unknown tag {tag}")
+        if LENGTHS.get(tag, length) != length:
+            raise ProtocolError(f"a field with tag {tag} has {length} bytes")
         yield tag, bytes(meta[at:at + length])
         at += length
 
@@ -70,7 +84,7 @@ def fields(meta: Bytes) -> Iterator[Tuple[int, bytes]]:
 def decode_header(data: Bytes) -> Tuple[int, int, int, int, int, int]:
     """(type, flags, seq, id, meta_len, body_len) of 32 bytes, checked."""
     magic, version, kind, flags, meta_len, number, body_len, seq, reserved = HEADER.unpack_from(data)
-    if magic != MAGIC or version != VERSION or reserved or not HELLO <= kind <= CONTROL:
+    if magic != MAGIC or version != VERSION or reserved or not HELLO <= kind <= DESCRIPTOR:
         raise ProtocolError("this is no frame of version 1")
     if meta_len > META_MAX or (body_len > INLINE_MAX and not flags & FLAG_BUFFER):
         raise ProtocolError("a frame is larger than the protocol allows")
@@ -79,7 +93,7 @@ def decode_header(data: Bytes) -> Tuple[int, int, int, int, int, int]:
 
 def encode(kind: int, number: int = 0, meta: Bytes = b"", body: Bytes = b"", flags: int = 0, seq: int = 0,
            body_len: Optional[int] = None) -> List[Bytes]:
-    """A frame as parts to be written one after the other."""
+    """A frame as parts to be written one after the other; `body_len` where the body stands in a buffer."""
     length = len(body) if body_len is None else body_len
     return [HEADER.pack(MAGIC, VERSION, kind, flags, len(meta), number, length, seq, 0), meta, body]
 
@@ -99,7 +113,8 @@ class Channel:
         fds = array.array("i")
         try:
             data, ancillary, flags, _ = self.socket.recvmsg(
-                1 << 18, socket.CMSG_SPACE(16 * fds.itemsize), 0 if block else socket.MSG_DONTWAIT)
+                1 << 18, socket.CMSG_SPACE(16 * fds.itemsize),
+                socket.MSG_CMSG_CLOEXEC | (0 if block else socket.MSG_DONTWAIT))
         except BlockingIOError:
             return False
         except ConnectionResetError:
@@ -108,6 +123,8 @@ class Channel:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds.frombytes(value[:len(value) - len(value) % fds.itemsize])
         self.descriptors += fds
+        if flags & socket.MSG_CTRUNC or len(self.descriptors) > DESCRIPTORS_MAX:
+            raise ProtocolError("more descriptors came than frames that they belong to")
         if not data:
             raise EOFError
         self.buffer += data
@@ -125,7 +142,10 @@ class Channel:
                 meta = bytes(view[HEADER.size:HEADER.size + meta_len])
                 body = bytes(view[HEADER.size + meta_len:end])
             del self.buffer[:end]
-            yield Frame(kind, flags, seq, number, meta, body_len, body)
+            for _ in fields(meta):
+                pass  # each is checked
+            descriptor = self.take_descriptor() if flags & FLAG_FD else -1
+            yield Frame(kind, flags, seq, number, meta, body_len, body, descriptor)
 
     def take_descriptor(self) -> int:
         if not self.descriptors:

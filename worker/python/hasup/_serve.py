@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import Any, Dict, Iterable, List, Optional, Union
+from typing import Any, Dict, Iterable, List, Optional, Set, Union
 
 from . import _frames as f
 
@@ -19,12 +19,18 @@ Body = Union[bytes, bytearray, memoryview, str]
 Answer = Union[Body, "Reply", Iterable[Body], None]
 
 
+def _status(status: int) -> int:
+    if not 200 <= status <= 599:
+        raise ValueError(f"the status of an answer is 200 to 599, not {status}")
+    return status
+
+
 class Error(Exception):
     """An answer that is an error: a status of 400 to 599 and a text for a person."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
-        self.status = status
+        self.status = _status(status)
 
 
 class Reply:
@@ -32,7 +38,8 @@ class Reply:
 
     def __init__(self, body: Body = b"", status: int = 200, content_type: Optional[str] = None,
                  headers: Optional[Dict[str, str]] = None) -> None:
-        self.body, self.status, self.content_type, self.headers = body, status, content_type, headers or {}
+        self.body, self.status = body, _status(status)
+        self.content_type, self.headers = content_type, headers or {}
 
 
 class Request:
@@ -160,7 +167,9 @@ class _Runtime:
         self.ours: List[_Memory] = []
         self.lock = threading.RLock()  # of the channel's sending side
         self.waiting: List[f.Frame] = []  # read ahead while a request runs
-        self.cancels: set = set()
+        self.cancels: Set[int] = set()  # of requests that run or wait here
+        self.active: Set[int] = set()  # running, or handed to the threads
+        self.inline_max = f.INLINE_MAX
         kind = type(worker)
         self.stateful = kind.save is not Worker.save and kind.restore is not Worker.restore
         self.threads: List[threading.Thread] = []
@@ -174,7 +183,7 @@ class _Runtime:
     def send(self, kind: int, number: int = 0, meta: bytes = b"", body: Body = b"", seq: int = 0) -> None:
         data = _data(body)
         with self.lock:
-            if len(data) <= f.INLINE_MAX:
+            if len(data) <= self.inline_max:
                 self.channel.send(f.encode(kind, number, meta, data, seq=seq))
                 return
             memory = self.take_memory(len(data))
@@ -212,10 +221,9 @@ class _Runtime:
                 gone.close()
         else:
             size = f.U64.unpack(values.get(f.TAG_BUFFER_SIZE, b"\0" * 8))[0]
-            descriptor = self.channel.take_descriptor()
-            if not size or os.fstat(descriptor).st_size < size:
+            if frame.descriptor < 0 or not size or os.fstat(frame.descriptor).st_size < size:
                 raise f.ProtocolError("a buffer is smaller than it says")
-            self.theirs[number] = _Memory(number, descriptor, size, False)
+            self.theirs[number] = _Memory(number, os.dup(frame.descriptor), size, False)
 
     def body_of(self, frame: f.Frame) -> Union[bytes, memoryview]:
         if not frame.flags & f.FLAG_BUFFER:
@@ -241,9 +249,14 @@ class _Runtime:
     def look_ahead(self) -> None:
         for frame in self.channel.frames():
             if frame.type == f.CANCEL:
-                self.cancels.add(frame.id)
+                self.cancel(frame.id)
             else:
                 self.waiting.append(frame)
+
+    def cancel(self, number: int) -> None:
+        """Notes it where the request runs or waits here; one that is answered already has no cancel."""
+        if number in self.active or any(w.type == f.REQUEST and w.id == number for w in self.waiting):
+            self.cancels.add(number)
 
     def answer(self, request: Request, answer: Answer) -> None:
         if isinstance(answer, Reply):
@@ -272,6 +285,7 @@ class _Runtime:
             traceback.print_exc()
             text = f"{type(error).__name__}: {error}"
             self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, text), seq=500)
+        self.active.discard(request.id)
         self.cancels.discard(request.id)
 
     def thread_main(self) -> None:
@@ -290,7 +304,9 @@ class _Runtime:
 
     def take_request(self, frame: f.Frame) -> None:
         request = Request(frame, self.body_of(frame), self)
+        self.active.add(request.id)
         if not self.threads:
+            self.flush()  # the answers before it must not wait for this one, nor die with it
             self.run(request)
             return
         with self.idle:
@@ -312,14 +328,28 @@ class _Runtime:
             traceback.print_exc()
             self.send(f.STATE, meta=frame.meta + f.field(f.TAG_ERROR, f"save: {error}"))
 
-    def become_ready(self, state: Optional[Union[bytes, memoryview]]) -> None:
+    def restore(self, frame: f.Frame) -> None:
         try:
-            if state is not None:
-                self.worker.restore(bytes(state))
+            self.worker.restore(bytes(self.body_of(frame)))
+        except f.ProtocolError:
+            raise
         except Exception as error:
             self.fail(f"restore: {type(error).__name__}: {error}")
+        if frame.flags & f.FLAG_BUFFER:
+            number = dict(f.fields(frame.meta))[f.TAG_BUFFER_ID]
+            self.send(f.RELEASE, meta=f.field(f.TAG_BUFFER_ID, number))
+        self.become_ready()
+
+    def become_ready(self) -> None:
         self.send(f.READY)
         self.flush()
+
+    def welcome(self, frame: f.Frame) -> None:
+        most = dict(f.fields(frame.meta)).get(f.TAG_INLINE_MAX)
+        if most:
+            self.inline_max = min(f.INLINE_MAX, f.U32.unpack(most)[0])
+        if not frame.flags & f.FLAG_RESTORING:
+            self.become_ready()
 
     def fail(self, text: str) -> None:
         traceback.print_exc()
@@ -330,23 +360,29 @@ class _Runtime:
     # ---- life ----
 
     def take(self, frame: f.Frame) -> None:
+        try:
+            self.take_kind(frame)
+        finally:
+            if frame.descriptor >= 0:
+                os.close(frame.descriptor)
+
+    def take_kind(self, frame: f.Frame) -> None:
         kind = frame.type
         if kind == f.REQUEST:
             self.take_request(frame)
         elif kind == f.PING:
             self.send(f.PONG, frame.id)
+            self.flush()  # hasupd waits for it, and the next request may take long
         elif kind == f.CHECKPOINT:
             self.send_state(frame)
         elif kind == f.CANCEL:
-            if self.threads:
-                self.cancels.add(frame.id)
+            self.cancel(frame.id)
         elif kind in (f.BUFFER, f.BUFFER_GONE, f.RELEASE):
             self.buffer_frame(frame)
         elif kind == f.WELCOME:
-            if not frame.flags & f.FLAG_RESTORING:
-                self.become_ready(None)
+            self.welcome(frame)
         elif kind == f.RESTORE:
-            self.become_ready(self.body_of(frame))
+            self.restore(frame)
         elif kind == f.DRAIN:
             raise _Leave
         else:
@@ -416,8 +452,9 @@ def serve(worker: Worker, concurrency: int = 1) -> None:
     """
     number = os.environ.get("HASUP_FD", "")
     if not number.isdigit():
-        sys.exit("this is a hasup worker: it serves when hasupd starts it.\n"
-                 "Name it as a model's command in a configuration and run: hasupd -c FILE")
+        print("this is a hasup worker: it serves when hasupd starts it.\n"
+              "Name it as a model's command in a configuration and run: hasupd -c FILE", file=sys.stderr)
+        sys.exit(2)
     faulthandler.enable()  # a hung worker is ended by SIGABRT first: its stack then stands in the log
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
