@@ -117,7 +117,8 @@ int engine_submit(struct engine *unused, const struct submission *s, struct requ
     snprintf(engine.key, sizeof engine.key, "%.*s", (int)s->key.len,
              s->key.len ? (const char *)s->key.at : "");
     assert_true(s->meta_len <= sizeof engine.meta);
-    memcpy(engine.meta, s->meta, s->meta_len);
+    if (s->meta_len)
+        memcpy(engine.meta, s->meta, s->meta_len);
     engine.meta_len = s->meta_len;
     struct body body = s->body;
     const uint8_t *bytes = body_bytes(&body);

@@ -134,9 +134,15 @@ static const struct {
     {MODEL "    queue: {zzz: 1}\n",
      "f.yaml:4:13: models.digits.queue.zzz: unknown key; known here: requests, bytes"},
     {MODEL "modles: 1\n", "f.yaml:4:1: modles: unknown key; did you mean \"models\"?"},
-    {MODEL "journal: {}\n",
-     "f.yaml:4:1: journal: unknown key; known here: state_dir, runtime_dir, listen, log, limits, "
-     "shutdown, security, models"},
+    {MODEL "jounal: {}\n", "f.yaml:4:1: jounal: unknown key; did you mean \"journal\"?"},
+    {MODEL "journal: {result: 1}\n",
+     "f.yaml:4:11: journal.result: unknown key; did you mean \"results\"?"},
+    {MODEL "zzzzzz: {}\n",
+     "f.yaml:4:1: zzzzzz: unknown key; known here: state_dir, runtime_dir, listen, log, limits, "
+     "journal, shutdown, security, models"},
+    {MODEL "    journal: sometimes\n",
+     "f.yaml:4:14: models.digits.journal: expected one of auto, always, never; "
+     "found \"sometimes\""},
     {MODEL "    workers: 1\n    workers: 2\n",
      "f.yaml:5:5: \"workers\" stands here twice; first in line 4"},
     {MODEL "    timeouts: {start: abc}\n",
