@@ -1,0 +1,290 @@
+"""Promise 11 with real disks: read-only, full, taken away, and good again; and state under fire, bit for bit.
+
+The disks are small tmpfs mounts in a mount namespace of the test's own, which hasupd and hasupctl inherit.
+"""
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, OBJECTS, ROOT, World  # noqa: E402
+
+COUNTER = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 100ms}}}}"
+MANUAL = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 0}}}}"
+STATELESS = f"\n  other: {{command: [{OBJECTS}/tests/e2e/worker]}}"
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, CLONE_NEWNS = 1, 32, 4096, 16384, 1 << 18, 0x20000
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source, target, kind, flags, options=None):
+    arguments = [None if a is None else a.encode() for a in (source, target, kind)]
+    if libc.mount(*arguments, ctypes.c_ulong(flags), None if options is None else options.encode()):
+        raise OSError(ctypes.get_errno(), f"mount {target}")
+
+
+def own_mounts():
+    """Why this process cannot have mounts of its own; None: it now has."""
+    if libc.unshare(CLONE_NEWNS):
+        return f"no mount namespace: {os.strerror(ctypes.get_errno())} (needs root)"
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    return None
+
+
+class Disk:
+    """A small file system at a directory of its own."""
+
+    def __init__(self, size="4m"):
+        self.path = tempfile.mkdtemp(prefix="hasup-disk.")
+        mount("none", self.path, "tmpfs", 0, f"size={size},mode=0700")
+
+    def read_only(self, yes):
+        if yes:
+            mount(self.path, self.path, None, MS_BIND)
+            mount("none", self.path, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+        else:
+            assert libc.umount2(self.path.encode(), 0) == 0, os.strerror(ctypes.get_errno())
+
+    def fill(self):
+        with open(os.path.join(self.path, "filler"), "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+
+    def free(self):
+        os.unlink(os.path.join(self.path, "filler"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        while libc.umount2(self.path.encode(), 2) == 0:
+            pass
+        os.rmdir(self.path)
+
+
+def state_of(directory, model):
+    """The newest good checkpoint: position and bytes."""
+    done = subprocess.run([os.path.join(OBJECTS, "tests/store-state"), f"{directory}/checkpoints.db", model, "0"],
+                          capture_output=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    return int(done.stderr), done.stdout
+
+
+class BadDisks(unittest.TestCase):
+    def assert_loud(self, world, message):
+        """Said once in the log, in both forms of status, and by `checkpoint now`."""
+        now = world.ctl("--json", "checkpoint", "now", "counter", check=False)
+        self.assertEqual(now.returncode, 1)
+        self.assertIn(message, json.loads(now.stdout)["checkpoints"]["counter/0"]["error"])
+        status = world.status()["checkpoints"]
+        self.assertTrue(status["failing"])
+        self.assertIn(message, status["error"])
+        self.assertTrue(world.slot("counter/0")["checkpoint"]["in_memory_only"])
+        shown = world.ctl("status").stdout.decode()
+        self.assertIn("NOT stored", shown)
+        self.assertIn(message, shown)
+
+    def assert_log(self, world, mark, failing, recovered):
+        """No flood: one line when it begins, one when it is over."""
+        world.mark()
+        names = [e["event"] for e in world.events[mark:]]
+        self.assertEqual(names.count("checkpoints.failing"), failing)
+        self.assertEqual(names.count("checkpoints.recovered"), recovered)
+        self.assertEqual(names.count("checkpoint.failed"), 0)
+
+    def audit(self, world, *args):
+        return world.ctl("audit", *args, check=False)
+
+    def count_on(self, world, start, number):
+        """Answers go on; the worker's death is not noticed either."""
+        for i in range(start, start + number):
+            if i == start + number // 2:
+                world.kill("counter/0")
+            self.assertEqual(world.post("counter", "")[::2], (200, b"%d\n" % i))
+            self.assertEqual(world.post("other", "echo x")[2], b"x")
+        return start + number
+
+    def fails_then_recovers(self, world, message, break_it, audit_code, mend):
+        n = self.count_on(world, 1, 4)
+        world.ctl("checkpoint", "now", "counter")
+        mark = world.mark()
+        break_it()
+        n = self.count_on(world, n, 6)
+        self.assert_loud(world, message)
+        self.assertEqual(self.audit(world, "--quiet").returncode, audit_code)
+        for _ in range(5):  # more that fail: still one line
+            world.ctl("checkpoint", "now", "counter", check=False)
+        n = self.count_on(world, n, 4)
+        self.assert_log(world, mark, 1, 0)
+        mend()
+        world.wait_event("checkpoints.recovered", since=mark)  # by itself: nobody asks for one
+        self.assert_log(world, mark, 1, 1)
+        self.assertFalse(world.status()["checkpoints"]["failing"])
+        self.assertNotIn("NOT stored", world.ctl("status").stdout.decode())
+        audit = self.audit(world, "--quiet")
+        self.assertIn(audit.returncode, (0, 1))
+        if audit.returncode:  # a small disk stays a small disk
+            self.assertRegex(audit.stdout.decode(), r"\Aspace: [^\n]*\n    to do: [^\n]*\n\Z")
+        self.assertEqual(world.stop(), 0)
+        position, state = state_of(world.state, "counter")
+        self.assertEqual(position, n - 1)
+        self.assertEqual(int.from_bytes(state, "little"), n - 1)
+
+    def test_promise_11_a_full_disk(self):
+        with Disk("8m") as disk, World(COUNTER + STATELESS, state=disk.path) as world:
+            self.fails_then_recovers(world, "full", disk.fill, 1, disk.free)
+
+    def test_promise_11_a_directory_removed_under_it(self):
+        with World(COUNTER + STATELESS) as world:
+            self.fails_then_recovers(world, "No such file or directory", lambda: shutil.rmtree(world.state), 2,
+                                     lambda: os.mkdir(world.state, 0o700))
+
+    def test_promise_11_a_start_on_a_read_only_disk_restores_and_says_so(self):
+        with Disk() as disk:
+            with World(MANUAL + STATELESS, state=disk.path) as world:
+                self.count_on(world, 1, 4)
+                self.assertEqual(world.stop(), 0)
+            disk.read_only(True)
+            with World(MANUAL + STATELESS, state=disk.path) as world:
+                failing = world.wait_event("checkpoints.failing", slot="counter/0")  # before any save
+                self.assertIn("Read-only file system", failing["message"])
+                self.count_on(world, 5, 4)
+                self.assert_loud(world, "Read-only file system")
+                self.assertEqual(self.audit(world).returncode, 1)
+                self.assertIn(b"read-only", self.audit(world).stdout)
+                disk.read_only(False)
+                world.ctl("checkpoint", "now", "counter")
+                world.wait_event("checkpoints.recovered")
+                self.assertEqual(world.stop(), 0)
+            self.assertEqual(state_of(disk.path, "counter")[0], 8)
+
+    def test_promise_11_a_start_on_a_full_disk_restores(self):
+        with Disk() as disk:
+            with World(MANUAL + STATELESS, state=disk.path) as world:
+                self.count_on(world, 1, 4)
+                self.assertEqual(world.stop(), 0)
+            disk.fill()
+            with World(MANUAL + STATELESS, state=disk.path) as world:
+                self.count_on(world, 5, 4)
+                self.assert_loud(world, "")
+
+    def test_what_was_kept_in_memory_is_stored_by_a_clean_stop(self):
+        with Disk("8m") as disk, World(MANUAL + STATELESS, state=disk.path) as world:
+            self.count_on(world, 1, 4)
+            disk.fill()
+            self.assert_loud(world, "full")
+            disk.free()
+            self.assertEqual(world.stop(), 0)  # not one request since
+            self.assertEqual(state_of(disk.path, "counter")[0], 4)
+
+    def test_a_disk_that_hangs_the_writer_does_not_hold_the_requests(self):
+        with World(COUNTER + STATELESS) as world:
+            world.post("counter", "")
+            world.ctl("checkpoint", "now", "counter")
+            other = sqlite3.connect(os.path.join(world.state, "checkpoints.db"), isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")  # the thread waits for the lock; the loop must not
+            mark = world.mark()
+            for i in range(2, 200):
+                self.assertEqual(world.post("counter", "")[2], b"%d\n" % i)
+            world.wait_event("checkpoints.failing", since=mark)
+            other.execute("COMMIT")
+            other.close()
+            world.wait_event("checkpoints.recovered", since=mark)
+
+
+class UnderFire(unittest.TestCase):
+    """Eight clients, a worker killed at random moments, a checkpoint at a known position in the midst."""
+    CLIENTS, EACH = 8, 60
+
+    def load(self, world, bodies, model, kills):
+        """Every body once, by clients side by side; the answers."""
+        answers, todo, lock = [], list(bodies), threading.Lock()
+        rng = random.Random(int(os.environ.get("HASUP_SEED", "1")))
+        at = sorted(rng.sample(range(len(bodies)), kills))
+
+        def client():
+            connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=LIMIT)
+            while True:
+                with lock:
+                    if not todo:
+                        break
+                    body = todo.pop()
+                connection.request("POST", f"/models/{model}/invoke", body)
+                answer = connection.getresponse()
+                data = answer.read()
+                with lock:
+                    answers.append((answer.status, data, body))
+                    kill = at and len(answers) > at[0]
+                    if kill:
+                        at.pop(0)
+                if kill:
+                    pid = world.pid(f"{model}/0")
+                    if pid > 1:
+                        with contextlib.suppress(ProcessLookupError):  # it is dead already
+                            os.kill(pid, 9)
+            connection.close()
+
+        threads = [threading.Thread(target=client) for _ in range(self.CLIENTS)]
+        for thread in threads:
+            thread.start()
+        world.ctl("checkpoint", "now", model, check=False)  # a kill may meet it
+        for thread in threads:
+            thread.join()
+        return answers
+
+    def test_promise_4_a_counter_under_fire_counts_exactly(self):
+        count = self.CLIENTS * self.EACH
+        with World(COUNTER) as world:
+            answers = self.load(world, [b""] * count, "counter", 12)
+            self.assertEqual({status for status, _, _ in answers}, {200})
+            self.assertEqual(sorted(int(data) for _, data, _ in answers), list(range(1, count + 1)))
+            slot = world.slot("counter/0")
+            self.assertEqual(slot["diverged"], 0)
+            self.assertGreater(slot["crashes"], 5)
+            self.assertEqual(world.stop(), 0)
+            position, state = state_of(world.state, "counter")
+            self.assertEqual((position, int.from_bytes(state, "little")), (count, count))
+
+    def test_promise_4_a_learner_under_fire_is_bit_equal_to_an_undisturbed_one(self):
+        with open(os.path.join(ROOT, "examples/data/digits_held_out.csv")) as rows:
+            rows = [[int(n) for n in row.split(",")] for row in rows]
+        lessons = [json.dumps({"image": row[:64], "label": row[64]}).encode() for row in rows[:240]]
+        model = f"  learner: {{command: [{BUILD}/examples/learner], checkpoint: {{interval: %s}}}}"
+        with World(model % "100ms") as world:
+            answers = self.load(world, lessons, "learner", 10)
+            self.assertEqual({status for status, _, _ in answers}, {200})
+            slot = world.slot("learner/0")
+            self.assertEqual(slot["diverged"], 0)
+            self.assertGreater(slot["crashes"], 4)
+            self.assertEqual(world.stop(), 0)
+            position, state = state_of(world.state, "learner")
+        # Each answer says how many lessons there were then: that is the order.
+        answers.sort(key=lambda answer: json.loads(answer[1])["learned"])
+        self.assertEqual([json.loads(data)["learned"] for _, data, _ in answers], list(range(1, 241)))
+        with World(model % "0") as world:
+            for status, data, body in answers:
+                self.assertEqual(world.post("learner", body)[::2], (status, data))
+            self.assertEqual(world.stop(), 0)
+            undisturbed = state_of(world.state, "learner")
+        self.assertGreater(len(state), 160000)
+        self.assertEqual((position, state), undisturbed)
+
+
+if __name__ == "__main__":
+    why = own_mounts()
+    if why:
+        print("skipped: BadDisks:", why)
+        del BadDisks
+    unittest.main(verbosity=1)
