@@ -35,8 +35,16 @@ class Case:
 
     def start(self, command, **options):
         worker = f.Worker(command, **options)
-        self.addCleanup(worker.socket.close)
+        self.addCleanup(self.end, worker)
         return worker
+
+    @staticmethod
+    def end(worker):
+        """However the test went, its process does not outlive it."""
+        worker.socket.close()
+        if worker.process.poll() is None:
+            worker.process.kill()
+            worker.process.wait()
 
     def test_a_request_is_answered(self):
         worker = self.start(self.plain)
