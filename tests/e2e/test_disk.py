@@ -36,7 +36,10 @@ def own_mounts():
     """Why this process cannot have mounts of its own; None: it now has."""
     if libc.unshare(CLONE_NEWNS):
         return f"no mount namespace: {os.strerror(ctypes.get_errno())} (needs root)"
-    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    try:
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+    except OSError as error:  # a root that is no mount, as in a chroot
+        return f"mounts of its own cannot be made private: {error}"
     return None
 
 
