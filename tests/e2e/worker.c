@@ -29,15 +29,20 @@ static const char *load_path;
 static int fail_load;
 static unsigned concurrency = 4;
 
-/* Blocks until somebody writes to the FIFO. */
+/* Blocks until somebody writes to the FIFO.  End of file is no word: the writer may still have it
+ * open who let the one before go on. */
 static void wait_for(const char *path)
 {
     char byte;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || read(fd, &byte, 1) < 0)
-        perror(path);
-    if (fd >= 0)
-        close(fd);
+    ssize_t got;
+    do {
+        int fd = open(path, O_RDONLY);
+        got = fd < 0 ? -1 : read(fd, &byte, 1);
+        if (got < 0)
+            perror(path);
+        if (fd >= 0)
+            close(fd);
+    } while (got == 0);
 }
 
 static int load(void **model)
