@@ -1,9 +1,9 @@
 /*
  * message.h: the meta of a frame, written and read field by field.
  *
- * A writer appends to memory of the caller and remembers the first failure, so that a run of puts needs
- * one check at the end.  A reader walks the fields in the order they stand; it proves that no field
- * runs past the end and that no critical field was passed over unread.
+ * A writer appends to memory of the caller and remembers the first failure, so that a run of puts
+ * needs one check at the end.  A reader walks the fields in the order they stand; it proves that no
+ * field runs past the end and that no critical field was passed over unread.
  */
 #ifndef HASUP_IPC_MESSAGE_H
 #define HASUP_IPC_MESSAGE_H
@@ -40,10 +40,11 @@ struct hasup_meta_reader {
 void hasup_meta_read(struct hasup_meta_reader *r, const struct hasup_frame *frame);
 /* 1 and the next field, 0 at the end, HASUP_EPROTO where a field is malformed. */
 int hasup_meta_next(struct hasup_meta_reader *r, struct hasup_field *field) HASUP_NODISCARD;
-/* Whether the meta of a frame is sound: every field whole, of its type's length, and no critical one
- * with an unknown tag.  0 or HASUP_EPROTO. */
+/* Whether the meta of a frame is sound: every field whole, of its type's length, and no critical
+ * one with an unknown tag.  0 or HASUP_EPROTO. */
 int hasup_meta_check(const struct hasup_frame *frame) HASUP_NODISCARD;
-/* What a reader answers for a field that it does not know: 0 to skip it, HASUP_EPROTO if critical. */
+/* What a reader answers for a field that it does not know: 0 to skip it, HASUP_EPROTO if critical.
+ */
 int hasup_meta_unknown(const struct hasup_field *field) HASUP_NODISCARD;
 /* The value of a number field; HASUP_EPROTO where its length is not 4 (or 8). */
 int hasup_field_get32(const struct hasup_field *field, uint32_t *value) HASUP_NODISCARD;

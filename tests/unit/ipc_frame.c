@@ -16,8 +16,8 @@ static const struct hasup_frame request = {.type = HASUP_REQUEST,
 
 /* The bytes of docs and vectors: changing them is changing the protocol. */
 static const uint8_t request_bytes[HASUP_FRAME_HEADER] = {
-    0xA7, 1,    5,    2,    0x02, 0x01, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
-    0x05, 0x04, 0x03, 0,    0,    0,    0, 0, 7,    0,    0,    0,    0,    0,    0,    0};
+    0xA7, 1,    5,    2, 0x02, 0x01, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,
+    0x05, 0x04, 0x03, 0, 0,    0,    0, 0, 7,    0,    0,    0,    0,    0,    0,    0};
 
 static void a_header_has_exactly_these_bytes(void **state)
 {
@@ -53,13 +53,13 @@ static int decode_with(size_t offset, uint8_t value)
 static void a_malformed_header_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(decode_with(0, 0), HASUP_EPROTO);    /* magic */
-    assert_int_equal(decode_with(1, 2), HASUP_EPROTO);    /* version */
-    assert_int_equal(decode_with(2, 0), HASUP_EPROTO);    /* type */
-    assert_int_equal(decode_with(2, 22), HASUP_EPROTO);   /* type */
-    assert_int_equal(decode_with(31, 1), HASUP_EPROTO);   /* reserved */
+    assert_int_equal(decode_with(0, 0), HASUP_EPROTO);     /* magic */
+    assert_int_equal(decode_with(1, 2), HASUP_EPROTO);     /* version */
+    assert_int_equal(decode_with(2, 0), HASUP_EPROTO);     /* type */
+    assert_int_equal(decode_with(2, 22), HASUP_EPROTO);    /* type */
+    assert_int_equal(decode_with(31, 1), HASUP_EPROTO);    /* reserved */
     assert_int_equal(decode_with(7, 0x10), HASUP_ETOOBIG); /* meta length */
-    assert_int_equal(decode_with(20, 1), HASUP_ETOOBIG);  /* inline body length */
+    assert_int_equal(decode_with(20, 1), HASUP_ETOOBIG);   /* inline body length */
 }
 
 static void only_a_body_in_a_buffer_may_be_large(void **state)
