@@ -99,9 +99,14 @@ $(OUT)/libhasup.so: $(LIBHASUP)
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
-# What one decision of the core costs: `make build/release/bench-core`, then run it.
-$(B)/bench-core: $(B)/bench/core.o $(call lib,supervisor/core) $(call lib,ipc)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^
+# The bench: hasup, the floors and the peers in one run.
+BENCH_WORKERS := first sum
+BENCH := $(patsubst %.c,$(B)/%.o,$(filter-out bench/worker_%.c,$(wildcard bench/*.c)))
+$(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,ipc)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lev -lm
+$(patsubst %,$(B)/bench-workers/%,$(BENCH_WORKERS)): $(B)/bench-workers/%: $(B)/bench/worker_%.o $(OUT)/libhasup.a
+	@mkdir -p $(@D)
+	$(CC) -static -o $@ $^
 
 E := $(OUT)/examples
 # The simulator with bugs on purpose (supervisor/core/plant.h).
@@ -136,7 +141,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: all setup lint demo soak e2e check unit python-unit purity sim clean
+.PHONY: all setup lint bench demo soak e2e check unit python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 setup:
@@ -176,6 +181,14 @@ SECONDS ?= 120
 soak: all $(B)/hasup-chaos
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
+
+# All of it, or make bench ONLY=relay (restart memory relay requests bodies http core).
+ONLY ?=
+bench:
+	@tools/setup bench
+	@$(MAKE) --no-print-directory FLAVOUR=release all build/release/bench-all \
+	  $(patsubst %,build/release/bench-workers/%,$(BENCH_WORKERS))
+	@build/release/bench-all $(CURDIR)/build $(CURDIR)/build/release/bench-workers $(ONLY)
 
 check: setup lint
 	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit e2e
