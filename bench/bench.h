@@ -104,10 +104,15 @@ bool load_frame_good(const uint8_t *reply);
 struct floor {
     char path[BENCH_PATH];
 };
-void floor_relay(void *context);   /* bytes through: client, relay, echo, and back */
-void floor_minimal(void *context); /* frames, a table of requests, one echo worker; no journal */
-enum { MINIMAL_HEADER = 16 };      /* u32 length of the body, u32 zero, u64 number */
+void floor_relay(void *context);   /* messages through: client, relay, echo, and back */
+void floor_minimal(void *context); /* a table of requests, one echo worker; no journal */
 void floor_echo(int fd);           /* the worker of both */
+
+/* Their message: u32 length of the body, u32 zero, u64 number, body. */
+enum { FLOOR_HEADER = 16 };
+/* Hands out the whole messages in `in`; the bytes that they are. */
+size_t floor_frames(const uint8_t *in, size_t len, void (*take)(void *, const uint8_t *, size_t),
+                    void *context);
 
 /* ---- the parts ---- */
 

@@ -72,8 +72,9 @@ static void end_send(struct end *end, const uint8_t *frame, size_t len, uint64_t
     end->used += len;
 }
 
-static void take_frame(struct end *from, const uint8_t *frame, size_t len)
+static void take_frame(void *context, const uint8_t *frame, size_t len)
 {
+    struct end *from = context;
     uint64_t id = hasup_get64(frame + 8);
     if (from == &minimal.worker) {
         struct request *request = &minimal.requests[id];
@@ -99,16 +100,10 @@ static void on_bytes(struct ev_loop *loop, struct ev_io *watcher, int events)
         end->fd = -1;
         return;
     }
-    size_t have = end->part + (size_t)got, at = 0;
-    while (have - at >= MINIMAL_HEADER) {
-        size_t len = MINIMAL_HEADER + hasup_get32(end->in + at);
-        if (have - at < len)
-            break;
-        take_frame(end, end->in + at, len);
-        at += len;
-    }
-    end->part = have - at;
-    memmove(end->in, end->in + at, end->part);
+    size_t have = end->part + (size_t)got;
+    size_t taken = floor_frames(end->in, have, take_frame, end);
+    end->part = have - taken;
+    memmove(end->in, end->in + taken, end->part);
 }
 
 static void end_open(struct ev_loop *loop, struct end *end, int fd)

@@ -19,8 +19,8 @@ struct end {
     struct ev_io watcher;
     struct end *other;
     int fd;
-    uint8_t out[ROOM];
-    size_t used;
+    uint8_t in[ROOM], out[ROOM];
+    size_t part, used;
 };
 
 struct relay {
@@ -29,14 +29,51 @@ struct relay {
     struct end client, echo;
 };
 
+size_t floor_frames(const uint8_t *in, size_t len, void (*take)(void *, const uint8_t *, size_t),
+                    void *context)
+{
+    size_t at = 0;
+    while (len - at >= FLOOR_HEADER) {
+        size_t whole = FLOOR_HEADER + hasup_get32(in + at);
+        if (len - at < whole)
+            break;
+        take(context, in + at, whole);
+        at += whole;
+    }
+    return at;
+}
+
+struct answers {
+    uint8_t bytes[ROOM];
+    size_t used;
+};
+
+static void answer_frame(void *context, const uint8_t *frame, size_t len)
+{
+    struct answers *answers = context;
+    memcpy(answers->bytes + answers->used, frame, len);
+    answers->used += len;
+}
+
 void floor_echo(int fd)
 {
-    static uint8_t bytes[ROOM];
+    static uint8_t in[ROOM];
+    static struct answers answers;
+    size_t have = 0;
     ssize_t got;
-    while ((got = recv(fd, bytes, sizeof bytes, 0)) > 0)
-        for (ssize_t done = 0, sent; done < got; done += sent)
-            if ((sent = send(fd, bytes + done, (size_t)(got - done), MSG_NOSIGNAL)) < 0)
+    while ((got = recv(fd, in + have, sizeof in - have, 0)) > 0) {
+        have += (size_t)got;
+        answers.used = 0;
+        size_t taken = floor_frames(in, have, answer_frame, &answers);
+        have -= taken;
+        memmove(in, in + taken, have);
+        for (size_t done = 0; done < answers.used;) {
+            ssize_t sent = send(fd, answers.bytes + done, answers.used - done, MSG_NOSIGNAL);
+            if (sent < 0)
                 return;
+            done += (size_t)sent;
+        }
+    }
 }
 
 static void end_flush(struct end *end)
@@ -60,17 +97,28 @@ static void on_turn_end(struct ev_loop *loop, struct ev_prepare *watcher, int ev
     end_flush(&relay->client);
 }
 
+static void relay_frame(void *context, const uint8_t *frame, size_t len)
+{
+    struct end *end = context;
+    memcpy(end->out + end->used, frame, len);
+    end->used += len;
+}
+
 static void on_bytes(struct ev_loop *loop, struct ev_io *watcher, int events)
 {
-    struct end *end = watcher->data, *other = end->other;
+    struct end *end = watcher->data;
     (void)events;
-    ssize_t got = recv(end->fd, other->out + other->used, ROOM - other->used, 0);
-    if (got > 0) {
-        other->used += (size_t)got;
-    } else if (got == 0) {
+    ssize_t got = recv(end->fd, end->in + end->part, ROOM - end->part, 0);
+    if (got == 0) {
         ev_io_stop(loop, watcher);
         close(end->fd);
     }
+    if (got <= 0)
+        return;
+    size_t have = end->part + (size_t)got;
+    size_t taken = floor_frames(end->in, have, relay_frame, end->other);
+    end->part = have - taken;
+    memmove(end->in, end->in + taken, end->part);
 }
 
 static void end_open(struct ev_loop *loop, struct end *end, struct end *other, int fd)
@@ -78,7 +126,7 @@ static void end_open(struct ev_loop *loop, struct end *end, struct end *other, i
     fcntl(fd, F_SETFL, O_NONBLOCK);
     end->fd = fd;
     end->other = other;
-    end->used = 0;
+    end->part = end->used = 0;
     ev_io_init(&end->watcher, on_bytes, fd, EV_READ);
     end->watcher.data = end;
     ev_io_start(loop, &end->watcher);

@@ -40,8 +40,7 @@ void part_relay(void)
     } RUNS[] = {{1, "relay 128 B, depth 1, latency", AIM_AT_MOST, 1.5},
                 {16, "relay 128 B, depth 16", AIM_AT_LEAST, 0.7},
                 {128, "relay 128 B, depth 128", AIM_AT_LEAST, 0.6}};
-    static const uint8_t plain[RELAY_BODY];
-    uint8_t frame[MESSAGE_ROOM];
+    uint8_t frame[MESSAGE_ROOM], small[FLOOR_HEADER + RELAY_BODY] = {0};
     struct daemon daemon;
     struct floor floor;
     snprintf(floor.path, sizeof floor.path, "%s/relay.sock", bench_directory());
@@ -58,9 +57,11 @@ void part_relay(void)
     struct load bare = {.path = floor.path,
                         .connections = 1,
                         .span = SPAN,
-                        .message = plain,
-                        .message_len = RELAY_BODY,
-                        .reply_len = RELAY_BODY};
+                        .message = small,
+                        .message_len = sizeof small,
+                        .id_at = 8,
+                        .reply_len = sizeof small};
+    hasup_put32(small, RELAY_BODY);
     for (size_t i = 0; i < HASUP_LEN(RUNS); i++) {
         struct figure a = {0}, b = {0};
         own.depth = bare.depth = RUNS[i].depth;
@@ -80,7 +81,7 @@ void part_relay(void)
 void part_requests(void)
 {
     static const unsigned CONNECTIONS[] = {1, 16, 64};
-    uint8_t frame[MESSAGE_ROOM], small[MINIMAL_HEADER + REQUEST_BODY] = {0};
+    uint8_t frame[MESSAGE_ROOM], small[FLOOR_HEADER + REQUEST_BODY] = {0};
     struct daemon daemon;
     struct floor floor;
     snprintf(floor.path, sizeof floor.path, "%s/minimal.sock", bench_directory());
