@@ -16,6 +16,9 @@
 
 enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
 
+/* A small request's memory is used again, which is cheaper than malloc; this much is kept. */
+enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512 };
+
 #define NO_SLOT UINT32_MAX
 
 struct stream; /* stream.c */
@@ -33,6 +36,7 @@ struct request {
     hasup_ns deadline;
     struct body body;
     struct stream *stream; /* NULL before the first chunk */
+    bool spare;            /* of ENGINE_SPARE_BYTES: kept for the next when it is forgotten */
     uint8_t bytes[];
 };
 
@@ -109,6 +113,8 @@ struct engine {
         uint32_t *free; /* stack of indices that were used and are free */
         uint32_t free_count, high, count;
         uint64_t body_bytes;
+        struct request *spares[ENGINE_SPARES]; /* stack: memory of small ones that ended */
+        uint32_t spare_count;
     } requests;
     struct {
         struct event *list;
