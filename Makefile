@@ -105,9 +105,14 @@ $(OUT)/libhasup.so: $(LIBHASUP)
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
-# What one decision of the core costs: `make build/release/bench-core`, then run it.
-$(B)/bench-core: $(B)/bench/core.o $(call lib,supervisor/core) $(call lib,ipc)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^
+# The bench: hasup, the floors and the peers in one run.
+BENCH_WORKERS := first sum
+BENCH := $(patsubst %.c,$(B)/%.o,$(filter-out bench/worker_%.c,$(wildcard bench/*.c)))
+$(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,ipc)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lev -lm
+$(patsubst %,$(B)/bench-workers/%,$(BENCH_WORKERS)): $(B)/bench-workers/%: $(B)/bench/worker_%.o $(OUT)/libhasup.a
+	@mkdir -p $(@D)
+	$(CC) -static -o $@ $^
 
 E := $(OUT)/examples
 # The simulator with bugs on purpose (supervisor/core/plant.h).
@@ -146,13 +151,14 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: help all setup lint demo soak e2e check unit tsan python-unit purity sim clean
+.PHONY: help all setup lint bench demo soak e2e check unit tsan python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 help:
 	@echo "make          build the release: build/hasupd, build/hasupctl, build/libhasup.a"
 	@echo "make demo     kill workers under load for 20 s; set up, build, one minute"
 	@echo "make check    everything that a change must pass; sets up and builds"
+	@echo "make bench    what it costs, beside the floors and the peers; a few minutes"
 	@echo "make soak     the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
 	@echo "make setup    install the Debian packages that are missing"
 	@echo "make unit | python-unit | sim | e2e | purity | lint    parts of check"
@@ -201,6 +207,14 @@ SECONDS ?= 120
 soak: all $(B)/hasup-chaos
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
+
+# All of it, or make bench ONLY=relay (restart memory relay requests bodies http core).
+ONLY ?=
+bench:
+	@tools/setup bench
+	@$(MAKE) --no-print-directory FLAVOUR=release all build/release/bench-all \
+	  $(patsubst %,build/release/bench-workers/%,$(BENCH_WORKERS))
+	@build/release/bench-all $(CURDIR)/build $(CURDIR)/build/release/bench-workers $(ONLY)
 
 check:
 	@tools/setup check

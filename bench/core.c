@@ -1,8 +1,10 @@
 /*
  * core.c: what one decision costs.  A cycle is one request's life: SUBMITTED at the back of a queue
  * of constant length, and REPLIED by a worker, which is given the next one; two steps.  Time is
- * virtual, so nothing but the core is measured.  Says the median of several runs and their spread.
+ * virtual, so nothing but the core is measured.
  */
+#include "bench/bench.h"
+
 #include "supervisor/core/core.h"
 #include "supervisor/core/random.h"
 
@@ -10,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { REQUESTS = 1 << 17, SLOTS = 128, RUNS = 5, CYCLES = 200000 };
+enum { REQUESTS = 1 << 17, SLOTS = 128, CYCLES = 100000 };
 
 enum shape { PLAIN, DEADLINES, FULL };
 
@@ -126,34 +128,46 @@ static double run(enum shape shape, uint32_t slots, uint32_t queued)
     return ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / CYCLES;
 }
 
-static int by_value(const void *a, const void *b)
+/* Millions of steps a second. */
+static double run_steps(enum shape shape, uint32_t slots, uint32_t queued)
 {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
+    return (shape == FULL ? 1 : 2) * 1e3 / run(shape, slots, queued);
 }
 
-static void row(const char *name, enum shape shape, uint32_t slots, uint32_t queued)
+/* Each length of queue in turn with the shortest one: a cost that grew would show in the ratio. */
+static void queue_rows(enum shape shape, const char *name, uint32_t slots)
 {
-    double ns[RUNS];
-    for (int i = 0; i < RUNS; i++)
-        ns[i] = run(shape, slots, queued);
-    qsort(ns, RUNS, sizeof *ns, by_value);
-    double steps = shape == FULL ? 1 : 2;
-    printf("%-22s %6u %8u %10.0f %7.0f-%-7.0f %8.2f\n", name, slots, queued, ns[RUNS / 2], ns[0],
-           ns[RUNS - 1], steps * 1e3 / ns[RUNS / 2]);
-}
-
-int main(void)
-{
-    static const uint32_t QUEUED[] = {10, 1000, 100000}, WORKERS[] = {1, 100};
-    printf("%-22s %6s %8s %10s %15s %8s\n", "cycle", "slots", "queued", "ns", "least-most",
-           "Msteps/s");
-    for (size_t i = 0; i < HASUP_LEN(WORKERS); i++)
+    static const uint32_t QUEUED[] = {10, 1000, 100000};
+    struct figure rate[HASUP_LEN(QUEUED)] = {0};
+    char what[64];
+    for (int i = 0; i < ROUNDS; i++)
         for (size_t k = 0; k < HASUP_LEN(QUEUED); k++)
-            row("submit, reply", PLAIN, WORKERS[i], QUEUED[k]);
-    for (size_t k = 0; k < HASUP_LEN(QUEUED); k++)
-        row("with random deadlines", DEADLINES, 100, QUEUED[k]);
-    for (size_t i = 0; i < HASUP_LEN(WORKERS); i++)
-        row("refused, queue full", FULL, WORKERS[i], 1000);
-    return 0;
+            figure_add(&rate[k], run_steps(shape, slots, QUEUED[k]));
+    for (size_t k = 0; k < HASUP_LEN(QUEUED); k++) {
+        snprintf(what, sizeof what, "core%s, %u slots, %u queued", name, slots, QUEUED[k]);
+        report_row(&(struct row){.what = what,
+                                 .unit = "M/s",
+                                 .hasup = &rate[k],
+                                 .beside = k ? "10 queued" : NULL,
+                                 .other = k ? &rate[0] : NULL,
+                                 .aim = AIM_AT_LEAST,
+                                 .limit = 2,
+                                 .absolute = true});
+    }
+}
+
+void part_core(void)
+{
+    queue_rows(PLAIN, "", 1);
+    queue_rows(PLAIN, "", 100);
+    queue_rows(DEADLINES, ", deadlines", 100);
+    struct figure refused = {0};
+    for (int i = 0; i < ROUNDS; i++)
+        figure_add(&refused, run_steps(FULL, 100, 1000));
+    report_row(&(struct row){.what = "core, refused: queue full",
+                             .unit = "M/s",
+                             .hasup = &refused,
+                             .aim = AIM_AT_LEAST,
+                             .limit = 2,
+                             .absolute = true});
 }

@@ -15,6 +15,12 @@
  * peer's. */
 enum { REQUEST_META_ROOM = 32 + PEER_META_ROOM };
 
+#ifdef __SANITIZE_ADDRESS__
+enum { SPARES_KEPT = 0 }; /* memory that is used again would hide a use after its end */
+#else
+enum { SPARES_KEPT = ENGINE_SPARES };
+#endif
+
 /* ---- stepping ---- */
 
 static void engine_step(struct engine *engine, const struct event *event)
@@ -106,13 +112,30 @@ static bool request_index(struct engine *engine, uint32_t *index)
     return true;
 }
 
-static struct request *request_new(const struct submission *s)
+static struct request *request_memory(struct engine *engine, size_t len)
+{
+    if (len <= ENGINE_SPARE_BYTES && engine->requests.spare_count)
+        return engine->requests.spares[--engine->requests.spare_count];
+    return malloc(len <= ENGINE_SPARE_BYTES ? ENGINE_SPARE_BYTES : len);
+}
+
+static void request_free(struct engine *engine, struct request *request)
+{
+    if (request->spare && engine->requests.spare_count + 1 <= SPARES_KEPT)
+        engine->requests.spares[engine->requests.spare_count++] = request;
+    else
+        free(request);
+}
+
+static struct request *request_new(struct engine *engine, const struct submission *s)
 {
     uint64_t body = s->body.buffer ? 0 : s->body.len;
-    struct request *request = malloc(sizeof *request + s->meta_len + REQUEST_META_ROOM + body);
+    size_t len = sizeof(struct request) + s->meta_len + REQUEST_META_ROOM + body;
+    struct request *request = request_memory(engine, len);
     if (!request)
         return NULL;
     *request = (struct request){.door = s->door,
+                                .spare = len <= ENGINE_SPARE_BYTES,
                                 .context = s->context,
                                 .model = s->model,
                                 .slot = NO_SLOT,
@@ -138,7 +161,7 @@ static int request_take(struct engine *engine, const struct submission *submissi
     if (submission->body.len > engine->config->limits.body_bytes - engine->requests.body_bytes ||
         !request_index(engine, &index))
         return HASUP_EFULL;
-    struct request *request = request_new(submission);
+    struct request *request = request_new(engine, submission);
     if (!request) {
         engine->requests.free[engine->requests.free_count++] = index;
         return HASUP_ENOMEM;
@@ -250,7 +273,7 @@ void engine_forget(struct engine *engine, uint64_t id)
     if (request->durable.retold)
         return; /* until its answer is fetched */
     durable_free_request(request);
-    free(request);
+    request_free(engine, request);
 }
 
 /* ---- commands ---- */
@@ -314,6 +337,14 @@ bool engine_model_info(const struct engine *engine, uint32_t index, struct model
                                 .ready = model_ready(engine, index),
                                 .metadata = model->metadata,
                                 .metadata_len = model->metadata_len};
+    return true;
+}
+
+bool engine_model_body_max(const struct engine *engine, uint32_t index, uint64_t *body_max)
+{
+    if (index >= engine->config->limits.models || !engine->models[index].used)
+        return false;
+    *body_max = engine->models[index].config->body_max;
     return true;
 }
 
@@ -425,6 +456,8 @@ static void engine_free_requests(struct engine *engine)
     for (uint32_t i = 0; i < engine->requests.high; i++)
         if (engine->requests.list[i])
             engine_forget(engine, engine->requests.list[i]->id);
+    while (engine->requests.spare_count)
+        free(engine->requests.spares[--engine->requests.spare_count]);
     free(engine->requests.list);
     free(engine->requests.generation);
     free(engine->requests.free);

@@ -18,6 +18,9 @@
 
 enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
 
+/* A small request's memory is used again, which is cheaper than malloc; this much is kept. */
+enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512 };
+
 #define NO_SLOT UINT32_MAX
 
 struct stream; /* stream.c */
@@ -45,6 +48,7 @@ struct request {
         struct held *held;
         struct kept_chunk *first, *last; /* of its stream, oldest first */
     } durable;
+    bool spare;            /* of ENGINE_SPARE_BYTES: kept for the next when it is forgotten */
     uint8_t bytes[];
 };
 
@@ -123,6 +127,8 @@ struct engine {
         uint32_t *free; /* stack of indices that were used and are free */
         uint32_t free_count, high, count;
         uint64_t body_bytes;
+        struct request *spares[ENGINE_SPARES]; /* stack: memory of small ones that ended */
+        uint32_t spare_count;
     } requests;
     struct {
         struct event *list;

@@ -107,6 +107,8 @@ struct model_info {
     size_t metadata_len;
 };
 bool engine_model_info(const struct engine *engine, uint32_t model, struct model_info *info);
+/* Only the limit, for every request: the rest of the info asks the core.  false: no such model. */
+bool engine_model_body_max(const struct engine *engine, uint32_t model, uint64_t *body_max);
 uint32_t engine_models(const struct engine *engine); /* indexes below this may hold a model */
 bool engine_ready(const struct engine *engine);      /* all models ready, not shutting down */
 

@@ -276,13 +276,13 @@ static void refuse_at_the_door(struct unix_client *client, uint64_t id, uint32_t
 static void submit(struct unix_client *client, uint64_t id, struct client_request *r)
 {
     struct engine *engine = client->door->engine;
-    struct model_info info;
-    if (r->model < 0 || !engine_model_info(engine, (uint32_t)r->model, &info)) {
+    uint64_t body_max;
+    if (r->model < 0 || !engine_model_body_max(engine, (uint32_t)r->model, &body_max)) {
         refuse_at_the_door(client, id, 404, "not_found",
                            r->no_model[0] ? r->no_model : refusal_message(REFUSED_NOT_FOUND), 0);
         return;
     }
-    if (r->submission.body.len > info.body_max) {
+    if (r->submission.body.len > body_max) {
         refuse_at_the_door(client, id, 413, "too_large", "the body is over the model's body_max",
                            0);
         return;

@@ -408,19 +408,21 @@ static int serve(struct hasup_runtime *runtime)
         int64_t got =
             hasup_channel_fill(&runtime->channel, runtime->scratch, HASUP_CHANNEL_SCRATCH);
         int error = 0;
-        if (got == HASUP_EAGAIN)
-            error = hasup_flush(runtime);
-        else if (got == HASUP_ECLOSED)
+        if (got == HASUP_ECLOSED)
             return 0; /* hasupd is gone, and with it whoever waits */
-        else if (got < 0)
+        if (got < 0 && got != HASUP_EAGAIN)
             return (int)got;
-        else
+        if (got > 0)
             error = take_all(runtime);
+        /* A read that left room took all there was: no second one has to say so. */
+        bool more = got == HASUP_CHANNEL_SCRATCH && !runtime->leaving && !terminated;
+        if (!error && !more)
+            error = hasup_flush(runtime);
         if (error)
             return error == HASUP_ECLOSED ? 0 : error;
         if (runtime->leaving || terminated)
-            return hasup_flush(runtime);
-        if (got == HASUP_EAGAIN && (error = wait_for(runtime, POLLIN)))
+            return 0;
+        if (!more && (error = wait_for(runtime, POLLIN)))
             return error;
     }
 }

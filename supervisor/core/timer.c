@@ -87,6 +87,8 @@ struct timer_node *wheel_next(struct wheel *wheel, hasup_ns now)
 {
     uint64_t until = (uint64_t)(now < 0 ? 0 : now) >> WHEEL_TICK_SHIFT;
     unsigned level, slot;
+    if (!wheel->due && until <= wheel->tick)
+        return NULL; /* nearly always: what stands in the lists is due after the wheel's tick */
     while (!wheel->due) {
         uint64_t tick = wheel_event(wheel, &level, &slot);
         if (tick > until) {

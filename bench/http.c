@@ -1,0 +1,165 @@
+/*
+ * http.c: POST echo with keep-alive, two workers each: hasupd, node's cluster, uwsgi and gunicorn,
+ * loaded by wrk one after the other in every round.  A server that is not installed is passed over,
+ * and the table says so.
+ */
+#include "bench/bench.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { HTTP_ROUNDS = 5, SERVERS_MAX = 4, START_TRIES = 200, ARGS_MAX = 24 };
+
+static const hasup_ns START_PAUSE = 50 * HASUP_MS;
+
+struct server {
+    const char *name, *path; /* what wrk asks for */
+    int port;
+    pid_t pid;
+    struct figure rate;
+};
+
+static bool installed(const char *program)
+{
+    char command[128];
+    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", program);
+    return system(command) == 0;
+}
+
+static bool listens(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool yes = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+    close(fd);
+    return yes;
+}
+
+static bool server_start(struct server *server, const char *name, const char *const *argv)
+{
+    server->name = name;
+    server->path = "/";
+    if (!installed(argv[0])) {
+        report_note("%s is not installed: passed over; tools/setup bench installs it", argv[0]);
+        return false;
+    }
+    server->pid = child_start(argv);
+    for (int i = 0; i < START_TRIES; i++) {
+        if (listens(server->port))
+            return true;
+        bench_pause(START_PAUSE);
+    }
+    child_stop(server->pid);
+    report_note("%s did not start listening: passed over", name);
+    return false;
+}
+
+static unsigned peers_start(struct server *servers)
+{
+    unsigned count = 0;
+    char port[16], bind[32];
+    struct server *server = &servers[count];
+    server->port = bench_free_port();
+    snprintf(port, sizeof port, "%d", server->port);
+    const char *node[] = {"node", "bench/peers/cluster.js", port, NULL};
+    count += server_start(server, "node cluster", node);
+
+    server = &servers[count];
+    server->port = bench_free_port();
+    snprintf(bind, sizeof bind, "127.0.0.1:%d", server->port);
+    const char *uwsgi[] = {"uwsgi",
+                           "--plugins",
+                           "http,python3",
+                           "--http",
+                           bind,
+                           "--http-keepalive",
+                           "--master",
+                           "--no-orphans",
+                           "--processes",
+                           "2",
+                           "--die-on-term",
+                           "--disable-logging",
+                           "--chdir",
+                           "bench/peers",
+                           "--wsgi-file",
+                           "echo_wsgi.py",
+                           "--need-app",
+                           NULL};
+    count += server_start(server, "uwsgi", uwsgi);
+
+    server = &servers[count];
+    server->port = bench_free_port();
+    snprintf(bind, sizeof bind, "127.0.0.1:%d", server->port);
+    const char *gunicorn[] = {"gunicorn",    "--workers", "2",  "--worker-class",
+                              "gthread",     "--threads", "32", "--keep-alive",
+                              "30",          "--bind",    bind, "--chdir",
+                              "bench/peers", "echo_wsgi", NULL};
+    count += server_start(server, "gunicorn", gunicorn);
+    return count;
+}
+
+/* Requests a second by wrk; a response other than 2xx, or a broken connection, ends the bench. */
+static double wrk(const struct server *server, unsigned connections)
+{
+    char command[512], line[256];
+    double rate = 0;
+    snprintf(command, sizeof command,
+             "wrk -t1 -c%u -d1s -s bench/peers/post.lua http://127.0.0.1:%d%s 2>&1", connections,
+             server->port, server->path);
+    FILE *output = popen(command, "re");
+    while (output && fgets(line, sizeof line, output)) {
+        if (strstr(line, "Non-2xx") || strstr(line, "Socket errors"))
+            bench_fail("%s: %s", server->name, line);
+        if (strncmp(line, "Requests/sec:", 13) == 0)
+            rate = strtod(line + 13, NULL) / 1e3;
+    }
+    if (!output || pclose(output) || rate <= 0)
+        bench_fail("wrk gave no figure for %s", server->name);
+    return rate;
+}
+
+static void run_connections(struct server *servers, unsigned count, unsigned connections)
+{
+    char what[64];
+    for (unsigned s = 0; s < count; s++)
+        servers[s].rate.count = 0;
+    for (int i = 0; i < HTTP_ROUNDS; i++)
+        for (unsigned s = 0; s < count; s++)
+            figure_add(&servers[s].rate, wrk(&servers[s], connections));
+    snprintf(what, sizeof what, "HTTP echo, %u connections", connections);
+    for (unsigned s = 1; s < count; s++)
+        report_row(&(struct row){.what = what,
+                                 .unit = "k/s",
+                                 .hasup = &servers[0].rate,
+                                 .beside = servers[s].name,
+                                 .other = &servers[s].rate,
+                                 .aim = AIM_AT_LEAST,
+                                 .limit = 1});
+}
+
+void part_http(void)
+{
+    struct server servers[SERVERS_MAX] = {0};
+    struct daemon daemon;
+    char models[512];
+    if (!installed("wrk")) {
+        report_note("wrk is not installed: no HTTP figures; tools/setup bench installs it");
+        return;
+    }
+    snprintf(models, sizeof models, "  echo:\n    command: [%s/examples/echo]\n    workers: 2\n",
+             bench_build());
+    daemon_start(&daemon, models, "echo", true);
+    servers[0] =
+        (struct server){.name = "hasup", .path = "/models/echo/invoke", .port = daemon.http_port};
+    unsigned count = 1 + peers_start(servers + 1);
+    run_connections(servers, count, 16);
+    run_connections(servers, count, 64);
+    for (unsigned s = 1; s < count; s++)
+        child_stop(servers[s].pid);
+    daemon_stop(&daemon);
+}
