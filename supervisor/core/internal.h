@@ -127,6 +127,7 @@ struct slot {
     bool restart;  /* waits for its turn to be restarted */
     bool rolling;  /* is being restarted: the next one waits until it is ready */
     bool drain_sent;
+    bool state_offered; /* it drains, and its last state came, whatever became of it */
     bool exited, tree_empty;
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
     bool exclusive; /* runs a suspect alone */

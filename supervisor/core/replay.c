@@ -271,6 +271,7 @@ void checkpoint_state(struct core *core, struct slot *slot, const struct event *
     if (slot->checkpoint.state != CHECKPOINT_TAKING)
         return;
     slot->last_active = slot->progress = core->now;
+    slot->state_offered |= slot->drain_sent;
     if (event->checkpoint.error || !state_is_honest(slot, slot->checkpoint.position)) {
         slot->checkpoint.state = CHECKPOINT_IDLE;
         slot->checkpoint.again = false;

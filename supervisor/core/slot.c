@@ -42,6 +42,7 @@ void slot_start(struct core *core, struct slot *slot)
     slot->starts++;
     slot->restart = false; /* this start is the new one */
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
+    slot->state_offered = slot->state_offered && !slot->wanted;
     slot->run_answered = 0;
     slot->concurrency = 0;
     slot->ping_due = 0;
@@ -104,6 +105,10 @@ void slot_became_ready(struct core *core, struct slot *slot)
     slot->rolling = false;
     dispatch_joined(core, slot);
     slot_set_state(core, slot, SLOT_READY);
+    if (!slot->wanted) { /* it came back to save its state only */
+        slot_drain(core, slot);
+        return;
+    }
     checkpoint_arm(core, slot);
     model_roll(core, model_of(core, slot));
     dispatch_model(core, model_of(core, slot));
@@ -167,6 +172,8 @@ static void slot_break(struct core *core, struct slot *slot)
     model_settle(core, model);
 }
 
+static void slot_stopped(struct core *core, struct slot *slot);
+
 /* A run that failed: backoff, or the breaker. */
 static void slot_fail(struct core *core, struct slot *slot)
 {
@@ -174,7 +181,10 @@ static void slot_fail(struct core *core, struct slot *slot)
     slot->unhealthy++;
     slot->restart = false; /* it starts anew anyway, but not before its time */
     if (policy->restart.start_limit && slot->unhealthy >= policy->restart.start_limit) {
-        slot_break(core, slot);
+        if (slot->wanted)
+            slot_break(core, slot);
+        else
+            slot_stopped(core, slot); /* it could not come back to save its state */
         return;
     }
     hasup_ns delay = policy->restart.backoff_min;
@@ -196,10 +206,19 @@ static void slot_stopped(struct core *core, struct slot *slot)
     slot_settle(core, slot);
 }
 
+/* It is to go for good, and what it did since its last checkpoint is in the log alone: it comes back
+ * first and saves its state.  A stop that leaves the slot there keeps the log. */
+static bool slot_owes_state(const struct core *core, const struct slot *slot)
+{
+    bool for_good = slot->removing || core->shutting_down;
+    return for_good && !core->hastened && !slot->state_offered && slot->stateful &&
+           checkpoint_changed(slot);
+}
+
 /* Reaped, and nothing of its tree is left: what comes next? */
 static void slot_gone(struct core *core, struct slot *slot)
 {
-    if (!slot->wanted) {
+    if (!slot->wanted && !slot_owes_state(core, slot)) {
         slot_stopped(core, slot);
     } else if (slot->ordered) {
         slot_start(core, slot);
@@ -221,7 +240,7 @@ void slot_spawned(struct core *core, struct slot *slot, int error)
         slot->state == SLOT_BROKEN)
         return;
     slot->crashes++;
-    if (slot->wanted)
+    if (slot->wanted || slot_owes_state(core, slot))
         slot_fail(core, slot);
     else
         slot_stopped(core, slot);
@@ -271,12 +290,15 @@ void slot_drain(struct core *core, struct slot *slot)
     case SLOT_BROKEN:
         if (slot->wanted)
             slot_start(core, slot);
-        else
+        else if (slot->state == SLOT_BROKEN || !slot_owes_state(core, slot))
             slot_stopped(core, slot);
         return;
     case SLOT_STARTING:
     case SLOT_LOADING:
-    case SLOT_REPLAYING: slot_terminate(core, slot); return;
+    case SLOT_REPLAYING:
+        if (slot->wanted || !slot_owes_state(core, slot))
+            slot_terminate(core, slot);
+        return;
     case SLOT_READY:
         slot->ordered = true;
         slot_set_state(core, slot, SLOT_DRAINING);

@@ -345,6 +345,12 @@ static void core_exits(struct sim *sim)
     for (unsigned i = 0; i < SIM_SLOTS; i++)
         if (sim->slots[i].used && (sim->slots[i].worker.alive || sim->slots[i].tree_left))
             sim_fail(sim, "EXIT while the worker of slot %u lives", i);
+    for (unsigned i = 0; i < SIM_SLOTS && !sim->faults; i++) {
+        struct slot_view view;
+        if (core_slot_view(sim->core, i, &view) && view.stateful &&
+            view.log_head != view.checkpoint_position)
+            sim_fail(sim, "EXIT, and what slot %u did since its checkpoint is lost", i);
+    }
 }
 
 void shell_perform(struct sim *sim, const struct action *action)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -211,9 +212,20 @@ class UnderFire(unittest.TestCase):
     """Eight clients, a worker killed at random moments, a checkpoint at a known position in the midst."""
     CLIENTS, EACH = 8, 60
 
+    @staticmethod
+    def kill_next(world, slot, killed):
+        """Kills the worker that follows those killed before."""
+        end = time.monotonic() + LIMIT
+        while (pid := world.pid(slot)) <= 1 or pid in killed:
+            assert time.monotonic() < end, "no worker comes after the one that was killed"
+        killed.add(pid)
+        with contextlib.suppress(ProcessLookupError):  # it drained or died by itself
+            os.kill(pid, 9)
+
     def load(self, world, bodies, model, kills):
         """Every body once, by clients side by side; the answers."""
         answers, todo, lock = [], list(bodies), threading.Lock()
+        killed, killing = set(), threading.Lock()
         rng = random.Random(int(os.environ.get("HASUP_SEED", "1")))
         at = sorted(rng.sample(range(len(bodies)), kills))
 
@@ -233,10 +245,8 @@ class UnderFire(unittest.TestCase):
                     if kill:
                         at.pop(0)
                 if kill:
-                    pid = world.pid(f"{model}/0")
-                    if pid > 1:
-                        with contextlib.suppress(ProcessLookupError):  # it is dead already
-                            os.kill(pid, 9)
+                    with killing:
+                        self.kill_next(world, f"{model}/0", killed)
             connection.close()
 
         threads = [threading.Thread(target=client) for _ in range(self.CLIENTS)]

@@ -354,6 +354,37 @@ static void a_drain_takes_a_last_checkpoint_before_the_worker_goes(void **state)
     assert_true(view.checkpoint_position == 1);
 }
 
+static void a_worker_killed_during_a_shutdown_comes_back_to_save_its_state(void **state)
+{
+    struct world *w = *state;
+    begin(w, 1);
+    uint64_t request = answer_one(w);
+    shut_down(w, 30 * HASUP_S);
+    dies(w, 0); /* before its last state came */
+    assert_int_equal(state_of(w, 0), SLOT_STARTING);
+    comes_back(w, 0, 1, 0);
+    replies_with(w, 0, request, request + 7); /* the replay */
+    assert_int_equal(state_of(w, 0), SLOT_DRAINING);
+    state_taken(w, 0, 1, 0);
+    dies(w, 0);
+    stored(w, 0, 1, 0);
+    seen(w, ACTION_EXIT);
+}
+
+static void a_shutdown_waits_no_longer_than_its_grace_for_a_state(void **state)
+{
+    struct world *w = *state;
+    begin(w, 1);
+    answer_one(w);
+    shut_down(w, 2 * HASUP_S);
+    dies(w, 0);
+    assert_int_equal(state_of(w, 0), SLOT_STARTING);
+    world_pass(w, 3 * HASUP_S);
+    seen(w, ACTION_TERMINATE);
+    dies(w, 0);
+    seen(w, ACTION_EXIT);
+}
+
 static void promise_4_a_cancelled_request_runs_on_where_it_changes_state(void **state)
 {
     struct world *w = *state;
@@ -441,6 +472,8 @@ int main(void)
         STORY(a_full_log_after_a_crash_asks_for_a_checkpoint),
         STORY(promise_8_logs_leave_room_in_the_table_of_requests),
         STORY(a_drain_takes_a_last_checkpoint_before_the_worker_goes),
+        STORY(a_worker_killed_during_a_shutdown_comes_back_to_save_its_state),
+        STORY(a_shutdown_waits_no_longer_than_its_grace_for_a_state),
         STORY(promise_4_a_cancelled_request_runs_on_where_it_changes_state),
         STORY(promise_4_an_expired_request_of_a_dead_worker_leaves_the_log),
         STORY(what_waits_for_a_slot_that_stops_is_refused),
