@@ -206,8 +206,8 @@ static void slot_stopped(struct core *core, struct slot *slot)
     slot_settle(core, slot);
 }
 
-/* It is to go for good, and what it did since its last checkpoint is in the log alone: it comes back
- * first and saves its state.  A stop that leaves the slot there keeps the log. */
+/* It is to go for good, and what it did since its last checkpoint is in the log alone: it comes
+ * back first and saves its state.  A stop that leaves the slot there keeps the log. */
 static bool slot_owes_state(const struct core *core, const struct slot *slot)
 {
     bool for_good = slot->removing || core->shutting_down;
