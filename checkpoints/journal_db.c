@@ -10,7 +10,7 @@
 
 enum { WAL_PAGES = 1000 };
 
-static const struct sql_schema SCHEMA = {
+const struct sql_schema JOURNAL_SQL_SCHEMA = {
     .application_id = 0x6861736a /* "hasj" */,
     .version = JOURNAL_SCHEMA,
     .what = "a journal of hasup",
@@ -114,7 +114,7 @@ int journal_db_open(struct journal_db *db, const char *path, bool write, char er
     sqlite3_busy_timeout(db->db, BUSY_MS);
     int code = set_up(db, write, error);
     if (!code)
-        code = sql_check_schema(db->db, path, &SCHEMA, write, error);
+        code = sql_check_schema(db->db, path, &JOURNAL_SQL_SCHEMA, write, error);
     if (code)
         journal_db_close(db);
     return code;

@@ -119,6 +119,8 @@ enum journal_statement {
 
 /* ---- the connection ---- */
 
+extern const struct sql_schema JOURNAL_SQL_SCHEMA;
+
 enum { /* chores: work that waits until the thread has time for a step of it */
        CHORE_CHECKPOINT = 1 << 0,
        CHORE_SWEEP = 1 << 1, /* chunks of forgotten requests */

@@ -1,11 +1,11 @@
 /*
- * files.c: the verbs that read the state directory alone: checkpoint list and show, audit.
+ * files.c: the verbs that read the state directory alone: checkpoint list and show.
  * `checkpoint now` asks hasupd.  The directory is --state-dir, else what hasupd says, else the
  * default.
  */
 #include "hasupctl/hasupctl.h"
 
-#include "checkpoints/audit.h"
+#include "checkpoints/store.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static int64_t wall_now(void)
+int64_t ctl_wall_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -73,7 +73,7 @@ static json_t *info_json(const struct checkpoint_info *info)
                      "model", info->model, "slot", (int)info->ordinal, "position",
                      (json_int_t)info->position, "created_wall_ms",
                      (json_int_t)(info->created_wall_ns / HASUP_MS), "bytes", (json_int_t)info->len,
-                     "age_ms", (json_int_t)((wall_now() - info->created_wall_ns) / HASUP_MS),
+                     "age_ms", (json_int_t)((ctl_wall_now() - info->created_wall_ns) / HASUP_MS),
                      "hash", hash);
 }
 
@@ -265,110 +265,4 @@ int ctl_checkpoint(const struct ctl *ctl)
     if (strcmp(what, "show") == 0)
         return checkpoint_show(ctl);
     return ctl_usage(ctl, "now, list or show?");
-}
-
-/* ---- audit ---- */
-
-/* What a damaged file says of itself may be no UTF-8; it is shown all the same. */
-static json_t *any_text(const char *text)
-{
-    json_t *json = json_string(text);
-    if (json)
-        return json;
-    char plain[512];
-    snprintf(plain, sizeof plain, "%s", text);
-    for (char *at = plain; *at; at++)
-        if ((unsigned char)*at >= 0x80)
-            *at = '?';
-    return json_string(plain);
-}
-
-static void add_finding(void *context, const char *code, const char *where, const char *text,
-                        const char *advice)
-{
-    json_array_append_new(context,
-                          json_pack("{s:s, s:o, s:o, s:o}", "code", code, "where", any_text(where),
-                                    "text", any_text(text), "advice", any_text(advice)));
-}
-
-/* "90s", "5m", "2h"; false: not a duration. */
-static bool parse_age(const char *text, hasup_ns *age)
-{
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    hasup_ns unit = strcmp(end, "s") == 0   ? HASUP_S
-                    : strcmp(end, "m") == 0 ? 60 * HASUP_S
-                    : strcmp(end, "h") == 0 ? 3600 * HASUP_S
-                    : strcmp(end, "d") == 0 ? 86400 * HASUP_S
-                                            : 0;
-    if (end == text || value <= 0 || !unit || value > HASUP_NEVER / unit)
-        return false;
-    *age = value * unit;
-    return true;
-}
-
-static void print_audit(const struct ctl *ctl, json_t *findings, bool quiet,
-                        const struct audit_summary *summary)
-{
-    json_t *one;
-    size_t i;
-    char bytes[32];
-    if (quiet && !json_array_size(findings))
-        return;
-    if (ctl->json) {
-        json_t *json =
-            json_pack("{s:O, s:i, s:i, s:i, s:I}", "findings", findings, "slots",
-                      (int)summary->slots, "checkpoints", (int)summary->checkpoints, "verified",
-                      (int)summary->verified, "bytes", (json_int_t)summary->bytes);
-        ctl_print_json(json);
-        json_decref(json);
-        return;
-    }
-    json_array_foreach(findings, i, one)
-        printf("%s: %s: %s\n    to do: %s\n", json_string_value(json_object_get(one, "code")),
-               json_string_value(json_object_get(one, "where")),
-               json_string_value(json_object_get(one, "text")),
-               json_string_value(json_object_get(one, "advice")));
-    if (!quiet)
-        printf("%u slot%s, %u checkpoint%s of %s, %u read back: %zu finding%s\n", summary->slots,
-               summary->slots == 1 ? "" : "s", summary->checkpoints,
-               summary->checkpoints == 1 ? "" : "s", ctl_bytes(summary->bytes, bytes),
-               summary->verified, json_array_size(findings),
-               json_array_size(findings) == 1 ? "" : "s");
-}
-
-int ctl_audit(const struct ctl *ctl)
-{
-    struct audit_options options = {.now_wall_ns = wall_now()};
-    struct audit_summary summary;
-    struct ctl own = *ctl;
-    bool quiet = false;
-    for (int i = 0; i < ctl->argc; i++) {
-        const char *word = ctl->argv[i];
-        if (strcmp(word, "--deep") == 0)
-            options.deep = true;
-        else if (strcmp(word, "--quiet") == 0)
-            quiet = true;
-        else if (strcmp(word, "--state-dir") == 0 && i + 1 < ctl->argc)
-            own.state_dir = ctl->argv[++i];
-        else if (strcmp(word, "--max-age") != 0 || i + 1 >= ctl->argc ||
-                 !parse_age(ctl->argv[++i], &options.max_age))
-            return ctl_usage(ctl, "what is \"%s\"?", word);
-    }
-    char error[STORE_ERROR] = "", *directory = ctl_state_dir(&own);
-    json_t *findings = json_array();
-    options.state_dir = directory ? directory : "";
-    enum audit_result result = audit_run(&options, add_finding, findings, &summary, error);
-    if (result == AUDIT_COULD_NOT) {
-        fprintf(stderr, "hasupctl: could not check: %s\n", error);
-        json_t *json = ctl->json ? json_pack("{s:o}", "error", any_text(error)) : NULL;
-        if (json)
-            ctl_print_json(json);
-        json_decref(json);
-    } else {
-        print_audit(ctl, findings, quiet, &summary);
-    }
-    json_decref(findings);
-    free(directory);
-    return (int)result;
 }

@@ -38,10 +38,12 @@ int ctl_infer(const struct ctl *ctl);
 int ctl_lines(const struct ctl *ctl, const char *verb);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
+extern const char CTL_AUDIT_OPTIONS[];
 
 /* "3 min", "12 s", "450 ms". */
 const char *ctl_duration(long long ms, char out[32]);
 const char *ctl_bytes(unsigned long long bytes, char out[32]);
+int64_t ctl_wall_now(void); /* ns since 1970 */
 /* The state directory that checkpoint list, show and audit read; the caller frees it. */
 char *ctl_state_dir(const struct ctl *ctl);
 

@@ -230,8 +230,7 @@ static const struct verb {
     {"logs", verb_logs, true, "logs [-f] [-n N] [MODEL[/SLOT]]", "what workers printed"},
     {"checkpoint", ctl_checkpoint, false,
      "checkpoint now MODEL[/SLOT] | list [MODEL[/SLOT]] | show ID", "saved states of slots"},
-    {"audit", ctl_audit, true, "audit [--deep] [--max-age 5m] [--quiet] [--state-dir DIR]",
-     "check the files, for cron"},
+    {"audit", ctl_audit, true, "audit [OPTIONS]", "check the files, for cron"},
     {"config", verb_config, false, "config", "what is in force, as JSON"},
     {"shutdown", verb_shutdown, false, "shutdown", "stop hasupd"},
     {"version", verb_version, false, "version", "of hasupctl and hasupd"},
@@ -307,6 +306,8 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, int argc, char **a
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             printf("usage: hasupctl %s\n%s\n", verb->usage, verb->help);
+            if (verb->run == ctl_audit)
+                fputs(CTL_AUDIT_OPTIONS, stdout);
             return CTL_OK;
         }
         if (strcmp(argv[i], "--json") == 0)

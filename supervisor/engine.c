@@ -472,6 +472,7 @@ void engine_free(struct engine *engine)
         processes_free(engine->processes);
     if (engine->writer)
         state_end(engine);
+    noted_end(engine);
     durable_close(engine);
     if (engine->requests.list)
         engine_free_requests(engine);

@@ -83,6 +83,10 @@ struct slot {
     uint64_t stored_position;
     int64_t stored_wall_ns; /* 0: never */
     uint64_t stored_bytes;
+    struct {                       /* what no stored checkpoint has, for the audit */
+        uint64_t position, newest; /* the first such position; the last that was dispatched */
+        int64_t wall_ns;           /* since when there is one; 0: everything is stored */
+    } changed;
     uint32_t jobs; /* with the checkpoint thread */
     bool removed;  /* freed when the last of them is back */
     bool checkpoints_failing;
@@ -150,6 +154,11 @@ struct engine {
         bool more;         /* and there are more in the journal */
         char error[JOURNAL_ERROR];
     } durable;
+    struct {
+        int activity; /* the file; not above 0: it is not open */
+        bool failing;
+        int64_t began; /* wall time */
+    } noted;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
     bool shutting_down, closing;
@@ -231,6 +240,15 @@ void state_load(struct slot *slot, uint32_t worker);
 void state_completed(struct engine *engine);
 void state_recovered(struct engine *engine, struct slot *slot);
 void state_end(struct engine *engine);
+
+/* ---- noted.c: for those who look at the state directory from outside ---- */
+void noted_begin(struct engine *engine);
+void noted_end(struct engine *engine);
+void noted_configuration(struct engine *engine); /* there is a new one */
+void noted_dispatched(struct slot *slot, uint64_t position);
+void noted_stored(struct slot *slot);
+void noted_loaded(struct slot *slot);
+void noted_removed(struct slot *slot);
 /* Tells who waits for a checkpoint of the slot that it ended; `error` NULL: stored. */
 void state_done(struct slot *slot, uint64_t position, const char *error);
 

@@ -79,6 +79,7 @@ static void add_or_log(struct engine *engine, const struct config_model *config)
 
 void engine_start(struct engine *engine)
 {
+    noted_begin(engine);
     recovery_begin(engine);
     for (size_t i = 0; i < engine->config->model_count; i++)
         add_or_log(engine, &engine->config->models[i]);
@@ -129,6 +130,7 @@ void engine_reconfigure(struct engine *engine, struct config *config)
     old->next = engine->retired;
     engine->retired = old;
     configs_free_retired(engine);
+    noted_configuration(engine);
 }
 
 void engine_scale(struct engine *engine, uint32_t index, uint32_t workers)

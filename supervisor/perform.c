@@ -154,6 +154,7 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
         return;
     state_recovered(engine, slot);
     slot->removed = true;
+    noted_removed(slot);
     processes_forget(engine->processes, slot->name);
     if (!slot->jobs)
         slot_free(slot);

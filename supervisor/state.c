@@ -128,6 +128,7 @@ static void state_saved(struct engine *engine, struct state_job *job)
         slot->stored_position = position;
         slot->stored_wall_ns = job->job.created_wall_ns;
         slot->stored_bytes = job->job.len;
+        noted_stored(slot);
         LOG_EVENT(LEVEL_DEBUG, "checkpoint.stored", NULL, LOG_TEXT("slot", slot->name),
                   LOG_INT("position", position), LOG_INT("bytes", job->job.len));
     }
@@ -166,6 +167,7 @@ void state_store(struct slot *slot, uint64_t position)
 /* `error`: what was found, if anything, is in memory only. */
 static void state_loaded(struct engine *engine, struct slot *slot, uint32_t worker, int error)
 {
+    noted_loaded(slot);
     engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
                                         .slot = slot->index,
                                         .worker = worker,

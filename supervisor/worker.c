@@ -248,8 +248,10 @@ void worker_dispatch(struct slot *slot, const struct action *action)
     hasup_meta_start(&w, request->bytes + request->meta_len, 32);
     if (request->deadline && !action->dispatch.replay)
         hasup_meta_put64(&w, HASUP_TAG_DEADLINE, (uint64_t)request->deadline);
-    if (action->dispatch.position)
+    if (action->dispatch.position) {
         hasup_meta_put64(&w, HASUP_TAG_POSITION, action->dispatch.position);
+        noted_dispatched(slot, action->dispatch.position);
+    }
     struct hasup_frame frame = {.type = HASUP_REQUEST,
                                 .flags = action->dispatch.replay ? HASUP_FLAG_REPLAY : 0,
                                 .id = request->id,

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 
+#include "checkpoints/activity.h"
 #include "checkpoints/audit.h"
 
 enum { SIZE = 150000, TEXT = 8192 };
@@ -16,23 +17,23 @@ struct report {
     char error[STORE_ERROR];
 };
 
-static void note(void *context, const char *code, const char *where, const char *text,
-                 const char *advice)
+static void note(void *context, const struct audit_finding *finding)
 {
     struct report *report = context;
     size_t used = strlen(report->text);
     report->count++;
-    assert_true(text[0] && advice[0] && where[0]);
-    snprintf(report->text + used, sizeof report->text - used, "%s %s: %s > %s\n", code, where, text,
-             advice);
+    assert_true(finding->text[0] && finding->advice[0] && finding->where[0]);
+    snprintf(report->text + used, sizeof report->text - used, "%s %s: %s > %s\n",
+             audit_code_name(finding->code), finding->where, finding->text, finding->advice);
 }
 
 static struct report audit_with(const char *directory, bool deep, hasup_ns max_age, hasup_ns now)
 {
     struct report report = {0};
-    const struct audit_options options = {directory, max_age, deep, now};
+    const struct audit_options options = {
+        .state_dir = directory, .max_age = max_age, .deep = deep, .now_wall_ns = now};
     report.result = audit_run(&options, note, &report, &report.summary, report.error);
-    assert_int_equal(report.summary.findings, report.count);
+    assert_int_equal(report.summary.findings + report.summary.notes, report.count);
     return report;
 }
 
@@ -185,8 +186,6 @@ static void promise_11_what_was_there_and_is_gone_is_found(void **state)
     assert_int_equal(unlink(place->db), 0);
     report = audit(place);
     assert_sound(&report);
-    report = audit_with(place->directory, true, 60 * HASUP_S, 10 * HASUP_S);
-    assert_found(&report, "nothing was ever stored here");
     snprintf(wal, sizeof wal, "%s-wal", place->db);
     file_write(wal, "x", 1);
     report = audit(place);
@@ -206,14 +205,76 @@ static void what_is_out_of_order_is_found(void **state)
     assert_found(&report, "in the future: the clock went back");
 }
 
-static void promise_11_a_stale_slot_is_found(void **state)
+/* As hasupd notes it: m/1 has had changes since `wall_ns`, from `position` on. */
+static void changed(const struct place *place, uint64_t position, int64_t wall_ns)
+{
+    struct activity idle = {"m", 0, 4, 0}, busy = {"m", 1, position, wall_ns};
+    int fd = activity_open(place->directory);
+    assert_true(fd >= 0);
+    assert_int_equal(activity_write(fd, 0, &idle) | activity_write(fd, 5, &busy), 0);
+    close(fd);
+}
+
+static void promise_11_changes_that_wait_too_long_are_found(void **state)
 {
     const struct place *place = *state;
     fill(place);
-    struct report report = audit_with(place->directory, false, 60 * HASUP_S, 60 * HASUP_S);
+    changed(place, 4, 100 * HASUP_S);
+    struct report report = audit_with(place->directory, false, 60 * HASUP_S, 150 * HASUP_S);
     assert_sound(&report);
-    report = audit_with(place->directory, false, 60 * HASUP_S, 7200 * HASUP_S);
-    assert_found(&report, "stale m/1: its newest checkpoint is 119 min old, more than 60 s");
+    report = audit_with(place->directory, false, 60 * HASUP_S, 7300 * HASUP_S);
+    assert_found(&report, "stale m/1: it has changes since 2 h that no checkpoint has, more than "
+                          "60 s");
+    assert_null(strstr(report.text, "m/0"));
+    report = audit_with(place->directory, false, 0, 7300 * HASUP_S);
+    assert_sound(&report); /* nobody asked */
+}
+
+/* However old its checkpoints are. */
+static void an_idle_slot_is_never_stale(void **state)
+{
+    const struct place *place = *state;
+    fill(place);
+    changed(place, 4, 0);
+    struct report report = audit_with(place->directory, false, HASUP_S, 1000000 * HASUP_S);
+    assert_sound(&report);
+    changed(place, 3, 100 * HASUP_S); /* its checkpoint was stored just after the note was read */
+    report = audit_with(place->directory, false, HASUP_S, 1000000 * HASUP_S);
+    assert_sound(&report);
+}
+
+static void where_nothing_is_noted_that_is_said(void **state)
+{
+    const struct place *place = *state;
+    fill(place);
+    struct report report = audit_with(place->directory, false, HASUP_S, 7200 * HASUP_S);
+    assert_int_equal(report.result, AUDIT_SOUND);
+    assert_int_equal(report.summary.notes, 1);
+    assert_non_null(strstr(report.text, "unknown "));
+}
+
+static void promise_11_a_slot_that_was_never_stored_is_stale(void **state)
+{
+    const struct place *place = *state;
+    changed(place, 1, 100 * HASUP_S);
+    struct report report = audit_with(place->directory, false, 60 * HASUP_S, 200 * HASUP_S);
+    assert_found(&report, "stale m/1: it has changes since 100 s");
+}
+
+static void a_note_that_is_damaged_is_none(void **state)
+{
+    const struct place *place = *state;
+    char path[112];
+    size_t len;
+    fill(place);
+    changed(place, 4, 100 * HASUP_S);
+    snprintf(path, sizeof path, "%s/activity", place->directory);
+    uint8_t *bytes = file_read(path, &len);
+    bytes[5 * ACTIVITY_RECORD + STORE_MODEL + 9] ^= 1;
+    file_write(path, bytes, len - 1);
+    free(bytes);
+    struct report report = audit_with(place->directory, false, 60 * HASUP_S, 7300 * HASUP_S);
+    assert_sound(&report);
 }
 
 static void promise_12_files_that_let_others_in_are_found(void **state)
@@ -428,7 +489,11 @@ int main(void)
         STORY(promise_11_an_incomplete_one_is_found),
         STORY(promise_11_what_was_there_and_is_gone_is_found),
         STORY(what_is_out_of_order_is_found),
-        STORY(promise_11_a_stale_slot_is_found),
+        STORY(promise_11_changes_that_wait_too_long_are_found),
+        STORY(an_idle_slot_is_never_stale),
+        STORY(where_nothing_is_noted_that_is_said),
+        STORY(promise_11_a_slot_that_was_never_stored_is_stale),
+        STORY(a_note_that_is_damaged_is_none),
         STORY(promise_12_files_that_let_others_in_are_found),
         STORY(what_cannot_be_checked_is_neither_sound_nor_a_finding),
         STORY(a_directory_of_a_stopped_hasupd_stays_as_it_is),

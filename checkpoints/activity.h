@@ -1,0 +1,33 @@
+/*
+ * activity.h: the file `activity` of a state directory: since when each slot has changes that no
+ * stored checkpoint has.  hasupd notes it as it happens; the audit reads it, beside a running
+ * hasupd or after its death, and so knows an idle slot from one whose checkpoints fail.
+ *
+ * One record of ACTIVITY_RECORD bytes a slot, at the core's index of it, with a checksum.  It is
+ * not synced: after a power cut the changes that it told of are gone as well.
+ */
+#ifndef HASUP_CHECKPOINTS_ACTIVITY_H
+#define HASUP_CHECKPOINTS_ACTIVITY_H
+
+#include "checkpoints/store.h"
+
+enum { ACTIVITY_RECORD = 128, ACTIVITY_BYTES_MAX = 16 * 1024 * 1024 };
+
+struct activity {
+    char model[STORE_MODEL]; /* "" : the record is free */
+    uint32_t ordinal;
+    uint64_t position;       /* the first that no stored checkpoint contains */
+    int64_t changed_wall_ns; /* since when there is such a change; 0: everything is stored */
+};
+
+/* Makes the file (0600), or empties the one of an earlier run: its changes are stored or lost by
+ * now. The descriptor; -1: errno. */
+int activity_open(const char *state_dir);
+/* 0 or HASUP_ESYS. */
+int activity_write(int fd, uint32_t index, const struct activity *activity) HASUP_NODISCARD;
+/* All whole records.  HASUP_ENOTFOUND: there is no file. */
+int activity_each(const char *state_dir,
+                  bool (*each)(void *context, const struct activity *activity),
+                  void *context) HASUP_NODISCARD;
+
+#endif
