@@ -6,10 +6,11 @@
 #include "checkpoints/audit_internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <time.h>
 
 /* Clocks are corrected by this much without a word. */
 #define CLOCK_SLACK (60 * HASUP_S)
@@ -71,6 +72,18 @@ void audit_found(struct audit *audit, enum audit_code code, const char *where, i
     va_start(args, format);
     vsnprintf(one->text, sizeof one->text, format, args);
     va_end(args);
+}
+
+bool audit_is_settled(const struct stat *st)
+{
+    enum { SLACK_S = 10 };
+    return time(NULL) - st->st_mtim.tv_sec > SLACK_S;
+}
+
+void audit_pause(int attempt)
+{
+    if (attempt)
+        poll(NULL, 0, AUDIT_PAUSE_MS);
 }
 
 const char *audit_span(hasup_ns ns, char out[32])
@@ -297,7 +310,9 @@ static enum audit_result check_store(struct audit *audit, const char *path, char
     struct stat st;
     size_t before = audit->held_count;
     const struct audit_summary summary = *audit->summary;
-    for (int attempt = 0; attempt < AUDIT_ATTEMPTS; attempt++) {
+    for (int attempt = 0;; attempt++) {
+        bool last = attempt + 1 == AUDIT_ATTEMPTS;
+        audit_pause(attempt);
         start_over(audit, before, &summary);
         int code = store_open(path, STORE_READ, &store, error);
         if (code == HASUP_ENOTFOUND) {
@@ -308,22 +323,21 @@ static enum audit_result check_store(struct audit *audit, const char *path, char
             audit_found(audit, AUDIT_CODE_DAMAGED, path, 0, MOVE_AWAY, "%s", error);
             return AUDIT_SOUND;
         }
+        if (code == HASUP_EIO && !last)
+            continue; /* a reader meets a writer at an unlucky moment now and then */
         if (code)
             return AUDIT_COULD_NOT;
-        if (stat(path, &st) == 0 && st.st_size == 0)
+        if (stat(path, &st) == 0 && st.st_size == 0 && audit_is_settled(&st))
             audit_found(audit, AUDIT_CODE_MISSING, path, 0,
                         "while hasupd runs: hasupctl checkpoint now MODEL", "the file is empty");
         code = check_opened(audit, store, path, error);
         /* hasupd started meanwhile: what was found may be its half-written work. */
-        bool again = store_is_disturbed(store) && audit->held_count > before;
+        bool disturbed = store_is_disturbed(store) && audit->held_count > before;
         store_close(store);
-        if (code && !again)
-            return AUDIT_COULD_NOT;
-        if (!again)
-            return AUDIT_SOUND;
+        if (!last && (disturbed || code == HASUP_EIO))
+            continue;
+        return code ? AUDIT_COULD_NOT : AUDIT_SOUND;
     }
-    snprintf(error, STORE_ERROR, "%.180s: it is opened and closed all the time", path);
-    return AUDIT_COULD_NOT;
 }
 
 static void count_findings(struct audit *audit)

@@ -8,7 +8,9 @@
 
 #include "checkpoints/audit.h"
 
-enum { AUDIT_ATTEMPTS = 3 };
+#include <sys/stat.h>
+
+enum { AUDIT_ATTEMPTS = 8, AUDIT_PAUSE_MS = 10 };
 
 /* One row of a slot's log. */
 struct audit_logged {
@@ -51,6 +53,11 @@ void audit_found(struct audit *audit, enum audit_code code, const char *where, i
                  const char *advice, const char *format, ...) HASUP_PRINTF(6, 7);
 /* The slot's, made where there is none; NULL: no memory, which is noted. */
 struct audit_slot *audit_slot(struct audit *audit, const char *model, uint32_t ordinal);
+/* It was last changed a while ago: hasupd makes a database empty, then its tables; what stays empty
+ * was cut off. */
+bool audit_is_settled(const struct stat *st);
+/* Before another attempt: whoever disturbed the one before goes on meanwhile. */
+void audit_pause(int attempt);
 /* "90 s", "12 min", "3 h", "5 d" */
 const char *audit_span(hasup_ns ns, char out[32]);
 

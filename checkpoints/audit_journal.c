@@ -11,14 +11,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 /* A request with a deadline is answered by then, a result goes when its time is over; a little
  * later is no finding. */
 #define DEADLINE_SLACK (60 * HASUP_S)
 #define EXPIRED_SLACK  (600 * HASUP_S)
 
-enum { STATUS_QUARANTINED = 422, EMPTY_SLACK_S = 10 };
+enum { STATUS_QUARANTINED = 422 };
 
 /* Many rows with one trouble are one finding, which names the first of them. */
 struct tally {
@@ -351,12 +350,8 @@ static int check_opened(struct journal_audit *journal, char error[STORE_ERROR])
 {
     struct audit *audit = journal->audit;
     sqlite3 *db = journal->reader.db;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     if (sql_number(db, "SELECT count(*) FROM sqlite_master") == 0) {
-        /* hasupd makes it empty, then its tables; what stays empty was cut off. */
-        if (now.tv_sec - journal->reader.file.st_mtim.tv_sec > EMPTY_SLACK_S &&
-            !journal->reader.wal_unread)
+        if (audit_is_settled(&journal->reader.file) && !journal->reader.wal_unread)
             audit_found(audit, AUDIT_CODE_MISSING, journal->path, 0,
                         "find out what emptied it; hasupd begins a new one by itself",
                         "the file is empty");
@@ -415,7 +410,9 @@ static int look(struct audit *audit, const char *path, bool *again, char error[S
     }
     if (!code) {
         code = check_opened(&journal, error);
-        *again = reader_is_disturbed(&journal.reader) && (code || audit->held_count > before);
+        bool disturbed =
+            reader_is_disturbed(&journal.reader) || reader_is_transient(&journal.reader);
+        *again = disturbed && (code || audit->held_count > before);
     }
     reader_close(&journal.reader);
     free(journal.stuck);
@@ -431,10 +428,11 @@ enum audit_result audit_journal(struct audit *audit, char error[STORE_ERROR])
     int code = 0;
     snprintf(path, sizeof path, "%s/journal.db", audit->options->state_dir);
     for (int attempt = 0; again && attempt < AUDIT_ATTEMPTS; attempt++) {
+        audit_pause(attempt);
         start_over(audit, before);
         code = look(audit, path, &again, error);
     }
-    if (again)
+    if (again && !code)
         snprintf(error, STORE_ERROR, "%.180s: it is opened and closed all the time", path);
     return code || again ? AUDIT_COULD_NOT : AUDIT_SOUND;
 }

@@ -7,10 +7,11 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 2000 };
+enum { BUSY_MS = 2000, TRIES = 20, TRY_MS = 5 };
 
 static int open_uri(struct reader *reader, const char *parameters, char error[SQL_ERROR])
 {
@@ -41,6 +42,23 @@ static int64_t beside(const struct reader *reader, const char *suffix)
     return stat(path, &st) ? -1 : (int64_t)st.st_size;
 }
 
+/*
+ * A reader that may not write the WAL's index cannot tell one that a writer is just changing from
+ * one that a dead writer left half changed: it says that it would have to recover it.  The first
+ * passes.
+ */
+static int open_used(struct reader *reader, char error[SQL_ERROR])
+{
+    int code = HASUP_EIO;
+    for (unsigned i = 0; i < TRIES; i++) {
+        code = open_uri(reader, "?readonly_shm=1", error);
+        if (!code || !reader_is_transient(reader))
+            return code;
+        poll(NULL, 0, TRY_MS);
+    }
+    return code;
+}
+
 int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR])
 {
     *reader = (struct reader){.path = path};
@@ -49,8 +67,8 @@ int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR])
         snprintf(error, SQL_ERROR, "%.150s: %.80s", path, strerror(why));
         return why == ENOENT ? HASUP_ENOTFOUND : HASUP_EIO;
     }
-    bool used = beside(reader, "-wal") >= 0 && beside(reader, "-shm") >= 0;
-    int code = used ? open_uri(reader, "?readonly_shm=1", error) : HASUP_EIO;
+    reader->used = beside(reader, "-wal") >= 0 && beside(reader, "-shm") >= 0;
+    int code = reader->used ? open_used(reader, error) : HASUP_EIO;
     if (code && code != HASUP_ECORRUPT) {
         reader->immutable = true;
         code = open_uri(reader, "?immutable=1", error);
@@ -74,11 +92,17 @@ void reader_close(struct reader *reader)
 bool reader_is_disturbed(const struct reader *reader)
 {
     struct stat now;
-    return reader->immutable &&
-           (stat(reader->path, &now) || now.st_ino != reader->file.st_ino ||
-            now.st_size != reader->file.st_size ||
-            now.st_mtim.tv_sec != reader->file.st_mtim.tv_sec ||
-            now.st_mtim.tv_nsec != reader->file.st_mtim.tv_nsec || beside(reader, "-shm") >= 0);
+    return reader->immutable && (stat(reader->path, &now) || now.st_ino != reader->file.st_ino ||
+                                 now.st_size != reader->file.st_size ||
+                                 now.st_mtim.tv_sec != reader->file.st_mtim.tv_sec ||
+                                 now.st_mtim.tv_nsec != reader->file.st_mtim.tv_nsec ||
+                                 (!reader->used && beside(reader, "-shm") >= 0));
+}
+
+bool reader_is_transient(const struct reader *reader)
+{
+    int kind = reader->db ? sqlite3_errcode(reader->db) & 0xff : SQLITE_OK;
+    return !reader->immutable && (kind == SQLITE_READONLY || kind == SQLITE_BUSY);
 }
 
 int reader_check(const struct reader *reader, bool deep, char error[SQL_ERROR])

@@ -13,6 +13,7 @@ struct reader {
     sqlite3 *db;
     const char *path;
     bool immutable;   /* nobody had it open: it is read without locks */
+    bool used;        /* there were a WAL and its index when it was opened */
     bool wal_unread;  /* a WAL with content that could not be taken into account */
     struct stat file; /* as it was opened */
 };
@@ -22,6 +23,8 @@ int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR]) 
 void reader_close(struct reader *reader);
 /* A writer came while this reader read without locks: what it found may be wrong, open it again. */
 bool reader_is_disturbed(const struct reader *reader);
+/* The last failure may be gone at the next try: a writer was at work. */
+bool reader_is_transient(const struct reader *reader);
 /* SQLite's own check (`deep`: integrity_check).  0; HASUP_ECORRUPT and what it says. */
 int reader_check(const struct reader *reader, bool deep, char error[SQL_ERROR]) HASUP_NODISCARD;
 

@@ -181,6 +181,10 @@ static void promise_11_what_was_there_and_is_gone_is_found(void **state)
     assert_found(&report, "checkpoint 6 was saved last and is not there");
     file_write(place->db, "", 0);
     report = audit(place);
+    assert_sound(&report); /* hasupd makes one this moment, for all that is known */
+    const struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    assert_int_equal(utimensat(AT_FDCWD, place->db, old, 0), 0);
+    report = audit(place);
     assert_found(&report, "missing");
     assert_found(&report, "the file is empty");
     assert_int_equal(unlink(place->db), 0);

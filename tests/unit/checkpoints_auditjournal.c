@@ -81,7 +81,8 @@ static int world_setup(void **state)
 
 static int world_teardown(void **state)
 {
-    static const char *const others[] = {"checkpoints.db", "activity"};
+    static const char *const others[] = {"checkpoints.db", "checkpoints.db-wal",
+                                         "checkpoints.db-shm", "activity"};
     struct journal_world *world = *state;
     char path[128];
     for (size_t i = 0; i < HASUP_LEN(others); i++) {
