@@ -91,8 +91,11 @@ $(B)/hasupctl.a: $(patsubst %.c,$(B)/%.o,$(call src,hasupctl))
 	@rm -f $@
 	@ar rcs $@ $^
 
-$(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson) -lm -lpthread
+# Of supervisor/ the configuration and the cgroups, which need nothing else of it.
+CTL_SUPERVISOR := config config_json config_keys config_value config_yaml cgroup
+$(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc) \
+                 $(CTL_SUPERVISOR:%=$(B)/supervisor/%.o)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson -lyaml) -lm -lpthread
 
 LIBHASUP := $(patsubst %.c,$(B)/%.o,$(call src,worker) $(call src,ipc))
 $(OUT)/libhasup.a: $(LIBHASUP)

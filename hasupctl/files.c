@@ -3,7 +3,7 @@
  * `checkpoint now` asks hasupd.  The directory is --state-dir, else what hasupd says, else the
  * default.
  */
-#include "hasupctl/hasupctl.h"
+#include "hasupctl/audit.h"
 
 #include "checkpoints/store.h"
 
@@ -156,7 +156,7 @@ static int open_store(const struct ctl *ctl, struct store **store, char error[ST
 }
 
 /* "MODEL" or "MODEL/SLOT"; false: neither. */
-static bool parse_target(const char *target, char model[STORE_MODEL], struct checkpoint_key *key)
+bool ctl_parse_target(const char *target, char model[STORE_MODEL], struct checkpoint_key *key)
 {
     size_t len = strcspn(target, "/");
     char *end;
@@ -178,7 +178,7 @@ static int checkpoint_list(const struct ctl *ctl)
     struct checkpoint_key key;
     struct store *store = NULL;
     const char *target = ctl->argc > 1 ? ctl->argv[1] : NULL;
-    if (target && !parse_target(target, model, &key))
+    if (target && !ctl_parse_target(target, model, &key))
         return ctl_usage(ctl, "\"%s\" is neither a model nor a slot", target);
     json_t *list = json_array();
     int code = open_store(ctl, &store, error);

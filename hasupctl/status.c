@@ -2,7 +2,7 @@
  * status.c: hasupctl status: a table for eyes, as narrow as the terminal; with --json as it came.
  * Where it does not fit, whole columns go, in a fixed order; a long name gets a line of its own.
  */
-#include "hasupctl/hasupctl.h"
+#include "hasupctl/audit.h"
 
 #include "ipc/base.h"
 
@@ -233,6 +233,44 @@ static void print_troubles(json_t *slot)
     print_death(slot);
 }
 
+/* ---- the last audit ---- */
+
+/* Added to hasupd's own words: it knows nothing of audits. */
+static void add_audit(json_t *status)
+{
+    json_t *entries = audits_read(text(status, "state_dir"));
+    json_t *last = json_array_get(entries, json_array_size(entries) - 1);
+    json_int_t restored = audits_restored(entries);
+    json_t *shown = json_null();
+    if (last)
+        shown =
+            json_pack("{s:I, s:s, s:I, s:I, s:o}", "wall_ms", (json_int_t)number(last, "wall_ms"),
+                      "verdict", text(last, "verdict"), "findings",
+                      (json_int_t)number(last, "count"), "notes", (json_int_t)number(last, "notes"),
+                      "last_restored_wall_ms", restored ? json_integer(restored) : json_null());
+    json_object_set_new(status, "audit", shown);
+    json_decref(entries);
+}
+
+static void print_audit(json_t *status)
+{
+    char age[32];
+    json_t *last = json_object_get(status, "audit");
+    const char *verdict = text(last, "verdict");
+    long long now = (long long)(ctl_wall_now() / HASUP_MS), findings = number(last, "findings");
+    if (!json_is_object(last))
+        return;
+    printf("last audit %s ago: ", ctl_duration(now - number(last, "wall_ms"), age));
+    if (strcmp(verdict, "findings") == 0)
+        printf("%lld FINDING%s (hasupctl audit shows them)", findings, findings == 1 ? "" : "S");
+    else
+        fputs(strcmp(verdict, "sound") ? "it could NOT check" : "sound", stdout);
+    if (number(last, "last_restored_wall_ms"))
+        printf("; restore tested %s ago",
+               ctl_duration(now - number(last, "last_restored_wall_ms"), age));
+    putchar('\n');
+}
+
 /* ---- everything ---- */
 
 static void print_model(const struct ctl *ctl, const struct layout *layout, json_t *model)
@@ -273,6 +311,7 @@ static void print_status(const struct ctl *ctl, json_t *status)
     struct layout layout = layout_of(ctl, models);
     size_t i;
     print_head(status);
+    print_audit(status);
     json_array_foreach(models, i, model)
     {
         putchar('\n');
@@ -291,6 +330,8 @@ int ctl_status(const struct ctl *ctl)
     if (ctl->argc)
         json_object_set_new(command, "target", json_string(ctl->argv[0]));
     int code = ctl_call(ctl, command, &status);
+    if (code == CTL_OK)
+        add_audit(status);
     if (code == CTL_OK && ctl->json)
         ctl_print_json(status);
     else if (code == CTL_OK)
