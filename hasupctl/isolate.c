@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -140,6 +141,49 @@ static _Noreturn void child(const struct isolate_order *order, char **environmen
     _exit(127);
 }
 
+/* ---- signals ---- */
+
+/* An audit that is told to end takes its worker along, with all that it started. */
+static const int ENDING[] = {SIGTERM, SIGINT, SIGHUP};
+static volatile sig_atomic_t interrupted;
+static sigset_t before;
+
+static void on_signal(int signo)
+{
+    interrupted = signo;
+}
+
+static void hold_signals(void)
+{
+    const struct sigaction note = {.sa_handler = on_signal};
+    sigset_t held;
+    sigemptyset(&held);
+    for (size_t i = 0; i < HASUP_LEN(ENDING); i++) {
+        sigaddset(&held, ENDING[i]);
+        sigaction(ENDING[i], &note, NULL);
+    }
+    sigprocmask(SIG_BLOCK, &held, &before);
+}
+
+static void release_signals(void)
+{
+    for (size_t i = 0; i < HASUP_LEN(ENDING); i++)
+        signal(ENDING[i], SIG_DFL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (interrupted)
+        raise(interrupted);
+}
+
+int isolate_poll(struct pollfd *polls, nfds_t count, int timeout_ms)
+{
+    const struct timespec limit = {timeout_ms / 1000, timeout_ms % 1000 * 1000000L};
+    if (interrupted) {
+        errno = EINTR;
+        return -1;
+    }
+    return ppoll(polls, count, &limit, &before);
+}
+
 /* ---- the start ---- */
 
 static char **environment_of(const struct isolate_order *order, const char *temporary,
@@ -208,6 +252,7 @@ int isolate_start(const struct isolate_order *order, struct isolated *worker,
     char **environment = NULL;
     pid_t parent = getpid();
     *worker = (struct isolated){.pid = -1, .channel = -1, .output = -1};
+    hold_signals();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     worker->cgroups = cgroups_open("");
     worker->leaf = worker->cgroups ? leaf_get(worker->cgroups, "restore-test") : NULL;
@@ -334,5 +379,6 @@ bool isolate_end(struct isolated *worker, int *how)
         cgroups_close(worker->cgroups);
     if (worker->temporary[0])
         nftw(worker->temporary, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    release_signals();
     return gone;
 }

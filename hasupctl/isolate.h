@@ -9,6 +9,7 @@
 
 #include "ipc/base.h"
 
+#include <poll.h>
 #include <sys/types.h>
 
 enum { ISOLATE_ERROR = 256, ISOLATE_TAIL = 512 };
@@ -35,10 +36,14 @@ struct isolated {
 /* 0, or HASUP_E* and `error`; then nothing is left of it. */
 int isolate_start(const struct isolate_order *order, struct isolated *worker,
                   char error[ISOLATE_ERROR]) HASUP_NODISCARD;
+/* poll(2) in which alone SIGTERM, SIGINT and SIGHUP arrive while a worker is there; one that came
+ * makes it fail with EINTR from then on. */
+int isolate_poll(struct pollfd *polls, nfds_t count, int timeout_ms);
 /* Takes what it printed; false: no more comes. */
 bool isolate_listen(struct isolated *worker);
-/* Kills it with all its children and removes its directory.  `*how`: how it had ended by itself, as
- * waitpid says, or -1.  False: something of it is left, which no signal ends. */
+/* Kills it with all its children and removes its directory; then a signal that came meanwhile has
+ * its way.  `*how`: how it had ended by itself, as waitpid says, or -1.  False: something of it is
+ * left, which no signal ends. */
 bool isolate_end(struct isolated *worker, int *how);
 
 #endif

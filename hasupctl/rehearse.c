@@ -143,10 +143,10 @@ static bool wait_bytes(struct talk *talk, hasup_ns until, const char *what)
             fail(talk, "%s did not come within its time limit", what);
             return false;
         }
-        int got = poll(polls, listening ? 2 : 1,
-                       (int)(left / HASUP_MS > 60000 ? 60000 : left / HASUP_MS + 1));
-        if (got < 0 && errno != EINTR) {
-            fail(talk, "poll: %s", strerror(errno));
+        int got = isolate_poll(polls, listening ? 2 : 1,
+                               (int)(left / HASUP_MS > 60000 ? 60000 : left / HASUP_MS + 1));
+        if (got < 0) {
+            fail(talk, "was not waited for: %s", strerror(errno));
             return false;
         }
         if (got > 0 && listening && polls[1].revents && !isolate_listen(talk->worker))

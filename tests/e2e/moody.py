@@ -20,6 +20,10 @@ class Moody(hasup.Worker):
         if MOOD == "slow":
             while True:
                 os.read(os.pipe()[0], 1)
+        if MOOD.startswith("waits "):
+            with open(MOOD.split()[1], "w") as file:
+                print(os.getpid(), os.environ["TMPDIR"], sep="\n", file=file)
+            os.read(os.pipe()[0], 1)
         if MOOD == "noisy":
             print("cannot find the GPU", file=sys.stderr, flush=True)
             os._exit(3)

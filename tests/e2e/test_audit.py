@@ -232,11 +232,7 @@ class Restore(unittest.TestCase):
         self.assertEqual((code, found["findings"]), (0, []))
         return found["restored"]
 
-    def left(self):
-        return [name for name in os.listdir("/tmp") if name.startswith("hasup-restore.")]
-
     def test_promise_4_a_checkpoint_is_restored_by_a_real_worker(self):
-        before = self.left()
         pid = self.world.pid("moody/0")
         for size in (8, 100000, 3 << 20):  # inline, and in a buffer both ways
             self.store(size)
@@ -244,7 +240,6 @@ class Restore(unittest.TestCase):
             self.assertEqual((one["slot"], one["result"]), ("moody/0", "good"))
             self.assertEqual(one["bytes"], 8 + size // 256 * 256)
         self.assertEqual(self.world.pid("moody/0"), pid)  # the one that serves is not concerned
-        self.assertEqual(self.left(), before)
         self.assertEqual(self.world.stop(), 0)
         self.restored("moody/0")  # without hasupd: with the configuration that it left
         os.unlink(os.path.join(self.world.state, "running.json"))
@@ -317,6 +312,34 @@ class Restore(unittest.TestCase):
         self.restored("moody")
         with open(self.mood + ".pid") as file:
             self.assertFalse(alive(int(file.read())))
+
+    def test_an_audit_that_is_told_to_end_leaves_nothing(self):
+        self.store()
+        fifo = os.path.join(self.moods, "fifo")
+        os.mkfifo(fifo)
+        self.set(f"waits {fifo}")
+        with subprocess.Popen([CTL, "audit", "--state-dir", self.world.state, "--restore-test", "moody"],
+                              stdin=subprocess.DEVNULL) as running:
+            with open(fifo) as file:  # its worker is there
+                pid, temporary = int(file.readline()), file.readline().strip()
+            self.assertTrue(alive(pid) and os.path.isdir(temporary))
+            running.terminate()
+            self.assertEqual(running.wait(LIMIT), -15)
+        self.assertFalse(alive(pid) or os.path.exists(temporary))
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root")
+    def test_promise_12_run_by_root_the_worker_is_the_directorys_user(self):
+        self.store()
+        self.assertEqual(self.world.stop(), 0)
+        user = 65534
+        for name in os.listdir(self.world.state):
+            os.chown(os.path.join(self.world.state, name), user, user)
+        os.chown(self.world.state, user, user)
+        os.chmod(self.world.directory, 0o755)
+        self.set("where")
+        self.restored("moody")
+        self.assertEqual(os.stat(self.mood + ".where").st_uid, user)
+        self.assertEqual(os.stat(os.path.join(self.world.state, "audits.jsonl")).st_uid, user)
 
     def test_the_worker_is_apart(self):
         self.store()
