@@ -22,7 +22,7 @@ CFLAGS_tsan := -O1 -g -fsanitize=thread
 LDFLAGS_asan := -fsanitize=address,undefined
 LDFLAGS_tsan := -fsanitize=thread
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE -I. -fPIC -fstack-protector-strong $(WARN) $(CFLAGS_$(FLAVOUR)) $(CFLAGS)
-LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(FLAVOUR)) $(LDFLAGS)
+LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now,--gc-sections $(LDFLAGS_$(FLAVOUR)) $(LDFLAGS)
 
 # A module is a directory: its sources become one archive.
 MODULES := ipc worker client checkpoints supervisor/core supervisor/sim supervisor/http supervisor
@@ -111,8 +111,8 @@ $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(
 # The bench: hasup, the floors and the peers in one run.
 BENCH_WORKERS := first sum
 BENCH := $(patsubst %.c,$(B)/%.o,$(filter-out bench/worker_%.c,$(wildcard bench/*.c)))
-$(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,ipc)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lev -lm
+$(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,checkpoints) $(call lib,ipc)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lev $(LIBS_checkpoints) -lm -lpthread
 $(patsubst %,$(B)/bench-workers/%,$(BENCH_WORKERS)): $(B)/bench-workers/%: $(B)/bench/worker_%.o $(OUT)/libhasup.a
 	@mkdir -p $(@D)
 	$(CC) -static -o $@ $^
@@ -211,7 +211,7 @@ soak: all $(B)/hasup-chaos
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 
-# All of it, or make bench ONLY=relay (restart memory relay requests bodies http core).
+# All of it, or make bench ONLY=relay (restart memory relay requests bodies http checkpoint core).
 ONLY ?=
 bench:
 	@tools/setup bench

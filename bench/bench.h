@@ -123,5 +123,6 @@ void part_relay(void);
 void part_requests(void);
 void part_http(void);
 void part_bodies(void);
+void part_checkpoint(void);
 
 #endif

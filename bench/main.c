@@ -11,7 +11,7 @@ static const struct part {
     void (*run)(void);
 } PARTS[] = {{"restart", part_restart},   {"memory", part_memory}, {"relay", part_relay},
              {"requests", part_requests}, {"bodies", part_bodies}, {"http", part_http},
-             {"core", part_core}};
+             {"checkpoint", part_checkpoint}, {"core", part_core}};
 
 static bool wanted(const char *name, int argc, char **argv)
 {

@@ -285,13 +285,13 @@ static int check_opened(struct audit *audit, struct store *store, const char *pa
 /* There is no database: fine, where nothing was ever stored. */
 static void check_absent(struct audit *audit, const char *path)
 {
-    char wal[4096 + 8];
+    char beside[4096 + 16];
     struct stat st;
-    snprintf(wal, sizeof wal, "%s-wal", path);
-    if (stat(wal, &st) == 0)
+    snprintf(beside, sizeof beside, "%s-journal", path);
+    if (stat(beside, &st) == 0)
         audit_found(audit, AUDIT_CODE_MISSING, path, 0,
                     "while hasupd runs: hasupctl checkpoint now MODEL",
-                    "it was removed: only its -wal is there");
+                    "it was removed: only its -journal is there");
 }
 
 /* As the journal is: what a second look finds is what counts. */

@@ -12,10 +12,9 @@
 enum { FREE_PERCENT_MIN = 5, FREE_BYTES_MIN = 64 << 20 };
 
 static const char *const NAMES[] = {
-    "checkpoints.db", "checkpoints.db-wal", "checkpoints.db-shm", "journal.db",
-    "journal.db-wal", "journal.db-shm",     "history.db",         "history.db-wal",
-    "history.db-shm", "running.json",       "activity",           "audits.jsonl",
-    "audits.jsonl.1",
+    "checkpoints.db", "checkpoints.db-journal", "journal.db", "journal.db-wal", "journal.db-shm",
+    "history.db",     "history.db-wal",         "history.db-shm", "running.json", "activity",
+    "audits.jsonl",   "audits.jsonl.1",
 };
 
 static void check_mode(struct audit *audit, const char *path, const struct stat *st,
@@ -59,7 +58,7 @@ void audit_files(struct audit *audit)
     }
 }
 
-/* The journal folds its WAL at 4 MiB and cuts it to 8; one checkpoint may fill the store's. */
+/* The journal folds its WAL at 4 MiB and cuts it to 8. */
 static void check_wal(struct audit *audit, const char *name, uint64_t most)
 {
     char path[4096 + 32];
@@ -104,6 +103,5 @@ static void check_space(struct audit *audit)
 void audit_sizes(struct audit *audit)
 {
     check_wal(audit, "journal.db-wal", UINT64_C(64) << 20);
-    check_wal(audit, "checkpoints.db-wal", (UINT64_C(256) << 20) + 2 * audit->largest);
     check_space(audit);
 }

@@ -1,7 +1,10 @@
 /*
- * reader.c: opens a database in WAL mode without leaving a trace.  Where a writer has it open, or
- * died with it open, the WAL and its index are there and are read as they are.  Where they are not,
- * everything stands in the file itself, which nobody has open: it is read without locks.
+ * reader.c: opens a database without leaving a trace.  In WAL mode, where a writer has it open, or
+ * died with it open, the WAL and its index are there and are read as they are; where they are not,
+ * everything stands in the file itself, which nobody has open: it is read without locks.  In the
+ * other mode SQLite's locks keep readers and a writer apart; where a writer died amid a save, its
+ * rollback journal is there, which only a writer may play back: the reader sees the file as it was
+ * before that save (reader_undo.c).
  */
 #include "checkpoints/reader.h"
 
@@ -11,9 +14,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 2000, TRIES = 20, TRY_MS = 5 };
+enum { TRIES = 20, TRY_MS = 5, BUSY_MS = 30 * 1000 }; /* for a large save to end */
 
-static int open_uri(struct reader *reader, const char *parameters, char error[SQL_ERROR])
+static int open_uri(struct reader *reader, const char *parameters, const char *vfs,
+                    char error[SQL_ERROR])
 {
     char uri[3 * PATH_MAX + 64] = "file:";
     size_t used = strlen(uri);
@@ -24,13 +28,37 @@ static int open_uri(struct reader *reader, const char *parameters, char error[SQ
     reader_close(reader);
     if (sqlite3_open_v2(uri, &reader->db,
                         SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI,
-                        NULL) != SQLITE_OK)
+                        vfs) != SQLITE_OK)
         return sql_failed(reader->db, reader->path, "open", error);
     sqlite3_extended_result_codes(reader->db, 1);
     sqlite3_busy_timeout(reader->db, BUSY_MS);
+    return 0;
+}
+
+static int first_read(const struct reader *reader, char error[SQL_ERROR])
+{
     return sql_number(reader->db, "PRAGMA schema_version") < 0
                ? sql_failed(reader->db, reader->path, "read", error)
                : 0;
+}
+
+/* What the file's header says, read before SQLite makes a WAL that is not there. */
+static bool is_wal(const struct reader *reader)
+{
+    enum { AT = 18, WAL = 2 };
+    uint8_t versions[2] = {0};
+    sqlite3_file *file = NULL;
+    sqlite3_file_control(reader->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    return file && file->pMethods &&
+           file->pMethods->xRead(file, versions, sizeof versions, AT) == SQLITE_OK &&
+           versions[1] == WAL;
+}
+
+static int open_immutable(struct reader *reader, const char *vfs, char error[SQL_ERROR])
+{
+    reader->immutable = true;
+    int code = open_uri(reader, "?immutable=1", vfs, error);
+    return code ? code : first_read(reader, error);
 }
 
 /* The size of the file beside the database; -1: there is none. */
@@ -47,12 +75,18 @@ static int64_t beside(const struct reader *reader, const char *suffix)
  * one that a dead writer left half changed: it says that it would have to recover it.  The first
  * passes.
  */
-static int open_used(struct reader *reader, char error[SQL_ERROR])
+static int open_plain(struct reader *reader, char error[SQL_ERROR])
 {
     int code = HASUP_EIO;
     for (unsigned i = 0; i < TRIES; i++) {
-        code = open_uri(reader, "?readonly_shm=1", error);
-        if (!code || !reader_is_transient(reader))
+        code = open_uri(reader, "?readonly_shm=1", NULL, error);
+        if (code)
+            return code;
+        bool wal = is_wal(reader);
+        if (wal && !reader->used)
+            return HASUP_EIO;
+        code = first_read(reader, error);
+        if (!code || !wal || !reader_is_transient(reader))
             return code;
         poll(NULL, 0, TRY_MS);
     }
@@ -68,10 +102,11 @@ int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR])
         return why == ENOENT ? HASUP_ENOTFOUND : HASUP_EIO;
     }
     reader->used = beside(reader, "-wal") >= 0 && beside(reader, "-shm") >= 0;
-    int code = reader->used ? open_used(reader, error) : HASUP_EIO;
-    if (code && code != HASUP_ECORRUPT) {
-        reader->immutable = true;
-        code = open_uri(reader, "?immutable=1", error);
+    int code = open_plain(reader, error);
+    if (code && sqlite3_extended_errcode(reader->db) == SQLITE_READONLY_ROLLBACK) {
+        code = open_immutable(reader, reader_undo_vfs(), error);
+    } else if (code && code != HASUP_ECORRUPT) {
+        code = open_immutable(reader, NULL, error);
         reader->wal_unread = beside(reader, "-wal") > 0;
     }
     if (!code && stat(path, &reader->file)) {

@@ -28,4 +28,8 @@ bool reader_is_transient(const struct reader *reader);
 /* SQLite's own check (`deep`: integrity_check).  0; HASUP_ECORRUPT and what it says. */
 int reader_check(const struct reader *reader, bool deep, char error[SQL_ERROR]) HASUP_NODISCARD;
 
+/* reader_undo.c: the name of a VFS that shows a database as it was before the save that its
+ * rollback journal would undo; for immutable connections. */
+const char *reader_undo_vfs(void);
+
 #endif

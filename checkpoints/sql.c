@@ -67,10 +67,11 @@ int sql_check_schema(sqlite3 *db, const char *path, const struct sql_schema *sch
         return HASUP_EINVAL;
     }
     int64_t version = sql_number(db, "PRAGMA user_version");
-    if (version != schema->version) {
-        snprintf(error, SQL_ERROR,
-                 "%.150s: schema version %lld; this hasup knows %d: use the newer hasup", path,
-                 (long long)version, schema->version);
+    if (version > schema->version ||
+        version < (schema->oldest ? schema->oldest : schema->version)) {
+        snprintf(error, SQL_ERROR, "%.150s: schema version %lld; this hasup knows %d: use the %s",
+                 path, (long long)version, schema->version,
+                 version > schema->version ? "newer hasup" : "hasup that wrote it");
         return HASUP_EINVAL;
     }
     return 0;

@@ -13,6 +13,7 @@ enum { SQL_ERROR = 256 };
 /* What an application_id, a user_version and the tables of a new file are. */
 struct sql_schema {
     int32_t application_id, version;
+    int32_t oldest;     /* that can still be read; 0: only `version` */
     const char *what;   /* "a journal of hasup" */
     const char *tables; /* makes them in an empty database, application_id and user_version too */
 };

@@ -1,10 +1,16 @@
 /*
- * store.h: checkpoints.db: the states of slots, each whole and checked, in SQLite.
+ * store.h: checkpoints.db: the states of slots, each checked to the bit, in SQLite.
  *
- * A checkpoint is one manifest row and rows of at most STORE_ROW bytes; it appears in the one
- * transaction that holds all of it, so a torn write leaves the one before.  XXH3-128 hashes find
- * damage: one for each row, one for the whole, which covers the manifest's own fields too.  One
- * thread uses a store. Only checkpoints/ knows SQLite.
+ * A state is cut into chunks of STORE_CHUNK bytes.  A checkpoint writes those that changed since
+ * the one before, packed into rows of STORE_ROW bytes, and a manifest that names every chunk's
+ * place and hash.  All of it appears in one transaction, so a torn write leaves the one before.
+ *
+ * Checkpoints that share chunks are one generation.  A new one begins, with a whole copy of the
+ * state, when the generation has written as much again as the state is long; the newest checkpoint
+ * of the generation before stays until then, so that damage to one shared row never takes all.
+ *
+ * XXH3-128 finds what changed and what is damaged; BLAKE2b covers the manifest with all chunks'
+ * hashes.  One thread uses a store.  Only checkpoints/ knows SQLite.
  */
 #ifndef HASUP_CHECKPOINTS_STORE_H
 #define HASUP_CHECKPOINTS_STORE_H
@@ -12,10 +18,12 @@
 #include "ipc/base.h"
 
 enum {
-    STORE_ROW = 60 * 1024,
+    STORE_CHUNK = 4096,
+    STORE_ROW = 15 * STORE_CHUNK, /* fits one page of 64 KiB */
     STORE_ERROR = 256,
     STORE_MODEL = 64,
-    STORE_SCHEMA = 1, /* user_version; a newer one is refused */
+    STORE_HASH = 32,
+    STORE_SCHEMA = 2, /* user_version; a newer one is refused, 1 is read and brought up to it */
 };
 
 struct store;
@@ -34,8 +42,21 @@ struct checkpoint_info {
     uint64_t position;       /* of the slot's log: contains exactly the requests up to it */
     int64_t created_wall_ns; /* since 1970 */
     uint64_t len;
-    uint32_t rows;
-    uint8_t hash[16];
+    uint64_t fresh;      /* bytes of the state that it wrote; the others it shares */
+    uint64_t written;    /* bytes of rows that this took */
+    uint32_t rows;       /* the number of these rows */
+    int64_t generation;  /* the first checkpoint's id of those that share; 0: whole, of schema 1 */
+    uint64_t since;      /* bytes that its generation has written after its first checkpoint */
+    int64_t base, delta; /* the rows of its chunks' places and hashes */
+    uint8_t hash[STORE_HASH];
+    uint32_t hash_len; /* 16 in schema 1 */
+};
+
+/* Which checkpoints of a slot stay: the `last` newest, and the newest of each of the last `hourly`
+ * hours and `daily` days that have one.  From 2 on one always stays that shares nothing with the
+ * newest. */
+struct store_keep {
+    uint32_t last, hourly, daily;
 };
 
 /* STORE_WRITE creates what is missing (0600), and changes no file that is not hasup's.  STORE_READ
@@ -47,20 +68,27 @@ int store_open(const char *path, enum store_mode mode, struct store **store,
 void store_close(struct store *store);
 /* Opened with STORE_READ; false for NULL. */
 bool store_is_read_only(const struct store *store);
+/* At most this much memory holds the newest manifests of slots, so that they need not be read again
+ * before each save; about 1/170 of the states' size is enough. */
+void store_set_cache(struct store *store, size_t bytes);
 
-/* The WAL holds something that this reader could not see: the newest may be missing. */
+/* A WAL of schema 1 holds something that this reader could not see: the newest may be missing. */
 bool store_wal_unread(const struct store *store);
 /* Its file was removed or replaced: what is open can still be read, but is nobody's any more. */
 bool store_is_gone(const struct store *store);
 /* A writer came while this reader read without locks: what it found may be wrong, open it again. */
 bool store_is_disturbed(const struct store *store);
 
-/* Saves one; then deletes all but the `keep` newest of the slot, in the same transaction.  Those at
- * a later position than the new one stay besides, `keep` at most: good ones, perhaps, that could
- * not be read when the slot started. */
+/* Saves one; then lets go of those that `keep` does not keep, in the same transaction.  Those at
+ * a later position than the new one stay besides, keep->last at most: good ones, perhaps, that
+ * could not be read when the slot started. */
 int store_save(struct store *store, const struct checkpoint_key *key, uint64_t position,
-               int64_t created_wall_ns, const uint8_t *bytes, uint64_t len, uint32_t keep,
-               char error[STORE_ERROR]) HASUP_NODISCARD;
+               int64_t created_wall_ns, const uint8_t *bytes, uint64_t len,
+               const struct store_keep *keep, char error[STORE_ERROR]) HASUP_NODISCARD;
+
+/* One small step of what saves leave behind: rows that no checkpoint needs go, then free pages are
+ * given back to the file system where they are most of the file.  True: there is more to do. */
+bool store_tidy(struct store *store);
 
 /* Called for each damaged checkpoint that is passed over; info->id 0: the list itself is damaged.
  */
@@ -76,6 +104,10 @@ int store_load(struct store *store, const struct checkpoint_key *key, struct che
  * HASUP_ENOTFOUND, HASUP_ECORRUPT with the reason. */
 int store_read(struct store *store, int64_t id, struct checkpoint_info *info, uint8_t **bytes,
                char error[STORE_ERROR]) HASUP_NODISCARD;
+/* Checks one's manifest alone: its fields, and its list of places and hashes, which is much quicker
+ * than reading the chunks. */
+int store_read_manifest(struct store *store, int64_t id, struct checkpoint_info *info,
+                        char error[STORE_ERROR]) HASUP_NODISCARD;
 
 /* All manifests by model, ordinal, newest first; `each` answers false to stop.
  * `key` NULL: of all slots; key->ordinal UINT32_MAX: all slots of the model. */
@@ -88,7 +120,8 @@ int store_list(struct store *store, const struct checkpoint_key *key,
 int store_check(struct store *store, bool deep, char error[STORE_ERROR]) HASUP_NODISCARD;
 /* What the file itself knows of things that are not there. */
 struct store_gaps {
-    uint64_t orphans;   /* parts that no checkpoint names */
+    uint64_t orphans;   /* rows that no checkpoint's generation accounts for */
+    uint64_t waiting;   /* rows that are let go and not yet cleared away: no damage */
     int64_t newest_id;  /* ever given to a checkpoint; 0: none was */
     bool newest_listed; /* it is there: a save never lets go of itself */
 };

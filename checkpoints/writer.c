@@ -1,8 +1,9 @@
 /*
  * writer.c: the checkpoint thread.  Owns the store, which only the thread touches, and two queues
- * under one mutex: what is to do, and what is done.  Blocks on a condition while there is nothing
- * to do.  A store that failed is opened again for the next job.  A store whose file was taken away
- * is still read from, and what it holds moves to the new file as soon as one can be made.
+ * under one mutex: what is to do, and what is done.  Between jobs it clears away in small steps
+ * what saves left behind, and blocks on a condition while there is nothing to do.  A store that
+ * failed is opened again for the next job.  A store whose file was taken away is still read from,
+ * and what it holds moves to the new file as soon as one can be made.
  */
 #include "checkpoints/writer.h"
 
@@ -10,8 +11,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-enum { THREAD_STACK = 256 * 1024 };
+enum { THREAD_STACK = 256 * 1024, NICE_SAVING = 10 };
 
 struct queue {
     struct checkpoint_job *head, **tail;
@@ -98,7 +101,7 @@ static bool rescue_slot(void *context, const struct checkpoint_info *listed)
     if (code) /* nothing of this slot is good there */
         return true;
     rescue->code = store_save(rescue->to, &key, info.position, info.created_wall_ns, bytes,
-                              info.len, UINT32_MAX, rescue->error);
+                              info.len, &(struct store_keep){.last = UINT32_MAX}, rescue->error);
     free(bytes);
     return rescue->code == 0;
 }
@@ -144,7 +147,7 @@ static void run_job(struct writer *writer, struct checkpoint_job *job)
         run_load(writer->store, job);
     else if (!job->error)
         job->error = store_save(writer->store, &job->key, job->position, job->created_wall_ns,
-                                job->bytes, job->len, job->keep, job->message);
+                                job->bytes, job->len, &job->keep, job->message);
     bool broken = job->error && job->error != HASUP_ENOTFOUND;
     if (writer->store && (broken || store_is_read_only(writer->store)) &&
         !store_is_gone(writer->store)) {
@@ -153,18 +156,35 @@ static void run_job(struct writer *writer, struct checkpoint_job *job)
     }
 }
 
+/* Saving gives way to everybody else on the processor, so that an accepted request never waits for
+ * it; restoring does not, where the system allows to take that back. */
+static void set_pace(enum checkpoint_job_kind kind)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), kind == CHECKPOINT_SAVE ? NICE_SAVING : 0);
+}
+
 static void *writer_main(void *context)
 {
     struct writer *writer = context;
+    bool untidy = false;
     pthread_mutex_lock(&writer->lock);
     for (;;) {
         struct checkpoint_job *job;
-        while (!(job = queue_get(&writer->todo)) && !writer->ending)
+        while (!(job = queue_get(&writer->todo)) && !writer->ending && !untidy)
             pthread_cond_wait(&writer->more, &writer->lock);
-        if (!job)
+        if (!job && writer->ending)
             break;
+        if (!job) { /* nobody waits: one step of what is left behind */
+            pthread_mutex_unlock(&writer->lock);
+            set_pace(CHECKPOINT_SAVE);
+            untidy = writer->store && store_tidy(writer->store);
+            pthread_mutex_lock(&writer->lock);
+            continue;
+        }
         pthread_mutex_unlock(&writer->lock);
+        set_pace(job->kind);
         run_job(writer, job);
+        untidy |= job->kind == CHECKPOINT_SAVE;
         pthread_mutex_lock(&writer->lock);
         queue_put(&writer->done, job);
         pthread_mutex_unlock(&writer->lock);

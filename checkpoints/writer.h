@@ -20,11 +20,11 @@ struct checkpoint_job {
     int64_t created_wall_ns;   /* the same */
     uint8_t *bytes;            /* SAVE: borrowed; LOAD: malloc'ed, the taker's */
     uint64_t len;
-    uint32_t keep;     /* SAVE: this many newest of the slot stay */
-    int error;         /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
-    uint32_t skipped;  /* LOAD: damaged ones passed over for an older one */
-    bool unwritable;   /* LOAD: the store can be read at most, `message` says why */
-    char message[256]; /* of the error, or of the newest damaged one */
+    struct store_keep keep; /* SAVE: which of the slot's stay */
+    int error;              /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
+    uint32_t skipped;       /* LOAD: damaged ones passed over for an older one */
+    bool unwritable;        /* LOAD: the store can be read at most, `message` says why */
+    char message[256];      /* of the error, or of the newest damaged one */
     struct checkpoint_job *next;
 };
 

@@ -46,7 +46,7 @@ struct state_job *state_take(struct slot *slot, struct body *body, uint64_t posi
     job->job.position = position;
     job->job.created_wall_ns = wall_now();
     job->job.len = body->len;
-    job->job.keep = slot->model->config->checkpoint_keep;
+    job->job.keep.last = slot->model->config->checkpoint_keep;
     const uint8_t *bytes = body->len ? body_bytes(body) : (const uint8_t *)"";
     if (bytes && body->buffer) {
         job->buffer = body->buffer;

@@ -208,8 +208,7 @@ static void remove_files(const char *directory)
                                         "log",
                                         "hasup.sock",
                                         "state/checkpoints.db",
-                                        "state/checkpoints.db-wal",
-                                        "state/checkpoints.db-shm"};
+                                        "state/checkpoints.db-journal"};
     char path[600];
     for (size_t i = 0; i < HASUP_LEN(FILES); i++) {
         snprintf(path, sizeof path, "%s/%s", directory, FILES[i]);

@@ -146,7 +146,7 @@ class Files(unittest.TestCase):
             world.ctl("checkpoint", "now", "learner")
             self.assertEqual(world.stop(), 0)
             rng = random.Random(int(os.environ.get("HASUP_SEED", "1")))
-            for name, least in (("checkpoints.db", 25), ("journal.db", 20)):
+            for name, least in (("checkpoints.db", 15), ("journal.db", 20)):
                 path, found = os.path.join(world.state, name), 0
                 with open(path, "r+b", buffering=0) as file:
                     size = file.seek(0, 2)

@@ -293,8 +293,8 @@ class Answers(unittest.TestCase):
                     world.ctl("checkpoint", "now", "counter")
             self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
             db = sqlite3.connect(os.path.join(world.state, "checkpoints.db"))
-            db.execute("UPDATE part SET bytes = x'0500000000000000'"
-                       " WHERE manifest = (SELECT max(id) FROM manifest)")
+            db.execute("UPDATE pack SET bytes = x'0500000000000000' WHERE id ="
+                       " (SELECT first FROM span WHERE generation = (SELECT max(id) FROM manifest))")
             db.commit()
             db.close()
             audit = subprocess.run([f"{BUILD}/hasupctl", "--state-dir", world.state, "audit"],
@@ -312,7 +312,7 @@ class Answers(unittest.TestCase):
             world.post("counter", "")
             world.ctl("checkpoint", "now", "counter")
             world.stop()
-            for name in ("", "-wal", "-shm"):
+            for name in ("", "-journal"):
                 if os.path.exists(db + name):
                     os.unlink(db + name)
             os.mkdir(db)  # opening it as a file fails for root, too

@@ -81,8 +81,7 @@ static int world_setup(void **state)
 
 static int world_teardown(void **state)
 {
-    static const char *const others[] = {"checkpoints.db", "checkpoints.db-wal",
-                                         "checkpoints.db-shm", "activity"};
+    static const char *const others[] = {"checkpoints.db", "checkpoints.db-journal", "activity"};
     struct journal_world *world = *state;
     char path[128];
     for (size_t i = 0; i < HASUP_LEN(others); i++) {
@@ -145,7 +144,8 @@ static void checkpoint(const struct journal_world *world, uint64_t position)
     snprintf(path, sizeof path, "%s/checkpoints.db", world->dir);
     const struct checkpoint_key key = {"m", 0};
     if (store_open(path, STORE_WRITE, &store, error) ||
-        store_save(store, &key, position, AGO(1), (const uint8_t *)"state", 5, 3, error))
+        store_save(store, &key, position, AGO(1), (const uint8_t *)"state", 5,
+                   &(struct store_keep){.last = 3}, error))
         fail_msg("%s", error);
     store_close(store);
 }

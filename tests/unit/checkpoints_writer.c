@@ -54,7 +54,7 @@ static struct checkpoint_job save_job(uint64_t position, size_t len)
                                    .created_wall_ns = (int64_t)position * HASUP_S,
                                    .bytes = state_at(position, len),
                                    .len = len,
-                                   .keep = 3};
+                                   .keep = {.last = 3}};
 }
 
 static struct checkpoint_job *run(struct desk *desk, struct checkpoint_job *job)

@@ -96,7 +96,8 @@ static inline int try_save(struct store *store, const struct checkpoint_key *key
 {
     uint8_t *bytes = state_at(position, len);
     int code =
-        store_save(store, key, position, (int64_t)position * HASUP_S, bytes, len, keep, error);
+        store_save(store, key, position, (int64_t)position * HASUP_S, bytes, len,
+                   &(struct store_keep){.last = keep}, error);
     free(bytes);
     return code;
 }
