@@ -109,9 +109,11 @@ $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 # The bench: hasup, the floors and the peers in one run.
-BENCH_WORKERS := first sum
+BENCH_WORKERS := first noted sum
 BENCH := $(patsubst %.c,$(B)/%.o,$(filter-out bench/worker_%.c,$(wildcard bench/*.c)))
-$(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,checkpoints) $(call lib,ipc)
+$(B)/bench/floor_http.o: CFLAGS_ALL += -isystem /usr/share/include
+$(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,checkpoints) $(call lib,ipc) \
+                $(B)/llhttp.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lev $(LIBS_checkpoints) -lm -lpthread
 $(patsubst %,$(B)/bench-workers/%,$(BENCH_WORKERS)): $(B)/bench-workers/%: $(B)/bench/worker_%.o $(OUT)/libhasup.a
 	@mkdir -p $(@D)
@@ -211,7 +213,8 @@ soak: all $(B)/hasup-chaos
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 
-# All of it, or make bench ONLY=relay (restart memory relay requests bodies http checkpoint core).
+# All of it, or make bench ONLY=relay (restart memory relay requests durable recovery bodies http
+# checkpoint core).
 ONLY ?=
 bench:
 	@tools/setup bench

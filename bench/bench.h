@@ -58,6 +58,7 @@ pid_t child_start(const char *const *argv);
 /* The same with a function for a program; it gets `context` and never returns. */
 pid_t child_fork(void (*run)(void *context), void *context);
 void child_stop(pid_t pid); /* TERM, then KILL to the whole group */
+void child_kill(pid_t pid); /* KILL at once */
 
 /* ---- daemon.c ---- */
 
@@ -75,10 +76,26 @@ const char *bench_directory(void); /* short, and gone at the end */
 int bench_free_port(void);
 /* hasupd with this `models:` text; returns once `model` answers (NULL: once it listens). */
 void daemon_start(struct daemon *daemon, const char *models, const char *model, bool http);
-void daemon_stop(struct daemon *daemon);
+void daemon_stop(struct daemon *daemon); /* and forgets its state */
+void daemon_forget(void);                /* removes the state directory of a daemon that is gone */
 /* Waits until somebody accepts on the Unix socket. */
 int unix_connect(const char *path);
 int unix_listen(const char *path);
+
+/* ---- notes.c ---- */
+
+struct note {
+    int64_t pid, at_ns;
+};
+
+/* A named pipe that workers write their note into. */
+struct notes {
+    char path[BENCH_PATH];
+    int fd;
+};
+
+void notes_open(struct notes *notes, const char *name);
+struct note notes_read(const struct notes *notes);
 
 /* ---- load.c ---- */
 
@@ -89,23 +106,65 @@ struct load {
     hasup_ns span;
     const uint8_t *message;
     size_t message_len, id_at; /* a 64-bit number stands there */
+    size_t key_at; /* the same number stands there, too; 0: nowhere */
     size_t reply_len;
     bool (*good)(const uint8_t *reply); /* NULL: every reply is */
+    struct latency *latency;            /* depth 1: how long each took; NULL: nobody asks */
 };
 
 double load_run(const struct load *load); /* answered messages a second */
 
-/* A REQUEST frame for `model` with `body_len` bytes of body; its length. */
-size_t load_frame(uint8_t *message, const char *model, size_t body_len);
+/* A REQUEST frame for `model` with `body_len` bytes of body; its length.  `key_at`: it gets an
+ * idempotency key, which load.key_at finds there; NULL: none. */
+size_t load_frame(uint8_t *message, const char *model, size_t body_len, size_t *key_at);
 bool load_frame_good(const uint8_t *reply);
+
+/* ---- latency.c ---- */
+
+struct latency {
+    uint32_t *ns; /* NULL until something is added */
+    size_t count;
+};
+
+void latency_start(struct latency *latency); /* forgets what there was */
+void latency_add(struct latency *latency, hasup_ns took);
+double latency_at_us(struct latency *latency, double quantile);
+void latency_free(struct latency *latency);
+
+/* ---- wrk.c ---- */
+
+bool bench_installed(const char *program);
+/* Thousands of requests a second that `name` answers; anything but success ends the bench. */
+double wrk_run(const char *name, int port, const char *path, const char *script,
+               unsigned connections);
+
+/* ---- queues.c: servers of durable jobs, and the whole life of a job on them ---- */
+
+struct queue_server {
+    const char *name;
+    pid_t pid;
+    char path[BENCH_PATH]; /* Unix socket; "": a port */
+    int port;
+    const struct queue_script *script;
+};
+
+/* False: the package is missing, which is said. */
+bool queue_start_beanstalkd(struct queue_server *server);
+bool queue_start_redis(struct queue_server *server);
+void queue_stop(struct queue_server *server);
+/* Jobs a second from put to deleted, one at a time on each connection. */
+double queue_run(const struct queue_server *server, unsigned connections, hasup_ns span,
+                 struct latency *latency);
 
 /* ---- floors: never return ---- */
 
 struct floor {
-    char path[BENCH_PATH];
+    char path[BENCH_PATH]; /* Unix socket; its journal is beside it */
+    unsigned commits;      /* floor_minimal: 0: no journal; 1: of the request; 2: and the answer */
+    int http_port;         /* floor_minimal: HTTP there instead; 0: frames */
 };
 void floor_relay(void *context);   /* messages through: client, relay, echo, and back */
-void floor_minimal(void *context); /* a table of requests, one echo worker; no journal */
+void floor_minimal(void *context); /* a table of requests, one echo worker */
 void floor_echo(int fd);           /* the worker of both */
 
 /* Their message: u32 length of the body, u32 zero, u64 number, body. */
@@ -124,5 +183,7 @@ void part_requests(void);
 void part_http(void);
 void part_bodies(void);
 void part_checkpoint(void);
+void part_durable(void);
+void part_recovery(void);
 
 #endif

@@ -85,6 +85,11 @@ void child_stop(pid_t pid)
     kill(pid, SIGTERM);
     for (int i = 0; i < STOP_TRIES && waitpid(pid, NULL, WNOHANG) == 0; i++)
         bench_pause(HASUP_MS);
+    child_kill(pid);
+}
+
+void child_kill(pid_t pid)
+{
     kill(-pid, SIGKILL);
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         continue;

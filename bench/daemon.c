@@ -148,4 +148,12 @@ void daemon_start(struct daemon *daemon, const char *models, const char *model, 
 void daemon_stop(struct daemon *daemon)
 {
     child_stop(daemon->pid);
+    daemon_forget();
+}
+
+void daemon_forget(void)
+{
+    char path[BENCH_PATH];
+    snprintf(path, sizeof path, "%s/state", directory);
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

@@ -22,13 +22,6 @@ struct server {
     struct figure rate;
 };
 
-static bool installed(const char *program)
-{
-    char command[128];
-    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", program);
-    return system(command) == 0;
-}
-
 static bool listens(int port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -44,7 +37,7 @@ static bool server_start(struct server *server, const char *name, const char *co
 {
     server->name = name;
     server->path = "/";
-    if (!installed(argv[0])) {
+    if (!bench_installed(argv[0])) {
         report_note("%s is not installed: passed over; tools/setup bench installs it", argv[0]);
         return false;
     }
@@ -103,26 +96,6 @@ static unsigned peers_start(struct server *servers)
     return count;
 }
 
-/* Requests a second by wrk; a response other than 2xx, or a broken connection, ends the bench. */
-static double wrk(const struct server *server, unsigned connections)
-{
-    char command[512], line[256];
-    double rate = 0;
-    snprintf(command, sizeof command,
-             "wrk -t1 -c%u -d1s -s bench/peers/post.lua http://127.0.0.1:%d%s 2>&1", connections,
-             server->port, server->path);
-    FILE *output = popen(command, "re");
-    while (output && fgets(line, sizeof line, output)) {
-        if (strstr(line, "Non-2xx") || strstr(line, "Socket errors"))
-            bench_fail("%s: %s", server->name, line);
-        if (strncmp(line, "Requests/sec:", 13) == 0)
-            rate = strtod(line + 13, NULL) / 1e3;
-    }
-    if (!output || pclose(output) || rate <= 0)
-        bench_fail("wrk gave no figure for %s", server->name);
-    return rate;
-}
-
 static void run_connections(struct server *servers, unsigned count, unsigned connections)
 {
     char what[64];
@@ -130,7 +103,8 @@ static void run_connections(struct server *servers, unsigned count, unsigned con
         servers[s].rate.count = 0;
     for (int i = 0; i < HTTP_ROUNDS; i++)
         for (unsigned s = 0; s < count; s++)
-            figure_add(&servers[s].rate, wrk(&servers[s], connections));
+            figure_add(&servers[s].rate, wrk_run(servers[s].name, servers[s].port, servers[s].path,
+                                                 "post.lua", connections));
     snprintf(what, sizeof what, "HTTP echo, %u connections", connections);
     for (unsigned s = 1; s < count; s++)
         report_row(&(struct row){.what = what,
@@ -147,7 +121,7 @@ void part_http(void)
     struct server servers[SERVERS_MAX] = {0};
     struct daemon daemon;
     char models[512];
-    if (!installed("wrk")) {
+    if (!bench_installed("wrk")) {
         report_note("wrk is not installed: no HTTP figures; tools/setup bench installs it");
         return;
     }

@@ -18,8 +18,11 @@ enum { READ_ROOM = 256 * 1024, CONNECTIONS_MAX = 64 };
 
 static const hasup_ns WARM_UP = 30 * HASUP_MS;
 
+static uint64_t keys; /* no run uses a key of another */
+
 struct link {
     int fd;
+    hasup_ns sent;
     size_t part; /* bytes of an answer that is not whole yet, at the start of `in` */
     uint8_t *in;
 };
@@ -37,8 +40,14 @@ static void link_send(struct run *run, struct link *link, size_t count)
 {
     const struct load *load = run->load;
     size_t len = count * load->message_len;
-    for (size_t i = 0; i < count; i++)
-        hasup_put64(run->out + i * load->message_len + load->id_at, ++run->next_id);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *message = run->out + i * load->message_len;
+        hasup_put64(message + load->id_at, ++run->next_id);
+        if (load->key_at)
+            hasup_put64(message + load->key_at, ++keys);
+    }
+    if (load->latency)
+        link->sent = bench_now();
     for (size_t done = 0; done < len;) {
         ssize_t sent = send(link->fd, run->out + done, len - done, MSG_NOSIGNAL);
         if (sent < 0 && errno != EINTR)
@@ -62,6 +71,8 @@ static void link_read(struct run *run, struct link *link)
     link->part = have - count * load->reply_len;
     memmove(link->in, link->in + count * load->reply_len, link->part);
     run->answered += count;
+    if (count && load->latency)
+        latency_add(load->latency, bench_now() - link->sent);
     if (count && !run->draining)
         link_send(run, link, count);
 }
@@ -123,6 +134,8 @@ double load_run(const struct load *load)
     run_open(&run);
     run_for(&run, WARM_UP);
     uint64_t before = run.answered;
+    if (load->latency)
+        latency_start(load->latency);
     hasup_ns from = bench_now();
     run_for(&run, load->span);
     double per_s = (double)(run.answered - before) * 1e9 / (double)(bench_now() - from);
@@ -130,11 +143,16 @@ double load_run(const struct load *load)
     return per_s;
 }
 
-size_t load_frame(uint8_t *message, const char *model, size_t body_len)
+size_t load_frame(uint8_t *message, const char *model, size_t body_len, size_t *key_at)
 {
+    static const uint8_t key[sizeof(uint64_t)];
     struct hasup_meta_writer w;
     hasup_meta_start(&w, message + HASUP_FRAME_HEADER, 64);
     hasup_meta_put(&w, HASUP_TAG_MODEL, model, strlen(model));
+    if (key_at) {
+        hasup_meta_put(&w, HASUP_TAG_IDEMPOTENCY_KEY, key, sizeof key);
+        *key_at = HASUP_FRAME_HEADER + w.used - sizeof key;
+    }
     const struct hasup_frame frame = {
         .type = HASUP_REQUEST, .meta_len = (uint32_t)w.used, .body_len = body_len};
     hasup_frame_encode(&frame, message);

@@ -42,7 +42,7 @@ void part_relay(void)
                 {128, "relay 128 B, depth 128", AIM_AT_LEAST, 0.6}};
     uint8_t frame[MESSAGE_ROOM], small[FLOOR_HEADER + RELAY_BODY] = {0};
     struct daemon daemon;
-    struct floor floor;
+    struct floor floor = {0};
     snprintf(floor.path, sizeof floor.path, "%s/relay.sock", bench_directory());
     pid_t relay = child_fork(floor_relay, &floor);
     start_echo(&daemon);
@@ -50,7 +50,7 @@ void part_relay(void)
                        .connections = 1,
                        .span = SPAN,
                        .message = frame,
-                       .message_len = load_frame(frame, "echo", RELAY_BODY),
+                       .message_len = load_frame(frame, "echo", RELAY_BODY, NULL),
                        .id_at = 8,
                        .reply_len = HASUP_FRAME_HEADER + RELAY_BODY,
                        .good = load_frame_good};
@@ -83,7 +83,7 @@ void part_requests(void)
     static const unsigned CONNECTIONS[] = {1, 16, 64};
     uint8_t frame[MESSAGE_ROOM], small[FLOOR_HEADER + REQUEST_BODY] = {0};
     struct daemon daemon;
-    struct floor floor;
+    struct floor floor = {0};
     snprintf(floor.path, sizeof floor.path, "%s/minimal.sock", bench_directory());
     pid_t minimal = child_fork(floor_minimal, &floor);
     start_echo(&daemon);
@@ -92,7 +92,7 @@ void part_requests(void)
                        .depth = 1,
                        .span = SPAN,
                        .message = frame,
-                       .message_len = load_frame(frame, "echo", REQUEST_BODY),
+                       .message_len = load_frame(frame, "echo", REQUEST_BODY, NULL),
                        .id_at = 8,
                        .reply_len = HASUP_FRAME_HEADER + REQUEST_BODY,
                        .good = load_frame_good};

@@ -21,33 +21,6 @@
 
 enum { KILLS = 100, ANSWER_MS = 10000 };
 
-struct note {
-    int64_t pid, at_ns;
-};
-
-/* A named pipe that workers write their note into. */
-struct notes {
-    char path[BENCH_PATH];
-    int fd;
-};
-
-static void notes_open(struct notes *notes, const char *name)
-{
-    snprintf(notes->path, sizeof notes->path, "%s/%s", bench_directory(), name);
-    unlink(notes->path);
-    if (mkfifo(notes->path, 0600) || (notes->fd = open(notes->path, O_RDWR | O_CLOEXEC)) < 0)
-        bench_fail("%s: %s", notes->path, strerror(errno));
-}
-
-static struct note notes_read(const struct notes *notes)
-{
-    struct note note;
-    struct pollfd poller = {.fd = notes->fd, .events = POLLIN};
-    if (poll(&poller, 1, ANSWER_MS) != 1 || read(notes->fd, &note, sizeof note) != sizeof note)
-        bench_fail("no replacement came");
-    return note;
-}
-
 /* ---- the floor ---- */
 
 static void respawn_loop(void *context)
