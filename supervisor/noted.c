@@ -7,6 +7,7 @@
 #include "supervisor/engine.h"
 
 #include "checkpoints/activity.h"
+#include "checkpoints/owner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -81,23 +82,6 @@ void noted_removed(struct slot *slot)
 
 /* ---- running.json ---- */
 
-/* When this process began, in ticks since the boot: with it, a pid is not mistaken. */
-static uint64_t start_ticks(void)
-{
-    char text[1024] = "";
-    unsigned long long ticks = 0;
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    if (read(fd, text, sizeof text - 1) < 0)
-        text[0] = '\0';
-    close(fd);
-    const char *at = strrchr(text, ')');
-    for (int field = 2; at && field < 22; field++)
-        at = strchr(at + 1, ' ');
-    return at && sscanf(at, "%llu", &ticks) == 1 ? ticks : 0;
-}
-
 static json_t *running_json(const struct engine *engine)
 {
     char *text = config_json(engine->config);
@@ -105,8 +89,9 @@ static json_t *running_json(const struct engine *engine)
     const char *path = getenv("PATH");
     free(text);
     return config ? json_pack("{s:s, s:I, s:I, s:I, s:s, s:o}", "version", HASUP_VERSION, "pid",
-                              (json_int_t)getpid(), "start_ticks", (json_int_t)start_ticks(),
-                              "began_wall_ms", (json_int_t)(engine->noted.began / HASUP_MS), "path",
+                              (json_int_t)getpid(), "start_ticks",
+                              (json_int_t)owner_start_ticks(getpid()), "began_wall_ms",
+                              (json_int_t)(engine->noted.began / HASUP_MS), "path",
                               path ? path : "", "config", config)
                   : NULL;
 }
