@@ -135,6 +135,16 @@ static void promise_11_an_old_one_that_is_damaged_is_found_by_the_deep_audit(voi
     assert_found(&report, "damaged m/0: checkpoint 1 of m/0 at position 1");
 }
 
+static void promise_11_every_manifest_is_checked_by_the_quick_audit(void **state)
+{
+    const struct place *place = *state;
+    fill(place);
+    sql(place, "UPDATE manifest SET created = created + 1 WHERE id = 1");
+    struct report report = audit_with(place->directory, false, 0, 10 * HASUP_S);
+    assert_found(&report, "damaged m/0: checkpoint 1 of m/0 at position 1");
+    assert_int_equal(report.summary.verified, 2);
+}
+
 static void promise_11_a_bit_flipped_anywhere_is_found_or_harmless(void **state)
 {
     const struct place *place = *state;
@@ -490,6 +500,7 @@ int main(void)
         STORY(a_sound_directory_is_sound_and_counted),
         STORY(promise_11_damage_is_found_with_what_would_be_restored),
         STORY(promise_11_an_old_one_that_is_damaged_is_found_by_the_deep_audit),
+        STORY(promise_11_every_manifest_is_checked_by_the_quick_audit),
         STORY(promise_11_a_bit_flipped_anywhere_is_found_or_harmless),
         STORY(promise_11_an_incomplete_one_is_found),
         STORY(promise_11_what_was_there_and_is_gone_is_found),
