@@ -15,7 +15,8 @@ struct recovering {
     struct engine *engine;
     struct slot *slot; /* of logged ones */
     uint64_t count, strangers, known;
-    uint64_t last; /* record */
+    uint64_t last;     /* record */
+    uint64_t position; /* of the last logged one */
     bool full;
     int64_t wall;
 };
@@ -99,10 +100,13 @@ static void failed(const char *what, const char *error)
 static bool each_logged(void *context, const struct journal_row *row)
 {
     struct recovering *recovery = context;
+    recovery->position = row->position;
+    if (recovery->full)
+        return true; /* only where the log ends matters */
     struct request *request = adopt(recovery, row, recovery->slot->model->index);
     if (!request) {
         recovery->full = true;
-        return false;
+        return true;
     }
     request->stateful = true;
     struct event event = recovered(recovery, row, RECOVERY_LOGGED);
@@ -115,13 +119,14 @@ static bool each_logged(void *context, const struct journal_row *row)
 void recovery_slot(struct slot *slot)
 {
     struct engine *engine = slot->engine;
-    struct recovering recovery = {.engine = engine, .slot = slot, .wall = wall_now()};
     const char *model = slot->model->config->name;
     char error[JOURNAL_ERROR];
     uint64_t trimmed = 0;
     if (!engine->durable.journal)
         return;
     int code = journal_trimmed(engine->durable.journal, model, slot->ordinal, &trimmed, error);
+    struct recovering recovery = {
+        .engine = engine, .slot = slot, .wall = wall_now(), .position = trimmed};
     if (!code && trimmed)
         engine_post(engine,
                     &(struct event){.type = EVENT_RECOVERED,
@@ -130,10 +135,14 @@ void recovery_slot(struct slot *slot)
     if (!code)
         code = journal_each_logged(engine->durable.journal, model, slot->ordinal, trimmed,
                                    each_logged, &recovery, error);
-    if (code)
-        failed(slot->name, error);
-    if (recovery.full)
-        failed(slot->name, "limits.requests is too small for the slot's log; its state may differ");
+    if (!code && !recovery.full)
+        return;
+    failed(slot->name, code ? error : "limits.requests is too small for the slot's log");
+    /* Where it could not be read to its end: far above all that may stand there. */
+    uint64_t position = recovery.position + (code ? UINT64_C(1) << 32 : 0);
+    engine_post(engine, &(struct event){.type = EVENT_RECOVERED,
+                                        .slot = slot->index,
+                                        .recovered = {.what = RECOVERY_CUT, .position = position}});
 }
 
 /* ---- finished ones ---- */

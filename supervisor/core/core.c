@@ -110,9 +110,11 @@ static void slot_add(struct core *core, struct model *model, uint32_t ordinal)
         slot_start(core, slot);
 }
 
-/* As many slots as the policy says: ordinals 0 … workers - 1. */
+/* As many slots as the policy says: ordinals 0 … workers - 1; one that leaves gets none. */
 static void model_scale(struct core *core, struct model *model)
 {
+    if (model->removing)
+        return;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index || slot->removing ||
@@ -139,7 +141,7 @@ void models_fill(struct core *core)
 {
     for (uint32_t i = 0; i < core->limits.models && !core->shutting_down; i++) {
         struct model *model = &core->models[i];
-        if (model->used && !model->removing && model->slots < model->policy.workers)
+        if (model->used && model->slots < model->policy.workers)
             model_scale(core, model);
     }
 }

@@ -156,6 +156,8 @@ enum recovery {
     RECOVERY_LOGGED,   /* request, record, slot, position, digest: finished, and in the log of a slot
                           whose checkpoint does not cover it; in the order of positions, right after
                           the slot's SLOT_ADDED */
+    RECOVERY_CUT,     /* slot, position: its log up to there could not be given back whole; the slot
+                         starts from its checkpoint, and that its state is lost is said */
 };
 
 struct event {

@@ -589,6 +589,18 @@ static void recover_trimmed(struct core *core, const struct event *event)
     slot->log.durable = true;
 }
 
+/* Half a log is none: what comes next would follow upon a state that never was. */
+static void recover_cut(struct core *core, const struct event *event)
+{
+    struct slot *slot = &core->slots[event->slot];
+    assert(event->slot < core->slots_high && slot->used && slot->state != SLOT_REPLAYING);
+    assert(event->recovered.position >= slot->log.position);
+    while (slot->log.head)
+        log_let_go(core, slot, slot->log.head);
+    slot->log.trimmed = slot->log.position = event->recovered.position;
+    slot->log.durable = true;
+}
+
 void durable_recovered(struct core *core, const struct event *event)
 {
     const uint64_t record = event->recovered.record;
@@ -615,5 +627,6 @@ void durable_recovered(struct core *core, const struct event *event)
     case RECOVERY_REQUEST: recover_request(core, event); return;
     case RECOVERY_TRIMMED: recover_trimmed(core, event); return;
     case RECOVERY_LOGGED: recover_logged(core, event); return;
+    case RECOVERY_CUT: recover_cut(core, event); return;
     }
 }

@@ -336,6 +336,8 @@ void log_check(const struct core *core, const struct slot *slot);
 
 /* A result of the slot's log is durable, or left the log. */
 void checkpoint_awaited(struct core *core, struct slot *slot, const struct item *item);
+/* What stands at this position will be missing: the next run of hasupd must not find it either. */
+void log_forsake(struct core *core, const struct slot *slot, uint64_t position);
 /* Takes it out of the log; forgets it, unless it still waits for the journal. */
 void log_let_go(struct core *core, struct slot *slot, struct item *item);
 /* Puts what an earlier run had answered back into the log. */

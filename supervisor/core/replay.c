@@ -109,7 +109,7 @@ bool log_is_full(const struct core *core, const struct slot *slot)
 }
 
 /* The journal needs no more what a durable checkpoint covers. */
-static void action_trim(struct core *core, struct slot *slot, uint64_t position)
+static void action_trim(struct core *core, const struct slot *slot, uint64_t position)
 {
     struct action *action = action_slot(core, ACTION_PERSIST, slot);
     action->persist.what = PERSIST_TRIM;
@@ -126,6 +126,13 @@ static void log_trim(struct core *core, struct slot *slot, uint64_t position)
     }
     if (position > slot->log.trimmed)
         slot->log.trimmed = position;
+}
+
+/* What is lost once must not come back after what follows it. */
+void log_forsake(struct core *core, const struct slot *slot, uint64_t position)
+{
+    if (slot->log.durable)
+        action_trim(core, slot, position);
 }
 
 void log_refuse_waiting(struct core *core, struct slot *slot)
@@ -156,8 +163,7 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position)
 {
     if (position < slot->log.trimmed) {
         notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = slot->log.trimmed - position;
-        if (slot->log.durable) /* what is lost once must not come back after what follows it */
-            action_trim(core, slot, slot->log.trimmed);
+        log_forsake(core, slot, slot->log.trimmed);
     }
     if (position > slot->log.position)
         slot->log.position = position;

@@ -379,8 +379,10 @@ static void quarantine(struct core *core, struct slot *slot, struct item *item)
     notice->notice.value = item->attempts;
     if (!item->settled && item->storing == STORING_NOTHING)
         request_refuse(core, item, REFUSED_QUARANTINED, 0);
-    if (item->answered) /* its effect on the state is missing from now on */
+    if (item->answered) { /* its effect on the state is missing from now on */
         notice_slot(core, NOTICE_STATE_LOST, slot)->request = item->id;
+        log_forsake(core, slot, item->position);
+    }
     if (item->logged)
         log_let_go(core, slot, item);
     else

@@ -76,6 +76,7 @@ struct vault {
     unsigned kept_count;
     uint64_t lost;    /* what stands in the log up to there was answered by a state that is lost */
     uint64_t trimmed; /* the journal let go of its log up to there */
+    uint64_t cut;     /* the journal lost of its log up to there; 0 once a checkpoint covers it */
     uint64_t oracle, oracle_position; /* the state after the last answer that is durable */
     bool oracle_known, used;
 };
@@ -191,6 +192,7 @@ struct sim {
     struct random random;
     hasup_ns now;
     bool faults, exited, shutting_down;
+    hasup_ns grace; /* the shutdown's deadline */
     unsigned fault_permille; /* how rough this seed is */
     struct thing *heap;
     size_t heap_count, heap_room;

@@ -489,6 +489,19 @@ static struct row *log_after(struct sim *sim, const struct sim_slot *slot, uint6
     return next;
 }
 
+/* There was no room for the log: none of it counts any more. */
+static void recover_cut(struct sim *sim, uint32_t index, uint64_t position)
+{
+    struct sim_slot *slot = &sim->slots[index];
+    for (struct row *row; (row = log_after(sim, slot, position)); position = row->position)
+        continue;
+    slot->oracle_known = slot->vault->oracle_known = false;
+    slot->vault->lost = slot->vault->cut = position;
+    sim_post(sim, &(struct event){.type = EVENT_RECOVERED,
+                                  .slot = index,
+                                  .recovered = {.what = RECOVERY_CUT, .position = position}});
+}
+
 void journal_recover_slot(struct sim *sim, uint32_t index)
 {
     struct sim_slot *slot = &sim->slots[index];
@@ -507,7 +520,7 @@ void journal_recover_slot(struct sim *sim, uint32_t index)
     for (; (row = log_after(sim, slot, position)); position = row->position) {
         struct client *client = recover_client(sim, row);
         if (!client) {
-            slot->oracle_known = false;
+            recover_cut(sim, index, position);
             return;
         }
         struct event event = recovered(row, RECOVERY_LOGGED, client->id);

@@ -6,6 +6,7 @@
 #include "supervisor/sim/sim.h"
 
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -30,6 +31,15 @@ static void add(struct totals *t, const struct sim_report *r)
     t->restores += r->restores;
     t->replays += r->replays;
     t->hours += (double)r->virtual_time / 3.6e12;
+}
+
+static volatile uint64_t running; /* the seed */
+
+/* An assertion of the core's failed: what it said is on the screen already. */
+static void aborted(int signal)
+{
+    fprintf(stderr, "hasup-sim --seed %llu: aborted\n", (unsigned long long)running);
+    (void)signal;
 }
 
 static void usage(void)
@@ -63,7 +73,10 @@ int main(int argc, char **argv)
         case 'h': options.duration = (hasup_ns)(strtod(optarg, NULL) * 3.6e12); break;
         case 'p': plant = atoi(optarg); break;
         case 'e': options.check_every = (unsigned)atoi(optarg); break;
-        case 't': options.trace = true; break;
+        case 't':
+            options.trace = true;
+            setvbuf(stdout, NULL, _IOLBF, 0); /* an abort cuts nothing off */
+            break;
         default: usage();
         }
 #ifdef HASUP_PLANT
@@ -74,10 +87,11 @@ int main(int argc, char **argv)
         return 2;
     }
 #endif
+    signal(SIGABRT, aborted); /* and ends as it would without */
     clock_t start = clock();
     for (uint64_t i = 0; i < count; i++) {
         struct sim_report report;
-        options.seed = from + i;
+        running = options.seed = from + i;
         sim_run(&options, &report);
         add(&totals, &report);
         if (report.failed)

@@ -270,6 +270,8 @@ static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk
     vault->kept[0] =
         (struct checkpoint){.position = job->position, .state = job->state, .in_memory = fails};
     vault->kept_count += vault->kept_count < SIM_CHECKPOINTS;
+    if (!fails && job->position >= vault->cut)
+        vault->cut = 0;
     sim->report->checkpoints++;
     sim_post(sim, &(struct event){
                       .type = EVENT_CHECKPOINT_STORED,
@@ -327,10 +329,12 @@ static void notice(struct sim *sim, const struct action *action)
     if (action->notice.what == NOTICE_STATE_LOST) {
         struct slot_view view = {0};
         core_slot_view(sim->core, action->slot, &view);
-        if (!action->request && !vault_is_damaged(slot->vault))
+        if (!action->request && !slot->vault->cut && !vault_is_damaged(slot->vault))
             sim_fail(sim, "slot %u: its state is lost and no checkpoint is damaged", action->slot);
         slot->oracle_known = slot->vault->oracle_known = false;
         slot->vault->lost = view.log_head;
+        if (action->request) /* the journal forgets it, and all before it */
+            slot->vault->cut = view.log_head;
     }
     if (action->notice.what == NOTICE_DIVERGED && slot->oracle_known &&
         action->notice.value > slot->vault->lost)
@@ -345,7 +349,7 @@ static void core_exits(struct sim *sim)
     for (unsigned i = 0; i < SIM_SLOTS; i++)
         if (sim->slots[i].used && (sim->slots[i].worker.alive || sim->slots[i].tree_left))
             sim_fail(sim, "EXIT while the worker of slot %u lives", i);
-    for (unsigned i = 0; i < SIM_SLOTS && !sim->faults; i++) {
+    for (unsigned i = 0; i < SIM_SLOTS && !sim->faults && sim->now < sim->grace; i++) {
         struct slot_view view;
         if (core_slot_view(sim->core, i, &view) && view.stateful &&
             view.log_head != view.checkpoint_position)

@@ -90,6 +90,16 @@ static void trace_event(const struct sim *sim, const struct event *event)
     printf("%14.6f  %-18s slot %d worker %u request %llx\n", (double)sim->now * 1e-9,
            event_name(event->type), event->type == EVENT_SUBMITTED ? -1 : (int)event->slot,
            event->worker, (unsigned long long)event->request);
+    if (event->type == EVENT_RECOVERED)
+        printf("                    what %d record %llu position %llu\n", event->recovered.what,
+               (unsigned long long)event->recovered.record,
+               (unsigned long long)event->recovered.position);
+    if (event->type == EVENT_CHECKPOINT_LOADED || event->type == EVENT_CHECKPOINT_STORED)
+        printf("                    found %d position %llu error %d\n", event->checkpoint.found,
+               (unsigned long long)event->checkpoint.position, event->checkpoint.error);
+    if (event->type == EVENT_PERSISTED)
+        printf("                    what %d error %d\n", event->persisted.what,
+               event->persisted.error);
 }
 
 static void trace_action(const struct action *action)
@@ -329,8 +339,8 @@ static void run_liveness(struct sim *sim)
     if (!sim->report->failed && !people_are_content(sim))
         people_complain(sim);
     sim->shutting_down = true;
-    sim_post(sim, &(struct event){.type = EVENT_SHUTDOWN,
-                                  .shutdown = {.deadline = sim->now + 60 * HASUP_S}});
+    sim->grace = sim->now + 60 * HASUP_S;
+    sim_post(sim, &(struct event){.type = EVENT_SHUTDOWN, .shutdown = {.deadline = sim->grace}});
     run_until(sim, sim->now + 300 * HASUP_S, has_exited);
     if (!sim->report->failed && !sim->exited)
         sim_fail(sim, "shutdown never ended");
