@@ -17,7 +17,7 @@
 #define DEADLINE_SLACK (60 * HASUP_S)
 #define EXPIRED_SLACK  (600 * HASUP_S)
 
-enum { STATUS_QUARANTINED = 422 };
+enum { LETTER_SCHEMA = 2 /* the first with dead letters */ };
 
 /* Many rows with one trouble are one finding, which names the first of them. */
 struct tally {
@@ -193,11 +193,6 @@ static void check_result(struct journal_audit *journal, sqlite3_stmt *statement)
     }
     if (forgotten)
         return;
-    if (result.flags & JOURNAL_REFUSED && result.status == STATUS_QUARANTINED) {
-        summary->quarantined++;
-        tally(&journal->quarantined, result.finished_wall_ns, "record %llu of %.64s",
-              (unsigned long long)result.record, model ? model : "?");
-    }
     int64_t late = options->now_wall_ns - EXPIRED_SLACK;
     if (options->running_wall_ns && options->running_wall_ns < late && result.expires_wall_ns &&
         result.expires_wall_ns < late)
@@ -259,6 +254,28 @@ static void check_event(struct journal_audit *journal, sqlite3_stmt *statement)
               (unsigned long long)number);
 }
 
+/* Columns: LETTER_HEAD, payload_sum, meta, body. */
+static void check_letter(struct journal_audit *journal, sqlite3_stmt *statement)
+{
+    struct journal_letter letter = {0};
+    if (!row_letter_read(statement, 0, &letter)) {
+        tally(&journal->rows, 0, "dead letter %llu does not fit its checksum",
+              (unsigned long long)letter.number);
+        return;
+    }
+    journal->audit->summary->quarantined++;
+    tally(&journal->quarantined, letter.created_wall_ns, "%016llx%016llx of %.64s",
+          (unsigned long long)letter.hash[0], (unsigned long long)letter.hash[1], letter.model);
+    if (!journal->audit->options->deep)
+        return;
+    letter.meta = row_bytes(statement, LETTER_HEAD_COLUMNS + 1);
+    letter.body = row_bytes(statement, LETTER_HEAD_COLUMNS + 2);
+    if ((uint64_t)sqlite3_column_int64(statement, LETTER_HEAD_COLUMNS) !=
+        row_letter_payload_sum(&letter))
+        tally(&journal->rows, 0, "the body of dead letter %llu does not fit its checksum",
+              (unsigned long long)letter.number);
+}
+
 static int check_rows(struct journal_audit *journal, char error[STORE_ERROR])
 {
     static const struct {
@@ -288,6 +305,9 @@ static int check_rows(struct journal_audit *journal, char error[STORE_ERROR])
     for (size_t i = 0; i < HASUP_LEN(SCANS) && !code; i++)
         if (!SCANS[i].deep || journal->audit->options->deep)
             code = each(journal, SCANS[i].sql, SCANS[i].one, error);
+    if (!code && sql_number(journal->reader.db, "PRAGMA user_version") >= LETTER_SCHEMA)
+        code = each(journal, "SELECT " LETTER_HEAD ", payload_sum, meta, body FROM letter",
+                    check_letter, error);
     sqlite3_exec(journal->reader.db, "COMMIT", NULL, NULL, NULL);
     return code;
 }
@@ -337,9 +357,9 @@ static void report(const struct journal_audit *journal)
     t = &journal->quarantined;
     if (t->count)
         audit_found(audit, AUDIT_CODE_QUARANTINED, journal->path, t->since,
-                    "hasupctl events shows request.quarantined and what killed its workers",
+                    "hasupctl requests show says what killed its workers",
                     "%llu request%s quarantined because workers died of them; the first is %s",
-                    (unsigned long long)t->count, t->count == 1 ? " is" : "s are", t->first);
+                    (unsigned long long)t->count, t->count == 1 ? " was" : "s were", t->first);
     if (journal->reader.wal_unread)
         audit_found(audit, AUDIT_CODE_INCOMPLETE, journal->path, 0, "start hasupd, which merges it",
                     "its -wal holds requests that are not merged and cannot be checked");

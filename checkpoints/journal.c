@@ -63,7 +63,8 @@ static void queue_put(struct queue *queue, struct journal_op *first, struct jour
 
 static size_t op_bytes(const struct journal_op *op)
 {
-    return op->kind == JOURNAL_FETCH ? 0 : op->key.len + op->meta.len + op->body.len;
+    bool reads = op->kind == JOURNAL_FETCH || op->kind == JOURNAL_FETCH_LETTER;
+    return reads ? 0 : op->key.len + op->meta.len + op->body.len + op->reports.len;
 }
 
 /* Takes the next group off: bounded by number and bytes, so a large operation is alone. */
@@ -245,6 +246,7 @@ static struct journal *journal_new(const struct journal_options *options)
     journal->context = options->context;
     journal->db.path = journal->reader.db.path = journal->path;
     journal->db.events_max = options->events_max;
+    journal->db.letters_max = options->letters_max;
     journal->reader.bad = options->bad ? options->bad : nobody;
     journal->reader.context = options->context;
     pthread_mutex_init(&journal->lock, NULL);
@@ -401,7 +403,7 @@ void journal_add(struct journal *journal, struct journal_op *op)
     queue_put(&journal->added, op, op);
     journal->added_ops++;
     journal->added_bytes += op_bytes(op);
-    journal->added_fetch |= op->kind == JOURNAL_FETCH;
+    journal->added_fetch |= op->kind == JOURNAL_FETCH || op->kind == JOURNAL_FETCH_LETTER;
 }
 
 /* Whether what was added is to be committed by the thread; also lends it the connection for chores.

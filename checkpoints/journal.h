@@ -23,6 +23,12 @@
  * twice.  It lives from ACCEPT to FORGET: accepted, then finished (RESULT), and finally forgotten
  * when its result has expired and no slot's log needs it.
  *
+ * A dead letter is a request that was quarantined: one row of `letter` for each model and body,
+ * known by their 128-bit hash, with the reports of the workers that died of it, and its meta and
+ * body where they are to be kept.  As long as its `expires` has not come, the body is refused; who
+ * LIFTs it takes both away, the letter and the refusal.  It belongs to no row of `request` and
+ * outlives it.
+ *
  * The journal decides nothing: who expires when is the core's to say.  Only checkpoints/ knows
  * SQLite.
  */
@@ -33,7 +39,7 @@
 
 enum {
     JOURNAL_ERROR = 256,
-    JOURNAL_SCHEMA = 1,      /* user_version; a newer one is refused */
+    JOURNAL_SCHEMA = 2,      /* user_version; a newer one is refused, 1 is brought up to it */
     JOURNAL_INLINE_OPS = 16, /* at most this many are committed on the calling thread */
     JOURNAL_INLINE_BYTES = 64 * 1024,
     JOURNAL_GROUP = 256,               /* most operations of one transaction */
@@ -55,10 +61,16 @@ enum {
                * no more, and go in steps */                                                       \
     X(EVENT)  /* created, body: one lifecycle event as a JSON object; the oldest go above          \
                * journal_options.events_max */                                                     \
-    X(FETCH)  /* record, number: reads a finished request's status, attempts, meta, body and its   \
-               * chunks after `number` (0: all); always on the thread.  HASUP_ENOTFOUND: not       \
-               * finished or not there; HASUP_ECORRUPT: a part of it is damaged, so there is none  \
-               */
+    X(LETTER) /* hash, model, record (0: it was volatile), attempts, priority, flags, created,     \
+               * expires, reports (a JSON array), meta, body: a dead letter.  One of the same hash \
+               * is replaced; the oldest go above journal_options.letters_max */                   \
+    X(LIFT)   /* hash: the dead letter goes.  No error where there is none */                      \
+    X(FETCH_LETTER) /* hash: reads a dead letter into `letter`; always on the thread.              \
+                     * HASUP_ENOTFOUND, HASUP_ECORRUPT */                                          \
+    X(FETCH) /* record, number: reads a finished request's status, attempts, meta, body and its    \
+              * chunks after `number` (0: all); always on the thread.  HASUP_ENOTFOUND: not        \
+              * finished or not there; HASUP_ECORRUPT: a part of it is damaged, so there is none   \
+              */
 
 enum journal_op_kind {
 #define JOURNAL_OP_ENUM(name) JOURNAL_##name,
@@ -71,7 +83,10 @@ enum {
     JOURNAL_KEYED = 1 << 1,    /* ACCEPT: it has an idempotency key (which may be empty bytes) */
     JOURNAL_REFUSED = 1 << 2,  /* RESULT: a refusal: status, and its code and text in `meta` */
     JOURNAL_STREAMED = 1 << 3, /* RESULT: its chunks are part of the answer */
+    JOURNAL_KEPT = 1 << 4,     /* LETTER: meta and body are there (a body may be empty bytes) */
 };
+
+enum { JOURNAL_REPORTS_MAX = 64 * 1024 /* bytes of a dead letter's reports: HASUP_ETOOBIG */ };
 
 struct journal_bytes {
     const uint8_t *at; /* NULL where len is 0 */
@@ -85,20 +100,37 @@ struct journal_chunk { /* FETCH: malloc'ed, the taker's, with everything it name
     uint8_t bytes[]; /* meta, then the chunk's */
 };
 
+struct journal_letter {
+    uint64_t number;  /* grows: the newest has the greatest */
+    uint64_t hash[2]; /* of model and body */
+    const char *model;
+    uint64_t record; /* of the durable request; 0: it was volatile */
+    uint32_t attempts, flags;
+    uint8_t priority;
+    int64_t created_wall_ns, expires_wall_ns; /* quarantined, and until when its body is refused */
+    struct journal_bytes reports;    /* JSON: an array, one object for each worker that died */
+    struct journal_bytes meta, body; /* as they were submitted; only where JOURNAL_KEPT */
+    uint64_t body_len;               /* also where `body` was not read */
+};
+
 struct journal_op {
     enum journal_op_kind kind;
     uint32_t flags, ordinal, number, status, attempts;
     uint8_t priority;
     uint64_t record, token, body_hash, position, digest;
     int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns; /* 0: none */
+    uint64_t hash[2];                     /* LETTER, LIFT, FETCH_LETTER */
     const char *model;                    /* borrowed until the operation is taken back */
     struct journal_bytes key, meta, body; /* borrowed likewise; FETCH: see `fetched` */
+    struct journal_bytes reports;         /* LETTER: borrowed likewise */
     struct {
         uint8_t *meta, *body; /* malloc'ed, the taker's; NULL where empty */
         size_t meta_len, body_len;
         struct journal_chunk *chunks;
         uint32_t status, attempts, flags;
     } fetched;
+    struct journal_letter *letter; /* FETCH_LETTER: one allocation with all that it names, the
+                                    * taker's; NULL on an error */
     int error; /* once it is done: 0, HASUP_EIO, HASUP_ENOTFOUND, HASUP_ECORRUPT, HASUP_ENOMEM,
                 * HASUP_EINVAL (a record or chunk that is there already), HASUP_ETOOBIG */
     struct journal_op *next;
@@ -111,6 +143,7 @@ typedef void journal_bad(void *context, uint64_t record, const char *reason);
 struct journal_options {
     const char *path;
     uint32_t events_max;         /* rows of lifecycle events kept; 0: none */
+    uint32_t letters_max;        /* dead letters kept; 0: none */
     void (*wake)(void *context); /* from the journal's thread: something is done */
     journal_bad *bad;            /* NULL: nobody wants to know */
     void *context;
@@ -193,5 +226,10 @@ int journal_each_event(struct journal *journal, uint64_t after,
                        bool (*each)(void *context, uint64_t number, int64_t created_wall_ns,
                                     struct journal_bytes body),
                        void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+/* The dead letters with a number > `after`, oldest first; with reports, without meta and body
+ * (FETCH_LETTER reads those). */
+int journal_each_letter(struct journal *journal, uint64_t after,
+                        bool (*each)(void *context, const struct journal_letter *letter),
+                        void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 
 #endif

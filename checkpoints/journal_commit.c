@@ -17,7 +17,8 @@ static bool prepare(struct journal_op *op)
     bool writes = false;
     for (; op; op = op->next) {
         memset(&op->fetched, 0, sizeof op->fetched);
-        writes |= op->kind != JOURNAL_FETCH;
+        op->letter = NULL;
+        writes |= op->kind != JOURNAL_FETCH && op->kind != JOURNAL_FETCH_LETTER;
     }
     return writes;
 }
@@ -67,6 +68,8 @@ static void answer_failed(struct journal_db *db, struct journal_op *op, int code
     for (; op; op = op->next) {
         if (op->kind == JOURNAL_FETCH && db->db) {
             journal_db_fetch(db, op);
+        } else if (op->kind == JOURNAL_FETCH_LETTER && db->db) {
+            journal_db_fetch_letter(db, op);
         } else {
             op->error = code;
         }

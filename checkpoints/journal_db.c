@@ -10,13 +10,25 @@
 
 enum { WAL_PAGES = 1000 };
 
+#define LETTER_TABLE                                                                               \
+    "CREATE TABLE letter ("                                                                        \
+    " number INTEGER PRIMARY KEY, hash_low INTEGER NOT NULL, hash_high INTEGER NOT NULL,"          \
+    " record INTEGER NOT NULL, attempts INTEGER NOT NULL, flags INTEGER NOT NULL,"                 \
+    " priority INTEGER NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,"              \
+    " model TEXT NOT NULL, reports BLOB NOT NULL, sum INTEGER NOT NULL,"                           \
+    " body_len INTEGER NOT NULL, payload_sum INTEGER NOT NULL, meta BLOB NOT NULL,"                \
+    " body BLOB NOT NULL, UNIQUE (hash_low, hash_high));"
+
+static const char FROM_1[] = "BEGIN IMMEDIATE;" LETTER_TABLE "PRAGMA user_version = 2; COMMIT;";
+
 const struct sql_schema JOURNAL_SQL_SCHEMA = {
     .application_id = 0x6861736a /* "hasj" */,
     .version = JOURNAL_SCHEMA,
+    .oldest = 1,
     .what = "a journal of hasup",
     .tables =
         "PRAGMA application_id = 1751217002;"
-        "PRAGMA user_version = 1;"
+        "PRAGMA user_version = 2;"
         "CREATE TABLE run ("
         " one INTEGER PRIMARY KEY CHECK (one = 1), began INTEGER NOT NULL, last INTEGER NOT NULL,"
         " clean INTEGER NOT NULL, reserved INTEGER NOT NULL, sum INTEGER NOT NULL);"
@@ -43,7 +55,7 @@ const struct sql_schema JOURNAL_SQL_SCHEMA = {
         "CREATE TABLE forgotten (record INTEGER PRIMARY KEY);"
         "CREATE TABLE event ("
         " id INTEGER PRIMARY KEY, created INTEGER NOT NULL, sum INTEGER NOT NULL,"
-        " body BLOB NOT NULL);",
+        " body BLOB NOT NULL);" LETTER_TABLE,
 };
 
 static const char *const SQL[] = {
@@ -115,6 +127,8 @@ int journal_db_open(struct journal_db *db, const char *path, bool write, char er
     int code = set_up(db, write, error);
     if (!code)
         code = sql_check_schema(db->db, path, &JOURNAL_SQL_SCHEMA, write, error);
+    if (!code && write && sql_number(db->db, "PRAGMA user_version") == 1)
+        code = sql_run(db->db, path, FROM_1, "bring up to schema 2", error);
     if (code)
         journal_db_close(db);
     return code;

@@ -12,7 +12,7 @@
 
 /* Each row carries the checksum of its small fields (with its table and record); meta and body have
  * one of their own, so that they can be dropped, and a row be read without them. */
-enum row_kind { ROW_RUN = 1, ROW_REQUEST, ROW_RESULT, ROW_CHUNK, ROW_TRIM, ROW_EVENT };
+enum row_kind { ROW_RUN = 1, ROW_REQUEST, ROW_RESULT, ROW_CHUNK, ROW_TRIM, ROW_EVENT, ROW_LETTER };
 
 struct row_run { /* the run marker */
     int64_t began_wall_ns, last_wall_ns;
@@ -26,7 +26,10 @@ struct row_run { /* the run marker */
 #define RESULT_HEAD                                                                                \
     "s.record, s.status, s.attempts, s.flags, s.finished, s.expires, s.ordinal, s.position,"       \
     " s.digest, s.model, s.sum"
-enum { REQUEST_HEAD_COLUMNS = 10, RESULT_HEAD_COLUMNS = 11 };
+#define LETTER_HEAD                                                                                \
+    "number, hash_low, hash_high, record, attempts, flags, priority, created, expires, model,"     \
+    " reports, sum, body_len"
+enum { REQUEST_HEAD_COLUMNS = 10, RESULT_HEAD_COLUMNS = 11, LETTER_HEAD_COLUMNS = 13 };
 
 struct row_result {
     uint64_t record, position, digest;
@@ -38,6 +41,8 @@ struct row_result {
 uint64_t row_run_sum(const struct row_run *run);
 uint64_t row_request_sum(const struct journal_row *row);
 uint64_t row_result_sum(const struct row_result *result);
+uint64_t row_letter_sum(const struct journal_letter *letter);
+uint64_t row_letter_payload_sum(const struct journal_letter *letter);
 uint64_t row_trim_sum(const char *model, uint32_t ordinal, uint64_t position, uint64_t done);
 /* Of meta and body; `number`: the chunk's, else 0. */
 uint64_t row_payload_sum(enum row_kind kind, uint64_t record, uint64_t number,
@@ -46,6 +51,7 @@ uint64_t row_payload_sum(enum row_kind kind, uint64_t record, uint64_t number,
 /* Read the columns from `at` on; false: the checksum does not fit. */
 bool row_request_read(sqlite3_stmt *statement, int at, struct journal_row *row);
 bool row_result_read(sqlite3_stmt *statement, int at, struct row_result *result);
+bool row_letter_read(sqlite3_stmt *statement, int at, struct journal_letter *letter);
 struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
 
 /* ---- statements, prepared at their first use and kept ---- */
@@ -66,7 +72,7 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
     X(MODEL, "SELECT model FROM request WHERE record = ?1")                                        \
     X(DROP_PAYLOAD, "UPDATE request SET payload_sum = NULL, meta = NULL, body = NULL"              \
                     " WHERE record = ?1")                                                          \
-    X(LOGGED_AT, "SELECT s.position > coalesce((SELECT t.done FROM trim t WHERE t.model = s.model"  \
+    X(LOGGED_AT, "SELECT s.position > coalesce((SELECT t.done FROM trim t WHERE t.model = s.model" \
                  " AND t.ordinal = s.ordinal), 0) FROM result s"                                   \
                  " WHERE s.record = ?1 AND s.position > 0")                                        \
     X(FORGET_LATER, "INSERT OR IGNORE INTO forgotten (record) VALUES (?1)")                        \
@@ -91,6 +97,17 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
     X(EVENT, "INSERT INTO event (id, created, sum, body) VALUES (?1, ?2, ?3, ?4)")                 \
     X(EVENT_PRUNE, "DELETE FROM event WHERE id IN"                                                 \
                    " (SELECT id FROM event WHERE id <= ?1 ORDER BY id LIMIT 2)")                   \
+    X(LETTER,                                                                                      \
+      "REPLACE INTO letter (number, hash_low, hash_high, record, attempts, flags, priority,"       \
+      " created, expires, model, reports, sum, body_len, payload_sum, meta, body)"                 \
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)")           \
+    X(LETTER_NEWEST, "SELECT coalesce(max(number), 0) FROM letter")                                \
+    X(LETTER_PRUNE, "DELETE FROM letter WHERE number IN (SELECT number FROM letter"                \
+                    " ORDER BY number DESC LIMIT 16 OFFSET ?1)")                                   \
+    X(LIFT, "DELETE FROM letter WHERE hash_low = ?1 AND hash_high = ?2")                           \
+    X(FETCH_LETTER, "SELECT " LETTER_HEAD ", payload_sum, meta, body FROM letter"                  \
+                    " WHERE hash_low = ?1 AND hash_high = ?2")                                     \
+    X(LETTERS, "SELECT " LETTER_HEAD " FROM letter WHERE number > ?1 ORDER BY number")             \
     X(FETCH, "SELECT " RESULT_HEAD ", s.payload_sum, s.meta, s.body FROM result s"                 \
              " WHERE s.record = ?1")                                                               \
     X(CHUNKS, "SELECT number, sum, meta, body FROM chunk WHERE record = ?1 AND number > ?2"        \
@@ -135,7 +152,7 @@ struct journal_db {
     unsigned chores;
     uint64_t sweep_after; /* chunks of records up to this one have an owner */
     uint32_t clear_left;  /* chunks that the transaction may still delete */
-    uint64_t events_max, last_event;
+    uint64_t events_max, last_event, letters_max;
     uint64_t highest; /* record that was accepted */
     struct row_run run, run_stored;
     unsigned failures; /* commits in a row */
@@ -161,6 +178,10 @@ int64_t journal_wall_ns(void);
 /* SQLITE_OK: done, or op->error; anything else: the transaction is lost. */
 int journal_db_write(struct journal_db *db, struct journal_op *op);
 void journal_db_fetch(struct journal_db *db, struct journal_op *op); /* errors are its own */
+/* journal_letter.c: the operations on dead letters; FETCH_LETTER's errors are its own. */
+int journal_db_letter(struct journal_db *db, struct journal_op *op);
+int journal_db_lift(struct journal_db *db, struct journal_op *op);
+void journal_db_fetch_letter(struct journal_db *db, struct journal_op *op);
 /* Deletes chunks of a forgotten record, as many as the transaction may; *all: none is left. */
 int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all);
 /* All of a request that nothing needs; chunks as journal_db_forget_chunks. */

@@ -284,6 +284,39 @@ int journal_each_event(struct journal *journal, uint64_t after,
     return scan(reader, statement, false, row_event, &events, error);
 }
 
+/* ---- dead letters ---- */
+
+struct letters {
+    bool (*each)(void *context, const struct journal_letter *letter);
+    void *context;
+};
+
+static const char *row_letter(void *context, sqlite3_stmt *statement, uint64_t *record, bool *go_on)
+{
+    struct letters *letters = context;
+    struct journal_letter letter = {0};
+    bool sound = row_letter_read(statement, 0, &letter);
+    *record = letter.record;
+    if (!sound)
+        return "a dead letter does not fit its checksum";
+    *go_on = letters->each(letters->context, &letter);
+    return NULL;
+}
+
+int journal_each_letter(struct journal *journal, uint64_t after,
+                        bool (*each)(void *context, const struct journal_letter *letter),
+                        void *context, char error[JOURNAL_ERROR])
+{
+    int code;
+    struct journal_reader *reader = journal_reader(journal);
+    struct letters letters = {each, context};
+    sqlite3_stmt *statement = begin(reader, STATEMENT_LETTERS, &code, error);
+    if (!statement)
+        return code;
+    sqlite3_bind_int64(statement, 1, (int64_t)after);
+    return scan(reader, statement, false, row_letter, &letters, error);
+}
+
 /* ---- FETCH ---- */
 
 static uint8_t *copy(struct journal_bytes bytes, bool *failed)

@@ -66,6 +66,22 @@ uint64_t row_result_sum(const struct row_result *result)
     return sum(numbers, HASUP_LEN(numbers), text_bytes(result->model), (struct journal_bytes){0});
 }
 
+uint64_t row_letter_sum(const struct journal_letter *letter)
+{
+    const uint64_t numbers[] = {ROW_LETTER,
+                                letter->number,
+                                letter->hash[0],
+                                letter->hash[1],
+                                letter->record,
+                                letter->attempts,
+                                letter->flags,
+                                letter->priority,
+                                (uint64_t)letter->created_wall_ns,
+                                (uint64_t)letter->expires_wall_ns,
+                                letter->body_len};
+    return sum(numbers, HASUP_LEN(numbers), text_bytes(letter->model), letter->reports);
+}
+
 uint64_t row_trim_sum(const char *model, uint32_t ordinal, uint64_t position, uint64_t done)
 {
     const uint64_t numbers[] = {ROW_TRIM, ordinal, position, done};
@@ -77,6 +93,11 @@ uint64_t row_payload_sum(enum row_kind kind, uint64_t record, uint64_t number,
 {
     const uint64_t numbers[] = {kind, record, number};
     return sum(numbers, HASUP_LEN(numbers), meta, body);
+}
+
+uint64_t row_letter_payload_sum(const struct journal_letter *letter)
+{
+    return row_payload_sum(ROW_LETTER, letter->number, letter->hash[0], letter->meta, letter->body);
 }
 
 /* ---- reading ---- */
@@ -119,4 +140,21 @@ bool row_result_read(sqlite3_stmt *statement, int at, struct row_result *result)
     result->digest = number(statement, at + 8);
     result->model = (const char *)sqlite3_column_text(statement, at + 9);
     return number(statement, at + 10) == row_result_sum(result);
+}
+
+bool row_letter_read(sqlite3_stmt *statement, int at, struct journal_letter *letter)
+{
+    letter->number = number(statement, at);
+    letter->hash[0] = number(statement, at + 1);
+    letter->hash[1] = number(statement, at + 2);
+    letter->record = number(statement, at + 3);
+    letter->attempts = (uint32_t)number(statement, at + 4);
+    letter->flags = (uint32_t)number(statement, at + 5);
+    letter->priority = (uint8_t)number(statement, at + 6);
+    letter->created_wall_ns = sqlite3_column_int64(statement, at + 7);
+    letter->expires_wall_ns = sqlite3_column_int64(statement, at + 8);
+    letter->model = (const char *)sqlite3_column_text(statement, at + 9);
+    letter->reports = row_bytes(statement, at + 10);
+    letter->body_len = number(statement, at + 12);
+    return letter->model && number(statement, at + 11) == row_letter_sum(letter);
 }

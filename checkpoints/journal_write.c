@@ -285,11 +285,17 @@ static int write_event(struct journal_db *db, struct journal_op *op, sqlite3_stm
 
 int journal_db_write(struct journal_db *db, struct journal_op *op)
 {
-    static const enum journal_statement inserts[] = {
-        [JOURNAL_ACCEPT] = STATEMENT_ACCEPT, [JOURNAL_CHUNK] = STATEMENT_CHUNK,
-        [JOURNAL_RESULT] = STATEMENT_RESULT, [JOURNAL_FORGET] = STATEMENT_FORGET_REQUEST,
-        [JOURNAL_TRIM] = STATEMENT_TRIM_SET, [JOURNAL_EVENT] = STATEMENT_EVENT,
-        [JOURNAL_FETCH] = STATEMENT_FETCH};
+    static const enum journal_statement inserts[] = {[JOURNAL_ACCEPT] = STATEMENT_ACCEPT,
+                                                     [JOURNAL_CHUNK] = STATEMENT_CHUNK,
+                                                     [JOURNAL_RESULT] = STATEMENT_RESULT,
+                                                     [JOURNAL_FORGET] = STATEMENT_FORGET_REQUEST,
+                                                     [JOURNAL_TRIM] = STATEMENT_TRIM_SET,
+                                                     [JOURNAL_EVENT] = STATEMENT_EVENT,
+                                                     [JOURNAL_LETTER] = STATEMENT_LETTER,
+                                                     [JOURNAL_LIFT] = STATEMENT_LIFT,
+                                                     [JOURNAL_FETCH_LETTER] =
+                                                         STATEMENT_FETCH_LETTER,
+                                                     [JOURNAL_FETCH] = STATEMENT_FETCH};
     sqlite3_stmt *insert = journal_db_statement(db, inserts[op->kind]);
     if (!insert)
         return sqlite3_extended_errcode(db->db);
@@ -301,6 +307,9 @@ int journal_db_write(struct journal_db *db, struct journal_op *op)
     case JOURNAL_FORGET: return write_forget(db, op);
     case JOURNAL_TRIM: return write_trim(db, op);
     case JOURNAL_EVENT: return write_event(db, op, insert);
+    case JOURNAL_LETTER: return journal_db_letter(db, op);
+    case JOURNAL_LIFT: return journal_db_lift(db, op);
+    case JOURNAL_FETCH_LETTER: journal_db_fetch_letter(db, op); break;
     case JOURNAL_FETCH: journal_db_fetch(db, op);
     }
     return SQLITE_OK;

@@ -448,16 +448,26 @@ static void quarantined_requests_are_noted(void **state)
 {
     struct journal_world *world = *state;
     fill(world);
-    struct journal_op dead = finished(1, 0, AGO(1));
-    dead.status = 422;
-    dead.flags = JOURNAL_REFUSED;
-    world_must(world, dead);
+    world_must(world, (struct journal_op){.kind = JOURNAL_LETTER,
+                                          .hash = {0xabc, 0xdef},
+                                          .model = "m",
+                                          .attempts = 3,
+                                          .flags = JOURNAL_KEPT,
+                                          .created_wall_ns = AGO(1),
+                                          .body = {(const uint8_t *)"poison", 6}});
     struct report report = audit(world);
     assert_int_equal(report.result, AUDIT_SOUND);
     assert_int_equal(report.summary.notes, 1);
     assert_int_equal(report.summary.quarantined, 1);
     assert_found(&report, "quarantined ");
-    assert_found(&report, "the first is record 1 of m");
+    assert_found(&report, "the first is 0000000000000abc0000000000000def of m");
+    sql(world, "UPDATE letter SET body = x'00'");
+    report = audit(world);
+    assert_int_equal(report.result, AUDIT_FINDINGS);
+    assert_found(&report, "the body of dead letter 1");
+    sql(world, "UPDATE letter SET attempts = 4");
+    report = audit(world);
+    assert_found(&report, "dead letter 1 does not fit");
 }
 
 /* ---- files ---- */

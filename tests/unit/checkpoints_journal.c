@@ -255,7 +255,7 @@ static void what_is_not_a_journal_of_this_version_is_refused(void **state)
     (void)state;
     world_open(&world);
     world_close(&world, true);
-    change("PRAGMA user_version = 2");
+    change("PRAGMA user_version = 3");
     assert_int_equal(world_try_open(&world), HASUP_EINVAL);
     assert_non_null(strstr(world.error, "newer"));
     change("PRAGMA application_id = 5");

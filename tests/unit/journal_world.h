@@ -24,7 +24,7 @@
 struct journal_world {
     char dir[64], path[96], error[JOURNAL_ERROR];
     int wake_fd;
-    uint32_t events_max;
+    uint32_t events_max, letters_max;
     struct journal *journal;
     struct journal_summary summary;
     unsigned bad; /* rows that were passed over */
@@ -50,7 +50,8 @@ static inline void world_bad(void *context, uint64_t record, const char *reason)
 
 static inline void world_init(struct journal_world *world)
 {
-    *world = (struct journal_world){.dir = "/tmp/hasup-journal-XXXXXX", .events_max = 1000};
+    *world = (struct journal_world){
+        .dir = "/tmp/hasup-journal-XXXXXX", .events_max = 1000, .letters_max = 100};
     assert_non_null(mkdtemp(world->dir));
     snprintf(world->path, sizeof world->path, "%s/journal.db", world->dir);
     world->wake_fd = eventfd(0, EFD_CLOEXEC);
@@ -61,6 +62,7 @@ static inline int world_try_open(struct journal_world *world)
 {
     const struct journal_options options = {.path = world->path,
                                             .events_max = world->events_max,
+                                            .letters_max = world->letters_max,
                                             .wake = world_wake,
                                             .bad = world_bad,
                                             .context = world};
