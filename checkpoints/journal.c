@@ -37,8 +37,8 @@ struct journal {
     struct journal_reader reader;
     struct queue added; /* of this turn; the loop's thread only */
     size_t added_ops, added_bytes;
-    bool added_fetch;
-    bool started; /* the loop's thread only */
+    bool added_fetch, urgent; /* urgent: not all of it is lazy */
+    bool started;             /* the loop's thread only */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -404,6 +404,12 @@ void journal_add(struct journal *journal, struct journal_op *op)
     journal->added_ops++;
     journal->added_bytes += op_bytes(op);
     journal->added_fetch |= op->kind == JOURNAL_FETCH || op->kind == JOURNAL_FETCH_LETTER;
+    journal->urgent |= !op->lazy || journal->added_ops >= JOURNAL_GROUP;
+}
+
+void journal_sync(struct journal *journal)
+{
+    journal->urgent = true;
 }
 
 /* Whether what was added is to be committed by the thread; also lends it the connection for chores.
@@ -436,14 +442,16 @@ bool journal_flush(struct journal *journal)
     if (journal->failed)
         fail_all(journal, &journal->added);
     pthread_mutex_unlock(&journal->lock);
-    if (journal->added.head) {
+    if (journal->added.head && journal->urgent) {
         if (for_thread(journal) || !(commit_here(journal, false) || !start(journal)))
             hand_over(journal);
         else
             commit_here(journal, true); /* what is left where there can be no thread */
     }
-    journal->added_ops = journal->added_bytes = 0;
-    journal->added_fetch = false;
+    if (!journal->added.head) {
+        journal->added_ops = journal->added_bytes = 0;
+        journal->added_fetch = journal->urgent = false;
+    }
     pthread_mutex_lock(&journal->lock);
     bool done = journal->done.head != NULL, chores = journal->chores;
     if (chores && journal->started)
@@ -490,6 +498,7 @@ void journal_close(struct journal *journal, bool clean)
 {
     if (!journal)
         return;
+    journal_sync(journal);
     journal_flush(journal);
     if (journal->started) {
         pthread_mutex_lock(&journal->lock);

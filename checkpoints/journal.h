@@ -54,6 +54,8 @@ enum {
     X(RESULT) /* record, status, attempts, flags, finished, expires, meta, body; and the slot's    \
                * log: ordinal, position, digest (position 0: none).  Without a position the        \
                * request's own meta and body go.  HASUP_ENOTFOUND: never accepted, or forgotten */ \
+    X(DONE)   /* record: accepted, and ended without a result, chunks or a place in a log: its row \
+               * goes.  HASUP_ENOTFOUND: never accepted, or forgotten */                           \
     X(FORGET) /* record: all that is stored of it goes, chunks too (many of them later, in steps); \
                * of one in a slot's log when TRIM covers it.  No error where there is nothing */   \
     X(TRIM)   /* model, ordinal, position: a durable checkpoint covers the log up to there: the    \
@@ -115,6 +117,7 @@ struct journal_letter {
 
 struct journal_op {
     enum journal_op_kind kind;
+    bool lazy; /* nobody waits: it rides in the commit of what comes after it, or at journal_sync */
     uint32_t flags, ordinal, number, status, attempts;
     uint8_t priority;
     uint64_t record, token, body_hash, position, digest;
@@ -175,8 +178,12 @@ void journal_close(struct journal *journal, bool clean);
  * caller, who has at most one operation a request and chunk. */
 void journal_add(struct journal *journal, struct journal_op *op);
 
-/* At the end of the turn: commits or hands over what was added.  True: some are done already. */
+/* At the end of the turn: commits or hands over what was added, unless all of it is lazy and little.
+ * True: some are done already. */
 bool journal_flush(struct journal *journal);
+
+/* The next flush writes what is lazy, too. */
+void journal_sync(struct journal *journal);
 
 /* Operations that are done, in the order in which they were added, linked by `next`; NULL: none. */
 struct journal_op *journal_take(struct journal *journal);

@@ -147,6 +147,15 @@ static int write_result(struct journal_db *db, struct journal_op *op, sqlite3_st
     return run_on(db, STATEMENT_FORGET_RESULT, op->record);
 }
 
+static int write_done(struct journal_db *db, struct journal_op *op, sqlite3_stmt *forget)
+{
+    bind_number(forget, 1, op->record);
+    int got = journal_db_step(forget);
+    if (got == SQLITE_OK && sqlite3_changes(db->db) == 0)
+        op->error = HASUP_ENOTFOUND;
+    return got;
+}
+
 int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all)
 {
     sqlite3_stmt *sizes = journal_db_statement(db, STATEMENT_CHUNK_SIZES);
@@ -288,6 +297,7 @@ int journal_db_write(struct journal_db *db, struct journal_op *op)
     static const enum journal_statement inserts[] = {[JOURNAL_ACCEPT] = STATEMENT_ACCEPT,
                                                      [JOURNAL_CHUNK] = STATEMENT_CHUNK,
                                                      [JOURNAL_RESULT] = STATEMENT_RESULT,
+                                                     [JOURNAL_DONE] = STATEMENT_FORGET_REQUEST,
                                                      [JOURNAL_FORGET] = STATEMENT_FORGET_REQUEST,
                                                      [JOURNAL_TRIM] = STATEMENT_TRIM_SET,
                                                      [JOURNAL_EVENT] = STATEMENT_EVENT,
@@ -304,6 +314,7 @@ int journal_db_write(struct journal_db *db, struct journal_op *op)
     case JOURNAL_ACCEPT: return write_accept(db, op, insert);
     case JOURNAL_CHUNK: return write_chunk(op, insert);
     case JOURNAL_RESULT: return write_result(db, op, insert);
+    case JOURNAL_DONE: return write_done(db, op, insert);
     case JOURNAL_FORGET: return write_forget(db, op);
     case JOURNAL_TRIM: return write_trim(db, op);
     case JOURNAL_EVENT: return write_event(db, op, insert);

@@ -293,13 +293,23 @@ void durable_persist(struct engine *engine, const struct action *action)
     case PERSIST_CHUNK: write_chunk(engine, action, request); return;
     case PERSIST_RESULT: write_result(engine, action, request); return;
     case PERSIST_REFUSAL: write_refusal(engine, action); return;
+    case PERSIST_DONE:
     case PERSIST_FORGET:
-        op = op_new(engine, JOURNAL_FORGET, action->record);
-        op->what = PERSIST_FORGET;
+        op = op_new(engine, action->persist.what == PERSIST_DONE ? JOURNAL_DONE : JOURNAL_FORGET,
+                    action->record);
+        op->what = action->persist.what;
+        op->request = action->request;
+        op->op.lazy = action->persist.lazy;
         op_add(engine, op);
         return;
     case PERSIST_TRIM: write_trim(engine, action); return;
     }
+}
+
+void durable_sync_now(struct engine *engine)
+{
+    if (engine->durable.journal)
+        journal_sync(engine->durable.journal);
 }
 
 /* ---- what is kept until it is written ---- */
@@ -508,8 +518,8 @@ static void op_done(struct engine *engine, struct durable_op *op)
         journal_failed(engine, journal_last_error(engine->durable.journal));
     else if (op->op.kind != JOURNAL_FETCH && !error)
         journal_works(engine);
-    bool waited =
-        op->op.kind == JOURNAL_ACCEPT || op->op.kind == JOURNAL_CHUNK || op->what == PERSIST_RESULT;
+    bool waited = op->op.kind == JOURNAL_ACCEPT || op->op.kind == JOURNAL_CHUNK ||
+                  op->op.kind == JOURNAL_DONE || op->what == PERSIST_RESULT;
     struct event event = {.type = EVENT_PERSISTED,
                           .request = op->request,
                           .persisted = {.what = op->what, .error = error}};

@@ -254,6 +254,7 @@ void state_done(struct slot *slot, uint64_t position, const char *error);
 
 /* durable.c */
 void durable_persist(struct engine *engine, const struct action *action);
+void durable_sync_now(struct engine *engine); /* at this turn's end, lazy ones too */
 void durable_hold(struct engine *engine, uint64_t request);
 void durable_accepted(struct engine *engine, const struct action *action);
 void durable_answer(struct engine *engine, struct request *request, const struct action *action);

@@ -283,6 +283,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_TERMINATE: worker_terminate(slot, action->worker); break;
     case ACTION_KILL: worker_kill(slot, action->worker); break;
     case ACTION_PERSIST: durable_persist(engine, action); break;
+    case ACTION_SYNC: durable_sync_now(engine); break;
     case ACTION_HOLD:
         request_keep_body(engine, engine_request(engine, action->request));
         durable_hold(engine, action->request);

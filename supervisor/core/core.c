@@ -319,6 +319,7 @@ static void shutdown_begin(struct core *core, hasup_ns deadline)
         return;
     }
     core->shutting_down = true;
+    durable_sync(core);
     timer_set_at(&core->wheel, &core->shutdown_timer, deadline);
     for (uint32_t i = 0; i < core->limits.models; i++)
         if (core->models[i].used) {
@@ -345,6 +346,7 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     case TIMER_SHUTDOWN: shutdown_hasten(core); return;
     case TIMER_ENTRY: durable_expired(core, OWNER(struct entry, timer, timer)); return;
     case TIMER_STORING: durable_retry(core); return;
+    case TIMER_SYNC: durable_sync(core); return;
     }
 }
 
@@ -472,6 +474,7 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
     random_init(&core->random, seed);
     core->shutdown_timer.kind = TIMER_SHUTDOWN;
     core->storing_timer.kind = TIMER_STORING;
+    core->sync_timer.kind = TIMER_SYNC;
     core->next_record = 1;
     core->models = calloc(limits->models, sizeof *core->models);
     core->slots = calloc(limits->slots, sizeof *core->slots);
@@ -680,6 +683,7 @@ void core_check(const struct core *core)
         assert(timed == timer_is_set(&item->timer));
         assert(item->logged || item->place != PLACE_LOG);
     }
+    assert(!core->lazy_waits || timer_is_set(&core->sync_timer));
     assert(live == core->requests);
     assert(live == queued + suspects + inflight + in_log + in_store + joined && logged >= in_log);
     assert(!storing && !unstored && joined == core->joined);

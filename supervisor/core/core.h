@@ -18,6 +18,8 @@
  *   SUBMITTED - PERSIST accept - ACCEPTED, queued - DISPATCH - REPLIED - PERSIST result - ANSWER
  *
  * so that nothing runs before it is kept, and nobody hears an answer that a second run could change.
+ * Where nobody can come back for the answer and no state depends on it, it is told at once, and that
+ * it ended is written later (PERSIST done); a second run after a crash is heard by nobody.
  * An entry of the core's remembers the record and its key, from SUBMITTED until its result expires:
  * who comes with the same key meanwhile joins it, or hears the stored answer.
  */
@@ -107,6 +109,7 @@ enum persist {
     PERSIST_ACCEPT,  /* the request; answered by PERSISTED */
     PERSIST_CHUNK,   /* the chunk in hand from byte `skip` on, as number `number`; by PERSISTED */
     PERSIST_RESULT,  /* the reply that HOLD kept; by PERSISTED */
+    PERSIST_DONE,    /* it was answered, and nothing of the record is needed any more; by PERSISTED */
     PERSIST_REFUSAL, /* it ended by `why`; nobody waits for the write */
     PERSIST_FORGET,  /* nothing of the record is needed any more, except by a slot's log */
     PERSIST_TRIM,    /* a durable checkpoint of the slot covers its log up to `position` */
@@ -131,7 +134,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(EXITED)            /* slot, worker, exit: reaped; tree_empty where already proven */         \
     X(TREE_EMPTY)        /* slot, worker */                                                        \
     X(SUBMITTED)         /* request, model, size, deadline, priority, durability: see there */     \
-    X(PERSISTED)         /* request, what: ACCEPT, CHUNK or RESULT, error */                       \
+    X(PERSISTED)         /* request, what: ACCEPT, CHUNK, RESULT or DONE, error */                 \
     X(CANCELLED)         /* request: its client is gone */                                         \
     X(DROPPED)           /* record: nobody wants it any more, finished or not */                   \
     X(REPLIED)           /* slot, worker, request, digest (stateful slots) */                      \
@@ -221,6 +224,7 @@ struct event {
     X(TERMINATE)        /* slot, worker: SIGTERM */                                                \
     X(KILL)             /* slot, worker: SIGKILL to the whole tree; answers EXITED, TREE_EMPTY */  \
     X(PERSIST)          /* request, record, persist: see enum persist */                           \
+    X(SYNC)             /* what waits in the journal's queue for company is written now */         \
     X(HOLD)             /* request: keep the reply in hand, it is stored and delivered later */    \
     X(ACCEPTED)         /* request, record: it is durable; the end of one that is async */         \
     X(ANSWER)           /* request, attempt: deliver the reply in hand, or that of `of` */         \
@@ -257,6 +261,7 @@ struct action {
         struct { uint64_t skip, of, number; } chunk;       /* of 0: the chunk in hand */
         struct {
             enum persist what;
+            bool lazy;    /* nobody waits: written together with what comes after it, or at SYNC */
             bool refused; /* RESULT: its client was told `why`; only the slot's log needs the reply */
             enum refusal why;
             uint32_t attempts;

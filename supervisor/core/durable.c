@@ -5,6 +5,10 @@
  * run could change.  Who comes with the key of a request that runs joins it; who comes later hears
  * the stored answer.
  *
+ * Of some requests nobody can come back for the answer: they have no key and no number that was
+ * told, nobody joined them, no chunk of theirs was stored.  Where they change no state either, they
+ * are answered at once, and their row goes later, in the commit of something else.
+ *
  * A result that the journal refuses is offered again every second; its client waits for it, at most
  * to its deadline.  The end of a shutdown's grace leaves what is unfinished in the journal, for the
  * next run.
@@ -12,6 +16,7 @@
 #include "supervisor/core/internal.h"
 
 #define STORING_RETRY HASUP_S
+#define LAZY_WAITS    (10 * HASUP_MS)
 
 bool model_is_durable(const struct core *core, const struct model *model, const struct event *event)
 {
@@ -35,7 +40,20 @@ static struct action *persist(struct core *core, uint64_t request, uint64_t reco
     action->request = request;
     action->record = record;
     action->persist.what = what;
+    action->persist.lazy =
+        (what == PERSIST_DONE || what == PERSIST_FORGET) && !core->shutting_down;
+    core->lazy_waits = action->persist.lazy;
+    if (core->lazy_waits && !timer_is_set(&core->sync_timer) && !PLANT(PLANT_NEVER_SYNC))
+        timer_set_at(&core->wheel, &core->sync_timer, core->now + LAZY_WAITS);
     return action;
+}
+
+/* What was lazy and found no company. */
+void durable_sync(struct core *core)
+{
+    if (core->lazy_waits)
+        action_add(core, ACTION_SYNC);
+    core->lazy_waits = false;
 }
 
 static hasup_ns expiry(const struct core *core, const struct item *item)
@@ -319,10 +337,28 @@ static void chunk_stored(struct core *core, struct item *item, int error)
 
 /* ---- results ---- */
 
+/* Whether its answer is its own client's alone, and no state depends on the order of its end. */
+static bool is_told_at_once(const struct item *item)
+{
+    bool returns = (item->entry->keyed && !PLANT(PLANT_TELL_KEYED)) || item->async;
+    bool stateful = item->logged && !PLANT(PLANT_TELL_STATEFUL);
+    return !item->settled && !returns && !stateful && !item->joined.head && !item->chunks;
+}
+
+static void tell_at_once(struct core *core, struct slot *slot, struct item *item)
+{
+    request_answer(core, slot, item);
+    item->done = true;
+}
+
 static void store_result(struct core *core, struct item *item)
 {
-    struct action *action = persist(core, item->id, item->entry->record, PERSIST_RESULT);
     item->storing = STORING_RESULT;
+    if (item->done) {
+        persist(core, item->id, item->entry->record, PERSIST_DONE);
+        return;
+    }
+    struct action *action = persist(core, item->id, item->entry->record, PERSIST_RESULT);
     action->model = item->model;
     action->slot = item->logged ? item->slot : UINT32_MAX;
     action->persist.refused = item->refused;
@@ -349,7 +385,10 @@ void durable_replied(struct core *core, struct slot *slot, struct item *item, ui
         timer_clear(&core->wheel, &item->timer);
         tell_answer(core, item, item);
     }
-    action_add(core, ACTION_HOLD)->request = item->id;
+    if (is_told_at_once(item))
+        tell_at_once(core, slot, item);
+    else
+        action_add(core, ACTION_HOLD)->request = item->id;
     if (item->logged && slot->log.failing)
         item->storing = STORING_FAILED;
     else
@@ -390,7 +429,12 @@ static void result_stored(struct core *core, struct item *item, int error)
     }
     item->storing = STORING_NOTHING;
     model->unstored--;
-    entry_end(core, item);
+    if (item->done) {
+        entry_free(&core->entries, item->entry);
+        item->entry = NULL;
+    } else {
+        entry_end(core, item);
+    }
     if (!item->settled) {
         item->settled = true;
         timer_clear(&core->wheel, &item->timer);
@@ -421,6 +465,7 @@ void durable_persisted(struct core *core, const struct event *event)
         return;
     case PERSIST_CHUNK: chunk_stored(core, item, event->persisted.error); return;
     case PERSIST_RESULT:
+    case PERSIST_DONE:
         if (item->storing == STORING_RESULT)
             result_stored(core, item, event->persisted.error);
         return;

@@ -37,6 +37,7 @@ enum timer_kind {
     TIMER_SHUTDOWN,
     TIMER_ENTRY,
     TIMER_STORING,
+    TIMER_SYNC,
 };
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
@@ -89,6 +90,7 @@ struct item {
     bool alone;  /* in flight alone */
     bool client; /* somebody hears what is said about it */
     bool async, refused;
+    bool done; /* answered, and its row goes: there is no result to store */
     enum storing storing;
     enum refusal why;    /* where refused */
     struct entry *entry; /* of a durable one, until its end is written */
@@ -201,6 +203,8 @@ struct core {
     uint64_t next_record;
     uint32_t joined;
     struct timer_node storing_timer; /* results that the journal refused are tried again */
+    struct timer_node sync_timer;    /* lazy writes wait no longer */
+    bool lazy_waits;                 /* no write that is not lazy came after the last lazy one */
     struct slot **free_slots;        /* limits.slots for each model */
     uint32_t slots_high, items_high;
     uint64_t arrivals, uses;
@@ -279,6 +283,8 @@ void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns re
 void refuse_at_once(struct core *core, const struct event *event, struct model *model,
                     enum refusal why);
 void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
+/* The reply in hand goes to its client, where that has not heard an end yet. */
+void request_answer(struct core *core, struct slot *slot, struct item *item);
 void request_forget(struct core *core, struct item *item);
 /* Nobody waits for it any more: what only waits is forgotten, what runs is told. */
 void request_drop(struct core *core, struct item *item);
@@ -369,6 +375,7 @@ void durable_dropped(struct core *core, uint64_t record);
 void durable_recovered(struct core *core, const struct event *event);
 void durable_expired(struct core *core, struct entry *entry);
 void durable_retry(struct core *core);
+void durable_sync(struct core *core);
 
 /* ---- entry.c ---- */
 

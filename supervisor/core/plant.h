@@ -19,6 +19,9 @@ enum plant {
     PLANT_QUEUE_EARLY,       /* a durable request runs before it is stored */
     PLANT_TRIM_EARLY,        /* the journal is trimmed for a checkpoint that is not durable */
     PLANT_SKIP_LAST_LOGGED,  /* a replay leaves out the last request of the log */
+    PLANT_TELL_KEYED,        /* one with a key is answered at once, and its result not stored */
+    PLANT_TELL_STATEFUL,     /* so is one that changed a state */
+    PLANT_NEVER_SYNC,        /* what is lazy waits for company for ever */
     PLANT_COUNT
 };
 

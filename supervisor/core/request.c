@@ -272,7 +272,7 @@ static void flight_remove(struct core *core, struct slot *slot, struct item *ite
     }
 }
 
-static void reply_deliver(struct core *core, struct slot *slot, struct item *item)
+void request_answer(struct core *core, struct slot *slot, struct item *item)
 {
     struct model *model = model_of(core, slot);
     if (item->settled)
@@ -280,6 +280,8 @@ static void reply_deliver(struct core *core, struct slot *slot, struct item *ite
     item->settled = true;
     timer_clear(&core->wheel, &item->timer);
     model->answered++;
+    if (!item->client)
+        return;
     struct action *action = action_add(core, ACTION_ANSWER);
     action->request = item->id;
     action->answer.attempts = item->attempts;
@@ -309,7 +311,7 @@ static void request_run(struct core *core, struct slot *slot, struct item *item,
         durable_replied(core, slot, item, digest);
         return;
     }
-    reply_deliver(core, slot, item);
+    request_answer(core, slot, item);
     if (item->logged)
         log_answered(slot, item, digest);
 }

@@ -150,8 +150,9 @@ void client_answered(struct sim *sim, const struct action *action)
     }
     if (client->person)
         client->person->answered = true;
-    if (client->durable)
-        sim_fail(sim, "a durable request is answered from the hand");
+    if (client->durable && !journal_is_nobodys(sim, client))
+        sim_fail(sim, "request %llx is answered from the hand, and somebody may come back for it",
+                 (unsigned long long)client->id);
     if (sim->current->type != EVENT_REPLIED || sim->current->request != action->request)
         sim_fail(sim, "request %llx is answered without a reply in hand",
                  (unsigned long long)client->id);

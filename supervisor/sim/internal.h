@@ -153,6 +153,7 @@ struct row {
 
 struct journal_write {
     enum persist what;
+    bool lazy; /* does not begin a commit */
     uint64_t request, record;
     struct row row; /* ACCEPT: all; RESULT: what a result adds */
     uint64_t size;  /* CHUNK */
@@ -245,6 +246,9 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
 void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_fault(struct sim *sim);
 
+void journal_sync(struct sim *sim); /* begins a commit of all that waits */
+/* Nobody can come back for its answer, and no state depends on it. */
+bool journal_is_nobodys(const struct sim *sim, const struct client *client);
 void journal_persist(struct sim *sim, const struct action *action);
 /* Gives the core what the journal holds of a slot that was just added. */
 void journal_recover_slot(struct sim *sim, uint32_t index);

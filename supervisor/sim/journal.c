@@ -45,7 +45,13 @@ static void write_add(struct sim *sim, const struct journal_write *write)
         return;
     }
     sim->writes[(sim->write_start + sim->write_count++) % HASUP_LEN(sim->writes)] = *write;
-    if (sim->writing)
+    if (!write->lazy)
+        journal_sync(sim);
+}
+
+void journal_sync(struct sim *sim)
+{
+    if (sim->writing || !sim->write_count)
         return;
     sim->writing = true;
     sim->write_group = 0;
@@ -103,10 +109,36 @@ static void persist_result(struct sim *sim, const struct action *action, struct 
     write->ordinal = sim->slots[action->slot].ordinal;
 }
 
+/* Where the journal could not store the end of an older request, it may hold two of a key. */
+static bool row_has_key(const struct sim *sim, const struct row *row)
+{
+    for (unsigned i = 0; i < SIM_ROWS; i++)
+        if (sim->rows[i].used && sim->rows[i].record > row->record &&
+            memcmp(sim->rows[i].key, row->key, sizeof row->key) == 0)
+            return false;
+    return row->key[0] || row->key[1];
+}
+
+bool journal_is_nobodys(const struct sim *sim, const struct client *client)
+{
+    return client->row && !client->async && !client->person && !client->row->chunks &&
+           !sim->models[client->model].stateful && !row_has_key(sim, client->row);
+}
+
+static void persist_done(struct sim *sim, const struct client *client)
+{
+    if (!client || !journal_is_nobodys(sim, client))
+        sim_fail(sim, "a row goes and its answer, for which somebody may come back");
+    else if (!client->ended && !client->gone)
+        sim_fail(sim, "request %llx: its row goes before it is answered",
+                 (unsigned long long)client->id);
+}
+
 void journal_persist(struct sim *sim, const struct action *action)
 {
     struct client *client = action->request ? client_find(sim, action->request) : NULL;
     struct journal_write write = {.what = action->persist.what,
+                                  .lazy = action->persist.lazy,
                                   .request = action->request,
                                   .record = action->record,
                                   .position = action->persist.position};
@@ -133,6 +165,7 @@ void journal_persist(struct sim *sim, const struct action *action)
         write.row.why = action->persist.why;
         write.row.attempts = action->persist.attempts;
         break;
+    case PERSIST_DONE: persist_done(sim, client); break;
     case PERSIST_FORGET: break;
     case PERSIST_TRIM:
         write.model = action->model;
@@ -192,6 +225,10 @@ static void commit_one(struct sim *sim, const struct journal_write *write)
         if (row)
             commit_result(sim, row, write);
         return;
+    case PERSIST_DONE:
+        if (row)
+            row->used = false;
+        return;
     case PERSIST_REFUSAL:
         if (row) {
             row->finished = row->refused = true;
@@ -245,7 +282,7 @@ void journal_committed(struct sim *sim)
     }
     for (unsigned i = 0; i < group && !sim->report->failed; i++) {
         struct client *client = done[i].request ? client_find(sim, done[i].request) : NULL;
-        if (done[i].what > PERSIST_RESULT)
+        if (done[i].what > PERSIST_DONE)
             continue;
         if (client && done[i].what == PERSIST_ACCEPT && !fails)
             client->row = row_find(sim, done[i].record);

@@ -378,6 +378,7 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_TERMINATE: terminate(sim, action); return;
     case ACTION_KILL: worker_dies(sim, slot, true); return;
     case ACTION_PERSIST: journal_persist(sim, action); return;
+    case ACTION_SYNC: journal_sync(sim); return;
     case ACTION_HOLD: journal_hold(sim, action); return;
     case ACTION_ACCEPTED: person_accepted(sim, action); return;
     case ACTION_RETELL: person_retold(sim, action); return;

@@ -89,6 +89,55 @@ static void little_is_committed_before_the_turn_ends(void **state)
     assert_int_equal(ask("SELECT count(*) FROM request"), JOURNAL_INLINE_OPS);
 }
 
+static void what_is_lazy_rides_with_what_comes_next(void **state)
+{
+    (void)state;
+    struct journal_op first = accept_of(1), next = accept_of(2);
+    struct journal_op done = {.kind = JOURNAL_DONE, .record = 1, .lazy = true}, again = done;
+    world_open(&world);
+    assert_int_equal(world_run(&world, &first), 0);
+    journal_add(world.journal, &done);
+    assert_false(journal_flush(world.journal));
+    assert_null(journal_take(world.journal));
+    journal_add(world.journal, &next);
+    assert_true(journal_flush(world.journal));
+    assert_ptr_equal(journal_take(world.journal), &done);
+    assert_ptr_equal(done.next, &next);
+    assert_int_equal(done.error, 0);
+    assert_int_equal(ask("SELECT record FROM request"), 2);
+    journal_add(world.journal, &again);
+    assert_false(journal_flush(world.journal));
+    journal_sync(world.journal);
+    assert_true(journal_flush(world.journal));
+    assert_ptr_equal(journal_take(world.journal), &again);
+    assert_int_equal(again.error, HASUP_ENOTFOUND);
+}
+
+static void what_is_lazy_is_committed_when_it_is_much_and_at_the_end(void **state)
+{
+    (void)state;
+    static struct journal_op accepts[JOURNAL_GROUP + 1], done[JOURNAL_GROUP + 1];
+    world_open(&world);
+    for (size_t i = 0; i <= JOURNAL_GROUP; i++) {
+        accepts[i] = accept_of(i + 1);
+        done[i] = (struct journal_op){.kind = JOURNAL_DONE, .record = i + 1, .lazy = true};
+        journal_add(world.journal, &accepts[i]);
+    }
+    world_done(&world, JOURNAL_GROUP + 1);
+    for (size_t i = 0; i <= JOURNAL_GROUP; i++)
+        journal_add(world.journal, &done[i]);
+    world_done(&world, JOURNAL_GROUP + 1);
+    assert_int_equal(ask("SELECT count(*) FROM request"), 0);
+    accepts[0] = accept_of(JOURNAL_GROUP + 2);
+    assert_int_equal(world_run(&world, &accepts[0]), 0);
+    done[0].record = JOURNAL_GROUP + 2;
+    journal_add(world.journal, &done[0]);
+    assert_false(journal_flush(world.journal));
+    world_close(&world, true);
+    world_open(&world);
+    assert_int_equal(world.summary.unfinished, 0);
+}
+
 static bool see_logged(void *context, const struct journal_row *row)
 {
     uint64_t *last = context;
@@ -478,6 +527,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(operations_end_in_the_order_in_which_they_were_added),
         TEST(little_is_committed_before_the_turn_ends),
+        TEST(what_is_lazy_rides_with_what_comes_next),
+        TEST(what_is_lazy_is_committed_when_it_is_much_and_at_the_end),
         TEST(every_operation_comes_back_bit_for_bit),
         TEST(what_cannot_be_is_the_operations_own_error),
         TEST(a_record_is_never_given_twice),

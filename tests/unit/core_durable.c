@@ -1,0 +1,197 @@
+/* When a durable request's client hears its answer, and what the journal is told about it. */
+#include "tests/unit/core_world.h"
+
+enum { CORE_LIMIT = 64 };
+
+/* A core that remembers durable requests, with a model that journals all of them. */
+static void begin(struct world *w, bool stateful)
+{
+    const struct core_limits limits = {
+        .models = 2, .slots = 32, .requests = WORLD_REQUESTS, .entries = CORE_LIMIT};
+    actions_fini(&w->out);
+    core_free(w->core);
+    w->core = core_new(&limits, 1);
+    assert_non_null(w->core);
+    assert_int_equal(actions_init(&w->out, w->core), 0);
+    w->policy.journal = JOURNALS_ALWAYS;
+    set_model(w, false);
+    if (stateful)
+        comes_back(w, 0, 4, 0);
+    else
+        comes_up(w, 0, 4);
+}
+
+static void persisted(struct world *w, uint64_t request, enum persist what, int error)
+{
+    world_do(w, (struct event){.type = EVENT_PERSISTED,
+                               .request = request,
+                               .persisted = {.what = what, .error = error}});
+}
+
+/* Submitted with this key (0: none), and accepted by the journal. */
+static uint64_t accepted(struct world *w, uint64_t key, bool async)
+{
+    uint64_t id = (uint64_t)1 << 32 | w->made++;
+    world_do(w, (struct event){.type = EVENT_SUBMITTED,
+                               .model = WORLD_MODEL,
+                               .request = id,
+                               .submitted = {.size = 100, .key = {key, key}, .async = async}});
+    const struct action *persist = seen(w, ACTION_PERSIST);
+    assert_int_equal(persist->persist.what, PERSIST_ACCEPT);
+    assert_false(persist->persist.lazy);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 0);
+    persisted(w, id, PERSIST_ACCEPT, 0);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 1);
+    return id;
+}
+
+static void promise_3_an_answer_with_a_key_is_stored_before_it_is_told(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 7, false);
+    replies(w, 0, request);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_RESULT);
+    assert_false(seen(w, ACTION_PERSIST)->persist.lazy);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0);
+    persisted(w, request, PERSIST_RESULT, 0);
+    assert_true(seen(w, ACTION_ANSWER)->answer.of == request);
+}
+
+static void promise_3_so_is_one_that_its_client_fetches_later(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, true);
+    replies(w, 0, request);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_RESULT);
+    persisted(w, request, PERSIST_RESULT, 0);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0); /* it was told that it is accepted */
+}
+
+static void promise_4_so_is_one_that_changed_a_state(void **state)
+{
+    struct world *w = *state;
+    begin(w, true);
+    uint64_t request = accepted(w, 0, false);
+    replies(w, 0, request);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_RESULT);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0);
+    persisted(w, request, PERSIST_RESULT, 0);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 1);
+}
+
+static void promise_5_so_is_the_end_of_a_stream(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, false);
+    chunks(w, 0, request, 10, true);
+    persisted(w, request, PERSIST_CHUNK, 0);
+    replies(w, 0, request);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_RESULT);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0);
+}
+
+static void promise_3_so_is_one_that_somebody_joined(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, false), other = (uint64_t)1 << 32 | w->made++;
+    world_do(w,
+             (struct event){.type = EVENT_SUBMITTED, .request = other, .submitted = {.record = 1}});
+    replies(w, 0, request);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_RESULT);
+    persisted(w, request, PERSIST_RESULT, 0);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 2);
+}
+
+static void an_answer_that_nobody_can_come_back_for_is_told_at_once(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, false);
+    replies(w, 0, request);
+    assert_true(seen(w, ACTION_ANSWER)->answer.of == 0);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_DONE);
+    assert_true(seen(w, ACTION_PERSIST)->persist.lazy);
+    assert_int_equal(seen_count(w, ACTION_FORGET), 0);
+    persisted(w, request, PERSIST_DONE, 0);
+    assert_int_equal(seen_count(w, ACTION_PERSIST), 0);
+    assert_int_equal(seen_count(w, ACTION_FORGET), 1);
+}
+
+static void what_is_lazy_waits_for_company_and_not_for_ever(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    replies(w, 0, accepted(w, 0, false));
+    world_pass(w, 5 * HASUP_MS);
+    assert_int_equal(seen_count(w, ACTION_SYNC), 0);
+    world_pass(w, 10 * HASUP_MS);
+    assert_int_equal(seen_count(w, ACTION_SYNC), 1);
+    replies(w, 0, accepted(w, 0, false));
+    accepted(w, 0, false); /* whose commit takes it along */
+    world_pass(w, HASUP_S);
+    assert_int_equal(seen_count(w, ACTION_SYNC), 0);
+}
+
+static void a_row_that_could_not_go_is_tried_again(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, false);
+    replies(w, 0, request);
+    persisted(w, request, PERSIST_DONE, HASUP_EIO);
+    assert_int_equal(seen_notices(w, NOTICE_NOT_STORED), 1);
+    world_pass(w, 1100 * HASUP_MS);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_DONE);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0);
+    persisted(w, request, PERSIST_DONE, 0);
+    assert_int_equal(seen_count(w, ACTION_FORGET), 1);
+}
+
+static void a_client_that_left_hears_nothing_and_its_row_goes(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, false);
+    cancel(w, request);
+    replies(w, 0, request);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_DONE);
+    persisted(w, request, PERSIST_DONE, 0);
+    assert_int_equal(seen_count(w, ACTION_FORGET), 1);
+}
+
+static void a_shutdown_waits_until_the_rows_are_gone(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 0, false);
+    replies(w, 0, request);
+    shut_down(w, 60 * HASUP_S);
+    assert_int_equal(seen_count(w, ACTION_SYNC), 1);
+    assert_int_equal(seen_count(w, ACTION_DRAIN), 0);
+    persisted(w, request, PERSIST_DONE, 0);
+    assert_int_equal(seen_count(w, ACTION_DRAIN), 1);
+    dies(w, 0);
+    assert_int_equal(seen_count(w, ACTION_EXIT), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        STORY(promise_3_an_answer_with_a_key_is_stored_before_it_is_told),
+        STORY(promise_3_so_is_one_that_its_client_fetches_later),
+        STORY(promise_4_so_is_one_that_changed_a_state),
+        STORY(promise_5_so_is_the_end_of_a_stream),
+        STORY(promise_3_so_is_one_that_somebody_joined),
+        STORY(an_answer_that_nobody_can_come_back_for_is_told_at_once),
+        STORY(what_is_lazy_waits_for_company_and_not_for_ever),
+        STORY(a_row_that_could_not_go_is_tried_again),
+        STORY(a_client_that_left_hears_nothing_and_its_row_goes),
+        STORY(a_shutdown_waits_until_the_rows_are_gone),
+    };
+    return cmocka_run_group_tests_name("core_durable", tests, NULL, NULL);
+}
