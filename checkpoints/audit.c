@@ -337,6 +337,7 @@ static enum audit_result check_store(struct audit *audit, const char *path, char
         if (stat(path, &st) == 0 && st.st_size == 0 && audit_is_settled(&st))
             audit_found(audit, AUDIT_CODE_MISSING, path, 0,
                         "while hasupd runs: hasupctl checkpoint now MODEL", "the file is empty");
+        store_set(store, &(struct store_options){.keys = audit->options->keys});
         code = check_opened(audit, store, path, error);
         /* hasupd started meanwhile: what was found may be its half-written work. */
         bool disturbed = store_is_disturbed(store) && audit->held_count > before;

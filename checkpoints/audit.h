@@ -52,6 +52,7 @@ struct audit_options {
     bool deep;               /* every checkpoint, every body and SQLite's whole integrity */
     int64_t now_wall_ns;     /* since 1970 */
     int64_t running_wall_ns; /* since when a hasupd runs on it; 0: none does, or nobody knows */
+    const struct keys *keys; /* of sealed checkpoints; NULL: such cannot be checked */
 };
 
 struct audit_summary {

@@ -1,6 +1,6 @@
 /*
- * crypto.c: loads libsodium when it is first needed, and calls it.  Owns the handle for the life of
- * the program.
+ * crypto.c: loads libsodium and libzstd when they are first needed, and calls them.  Owns the
+ * handles for the life of the program.  Without libzstd nothing is packed, and that is all.
  */
 #include "checkpoints/crypto.h"
 
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include <sodium.h>
+#include <zstd.h>
 
 _Static_assert(sizeof(struct crypto_hash) >= sizeof(crypto_generichash_state), "room for a state");
 
@@ -17,13 +18,28 @@ _Static_assert(sizeof(struct crypto_hash) >= sizeof(crypto_generichash_state), "
     X(sodium_init)                                                                                 \
     X(crypto_generichash_init)                                                                     \
     X(crypto_generichash_update)                                                                   \
-    X(crypto_generichash_final)
+    X(crypto_generichash_final)                                                                    \
+    X(crypto_aead_xchacha20poly1305_ietf_encrypt)                                                  \
+    X(crypto_aead_xchacha20poly1305_ietf_decrypt)                                                  \
+    X(randombytes_buf)                                                                             \
+    X(sodium_memcmp)
+
+#define ZSTD(X)                                                                                    \
+    X(ZSTD_compress)                                                                               \
+    X(ZSTD_decompress)                                                                             \
+    X(ZSTD_isError)
 
 static struct {
 #define CRYPTO_POINTER(name) __typeof__(name) *name;
     SODIUM(CRYPTO_POINTER)
 #undef CRYPTO_POINTER
 } sodium;
+
+static struct {
+#define CRYPTO_POINTER(name) __typeof__(name) *name;
+    ZSTD(CRYPTO_POINTER)
+#undef CRYPTO_POINTER
+} zstd;
 
 static char load_error[CRYPTO_ERROR];
 
@@ -81,4 +97,57 @@ void crypto_hash_end(struct crypto_hash *hash, uint8_t out[CRYPTO_HASH])
 {
     if (sodium.crypto_generichash_final(state_of(hash), out, CRYPTO_HASH))
         abort();
+}
+
+void crypto_encrypt(uint8_t *out, uint8_t nonce[CRYPTO_NONCE], struct crypto_bytes bytes,
+                    struct crypto_bytes about, const uint8_t key[CRYPTO_KEY])
+{
+    sodium.randombytes_buf(nonce, CRYPTO_NONCE);
+    if (sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(out, NULL, bytes.at, bytes.len, about.at,
+                                                          about.len, NULL, nonce, key))
+        abort();
+}
+
+bool crypto_decrypt(uint8_t *out, const uint8_t nonce[CRYPTO_NONCE], struct crypto_bytes bytes,
+                    struct crypto_bytes about, const uint8_t key[CRYPTO_KEY])
+{
+    return sodium.crypto_aead_xchacha20poly1305_ietf_decrypt(out, NULL, NULL, bytes.at, bytes.len,
+                                                             about.at, about.len, nonce, key) == 0;
+}
+
+bool crypto_same(const uint8_t *a, const uint8_t *b, size_t len)
+{
+    return sodium.sodium_memcmp(a, b, len) == 0;
+}
+
+/* ---- zstd ---- */
+
+static bool zstd_there;
+
+static void load_zstd(void)
+{
+    void *library = dlopen("libzstd.so.1", RTLD_NOW | RTLD_LOCAL);
+#define CRYPTO_LOAD(name) *(void **)&zstd.name = library ? dlsym(library, #name) : NULL;
+    ZSTD(CRYPTO_LOAD)
+#undef CRYPTO_LOAD
+    zstd_there = zstd.ZSTD_compress && zstd.ZSTD_decompress && zstd.ZSTD_isError;
+}
+
+static bool has_zstd(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, load_zstd);
+    return zstd_there;
+}
+
+size_t crypto_pack(uint8_t *out, size_t room, const uint8_t *bytes, size_t len)
+{
+    size_t got = has_zstd() ? zstd.ZSTD_compress(out, room, bytes, len, 1) : 0;
+    return got && !zstd.ZSTD_isError(got) ? got : 0;
+}
+
+size_t crypto_unpack(uint8_t *out, size_t room, const uint8_t *bytes, size_t len)
+{
+    size_t got = has_zstd() ? zstd.ZSTD_decompress(out, room, bytes, len) : 0;
+    return got && !zstd.ZSTD_isError(got) ? got : 0;
 }

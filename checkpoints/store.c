@@ -8,7 +8,6 @@
  * would hide damage, because SQLite takes a broken frame for the end of what was committed.  The
  * price: a reader waits while a save is written, and a save while a reader reads.
  */
-#include "checkpoints/crypto.h"
 #include "checkpoints/store_db.h"
 
 #include <errno.h>
@@ -17,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 2 * 1000, CACHE_DEFAULT = 64 << 20 };
+enum { BUSY_MS = 2 * 1000 };
 
 #define TABLES                                                                                     \
     /* Rows are known by ids that grow and are never used twice. */                                \
@@ -187,7 +186,7 @@ int store_open(const char *path, enum store_mode mode, struct store **out, char 
     }
     strcpy(store->path, path);
     store->mode = mode;
-    store->maps_max = CACHE_DEFAULT;
+    store->options.cache = STORE_CACHE;
     int code = set_up(store, error);
     if (code) {
         store_close(store);
@@ -204,6 +203,11 @@ void store_close(struct store *store)
     store_forget_all(store);
     sqlite3_close(store->db);
     free(store);
+}
+
+void store_set(struct store *store, const struct store_options *options)
+{
+    store->options = *options;
 }
 
 /* ---- what became of the file ---- */

@@ -10,12 +10,13 @@
  * of the generation before stays until then, so that damage to one shared row never takes all.
  *
  * XXH3-128 finds what changed and what is damaged; BLAKE2b covers the manifest with all chunks'
- * hashes.  One thread uses a store.  Only checkpoints/ knows SQLite.
+ * hashes.  With a key the manifest's hash and every row are sealed with it, or encrypted.  One
+ * thread uses a store.  Only checkpoints/ knows SQLite.
  */
 #ifndef HASUP_CHECKPOINTS_STORE_H
 #define HASUP_CHECKPOINTS_STORE_H
 
-#include "ipc/base.h"
+#include "checkpoints/keys.h"
 
 enum {
     STORE_CHUNK = 4096,
@@ -50,6 +51,8 @@ struct checkpoint_info {
     int64_t base, delta; /* the rows of its chunks' places and hashes */
     uint8_t hash[STORE_HASH];
     uint32_t hash_len; /* 16 in schema 1 */
+    bool sealed;       /* with this key: */
+    uint8_t key[KEY_ID];
 };
 
 /* Which checkpoints of a slot stay: the `last` newest, and the newest of each of the last `hourly`
@@ -68,9 +71,18 @@ int store_open(const char *path, enum store_mode mode, struct store **store,
 void store_close(struct store *store);
 /* Opened with STORE_READ; false for NULL. */
 bool store_is_read_only(const struct store *store);
-/* At most this much memory holds the newest manifests of slots, so that they need not be read again
- * before each save; about 1/170 of the states' size is enough. */
-void store_set_cache(struct store *store, size_t bytes);
+
+struct store_options {
+    const struct keys *keys; /* borrowed; NULL: nothing is sealed, and what is cannot be read */
+    bool encrypt;            /* else sealed against changes only; needs keys */
+    bool sealed_only;        /* a checkpoint without a seal is not taken for good; needs keys */
+    bool compress;           /* rows that get smaller by it */
+    size_t cache; /* at most this much memory holds the newest manifests of slots; 1/170 of the
+                   * states' size is enough, and with less a save may write all of a state */
+};
+enum { STORE_CACHE = 64 << 20 };
+/* At first: no keys, no compression, STORE_CACHE. */
+void store_set(struct store *store, const struct store_options *options);
 
 /* A WAL of schema 1 holds something that this reader could not see: the newest may be missing. */
 bool store_wal_unread(const struct store *store);
@@ -86,6 +98,13 @@ int store_save(struct store *store, const struct checkpoint_key *key, uint64_t p
                int64_t created_wall_ns, const uint8_t *bytes, uint64_t len,
                const struct store_keep *keep, char error[STORE_ERROR]) HASUP_NODISCARD;
 
+/* Lets go of what `keep` does not keep, of a slot or (key->ordinal UINT32_MAX) of all slots of a model,
+ * as a save does; `keep` NULL: of all, those too that are sealed with keys that are not there.
+ * *gone: how many. */
+int store_prune(struct store *store, const struct checkpoint_key *key,
+                const struct store_keep *keep, uint32_t *gone,
+                char error[STORE_ERROR]) HASUP_NODISCARD;
+
 /* One small step of what saves leave behind: rows that no checkpoint needs go, then free pages are
  * given back to the file system where they are most of the file.  True: there is more to do. */
 bool store_tidy(struct store *store);
@@ -95,13 +114,14 @@ bool store_tidy(struct store *store);
 typedef void store_bad(void *context, const struct checkpoint_info *info, const char *reason);
 
 /* The newest good one of a slot.  *bytes is malloc'ed (never NULL on success), the caller's.
- * HASUP_ENOTFOUND: there is no good one. */
+ * HASUP_ENOTFOUND: there is no good one; HASUP_EDENIED: there are only such that are sealed with
+ * keys that are not there. */
 int store_load(struct store *store, const struct checkpoint_key *key, struct checkpoint_info *info,
                uint8_t **bytes, store_bad *bad, void *context,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 
 /* Reads and checks one by its id; *bytes may be NULL where the caller wants the check only.
- * HASUP_ENOTFOUND, HASUP_ECORRUPT with the reason. */
+ * HASUP_ENOTFOUND, HASUP_EDENIED (its key is not there), HASUP_ECORRUPT, each with the reason. */
 int store_read(struct store *store, int64_t id, struct checkpoint_info *info, uint8_t **bytes,
                char error[STORE_ERROR]) HASUP_NODISCARD;
 /* Checks one's manifest alone: its fields, and its list of places and hashes, which is much quicker
@@ -114,6 +134,10 @@ int store_read_manifest(struct store *store, int64_t id, struct checkpoint_info 
 int store_list(struct store *store, const struct checkpoint_key *key,
                bool (*each)(void *context, const struct checkpoint_info *info), void *context,
                char error[STORE_ERROR]) HASUP_NODISCARD;
+
+/* Whether the newest checkpoint of each slot can be read with the keys that there are: 0, or
+ * HASUP_EDENIED and the first that cannot. */
+int store_check_keys(struct store *store, char error[STORE_ERROR]) HASUP_NODISCARD;
 
 /* SQLite's own check of the file (`deep`: integrity_check, else quick_check).  0 sound;
  * HASUP_ECORRUPT: `error` says what. */

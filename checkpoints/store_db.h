@@ -4,6 +4,7 @@
  *   store.c       opens and closes the file; its schema
  *   store_map.c   the chunks of one checkpoint: hashes, places, what they look like in a row
  *   store_hash.c  the chunks' hash where the processor has AVX2
+ *   store_row.c   one row to the disk and back: packed, sealed
  *   store_save.c  writes a checkpoint
  *   store_read.c  lists, reads and verifies
  *   store_old.c   reads what schema 1 wrote
@@ -13,6 +14,8 @@
 #ifndef HASUP_CHECKPOINTS_STORE_DB_H
 #define HASUP_CHECKPOINTS_STORE_DB_H
 
+#include "checkpoints/crypto.h"
+#include "checkpoints/keys.h"
 #include "checkpoints/reader.h"
 #include "checkpoints/store.h"
 
@@ -63,9 +66,11 @@ size_t map_encoded_len(const struct store_map *map, bool whole);
 bool map_decode_base(struct store_map *map, const uint8_t *bytes, size_t len);
 bool map_decode_delta(struct store_map *map, const uint8_t *bytes, size_t len);
 void map_digest(uint8_t out[STORE_HASH], const uint8_t *bytes, size_t len);
-/* The hash that stands in the manifest, over its fields and both parts of its map. */
+/* The hash that stands in the manifest, over its fields and both parts of its map; `key` NULL:
+ * without one. */
 void manifest_hash(uint8_t out[STORE_HASH], const struct checkpoint_info *info,
-                   const uint8_t base_digest[STORE_HASH], const uint8_t *delta, size_t delta_len);
+                   const uint8_t base_digest[STORE_HASH], const uint8_t *delta, size_t delta_len,
+                   const struct key *key);
 
 /* ---- store_hash.c ---- */
 
@@ -82,7 +87,8 @@ struct store {
     struct reader reader; /* mode READ: it owns `db` */
     struct stat file;     /* as it was opened */
     struct store_map *maps;
-    size_t maps_bytes, maps_max;
+    size_t maps_bytes;
+    struct store_options options;
     int64_t data_version; /* of when the maps were true */
     char path[512];
 };
@@ -93,6 +99,41 @@ int store_failed(struct store *store, const char *step, char error[STORE_ERROR])
 /* Steps to the end and finalizes. */
 int store_finish(struct store *store, sqlite3_stmt *statement, const char *step,
                  char error[STORE_ERROR]) HASUP_NODISCARD;
+
+/* ---- store_row.c ---- */
+
+/* What seals what is written now; NULL: nothing does. */
+const struct key *store_key(const struct store *store);
+
+struct row_writer {
+    struct store *store;
+    sqlite3_stmt *insert;
+    int64_t id; /* of the last row written */
+    uint32_t rows;
+    uint64_t written;
+    int skip; /* so many rows more are not tried to pack */
+    unsigned skipped;
+    uint8_t *packed, *sealed;
+    size_t sealed_room, seal_len;
+    uint8_t seal[KEY_ID + CRYPTO_HASH];
+};
+int row_writer_begin(struct row_writer *writer, struct store *store, int64_t last,
+                     char error[STORE_ERROR]) HASUP_NODISCARD;
+int row_write(struct row_writer *writer, int64_t generation, const uint8_t *at, size_t len,
+              bool chunks, char error[STORE_ERROR]) HASUP_NODISCARD;
+void row_writer_end(struct row_writer *writer);
+
+struct row_reader {
+    struct store *store;
+    sqlite3_stmt *select;
+    uint8_t *opened, *unpacked;
+};
+int row_reader_begin(struct row_reader *reader, struct store *store,
+                     char error[STORE_ERROR]) HASUP_NODISCARD;
+/* The bytes of a row of a checkpoint, which stay until the next call. */
+int row_read(struct row_reader *reader, const struct checkpoint_info *info, int64_t id,
+             struct sql_bytes *bytes, char error[STORE_ERROR]) HASUP_NODISCARD;
+void row_reader_end(struct row_reader *reader);
 
 /* ---- the cache of maps (store_save.c) ---- */
 

@@ -21,10 +21,12 @@ enum {
 struct kept {
     int64_t id, created_wall_ns, generation;
     uint64_t position;
+    bool closed; /* with a key that is not there; it may come back, so this one stays */
     bool stays;
 };
 
 struct kept_list {
+    const struct keys *keys;
     struct kept *at;
     size_t count, room;
     bool no_memory;
@@ -42,10 +44,13 @@ static bool note_kept(void *context, const struct checkpoint_info *info)
         list->at = at;
         list->room = room;
     }
+    bool closed = info->sealed && !keys_find(list->keys, info->key);
     list->at[list->count++] = (struct kept){.id = info->id,
                                             .created_wall_ns = info->created_wall_ns,
                                             .generation = info->generation,
-                                            .position = info->position};
+                                            .position = info->position,
+                                            .closed = closed,
+                                            .stays = closed};
     return true;
 }
 
@@ -79,7 +84,8 @@ static void keep_another_generation(struct kept_list *list)
 {
     size_t first = 0;
     for (size_t i = list->count; i-- > 1;)
-        if (!list->at[i].generation || list->at[i].generation != list->at[0].generation) {
+        if (!list->at[i].closed &&
+            (!list->at[i].generation || list->at[i].generation != list->at[0].generation)) {
             if (list->at[i].stays)
                 return;
             first = i;
@@ -107,7 +113,7 @@ static int let_go(struct store *store, const struct kept_list *list, char error[
 int store_retain(struct store *store, const struct checkpoint_key *key,
                  const struct store_keep *keep, char error[STORE_ERROR])
 {
-    struct kept_list list = {0};
+    struct kept_list list = {.keys = store->options.keys};
     uint32_t last = keep->last ? keep->last : 1;
     int code = store_list(store, key, note_kept, &list, error);
     if (!code && list.no_memory) {
@@ -125,6 +131,73 @@ int store_retain(struct store *store, const struct checkpoint_key *key,
     if (!code)
         code = let_go(store, &list, error);
     free(list.at);
+    return code;
+}
+
+/* A model's slots, each once; the list is by slot. */
+struct slots {
+    uint32_t *at;
+    size_t count, room;
+};
+
+static bool note_slot(void *context, const struct checkpoint_info *info)
+{
+    struct slots *slots = context;
+    if (slots->count && slots->at[slots->count - 1] == info->ordinal)
+        return true;
+    if (slots->count == slots->room) {
+        size_t room = slots->room ? slots->room * 2 : 16;
+        uint32_t *at = realloc(slots->at, room * sizeof *at);
+        if (!at)
+            return false;
+        slots->at = at;
+        slots->room = room;
+    }
+    slots->at[slots->count++] = info->ordinal;
+    return true;
+}
+
+static int let_all_go(struct store *store, const struct checkpoint_key *key,
+                      char error[STORE_ERROR])
+{
+    sqlite3_stmt *delete = store_prepare(
+        store, "DELETE FROM manifest WHERE model = ? AND (?2 IS NULL OR ordinal = ?2)", error);
+    if (!delete)
+        return sql_code(sqlite3_errcode(store->db));
+    sqlite3_bind_text(delete, 1, key->model, -1, SQLITE_STATIC);
+    if (key->ordinal != UINT32_MAX)
+        sqlite3_bind_int64(delete, 2, key->ordinal);
+    return store_finish(store, delete, "prune", error);
+}
+
+static int prune(struct store *store, const struct checkpoint_key *key,
+                 const struct store_keep *keep, char error[STORE_ERROR])
+{
+    struct slots slots = {0};
+    if (!keep)
+        return let_all_go(store, key, error);
+    int code = store_list(store, key, note_slot, &slots, error);
+    for (size_t i = 0; i < slots.count && !code; i++)
+        code = store_retain(store, &(struct checkpoint_key){key->model, slots.at[i]}, keep, error);
+    free(slots.at);
+    return code;
+}
+
+int store_prune(struct store *store, const struct checkpoint_key *key,
+                const struct store_keep *keep, uint32_t *gone, char error[STORE_ERROR])
+{
+    static const char COUNT[] = "SELECT count(*) FROM manifest";
+    int code = sql_run(store->db, store->path, "BEGIN IMMEDIATE", "begin", error);
+    if (code)
+        return code;
+    int64_t before = sql_number(store->db, COUNT);
+    code = prune(store, key, keep, error);
+    *gone = (uint32_t)(before - sql_number(store->db, COUNT));
+    if (!code)
+        code = sql_run(store->db, store->path, "COMMIT", "commit", error);
+    if (code)
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    store_forget_all(store);
     return code;
 }
 

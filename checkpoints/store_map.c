@@ -7,7 +7,6 @@
  * written when the deltas on the old one have cost as much as it did: so a checkpoint that changes
  * little writes little, however large the state.
  */
-#include "checkpoints/crypto.h"
 #include "checkpoints/store_db.h"
 
 #include <stdlib.h>
@@ -191,7 +190,8 @@ void map_digest(uint8_t out[STORE_HASH], const uint8_t *bytes, size_t len)
 }
 
 void manifest_hash(uint8_t out[STORE_HASH], const struct checkpoint_info *info,
-                   const uint8_t base_digest[STORE_HASH], const uint8_t *delta, size_t delta_len)
+                   const uint8_t base_digest[STORE_HASH], const uint8_t *delta, size_t delta_len,
+                   const struct key *key)
 {
     const uint64_t numbers[] = {(uint64_t)info->id,
                                 info->ordinal,
@@ -210,7 +210,7 @@ void manifest_hash(uint8_t out[STORE_HASH], const struct checkpoint_info *info,
     for (size_t i = 0; i < HASUP_LEN(numbers); i++)
         hasup_put64(fields + i * 8, numbers[i]);
     memcpy(fields + sizeof numbers, info->model, strnlen(info->model, STORE_MODEL - 1));
-    crypto_hash_begin(&hash, NULL);
+    crypto_hash_begin(&hash, key ? key->mac : NULL);
     crypto_hash_add(&hash, fields, sizeof fields);
     crypto_hash_add(&hash, base_digest, STORE_HASH);
     crypto_hash_add(&hash, delta, delta_len);

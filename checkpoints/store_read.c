@@ -9,13 +9,13 @@
 #include <stdlib.h>
 
 #define COLUMNS_1    "id, model, ordinal, position, created, length, rows, hash"
-#define COLUMNS      COLUMNS_1 ", generation, since, fresh, written, base, delta"
-#define COLUMNS_AS_1 COLUMNS_1 ", 0, 0, 0, 0, 0, 0"
+#define COLUMNS      COLUMNS_1 ", generation, since, fresh, written, base, delta, key"
+#define COLUMNS_AS_1 COLUMNS_1 ", 0, 0, 0, 0, 0, 0, NULL"
 
 static void read_info(sqlite3_stmt *row, struct checkpoint_info *info)
 {
     const char *model = (const char *)sqlite3_column_text(row, 1);
-    struct sql_bytes hash = sql_column_bytes(row, 7);
+    struct sql_bytes hash = sql_column_bytes(row, 7), key = sql_column_bytes(row, 14);
     *info = (struct checkpoint_info){.id = sqlite3_column_int64(row, 0),
                                      .ordinal = (uint32_t)sqlite3_column_int64(row, 2),
                                      .position = (uint64_t)sqlite3_column_int64(row, 3),
@@ -31,6 +31,9 @@ static void read_info(sqlite3_stmt *row, struct checkpoint_info *info)
     snprintf(info->model, sizeof info->model, "%s", model ? model : "");
     if (!info->generation)
         info->fresh = info->written = info->len;
+    info->sealed = key.len > 0;
+    if (key.len == KEY_ID)
+        memcpy(info->key, key.at, KEY_ID);
     if (hash.len == (info->generation ? STORE_HASH : 16)) {
         memcpy(info->hash, hash.at, hash.len);
         info->hash_len = (uint32_t)hash.len;
@@ -52,44 +55,47 @@ static int no_memory(const struct checkpoint_info *info, char error[STORE_ERROR]
     return HASUP_ENOMEM;
 }
 
-/* ---- rows ---- */
+/* ---- keys ---- */
 
-static sqlite3_stmt *rows_begin(struct store *store, char error[STORE_ERROR])
+static bool needs_seal(const struct store *store)
 {
-    return store_prepare(store, "SELECT generation, codec, seal, bytes FROM pack WHERE id = ?",
-                         error);
+    return store->options.keys && store->options.sealed_only;
 }
 
-/* The bytes of a row, which stay until the next call. */
-static int row_read(struct store *store, sqlite3_stmt *rows, const struct checkpoint_info *info,
-                    int64_t id, struct sql_bytes *bytes, char error[STORE_ERROR])
+/* Whether it may be read: HASUP_EDENIED, and which key is wanted. */
+static int check_key(const struct store *store, const struct checkpoint_info *info,
+                     char error[STORE_ERROR])
 {
-    sqlite3_reset(rows);
-    sqlite3_bind_int64(rows, 1, id);
-    int got = sqlite3_step(rows);
-    if (got == SQLITE_DONE)
-        return store_damaged(info, error, "a part is missing");
-    if (got != SQLITE_ROW)
-        return store_failed(store, "read", error);
-    if (sqlite3_column_int64(rows, 0) != info->generation || sqlite3_column_int64(rows, 1) != 0)
-        return store_damaged(info, error, "a part is not what it should be");
-    *bytes = sql_column_bytes(rows, 3);
-    return 0;
+    char what[160], id[KEY_ID_TEXT];
+    const struct keys *keys = store->options.keys;
+    if (info->sealed ? keys_find(keys, info->key) != NULL : !needs_seal(store))
+        return 0;
+    if (!info->sealed)
+        snprintf(what, sizeof what, "it bears no seal, and sealed_only is set");
+    else if (keys)
+        snprintf(what, sizeof what, "it is sealed with key %s, which %.80s does not hold",
+                 key_id_text(info->key, id), keys->path);
+    else
+        snprintf(what, sizeof what, "it is sealed with key %s, and no key file is named",
+                 key_id_text(info->key, id));
+    (void)!store_damaged(info, error, what);
+    return HASUP_EDENIED;
 }
 
 /* ---- the map ---- */
 
-static int read_delta(struct store *store, sqlite3_stmt *rows, struct store_map *map,
+static int read_delta(struct store *store, struct row_reader *rows, struct store_map *map,
                       char error[STORE_ERROR])
 {
     const struct checkpoint_info *info = &map->info;
     struct sql_bytes bytes = {0};
     uint8_t hash[STORE_HASH];
-    int code = info->delta ? row_read(store, rows, info, info->delta, &bytes, error) : 0;
+    int code = info->delta ? row_read(rows, info, info->delta, &bytes, error) : 0;
     if (code)
         return code;
-    manifest_hash(hash, info, map->base_digest, bytes.at, bytes.len);
-    if (info->hash_len != STORE_HASH || memcmp(hash, info->hash, STORE_HASH) != 0)
+    manifest_hash(hash, info, map->base_digest, bytes.at, bytes.len,
+                  info->sealed ? keys_find(store->options.keys, info->key) : NULL);
+    if (info->hash_len != STORE_HASH || !crypto_same(hash, info->hash, STORE_HASH))
         return store_damaged(info, error,
                              "the hash of the manifest does not match its fields and chunks");
     map->deltas = bytes.len;
@@ -98,11 +104,10 @@ static int read_delta(struct store *store, sqlite3_stmt *rows, struct store_map 
                : store_damaged(info, error, "its list of chunks is not complete");
 }
 
-static int read_base(struct store *store, sqlite3_stmt *rows, struct store_map *map,
-                     char error[STORE_ERROR])
+static int read_base(struct row_reader *rows, struct store_map *map, char error[STORE_ERROR])
 {
     struct sql_bytes bytes;
-    int code = row_read(store, rows, &map->info, map->info.base, &bytes, error);
+    int code = row_read(rows, &map->info, map->info.base, &bytes, error);
     if (code)
         return code;
     map_digest(map->base_digest, bytes.at, bytes.len);
@@ -114,19 +119,24 @@ static int read_base(struct store *store, sqlite3_stmt *rows, struct store_map *
 int store_read_map(struct store *store, const struct checkpoint_info *info, struct store_map **out,
                    char error[STORE_ERROR])
 {
+    int code = check_key(store, info, error);
+    if (code)
+        return code;
     /* Before the hash is checked the length may be anything: no more than the file can hold. */
     int64_t pages = sql_number(store->db, "PRAGMA page_count");
     if (info->len > UINT64_C(1024) * 65536 * (uint64_t)(pages > 0 ? pages : 0))
         return store_damaged(info, error, "its length is not possible");
     struct store_map *map = map_new(info->len);
+    struct row_reader rows;
     if (!map)
         return no_memory(info, error);
     map->info = *info;
-    sqlite3_stmt *rows = rows_begin(store, error);
-    int code = rows ? read_base(store, rows, map, error) : sql_code(sqlite3_errcode(store->db));
+    code = row_reader_begin(&rows, store, error);
     if (!code)
-        code = read_delta(store, rows, map, error);
-    sqlite3_finalize(rows);
+        code = read_base(&rows, map, error);
+    if (!code)
+        code = read_delta(store, &rows, map, error);
+    row_reader_end(&rows);
     if (code) {
         map_free(map);
         return code;
@@ -178,20 +188,20 @@ static int read_chunks(struct store *store, const struct store_map *map, uint8_t
                        char error[STORE_ERROR])
 {
     uint32_t *order = in_order(map);
-    sqlite3_stmt *rows = rows_begin(store, error);
-    int code = !order ? no_memory(&map->info, error)
-               : rows ? 0
-                      : sql_code(sqlite3_errcode(store->db));
+    struct row_reader rows;
+    int code = row_reader_begin(&rows, store, error);
+    if (!code && !order)
+        code = no_memory(&map->info, error);
     struct sql_bytes row = {0};
     int64_t id = 0;
     for (uint32_t i = 0; i < map->chunks && !code; i++) {
         uint64_t place = map->places[order[i]];
         if (PLACE_ROW(place) != id)
-            code = row_read(store, rows, &map->info, id = PLACE_ROW(place), &row, error);
+            code = row_read(&rows, &map->info, id = PLACE_ROW(place), &row, error);
         if (!code)
             code = take_chunk(map, order[i], row, out, error);
     }
-    sqlite3_finalize(rows);
+    row_reader_end(&rows);
     free(order);
     return code;
 }
@@ -204,6 +214,8 @@ static int read_whole(struct store *store, const struct checkpoint_info *info, u
 {
     struct store_map *map;
     uint8_t *bytes = NULL;
+    if (!info->generation && needs_seal(store))
+        return check_key(store, info, error);
     if (!info->generation)
         return store_read_old(store, info, out, error);
     int code = store_read_map(store, info, &map, error);
@@ -326,6 +338,34 @@ int store_list(struct store *store, const struct checkpoint_key *key,
     return code;
 }
 
+/* ---- whether the keys are the right ones ---- */
+
+struct key_check {
+    struct store *store;
+    char model[STORE_MODEL];
+    uint32_t ordinal;
+    char *error;
+    int code;
+};
+
+static bool check_newest(void *context, const struct checkpoint_info *info)
+{
+    struct key_check *check = context;
+    if (info->ordinal == check->ordinal && strcmp(info->model, check->model) == 0)
+        return true;
+    memcpy(check->model, info->model, sizeof check->model);
+    check->ordinal = info->ordinal;
+    check->code = check_key(check->store, info, check->error);
+    return check->code == 0;
+}
+
+int store_check_keys(struct store *store, char error[STORE_ERROR])
+{
+    struct key_check check = {.store = store, .ordinal = UINT32_MAX, .error = error};
+    int code = store_list(store, NULL, check_newest, &check, error);
+    return code ? code : check.code;
+}
+
 /* ---- load: the newest good one ---- */
 
 struct newest {
@@ -374,6 +414,7 @@ static int load_first_good(struct store *store, const struct checkpoint_key *key
                            const struct newest *newest, struct checkpoint_info *info,
                            uint8_t **bytes, store_bad *bad, void *context, char error[STORE_ERROR])
 {
+    int none = HASUP_ENOTFOUND;
     for (size_t i = 0; i < newest->count; i++) {
         struct store_map *map = NULL;
         int code = find_info(store, newest->ids[i], info, error);
@@ -397,8 +438,9 @@ static int load_first_good(struct store *store, const struct checkpoint_key *key
             return code;
         if (bad)
             bad(context, info, error);
+        none = code == HASUP_EDENIED ? code : none;
     }
-    return HASUP_ENOTFOUND;
+    return none;
 }
 
 int store_load(struct store *store, const struct checkpoint_key *key, struct checkpoint_info *info,

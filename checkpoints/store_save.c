@@ -48,17 +48,12 @@ void store_cache(struct store *store, struct store_map *map)
     map->next = store->maps;
     store->maps = map;
     store->maps_bytes += map_memory(map);
-    while (store->maps_bytes > store->maps_max) {
+    while (store->maps_bytes > store->options.cache) {
         struct store_map **last = &store->maps;
         while ((*last)->next)
             last = &(*last)->next;
         drop_map(store, last);
     }
-}
-
-void store_set_cache(struct store *store, size_t bytes)
-{
-    store->maps_max = bytes;
 }
 
 void store_cache_refresh(struct store *store)
@@ -84,25 +79,15 @@ struct saving {
     struct store *store;
     struct store_map *map;
     const uint8_t *bytes;
-    sqlite3_stmt *insert;
-    int64_t row; /* the last one written */
+    struct row_writer rows;
     uint8_t pack[STORE_ROW];
     char *error;
 };
 
-static int write_row(struct saving *saving, const uint8_t *bytes, size_t len)
+static int write_row(struct saving *saving, const uint8_t *bytes, size_t len, bool chunks)
 {
-    sqlite3_stmt *insert = saving->insert;
-    sqlite3_bind_int64(insert, 1, ++saving->row);
-    sqlite3_bind_int64(insert, 2, saving->map->info.generation);
-    sql_bind_bytes(insert, 3, bytes, len);
-    int got = sqlite3_step(insert);
-    sqlite3_reset(insert);
-    if (got != SQLITE_DONE)
-        return store_failed(saving->store, "save", saving->error);
-    saving->map->info.rows++;
-    saving->map->info.written += len;
-    return 0;
+    return row_write(&saving->rows, saving->map->info.generation, bytes, len, chunks,
+                     saving->error);
 }
 
 /* Takes up to a row's fill of chunks without a place, from chunk i on; the next chunk to look at.
@@ -127,7 +112,7 @@ static uint32_t fill_row(struct saving *saving, uint32_t i, const uint8_t **byte
         else if (*bytes == saving->pack)
             memcpy(saving->pack + *len, saving->bytes + (size_t)i * STORE_CHUNK, part);
         *len += part;
-        map->places[i] = PLACE(saving->row + 1, count++);
+        map->places[i] = PLACE(saving->rows.id + 1, count++);
     }
     return i;
 }
@@ -138,7 +123,7 @@ static int write_chunks(struct saving *saving)
         const uint8_t *bytes = NULL;
         size_t len;
         i = fill_row(saving, i, &bytes, &len);
-        int code = len ? write_row(saving, bytes, len) : 0;
+        int code = len ? write_row(saving, bytes, len, true) : 0;
         if (code)
             return code;
     }
@@ -157,22 +142,24 @@ static int write_map(struct saving *saving)
         snprintf(saving->error, STORE_ERROR, "out of memory");
         return HASUP_ENOMEM;
     }
-    int code = len || whole ? write_row(saving, bytes, len) : 0;
+    int code = len || whole ? write_row(saving, bytes, len, false) : 0;
     info->delta = 0;
     if (whole) {
-        info->base = saving->row;
+        info->base = saving->rows.id;
         map->base_chunks = map->chunks;
         map->deltas = 0;
         memset(map->moved, 0, map->chunks / 8 + 1);
         map_digest(map->base_digest, bytes, len);
         len = 0;
     } else if (len) {
-        info->delta = saving->row;
+        info->delta = saving->rows.id;
         map->deltas += len;
     }
+    info->rows = saving->rows.rows;
+    info->written = saving->rows.written;
     if (info->id != info->generation)
         info->since += info->written;
-    manifest_hash(info->hash, info, map->base_digest, bytes, len);
+    manifest_hash(info->hash, info, map->base_digest, bytes, len, store_key(saving->store));
     free(bytes);
     return code;
 }
@@ -182,7 +169,7 @@ static int write_manifest(struct saving *saving, int64_t first_row)
     struct store *store = saving->store;
     const struct checkpoint_info *info = &saving->map->info;
     sqlite3_stmt *insert = store_prepare(
-        store, "INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        store, "INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         saving->error);
     if (!insert)
         return sql_code(sqlite3_errcode(store->db));
@@ -197,14 +184,16 @@ static int write_manifest(struct saving *saving, int64_t first_row)
     sqlite3_bind_blob(insert, 8, info->hash, STORE_HASH, SQLITE_STATIC);
     for (int i = 0; i < (int)HASUP_LEN(more); i++)
         sqlite3_bind_int64(insert, 9 + i, more[i]);
+    if (info->sealed)
+        sqlite3_bind_blob(insert, 15, info->key, KEY_ID, SQLITE_STATIC);
     int code = store_finish(store, insert, "save", saving->error);
-    if (code || saving->row < first_row)
+    if (code || saving->rows.id < first_row)
         return code;
     sqlite3_stmt *span = store_prepare(store, "INSERT INTO span VALUES (?, ?, ?)", saving->error);
     if (!span)
         return sql_code(sqlite3_errcode(store->db));
     sqlite3_bind_int64(span, 1, first_row);
-    sqlite3_bind_int64(span, 2, saving->row);
+    sqlite3_bind_int64(span, 2, saving->rows.id);
     sqlite3_bind_int64(span, 3, info->generation);
     return store_finish(store, span, "save", saving->error);
 }
@@ -222,16 +211,12 @@ static int save_all(struct saving *saving)
 {
     struct store *store = saving->store;
     int64_t first = 1 + last_id(store, "SELECT seq FROM sqlite_sequence WHERE name = 'pack'");
-    saving->row = first - 1;
-    saving->insert =
-        store_prepare(store, "INSERT INTO pack (id, generation, codec, bytes) VALUES (?, ?, 0, ?)",
-                      saving->error);
-    if (!saving->insert)
-        return sql_code(sqlite3_errcode(store->db));
-    int code = write_chunks(saving);
+    int code = row_writer_begin(&saving->rows, store, first - 1, saving->error);
+    if (!code)
+        code = write_chunks(saving);
     if (!code)
         code = write_map(saving);
-    sqlite3_finalize(saving->insert);
+    row_writer_end(&saving->rows);
     return code ? code : write_manifest(saving, first);
 }
 
@@ -245,6 +230,11 @@ static void begin_generation(struct store_map *map, uint64_t *fresh)
     map->info.base = 0;
     map->base_chunks = 0;
     map->deltas = 0;
+}
+
+static bool same_key(const struct checkpoint_info *a, const struct checkpoint_info *b)
+{
+    return a->sealed == b->sealed && memcmp(a->key, b->key, KEY_ID) == 0;
 }
 
 /* What the new checkpoint's map and manifest begin with; NULL: no memory. */
@@ -264,7 +254,7 @@ static struct store_map *map_for(struct store *store, const struct checkpoint_in
             map->info.since = old->info.since;
             map->info.base = old->info.base;
         }
-        if (!old || old->info.since + fresh >= info->len)
+        if (!old || old->info.since + fresh >= info->len || !same_key(&old->info, info))
             begin_generation(map, &fresh);
         map->info.fresh = fresh;
     }
@@ -303,6 +293,10 @@ int store_save(struct store *store, const struct checkpoint_key *key, uint64_t p
                                    .len = len,
                                    .hash_len = STORE_HASH};
     struct store_map *map = NULL;
+    const struct key *sealed = store_key(store);
+    info.sealed = sealed != NULL;
+    if (sealed)
+        memcpy(info.key, sealed->id, KEY_ID);
     snprintf(info.model, sizeof info.model, "%s", key->model);
     if (store_is_gone(store)) {
         snprintf(error, STORE_ERROR, "%.200s: was removed or replaced", store->path);

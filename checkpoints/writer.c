@@ -32,6 +32,8 @@ struct writer {
     bool started;            /* the loop's thread only */
     pthread_t thread;
     struct store *store; /* the thread's */
+    struct store_options options;
+    struct keys *keys;
 };
 
 static void queue_put(struct queue *queue, struct checkpoint_job *job)
@@ -106,12 +108,21 @@ static bool rescue_slot(void *context, const struct checkpoint_info *listed)
     return rescue->code == 0;
 }
 
+static int open_store(struct writer *writer, enum store_mode mode, struct store **store,
+                      char error[STORE_ERROR])
+{
+    int code = store_open(writer->path, mode, store, error);
+    if (!code)
+        store_set(*store, &writer->options);
+    return code;
+}
+
 /* The file was removed or replaced, perhaps with its directory: begins a new one with what the old
  * one, still open, has.  Until that works the old one stays, to load from. */
 static int move_store(struct writer *writer, char error[STORE_ERROR])
 {
     struct rescue rescue = {.from = writer->store, .ordinal = UINT32_MAX, .error = error};
-    int code = store_open(writer->path, STORE_WRITE, &rescue.to, error);
+    int code = open_store(writer, STORE_WRITE, &rescue.to, error);
     if (!code)
         code = store_list(rescue.from, NULL, rescue_slot, &rescue, error);
     code = code ? code : rescue.code;
@@ -128,14 +139,14 @@ static int open_for(struct writer *writer, struct checkpoint_job *job)
 {
     int code = 0;
     if (!writer->store)
-        code = store_open(writer->path, STORE_WRITE, &writer->store, job->message);
+        code = open_store(writer, STORE_WRITE, &writer->store, job->message);
     else if (job->kind == CHECKPOINT_SAVE && store_is_gone(writer->store))
         code = move_store(writer, job->message);
     if (!code || job->kind != CHECKPOINT_LOAD)
         return code;
     /* A disk that takes nothing may still give. */
     char error[STORE_ERROR];
-    int read = store_open(writer->path, STORE_READ, &writer->store, error);
+    int read = open_store(writer, STORE_READ, &writer->store, error);
     job->unwritable = !read || read == HASUP_ENOTFOUND;
     return job->unwritable ? read : code;
 }
@@ -209,7 +220,15 @@ struct writer *writer_new(const char *path, void (*wake)(void *context), void *c
     writer->context = context;
     pthread_mutex_init(&writer->lock, NULL);
     pthread_cond_init(&writer->more, NULL);
+    writer->options.cache = STORE_CACHE;
     return writer;
+}
+
+void writer_set(struct writer *writer, const struct store_options *options, struct keys *keys)
+{
+    keys_free(writer->keys);
+    writer->options = *options;
+    writer->options.keys = writer->keys = keys;
 }
 
 static int writer_start(struct writer *writer)
@@ -268,6 +287,7 @@ void writer_free(struct writer *writer)
     writer_finish(writer);
     pthread_cond_destroy(&writer->more);
     pthread_mutex_destroy(&writer->lock);
+    keys_free(writer->keys);
     free(writer->path);
     free(writer);
 }

@@ -34,6 +34,8 @@ enum { WRITER_QUEUE_MAX = 1024 };
 
 /* `wake(context)` is called from the thread when a job can be taken back.  NULL: no memory. */
 struct writer *writer_new(const char *path, void (*wake)(void *context), void *context);
+/* How the store is to be used; before the first job.  The keys are the writer's from now on. */
+void writer_set(struct writer *writer, const struct store_options *options, struct keys *keys);
 /* Finishes what is queued, then ends the thread; what is done can still be taken. */
 void writer_finish(struct writer *writer);
 /* The same, and frees the writer.  Jobs not taken are left to their owners. */

@@ -107,6 +107,19 @@ static void check_listen(struct config *config, const struct node *root,
     }
 }
 
+static void check_keys(const struct config *config, const struct node *root,
+                       struct config_errors *errors)
+{
+    static const char *const NEED[] = {"checkpoints.encrypt", "checkpoints.sealed_only"};
+    const bool set[] = {config->checkpoints.encrypt, config->checkpoints.sealed_only};
+    for (size_t i = 0; i < HASUP_LEN(NEED) && !config->checkpoints.key_file; i++)
+        if (set[i]) {
+            const struct node *at = place_of(root, NEED[i]);
+            config_error(errors, at->line, at->column, NEED[i],
+                         "needs a key: name its file in checkpoints.key_file");
+        }
+}
+
 static void check_socket_paths(const struct config *config, const struct node *root,
                                struct config_errors *errors)
 {
@@ -303,6 +316,7 @@ static void read_all(struct config_reader *reader, struct config *config, const 
     }
     check_listen(config, root, reader->errors);
     check_socket_paths(config, root, reader->errors);
+    check_keys(config, root, reader->errors);
     read_models(reader, config, root);
 }
 

@@ -17,9 +17,11 @@ struct config_model {
     struct model_policy policy;
     hasup_ns request_timeout; /* a request's deadline where it names none; 0: none */
     uint64_t body_max;        /* bytes */
-    uint32_t checkpoint_keep; /* checkpoints kept for each slot */
-    uint64_t fingerprint;     /* of all that makes a running worker stale when it changes */
-    unsigned line;            /* where it stands, for messages */
+    struct {
+        uint32_t keep, keep_hourly, keep_daily; /* of each slot */
+    } checkpoint;
+    uint64_t fingerprint; /* of all that makes a running worker stale when it changes */
+    unsigned line;        /* where it stands, for messages */
 };
 
 struct config {
@@ -39,6 +41,11 @@ struct config {
         uint64_t body_bytes;   /* of all requests together */
         uint64_t stream_bytes; /* unsent bytes of one client before it is cut off */
     } limits;
+    struct {
+        char *key_file; /* NULL: nothing is sealed */
+        bool encrypt, sealed_only, compress;
+        uint64_t cache; /* bytes: of the newest manifests */
+    } checkpoints;
     uint32_t results_max; /* journal.results: stored answers kept at most, all models */
     hasup_ns shutdown_grace;
     struct config_model *models;

@@ -422,6 +422,8 @@ static int engine_parts(struct engine *engine, const char *cgroup, char error[CO
         return HASUP_ESYS;
     engine->writer = writer_new(path, writer_wake, engine->loop);
     loop_on_wake(engine->loop, engine_woken, engine);
+    if (engine->writer && (got = state_open(engine, path, error)))
+        return got;
     if (!engine->writer || loop_at_turn_end(engine->loop, engine_turn_end, engine))
         return HASUP_ENOMEM;
     engine->peers = peers_new(engine->loop);

@@ -249,6 +249,10 @@ void noted_dispatched(struct slot *slot, uint64_t position);
 void noted_stored(struct slot *slot);
 void noted_loaded(struct slot *slot);
 void noted_removed(struct slot *slot);
+/* The checkpoints' keys and options.  Refuses to start where a slot's newest checkpoint is sealed
+ * with a key that is not there: the slot would begin from nothing. */
+int state_open(struct engine *engine, const char *path,
+               char error[CONFIG_ERROR_MAX]) HASUP_NODISCARD;
 /* Tells who waits for a checkpoint of the slot that it ended; `error` NULL: stored. */
 void state_done(struct slot *slot, uint64_t position, const char *error);
 

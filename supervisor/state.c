@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 struct state_job {
     struct checkpoint_job job; /* first: the thread's list is of these */
@@ -18,6 +19,48 @@ struct state_job {
     struct buffer *buffer;   /* SAVE: where the bytes stand; NULL: `copy` */
     uint8_t *copy;
 };
+
+/* A store that cannot be read for another reason is the writer's to speak of. */
+static int check_keys(const char *path, const struct store_options *options,
+                      char error[CONFIG_ERROR_MAX])
+{
+    struct store *store;
+    char why[STORE_ERROR] = "";
+    if (access(path, F_OK) || store_open(path, STORE_READ, &store, why))
+        return 0;
+    store_set(store, options);
+    int code = store_check_keys(store, why);
+    store_close(store);
+    if (code != HASUP_EDENIED)
+        return 0;
+    snprintf(error, CONFIG_ERROR_MAX,
+             "%s: %s.  Nothing was changed.  Bring the key back into checkpoints.key_file, or, to "
+             "begin without these states, move the file away",
+             path, why);
+    return code;
+}
+
+int state_open(struct engine *engine, const char *path, char error[CONFIG_ERROR_MAX])
+{
+    const struct config *config = engine->config;
+    struct keys *keys = NULL;
+    char why[KEYS_ERROR];
+    int code = 0;
+    if (config->checkpoints.key_file)
+        code = keys_load(config->checkpoints.key_file, &keys, why);
+    if (code) {
+        snprintf(error, CONFIG_ERROR_MAX, "checkpoints.key_file: %s", why);
+        return code;
+    }
+    const struct store_options options = {.keys = keys,
+                                          .encrypt = config->checkpoints.encrypt,
+                                          .sealed_only = config->checkpoints.sealed_only,
+                                          .compress = config->checkpoints.compress,
+                                          .cache = (size_t)config->checkpoints.cache};
+    code = check_keys(path, &options, error);
+    writer_set(engine->writer, &options, keys);
+    return code;
+}
 
 static int64_t wall_now(void)
 {
@@ -46,7 +89,9 @@ struct state_job *state_take(struct slot *slot, struct body *body, uint64_t posi
     job->job.position = position;
     job->job.created_wall_ns = wall_now();
     job->job.len = body->len;
-    job->job.keep.last = slot->model->config->checkpoint_keep;
+    const struct config_model *config = slot->model->config;
+    job->job.keep = (struct store_keep){config->checkpoint.keep, config->checkpoint.keep_hourly,
+                                        config->checkpoint.keep_daily};
     const uint8_t *bytes = body->len ? body_bytes(body) : (const uint8_t *)"";
     if (bytes && body->buffer) {
         job->buffer = body->buffer;

@@ -53,7 +53,7 @@ static void three_lines_are_a_complete_configuration(void **state)
     assert_int_equal(m->request_timeout, 60 * HASUP_S);
     assert_int_equal(m->body_max, 64 << 20);
     assert_int_equal(m->policy.queue.requests, 1000);
-    assert_int_equal(m->checkpoint_keep, 3);
+    assert_int_equal(m->checkpoint.keep, 3);
     assert_string_equal(c->file, "f.yaml");
     assert_string_equal(c->listen_http, "127.0.0.1:8080");
     assert_null(c->listen_unix);
@@ -139,7 +139,7 @@ static const struct {
      "f.yaml:4:11: journal.result: unknown key; did you mean \"results\"?"},
     {MODEL "zzzzzz: {}\n",
      "f.yaml:4:1: zzzzzz: unknown key; known here: state_dir, runtime_dir, listen, log, limits, "
-     "journal, shutdown, security, models"},
+     "journal, checkpoints, shutdown, security, models"},
     {MODEL "    journal: sometimes\n",
      "f.yaml:4:14: models.digits.journal: expected one of auto, always, never; "
      "found \"sometimes\""},
@@ -223,6 +223,8 @@ static const struct {
     {"- a\n", "f.yaml:1:1: expected keys such as models:; found a list"},
     {"limits: {models: 1}\nmodels: {a: {command: [x]}, b: {command: [x]}}\n",
      "f.yaml:2:1: models: 2 models, but limits.models is 1"},
+    {"checkpoints: {encrypt: true}\n" MODEL,
+     "f.yaml:1:24: checkpoints.encrypt: needs a key: name its file in checkpoints.key_file"},
     {"security: {insecure: yes}\n" MODEL,
      "f.yaml:1:22: security.insecure: expected true or false; found \"yes\""},
     {"state_dir: []\n" MODEL, "f.yaml:1:12: state_dir: expected a path; found a list"},
