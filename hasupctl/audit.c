@@ -339,6 +339,7 @@ static void test_restore(const struct order *order, struct outcome *outcome, jso
         .config = config ? config : running->config,
         .path = json_string_value(json_object_get(running->json, "path")),
         .hasupd = running->pid,
+        .keys = order->options.keys,
         .network = order->network,
         .entries = entries};
     char error[STORE_ERROR] = "";
@@ -370,15 +371,19 @@ static void check_tested(const struct order *order, struct outcome *outcome, jso
     add_finding(outcome, &finding);
 }
 
-static int audit(const struct order *order, json_t *config, json_t *entries)
+static int audit(struct order *order, json_t *config, json_t *entries)
 {
     struct outcome outcome = {.findings = json_array(), .restored = json_array()};
     struct running running;
     struct audit_options options = order->options;
+    struct keys *keys;
     running_read(options.state_dir, &running);
+    bool keyed =
+        running_keys(&order->ctl, config ? config : running.config, &keys, outcome.error) == 0;
+    options.keys = order->options.keys = keys;
     options.running_wall_ns = running.pid ? running.began_wall_ns : 0;
-    outcome.checked = audit_run(&options, add_finding, &outcome, &outcome.summary, outcome.error) !=
-                      AUDIT_COULD_NOT;
+    outcome.checked = keyed && audit_run(&options, add_finding, &outcome, &outcome.summary,
+                                         outcome.error) != AUDIT_COULD_NOT;
     if (outcome.checked) {
         outcome.error[0] = '\0';
         if (order->restore)
@@ -391,6 +396,7 @@ static int audit(const struct order *order, json_t *config, json_t *entries)
     json_decref(entry);
     print_outcome(order, &outcome);
     running_free(&running);
+    keys_free(keys);
     json_decref(outcome.findings);
     json_decref(outcome.restored);
     return outcome.error[0] ? AUDIT_COULD_NOT : outcome.count ? AUDIT_FINDINGS : AUDIT_SOUND;

@@ -18,6 +18,27 @@ struct running {
 };
 void running_read(const char *state_dir, struct running *running);
 void running_free(struct running *running);
+/* The keys of sealed checkpoints: --key-file, else HASUP_KEY_FILE, else what the configuration
+ * names; *keys NULL: none are named.  Negative: the file is wrong, and `error` says why. */
+int running_keys(const struct ctl *ctl, const json_t *config, struct keys **keys,
+                 char error[KEYS_ERROR]) HASUP_NODISCARD;
+
+/* ---- portable.c ---- */
+
+int checkpoint_export(const struct ctl *ctl);
+int checkpoint_import(const struct ctl *ctl);
+int checkpoint_prune(const struct ctl *ctl);
+
+/* The store of the state directory with its keys, or HASUP_E* and `error`; HASUP_ENOTFOUND: nothing
+ * was stored.  The caller frees both. */
+struct ctl_store {
+    struct store *store;
+    struct keys *keys;
+    struct running running;
+};
+int ctl_store_open(const struct ctl *ctl, enum store_mode mode, struct ctl_store *store,
+                   char error[STORE_ERROR]) HASUP_NODISCARD;
+void ctl_store_close(struct ctl_store *store);
 
 /* ---- audits.c: the history ---- */
 
@@ -37,8 +58,9 @@ struct restore_order {
     json_t *config;     /* as `hasupctl config` shows it */
     const char *path;   /* PATH of hasupd; NULL: the caller's */
     int64_t hasupd;     /* its pid: the worker gets its environment; 0: the caller's */
-    bool network;       /* the worker may have it */
-    json_t *entries;    /* the history */
+    const struct keys *keys; /* of sealed checkpoints */
+    bool network;            /* the worker may have it */
+    json_t *entries;         /* the history */
 };
 /* Each test becomes an element of `results`: {"slot", "id", "position", "bytes", "result": good,
  * differs or failed, "ms"}, and what is wrong a call of `report`.  0; HASUP_E* and `error`: it

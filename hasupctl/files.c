@@ -66,15 +66,20 @@ char *ctl_state_dir(const struct ctl *ctl)
 
 static json_t *info_json(const struct checkpoint_info *info)
 {
-    char hash[33];
-    for (int i = 0; i < 16; i++)
+    char hash[2 * STORE_HASH + 1] = "", key[KEY_ID_TEXT];
+    for (uint32_t i = 0; i < info->hash_len; i++)
         snprintf(hash + i * 2, 3, "%02x", info->hash[i]);
-    return json_pack("{s:I, s:s, s:i, s:I, s:I, s:I, s:I, s:s}", "id", (json_int_t)info->id,
-                     "model", info->model, "slot", (int)info->ordinal, "position",
-                     (json_int_t)info->position, "created_wall_ms",
-                     (json_int_t)(info->created_wall_ns / HASUP_MS), "bytes", (json_int_t)info->len,
-                     "age_ms", (json_int_t)((ctl_wall_now() - info->created_wall_ns) / HASUP_MS),
-                     "hash", hash);
+    json_t *json =
+        json_pack("{s:I, s:s, s:i, s:I, s:I, s:I, s:I, s:s}", "id", (json_int_t)info->id, "model",
+                  info->model, "slot", (int)info->ordinal, "position", (json_int_t)info->position,
+                  "created_wall_ms", (json_int_t)(info->created_wall_ns / HASUP_MS), "bytes",
+                  (json_int_t)info->len, "age_ms",
+                  (json_int_t)((ctl_wall_now() - info->created_wall_ns) / HASUP_MS), "hash", hash);
+    json_object_set_new(json, "written", json_integer((json_int_t)info->written));
+    json_object_set_new(json, "shared", json_integer((json_int_t)(info->len - info->fresh)));
+    json_object_set_new(json, "key",
+                        info->sealed ? json_string(key_id_text(info->key, key)) : json_null());
+    return json;
 }
 
 static bool add_info(void *context, const struct checkpoint_info *info)
@@ -98,9 +103,14 @@ static const char *age_text(json_t *one, char out[64])
     return out;
 }
 
+static const char *size_text(json_t *one, const char *key, char out[32])
+{
+    return ctl_bytes((unsigned long long)json_integer_value(json_object_get(one, key)), out);
+}
+
 static void print_list(json_t *list)
 {
-    char age[64], bytes[32], slot[STORE_MODEL + 16];
+    char age[64], bytes[32], written[32], shared[32], slot[STORE_MODEL + 16];
     json_t *one;
     size_t i;
     int wide = 4;
@@ -112,13 +122,14 @@ static void print_list(json_t *list)
     if (!json_array_size(list))
         puts("no checkpoints");
     else
-        printf("%-*s %8s %12s %9s  %s\n", wide, "SLOT", "ID", "POSITION", "SIZE", "AGE");
-    json_array_foreach(list, i, one) printf(
-        "%-*s %8lld %12lld %9s  %s\n", wide, slot_name(one, slot),
-        (long long)json_integer_value(json_object_get(one, "id")),
-        (long long)json_integer_value(json_object_get(one, "position")),
-        ctl_bytes((unsigned long long)json_integer_value(json_object_get(one, "bytes")), bytes),
-        age_text(one, age));
+        printf("%-*s %8s %12s %9s %9s %9s  %s\n", wide, "SLOT", "ID", "POSITION", "SIZE", "WRITTEN",
+               "SHARED", "AGE");
+    json_array_foreach(list, i, one)
+        printf("%-*s %8lld %12lld %9s %9s %9s  %s\n", wide, slot_name(one, slot),
+               (long long)json_integer_value(json_object_get(one, "id")),
+               (long long)json_integer_value(json_object_get(one, "position")),
+               size_text(one, "bytes", bytes), size_text(one, "written", written),
+               size_text(one, "shared", shared), age_text(one, age));
 }
 
 static void print_one(json_t *one, const char *damage)
@@ -135,24 +146,41 @@ static void print_one(json_t *one, const char *damage)
     printf("  saved     %s (%s%s)\n", when, age_text(one, age),
            json_integer_value(json_object_get(one, "age_ms")) < 0 ? "" : " ago");
     printf("  size      %s (%lld bytes)\n", ctl_bytes((unsigned long long)len, bytes), len);
+    if (json_is_string(json_object_get(one, "key")))
+        printf("  key       %s\n", json_string_value(json_object_get(one, "key")));
     printf("  hash      %s\n", json_string_value(json_object_get(one, "hash")));
     printf("  state     %s%s\n", damage ? "DAMAGED: " : "good: every part was read and matches",
            damage ? damage : "");
 }
 
-/* The store of the state directory, or HASUP_E* and `error`; HASUP_ENOTFOUND: nothing was stored.
- */
-static int open_store(const struct ctl *ctl, struct store **store, char error[STORE_ERROR])
+int ctl_store_open(const struct ctl *ctl, enum store_mode mode, struct ctl_store *store,
+                   char error[STORE_ERROR])
 {
     char path[4096];
     struct stat st;
     char *directory = ctl_state_dir(ctl);
+    *store = (struct ctl_store){0};
     snprintf(path, sizeof path, "%s/checkpoints.db", directory ? directory : "");
-    int missing = directory ? stat(directory, &st) : 0;
-    if (missing)
-        snprintf(error, STORE_ERROR, "%.200s: %s", directory, strerror(errno));
+    int code = directory && stat(directory, &st) == 0 ? 0 : HASUP_EIO;
+    if (code)
+        snprintf(error, STORE_ERROR, "%.200s: %s", directory ? directory : "", strerror(errno));
+    if (!code)
+        running_read(directory, &store->running);
     free(directory);
-    return missing ? HASUP_EIO : store_open(path, STORE_READ, store, error);
+    if (!code)
+        code = running_keys(ctl, store->running.config, &store->keys, error);
+    if (!code)
+        code = store_open(path, mode, &store->store, error);
+    if (!code)
+        store_set(store->store, &(struct store_options){.keys = store->keys, .compress = true});
+    return code;
+}
+
+void ctl_store_close(struct ctl_store *store)
+{
+    store_close(store->store);
+    keys_free(store->keys);
+    running_free(&store->running);
 }
 
 /* "MODEL" or "MODEL/SLOT"; false: neither. */
@@ -176,14 +204,14 @@ static int checkpoint_list(const struct ctl *ctl)
 {
     char error[STORE_ERROR], model[STORE_MODEL];
     struct checkpoint_key key;
-    struct store *store = NULL;
+    struct ctl_store store;
     const char *target = ctl->argc > 1 ? ctl->argv[1] : NULL;
     if (target && !ctl_parse_target(target, model, &key))
         return ctl_usage(ctl, "\"%s\" is neither a model nor a slot", target);
     json_t *list = json_array();
-    int code = open_store(ctl, &store, error);
+    int code = ctl_store_open(ctl, STORE_READ, &store, error);
     if (!code)
-        code = store_list(store, target ? &key : NULL, add_info, list, error);
+        code = store_list(store.store, target ? &key : NULL, add_info, list, error);
     if (code == HASUP_ENOTFOUND)
         code = 0;
     if (code)
@@ -196,7 +224,7 @@ static int checkpoint_list(const struct ctl *ctl)
     else
         print_list(list);
     json_decref(list);
-    store_close(store);
+    ctl_store_close(&store);
     return code ? CTL_FAILED : CTL_OK;
 }
 
@@ -204,14 +232,14 @@ static int checkpoint_show(const struct ctl *ctl)
 {
     char error[STORE_ERROR], *end;
     struct checkpoint_info info = {0};
-    struct store *store = NULL;
+    struct ctl_store store;
     long long id = ctl->argc == 2 ? strtoll(ctl->argv[1], &end, 10) : 0;
     if (ctl->argc != 2 || *end || id <= 0)
         return ctl_usage(ctl, "show which one?  checkpoint list names their ids");
-    int code = open_store(ctl, &store, error);
+    int code = ctl_store_open(ctl, STORE_READ, &store, error);
     if (!code)
-        code = store_read(store, id, &info, NULL, error);
-    store_close(store);
+        code = store_read(store.store, id, &info, NULL, error);
+    ctl_store_close(&store);
     if (code && !info.id) {
         fprintf(stderr, "hasupctl: %s\n", error);
         return CTL_FAILED;
@@ -258,11 +286,20 @@ static int checkpoint_now(const struct ctl *ctl)
 int ctl_checkpoint(const struct ctl *ctl)
 {
     const char *what = ctl->argc ? ctl->argv[0] : "";
+    if (strcmp(what, "export") == 0)
+        return checkpoint_export(ctl);
+    if (strcmp(what, "import") == 0)
+        return checkpoint_import(ctl);
+    if (strcmp(what, "prune") == 0)
+        return checkpoint_prune(ctl);
+    for (int i = 0; i < ctl->argc; i++)
+        if (ctl->argv[i][0] == '-')
+            return ctl_usage(ctl, "unknown option %s", ctl->argv[i]);
     if (strcmp(what, "now") == 0)
         return checkpoint_now(ctl);
     if (strcmp(what, "list") == 0 && ctl->argc <= 2)
         return checkpoint_list(ctl);
     if (strcmp(what, "show") == 0)
         return checkpoint_show(ctl);
-    return ctl_usage(ctl, "now, list or show?");
+    return ctl_usage(ctl, "now, list, show, export, import or prune?");
 }

@@ -15,6 +15,7 @@ struct ctl {
     const char *socket;
     const char
         *state_dir; /* of verbs that work on files; NULL: asked of hasupd, else the default */
+    const char *key_file; /* NULL: as the configuration says that hasupd noted */
     bool json;
     bool colour;
     int width;         /* columns of the screen */

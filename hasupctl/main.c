@@ -1,6 +1,6 @@
 /*
  * main.c: hasupctl's command line: a table of verbs.  Talks to hasupd over its Unix socket;
- * checkpoint list, show and audit read the files alone and work without it.  Exit codes: 0 done, 1
+ * checkpoint (all but now) and audit work on the files alone and without it.  Exit codes: 0 done, 1
  * refused or failed (audit: findings), 2 bad usage (audit: could not check), 3 hasupd cannot be
  * reached.
  */
@@ -228,8 +228,8 @@ static const struct verb {
     {"infer", ctl_infer, false, "infer MODEL [FILE]", "send FILE or standard input"},
     {"events", verb_events, true, "events [-f] [-n N] [MODEL[/SLOT]]", "what happened"},
     {"logs", verb_logs, true, "logs [-f] [-n N] [MODEL[/SLOT]]", "what workers printed"},
-    {"checkpoint", ctl_checkpoint, false,
-     "checkpoint now MODEL[/SLOT] | list [MODEL[/SLOT]] | show ID", "saved states of slots"},
+    {"checkpoint", ctl_checkpoint, true, "checkpoint now|list|show|export|import|prune …",
+     "saved states of slots"},
     {"audit", ctl_audit, true, "audit [OPTIONS]", "check the files, for cron"},
     {"config", verb_config, false, "config", "what is in force, as JSON"},
     {"shutdown", verb_shutdown, false, "shutdown", "stop hasupd"},
@@ -247,11 +247,13 @@ static void help_line(FILE *to, const struct verb *verb)
 
 static void help(FILE *to)
 {
-    fputs("usage: hasupctl [-s SOCKET] [--state-dir DIR] [--json] VERB …\n\n", to);
+    fputs("usage: hasupctl [-s SOCKET] [--state-dir DIR] [--json] VERB …\n\n",
+          to);
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
         help_line(to, &VERBS[i]);
     fputs("\n--json: every verb answers in JSON.  A socket comes from -s,\n"
           "else HASUP_SOCKET, else the default runtime directory.\n"
+          "--key-file FILE: the keys of sealed checkpoints.\n"
           "hasupctl VERB --help: one verb.  More: docs/hasupctl.md\n",
           to);
 }
@@ -348,10 +350,13 @@ static int unknown_option(void)
 int main(int argc, char **argv)
 {
     static char name[] = "hasupctl"; /* what getopt calls itself */
-    static const struct option LONG[] = {
-        {"socket", required_argument, NULL, 's'}, {"state-dir", required_argument, NULL, 'd'},
-        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"socket", required_argument, NULL, 's'},
+                                         {"state-dir", required_argument, NULL, 'd'},
+                                         {"key-file", required_argument, NULL, 'k'},
+                                         {"json", no_argument, NULL, 'j'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {"version", no_argument, NULL, 'v'},
+                                         {NULL, 0, NULL, 0}};
     struct ctl ctl = {.colour = wants_colour(), .width = screen_width()};
     int option;
     argv[0] = name;
@@ -359,6 +364,7 @@ int main(int argc, char **argv)
         switch (option) {
         case 's': ctl.socket = optarg; break;
         case 'd': ctl.state_dir = optarg; break;
+        case 'k': ctl.key_file = optarg; break;
         case 'j': ctl.json = true; break;
         case 'h': help(stdout); return CTL_OK;
         case 'v': printf("hasupctl %s\n", HASUP_VERSION); return CTL_OK;

@@ -378,8 +378,10 @@ int restore_test(const struct restore_order *order, json_t *results, audit_repor
     int code = store_open(path, STORE_READ, &tester.store, error);
     if (code == HASUP_ENOTFOUND && !order->target)
         return 0;
-    if (!code)
+    if (!code) {
+        store_set(tester.store, &(struct store_options){.keys = order->keys});
         code = run_tests(&tester, error);
+    }
     store_close(tester.store);
     return code;
 }

@@ -7,6 +7,7 @@
 #include "checkpoints/owner.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 void running_read(const char *state_dir, struct running *running)
 {
@@ -26,4 +27,15 @@ void running_read(const char *state_dir, struct running *running)
 void running_free(struct running *running)
 {
     json_decref(running->json);
+}
+
+int running_keys(const struct ctl *ctl, const json_t *config, struct keys **keys,
+                 char error[KEYS_ERROR])
+{
+    const char *path = ctl->key_file ? ctl->key_file : getenv("HASUP_KEY_FILE");
+    const json_t *checkpoints = json_object_get(config, "checkpoints");
+    if (!path || !*path)
+        path = json_string_value(json_object_get(checkpoints, "key_file"));
+    *keys = NULL;
+    return path ? keys_load(path, keys, error) : 0;
 }

@@ -1,4 +1,5 @@
-/* The counter with a state of 256 KiB, all of which changes with each request: it needs room. */
+/* The counter with a state of 256 KiB, all of which changes with each request, and which no packing
+ * makes smaller: it needs room. */
 #include "worker/hasup.h"
 
 #include <stdio.h>
@@ -13,7 +14,7 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     (void)request;
     total[0]++;
     for (size_t i = 1; i < sizeof total / sizeof *total; i++)
-        total[i] = total[0] * (long)i;
+        total[i] = (long)((unsigned long)(total[0] + (long)i) * 0x9e3779b97f4a7c15u >> 7);
     int len = snprintf(text, sizeof text, "%ld\n", total[0]);
     return hasup_reply(response, text, (size_t)len);
 }

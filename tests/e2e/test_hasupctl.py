@@ -75,7 +75,7 @@ class Usage(unittest.TestCase):
                            (("start",), "usage: hasupctl start MODEL"), (("stop", "a", "b"), "usage: hasupctl stop"),
                            (("scale", "m"), "usage: hasupctl scale"), (("scale", "m", "-1"), '"-1" is not a number'),
                            (("scale", "m", "2x"), '"2x" is not a number'), (("infer",), "usage: hasupctl infer"),
-                           (("checkpoint",), "now, list or show"), (("checkpoint", "now"), "which model"),
+                           (("checkpoint",), "now, list, show"), (("checkpoint", "now"), "which model"),
                            (("checkpoint", "show"), "list names their ids"), (("checkpoint", "show", "x"), "list names"),
                            (("logs", "-n"), "-n wants a number"), (("events", "a", "b"), "at most one"),
                            (("audit", "--bogus"), "--bogus"), (("audit", "--max-age", "5"), "usage: hasupctl audit"),
@@ -223,8 +223,9 @@ class Verbs(unittest.TestCase):
         self.ctl("infer", "counter", input=b"")
         self.assertEqual(self.ctl("checkpoint", "now", "counter")[0], "counter/0: stored at position 1\n")
         (one,) = self.json("checkpoint", "list", "counter")
-        self.assertEqual(set(one), {"id", "model", "slot", "position", "created_wall_ms", "bytes", "age_ms", "hash"})
-        self.assertRegex(self.ctl("checkpoint", "list")[0], r"counter/0 +1 +1 +8 B +\d+ m?s\n")
+        self.assertEqual(set(one), {"id", "model", "slot", "position", "created_wall_ms", "bytes", "written", "shared",
+                                        "age_ms", "hash", "key"})
+        self.assertRegex(self.ctl("checkpoint", "list")[0], r"counter/0 +1 +1 +8 B +32 B +0 B +\d+ m?s\n")
         text, _ = self.ctl("checkpoint", "show", str(one["id"]))
         self.assertIn(f"checkpoint {one['id']} of counter/0\n", text)
         self.assertIn("state     good", text)

@@ -1,0 +1,184 @@
+"""Checkpoints from outside: keys, files to carry away, what list shows, and retention."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, World  # noqa: E402
+
+COUNTER = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: never}}}}"
+KEY_A, KEY_B = "a1" * 32, "b2" * 32
+
+
+def ctl(state, *args, key=None, data=None):
+    env = dict(os.environ, HASUP_SOCKET="/nonexistent")
+    if key:
+        env["HASUP_KEY_FILE"] = key
+    return subprocess.run([f"{BUILD}/hasupctl", "--state-dir", state, *args], env=env, input=data,
+                          capture_output=True, timeout=LIMIT)
+
+
+def key_file(world, *keys):
+    path = os.path.join(world.directory, "keys")
+    with open(path, "w", opener=lambda p, flags: os.open(p, flags, 0o600)) as file:
+        file.write("\n".join(keys) + "\n")
+    return path
+
+
+class Base(unittest.TestCase):
+    def ok(self, done):
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def count(self, world, first, last):
+        for i in range(first, last + 1):
+            self.assertEqual(world.post("counter", "")[2], b"%d\n" % i)
+
+    def restart(self, world, top="", models=COUNTER):
+        self.assertEqual(world.stop(), 0)
+        world.write(models, top)
+        world.events, world.buffer = [], b""
+        world.start()
+
+
+class Keys(Base):
+    def bytes_of(self, path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    def start_fails(self, world, top):
+        world.write(COUNTER, top)
+        done = subprocess.run([f"{BUILD}/hasupd", "-c", world.config], capture_output=True, timeout=LIMIT)
+        self.assertEqual(done.returncode, 2)
+        return done.stderr.decode()
+
+    def test_promise_12_without_its_key_a_state_is_neither_restored_nor_lost(self):
+        with World(COUNTER) as world:
+            keys = key_file(world, KEY_A)
+            top = f"checkpoints: {{key_file: {keys}, encrypt: true}}"
+            self.restart(world, top)
+            self.count(world, 1, 3)
+            self.assertEqual(world.stop(), 0)
+            database = os.path.join(world.state, "checkpoints.db")
+            before = self.bytes_of(database)
+            [one] = json.loads(self.ok(ctl(world.state, "--json", "checkpoint", "list")))
+            self.assertIn(f"sealed with key {one['key']}, and no key file is named", self.start_fails(world, ""))
+            key_file(world, KEY_B)
+            said = self.start_fails(world, top)
+            self.assertIn(f"key {one['key']}, which {keys} does not hold", said)
+            self.assertIn("Nothing was changed", said)
+            os.chmod(keys, 0o644)
+            self.assertIn("chmod 0600", self.start_fails(world, top))
+            self.assertEqual(self.bytes_of(database), before)
+            os.chmod(keys, 0o600)
+            key_file(world, KEY_B, KEY_A)  # the key is changed
+            world.events, world.buffer = [], b""
+            world.start()
+            self.count(world, 4, 5)
+            self.restart(world, top)
+            key_file(world, KEY_B)
+            self.restart(world, top)
+            self.count(world, 6, 6)
+
+    def test_the_audit_and_show_know_the_key_from_the_configuration(self):
+        with World(COUNTER) as world:
+            keys = key_file(world, KEY_A)
+            self.restart(world, f"checkpoints: {{key_file: {keys}}}")
+            self.count(world, 1, 2)
+            world.ctl("checkpoint", "now", "counter")
+            [one] = json.loads(self.ok(ctl(world.state, "--json", "checkpoint", "list")))
+            self.ok(ctl(world.state, "checkpoint", "show", str(one["id"])))
+            self.ok(ctl(world.state, "audit", "--deep"))
+            os.unlink(keys)
+            done = ctl(world.state, "audit")
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(keys.encode(), done.stderr)
+
+
+class Files(Base):
+    def test_a_state_is_carried_to_another_place(self):
+        with World(COUNTER) as world, World(COUNTER) as other:
+            self.count(world, 1, 5)
+            world.ctl("checkpoint", "now", "counter")
+            path = os.path.join(world.directory, "state.hasup")
+            self.ok(world.ctl("checkpoint", "export", "counter/0", path))
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+            self.count(other, 1, 2)
+            refused = other.ctl("checkpoint", "import", path, check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn(b"hasupd runs", refused.stderr)
+            self.assertEqual(other.stop(), 0)
+            self.assertIn(b"counter/0 goes on", self.ok(ctl(other.state, "checkpoint", "import", path)))
+            other.events, other.buffer = [], b""
+            other.start()
+            self.count(other, 6, 7)
+            self.ok(ctl(other.state, "audit", "--deep"))
+
+    def test_promise_11_a_damaged_file_changes_nothing(self):
+        with World(COUNTER) as world:
+            self.count(world, 1, 3)
+            self.assertEqual(world.stop(), 0)
+            whole = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+            before = self.ok(ctl(world.state, "--json", "checkpoint", "list"))
+            for at in (0, 20, 140, len(whole) - 1):
+                bad = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:]
+                self.assertEqual(ctl(world.state, "checkpoint", "import", "-", data=bad).returncode, 1)
+            self.assertEqual(ctl(world.state, "checkpoint", "import", "-", data=whole[:-1]).returncode, 1)
+            after = json.loads(self.ok(ctl(world.state, "--json", "checkpoint", "list")))
+            self.assertEqual([one["id"] for one in after], [one["id"] for one in json.loads(before)])
+
+    def test_a_file_of_another_model_is_refused_unless_told(self):
+        two = COUNTER + f"\n  second: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: never}}}}"
+        with World(two) as world:
+            self.count(world, 1, 4)
+            self.assertEqual(world.stop(), 0)
+            whole = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+            done = ctl(world.state, "checkpoint", "import", "-", "second/0", data=whole)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(b"it is of the model counter; --force", done.stderr)
+            self.ok(ctl(world.state, "checkpoint", "import", "-", "second/0", "--force", data=whole))
+            world.events, world.buffer = [], b""
+            world.start()
+            self.assertEqual(world.post("second", "")[2], b"5\n")
+
+    def test_an_export_with_a_key_is_encrypted(self):
+        with World(COUNTER) as world:
+            keys = key_file(world, KEY_A)
+            self.restart(world, f"checkpoints: {{key_file: {keys}}}")
+            self.count(world, 1, 3)
+            self.assertEqual(world.stop(), 0)
+            closed = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+            with World(COUNTER) as other:
+                self.assertEqual(other.stop(signal.SIGKILL), -signal.SIGKILL)
+                done = ctl(other.state, "checkpoint", "import", "-", data=closed)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(b"encrypted with key", done.stderr)
+                plain = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-", "--plain"))
+                self.ok(ctl(other.state, "checkpoint", "import", "-", data=plain))
+
+
+class Kept(Base):
+    def test_prune_lets_go_of_all_but_the_newest(self):
+        with World(COUNTER.replace("never", "never, keep: 20")) as world:
+            for i in range(1, 9):
+                self.count(world, i, i)
+                world.ctl("checkpoint", "now", "counter")
+            rows = self.ok(world.ctl("checkpoint", "list")).decode().splitlines()
+            self.assertEqual(len(rows), 9)
+            self.assertRegex(rows[0], r"SLOT +ID +POSITION +SIZE +WRITTEN +SHARED +AGE")
+            self.assertIn(b"6 checkpoints are gone", self.ok(world.ctl("checkpoint", "prune", "counter", "--keep", "2")))
+            self.count(world, 9, 9)
+            world.ctl("checkpoint", "now", "counter")
+            self.assertEqual(len(json.loads(world.ctl("--json", "checkpoint", "list").stdout)), 3)
+            refused = world.ctl("checkpoint", "prune", "counter", "--all", check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertEqual(world.stop(), 0)
+            self.ok(ctl(world.state, "checkpoint", "prune", "counter", "--all"))
+            self.assertEqual(self.ok(ctl(world.state, "--json", "checkpoint", "list")).strip(), b"[]")
+
+
+if __name__ == "__main__":
+    unittest.main()
