@@ -174,6 +174,7 @@ static const char *notice_event(enum notice what)
     case NOTICE_CHECKPOINT_FAILED: return "checkpoint.failed";
     case NOTICE_STATE_LOST: return "slot.state_lost";
     case NOTICE_NOT_STORED: return "request.not_stored";
+    case NOTICE_LOAD_FAILED: return "checkpoint.unreadable";
     }
     return "notice";
 }
@@ -233,6 +234,10 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
     case NOTICE_NOT_STORED:
         return "an answer waits for the journal, which cannot be written; it is tried again every "
                "second";
+    case NOTICE_LOAD_FAILED:
+        snprintf(text, ENGINE_REASON, "%.220s; the slot waits, read again in %lld ms",
+                 engine->checkpoint_error, (long long)(action->notice.delay / HASUP_MS));
+        return text;
     case NOTICE_SLOT_STATE: break;
     }
     return NULL;

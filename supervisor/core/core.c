@@ -166,7 +166,8 @@ static void model_set(struct core *core, const struct event *event)
         dispatch_update(core, slot);
         checkpoint_arm(core, slot);
     }
-    model_scale(core, model);
+    if (!model->removing) /* a slot more would be gone again before anybody could use it */
+        model_scale(core, model);
     model_roll(core, model);
     dispatch_model(core, model);
     model_settle(core, model);
@@ -341,7 +342,7 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     case TIMER_SLOT: slot_timed_out(core, OWNER(struct slot, timer, timer)); return;
     case TIMER_WORK: slot_overdue(core, OWNER(struct slot, work_timer, timer)); return;
     case TIMER_CHECKPOINT:
-        checkpoint_take(core, OWNER(struct slot, checkpoint_timer, timer));
+        checkpoint_due(core, OWNER(struct slot, checkpoint_timer, timer));
         return;
     case TIMER_SHUTDOWN: shutdown_hasten(core); return;
     case TIMER_ENTRY: durable_expired(core, OWNER(struct entry, timer, timer)); return;

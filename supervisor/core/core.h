@@ -126,8 +126,10 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(COMMAND)           /* model, slot (or CORE_ALL_SLOTS), command */                            \
     X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn */                \
     X(HELLO)             /* slot, worker, concurrency, stateful */                                 \
-    X(CHECKPOINT_LOADED) /* slot, worker, found, position, error: found in memory only;            \
-                          * answer to LOAD_CHECKPOINT */                                           \
+    X(CHECKPOINT_LOADED) /* slot, worker, found, position, error; answer to LOAD_CHECKPOINT.       \
+                          * Found and an error: in memory only.  Not found: HASUP_ENOTFOUND or 0   \
+                          * where there is none, HASUP_ECORRUPT where all are damaged; another     \
+                          * error where the disk does not say */                                   \
     X(WORKER_READY)      /* slot, worker, error: 0 or HASUP_EWORKER */                             \
     X(PONG)              /* slot, worker */                                                        \
     X(BROKE)             /* slot, worker: malformed frame or closed socket; it must die */         \
@@ -245,7 +247,7 @@ enum action_type {
 
 enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
               NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
-              NOTICE_NOT_STORED };
+              NOTICE_NOT_STORED, NOTICE_LOAD_FAILED };
 
 struct action {
     enum action_type type;

@@ -153,6 +153,7 @@ struct slot {
         uint64_t stored;                      /* newest checkpoint that is stored */
         uint64_t restored;                    /* where the worker that loads now will start from */
         bool restored_kept;                   /* from memory: no disk has that state */
+        bool restored_lost;                   /* from nothing: every checkpoint is damaged */
         uint32_t count, unanswered, unstored; /* unstored: answered, and not durable yet */
         uint64_t bytes;
         bool durable; /* it ever held a durable request */
@@ -164,8 +165,10 @@ struct slot {
         uint32_t awaits; /* of TAKEN: so many results */
         bool load_waits; /* LOAD_CHECKPOINT comes after it */
         uint64_t position;
-        hasup_ns asked, last, retry; /* retry: an early one not before then */
-        bool again;                  /* one more is wanted after this one */
+        hasup_ns last, retry; /* retry: an early one not before then */
+        hasup_ns reached;     /* asked for, or the last request before it was answered */
+        bool again;           /* one more is wanted after this one */
+        uint32_t load_failures; /* in a row: the disk did not give it */
     } checkpoint;
     uint64_t starts, crashes, answered, replayed, diverged;
 };
@@ -297,6 +300,8 @@ hasup_ns model_retry_after(const struct core *core, const struct model *model);
 
 void slot_set_state(struct core *core, struct slot *slot, enum slot_state state);
 void slot_start(struct core *core, struct slot *slot);
+/* How long to wait after so many failures in a row: doubling, with jitter. */
+hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failures);
 /* Kills it now; its requests move at once. */
 void slot_kill(struct core *core, struct slot *slot);
 /* Stops it for good (wanted false) or for a restart: finishes what it has. */
@@ -349,6 +354,10 @@ void log_let_go(struct core *core, struct slot *slot, struct item *item);
 /* Puts what an earlier run had answered back into the log. */
 void log_recover(struct slot *slot, struct item *item, uint64_t position);
 void load_checkpoint(struct core *core, struct slot *slot);
+/* The disk has an error: it is asked again later, and nobody serves from less than there was. */
+void load_failed(struct core *core, struct slot *slot);
+/* The checkpoint timer: a state is to be taken, or the load tried again. */
+void checkpoint_due(struct core *core, struct slot *slot);
 
 /* ---- durable.c ---- */
 

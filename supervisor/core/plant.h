@@ -22,6 +22,8 @@ enum plant {
     PLANT_TELL_KEYED,        /* one with a key is answered at once, and its result not stored */
     PLANT_TELL_STATEFUL,     /* so is one that changed a state */
     PLANT_NEVER_SYNC,        /* what is lazy waits for company for ever */
+    PLANT_AWAIT_ALL,         /* a state waits for results that it does not contain */
+    PLANT_LOAD_ERROR,        /* a disk that does not give a checkpoint is taken for one without */
     PLANT_COUNT
 };
 

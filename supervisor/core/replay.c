@@ -161,8 +161,9 @@ void log_release(struct core *core, struct slot *slot)
 
 void replay_begin(struct core *core, struct slot *slot, uint64_t position)
 {
-    if (position < slot->log.trimmed) {
-        notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = slot->log.trimmed - position;
+    if (position < slot->log.trimmed || slot->log.restored_lost) {
+        uint64_t gone = position < slot->log.trimmed ? slot->log.trimmed - position : 0;
+        notice_slot(core, NOTICE_STATE_LOST, slot)->notice.value = gone;
         log_forsake(core, slot, slot->log.trimmed);
     }
     if (position > slot->log.position)
@@ -237,7 +238,7 @@ void checkpoint_take(struct core *core, struct slot *slot)
     slot->checkpoint.state = CHECKPOINT_TAKING;
     slot->checkpoint.again = false;
     slot->checkpoint.position = slot->log.position;
-    slot->checkpoint.asked = slot->checkpoint.last = core->now;
+    slot->checkpoint.reached = slot->checkpoint.last = core->now;
     if (PLANT(PLANT_POSITION_OFF) && slot->inflight)
         slot->checkpoint.position++;
     action_slot(core, ACTION_TAKE_STATE, slot)->position = slot->checkpoint.position;
@@ -266,6 +267,21 @@ static bool state_is_honest(const struct slot *slot, uint64_t position)
     return true;
 }
 
+/* The results that a state contains and that are not durable yet.  A worker that went on serving
+ * while its state was taken has answered others since, which the state has nothing to do with. */
+static uint32_t results_awaited(const struct slot *slot)
+{
+    uint32_t count = 0;
+    if (PLANT(PLANT_AWAIT_ALL))
+        return slot->log.unstored;
+    if (!slot->log.unstored)
+        return 0;
+    for (const struct item *item = slot->log.head;
+         item && item->position <= slot->checkpoint.position; item = item->log_next)
+        count += item->storing != STORING_NOTHING;
+    return count;
+}
+
 static void checkpoint_failed(struct core *core, struct slot *slot)
 {
     notice_slot(core, NOTICE_CHECKPOINT_FAILED, slot);
@@ -289,9 +305,11 @@ void checkpoint_state(struct core *core, struct slot *slot, const struct event *
     }
     /* What the state contains must not run again after a crash of hasupd: durable before it. */
     slot->checkpoint.state = CHECKPOINT_TAKEN;
-    slot->checkpoint.awaits = slot->log.unstored;
+    slot->checkpoint.awaits = results_awaited(slot);
     checkpoint_store(core, slot);
 }
+
+/* ---- load ---- */
 
 static void load_now(struct core *core, struct slot *slot)
 {
@@ -300,6 +318,26 @@ static void load_now(struct core *core, struct slot *slot)
     if (wanted)
         action_slot(core, ACTION_LOAD_CHECKPOINT, slot);
 }
+
+void load_failed(struct core *core, struct slot *slot)
+{
+    hasup_ns delay = slot_backoff(core, slot, ++slot->checkpoint.load_failures);
+    if (delay < CHECKPOINT_RETRY)
+        delay = CHECKPOINT_RETRY;
+    timer_clear(&core->wheel, &slot->timer); /* not the worker's fault: its time starts anew then */
+    timer_set_at(&core->wheel, &slot->checkpoint_timer, core->now + delay);
+    notice_slot(core, NOTICE_LOAD_FAILED, slot)->notice.delay = delay;
+}
+
+void checkpoint_due(struct core *core, struct slot *slot)
+{
+    if (slot->state == SLOT_LOADING)
+        load_checkpoint(core, slot);
+    else
+        checkpoint_take(core, slot);
+}
+
+/* ---- store ---- */
 
 void load_checkpoint(struct core *core, struct slot *slot)
 {

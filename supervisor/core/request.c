@@ -324,6 +324,8 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     struct model *model = model_of(core, slot);
     service_learn(core, slot, item);
     slot->progress = slot->last_active = core->now;
+    if (item->position <= slot->checkpoint.position)
+        slot->checkpoint.reached = core->now;
     flight_remove(core, slot, item);
     if (item->replay) {
         replay_compare(core, slot, item, event->replied.digest);

@@ -75,9 +75,23 @@ void slot_loaded(struct core *core, struct slot *slot, const struct event *event
 {
     if (slot->state != SLOT_LOADING || !slot->stateful)
         return;
-    slot->log.restored = event->checkpoint.found ? event->checkpoint.position : 0;
-    slot->log.restored_kept = event->checkpoint.found && event->checkpoint.error;
-    action_slot(core, ACTION_WELCOME, slot)->restore = event->checkpoint.found;
+    bool found = event->checkpoint.found;
+    int error = found ? 0 : event->checkpoint.error;
+    bool none = !error || error == HASUP_ENOTFOUND || error == HASUP_ECORRUPT;
+    if (!none && !PLANT(PLANT_LOAD_ERROR)) {
+        load_failed(core, slot);
+        return;
+    }
+    if (slot->checkpoint.load_failures) {
+        hasup_ns limit = model_of(core, slot)->policy.timeouts.start;
+        slot->start_by = limit ? core->now + limit : HASUP_NEVER;
+        timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+        slot->checkpoint.load_failures = 0;
+    }
+    slot->log.restored = found ? event->checkpoint.position : 0;
+    slot->log.restored_kept = found && event->checkpoint.error;
+    slot->log.restored_lost = error == HASUP_ECORRUPT;
+    action_slot(core, ACTION_WELCOME, slot)->restore = found;
 }
 
 void slot_ready(struct core *core, struct slot *slot, int error)
@@ -174,6 +188,17 @@ static void slot_break(struct core *core, struct slot *slot)
 
 static void slot_stopped(struct core *core, struct slot *slot);
 
+hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failures)
+{
+    const struct model_policy *policy = &core->models[slot->model].policy;
+    hasup_ns delay = policy->restart.backoff_min;
+    for (uint32_t i = 1; i < failures && delay < policy->restart.backoff_max; i++)
+        delay *= 2;
+    if (delay > policy->restart.backoff_max)
+        delay = policy->restart.backoff_max;
+    return random_jitter(&core->random, delay);
+}
+
 /* A run that failed: backoff, or the breaker. */
 static void slot_fail(struct core *core, struct slot *slot)
 {
@@ -187,13 +212,7 @@ static void slot_fail(struct core *core, struct slot *slot)
             slot_stopped(core, slot); /* it could not come back to save its state */
         return;
     }
-    hasup_ns delay = policy->restart.backoff_min;
-    for (uint32_t i = 1; i < slot->unhealthy && delay < policy->restart.backoff_max; i++)
-        delay *= 2;
-    if (delay > policy->restart.backoff_max)
-        delay = policy->restart.backoff_max;
-    delay = random_jitter(&core->random, delay);
-    slot->next_start = core->now + delay;
+    slot->next_start = core->now + slot_backoff(core, slot, slot->unhealthy);
     slot_set_state(core, slot, SLOT_BACKOFF);
     timer_set_at(&core->wheel, &slot->timer, slot->next_start);
 }
@@ -386,6 +405,18 @@ static hasup_ns flight_due(const struct slot *slot, hasup_ns attempt)
     return due;
 }
 
+/* Whether its state is all that stands between a worker and the barrier.  That it goes on serving
+ * meanwhile is no excuse for a state that does not come. */
+static bool state_is_owed(const struct slot *slot)
+{
+    if (slot->checkpoint.state != CHECKPOINT_TAKING)
+        return false;
+    for (const struct item *item = slot->flight.head; item; item = item->next)
+        if (item->position <= slot->checkpoint.position)
+            return false;
+    return true;
+}
+
 /* When the worker has taken too long for something; HASUP_NEVER: it owes nothing. */
 static hasup_ns work_due(const struct core *core, const struct slot *slot)
 {
@@ -393,12 +424,8 @@ static hasup_ns work_due(const struct core *core, const struct slot *slot)
     hasup_ns due = slot->ping_due ? slot->ping_due : HASUP_NEVER;
     if (attempt && slot->inflight && flight_due(slot, attempt) < due)
         due = flight_due(slot, attempt);
-    if (attempt && slot->checkpoint.state == CHECKPOINT_TAKING) {
-        hasup_ns since =
-            slot->checkpoint.asked > slot->progress ? slot->checkpoint.asked : slot->progress;
-        if (since + attempt < due)
-            due = since + attempt;
-    }
+    if (attempt && state_is_owed(slot) && slot->checkpoint.reached + attempt < due)
+        due = slot->checkpoint.reached + attempt;
     return due;
 }
 

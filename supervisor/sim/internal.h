@@ -31,6 +31,7 @@ enum happening {
     HAPPENS_SAID,     /* what a worker said arrives; slot, worker */
     HAPPENS_EXIT,     /* a worker's end is noticed; slot, worker */
     HAPPENS_TREE,     /* its tree is empty; slot, worker */
+    HAPPENS_SNAPSHOT, /* a worker's child has written its state; slot, worker */
     HAPPENS_DISK,     /* the oldest disk job is done */
     HAPPENS_FAULT,    /* a crash, a hang, … somewhere */
     HAPPENS_OPERATOR, /* a command */
@@ -90,6 +91,10 @@ struct worker {
     uint64_t restoring; /* state to start from */
     uint32_t chunks_left;
     bool moves; /* a HAPPENS_WORKER is on its way */
+    struct {
+        bool on, hangs;
+        uint64_t position, state;
+    } snapshot; /* taken while it goes on serving */
     hasup_ns said_until;
 };
 
@@ -180,7 +185,7 @@ struct disk_job {
 
 struct model_shape {
     struct model_policy policy;
-    bool stateful, streams, used;
+    bool stateful, streams, snapshots, used;
     uint32_t concurrency;
     hasup_ns service, load;
 };
@@ -244,6 +249,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_dies(struct sim *sim, struct sim_slot *slot, bool by_core);
 void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_snapshot_done(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_fault(struct sim *sim);
 
 void journal_sync(struct sim *sim); /* begins a commit of all that waits */

@@ -283,9 +283,13 @@ static void disk_loaded(struct sim *sim, struct sim_slot *slot, const struct dis
 {
     const struct checkpoint *found = NULL;
     struct vault *vault = slot->vault;
-    if (vault->kept_count > 1 && !vault->kept[0].in_memory && sim_chance(sim, sim->fault_permille))
+    bool in_memory = vault->kept_count && vault->kept[0].in_memory;
+    int error = vault->kept_count ? HASUP_ECORRUPT : HASUP_ENOTFOUND;
+    if (vault->kept_count && !in_memory && sim_chance(sim, sim->fault_permille))
         vault->kept[0].bad = true;
-    for (unsigned i = 0; i < vault->kept_count && !found; i++)
+    if (!in_memory && sim_chance(sim, sim->fault_permille * 4))
+        error = HASUP_EIO;
+    for (unsigned i = 0; i < vault->kept_count && !found && error != HASUP_EIO; i++)
         if (!vault->kept[i].bad)
             found = &vault->kept[i];
     slot->worker.restoring = found ? found->state : 0;
@@ -293,7 +297,8 @@ static void disk_loaded(struct sim *sim, struct sim_slot *slot, const struct dis
                                   .slot = job->slot,
                                   .worker = job->worker,
                                   .checkpoint = {.found = found != NULL,
-                                                 .position = found ? found->position : 0}});
+                                                 .position = found ? found->position : 0,
+                                                 .error = found ? 0 : error}});
 }
 
 void disk_done(struct sim *sim)

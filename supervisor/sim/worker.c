@@ -73,6 +73,16 @@ void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
 
 /* ---- work ---- */
 
+static void say_state(struct sim *sim, struct sim_slot *slot)
+{
+    struct worker *worker = &slot->worker;
+    worker->snapshot.on = false;
+    say(sim, slot,
+        (struct message){.type = EVENT_STATE_TAKEN,
+                         .position = worker->snapshot.position,
+                         .state = worker->snapshot.state});
+}
+
 static void run_chunk(struct sim *sim, struct sim_slot *slot, struct client *client)
 {
     uint64_t size = 1 + sim_hash(client->content, slot->worker.chunks_left) % 100;
@@ -107,6 +117,33 @@ static void run_request(struct sim *sim, struct sim_slot *slot, const struct mes
                          .replay = message->replay});
 }
 
+/* The state as it is now.  Where a forked child takes it, it is said later, or never. */
+static void take_state(struct sim *sim, struct sim_slot *slot, uint64_t position)
+{
+    struct worker *worker = &slot->worker;
+    worker->snapshot.position = position;
+    worker->snapshot.state = worker->state;
+    if (!sim->models[slot->model].snapshots) {
+        say_state(sim, slot);
+        return;
+    }
+    worker->snapshot.on = true;
+    worker->snapshot.hangs = sim_chance(sim, sim->fault_permille / 4);
+    sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_SNAPSHOT,
+                 index_of(sim, slot), worker->number, 0);
+}
+
+void worker_snapshot_done(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    struct worker *worker = &slot->worker;
+    if (worker->number != number || !worker->alive || worker->hangs || !worker->snapshot.on ||
+        worker->snapshot.hangs)
+        return;
+    say_state(sim, slot);
+    if (worker->exiting)
+        worker_dies(sim, slot, false);
+}
+
 static void run_message(struct sim *sim, struct sim_slot *slot)
 {
     struct worker *worker = &slot->worker;
@@ -129,12 +166,11 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
         if (!sim_chance(sim, sim->fault_permille / 8)) /* else the heartbeat is lost */
             say(sim, slot, (struct message){.type = EVENT_PONG});
     } else if (message.action == ACTION_TAKE_STATE) {
-        say(sim, slot,
-            (struct message){
-                .type = EVENT_STATE_TAKEN, .position = message.position, .state = worker->state});
+        take_state(sim, slot, message.position);
     } else if (message.action == ACTION_DRAIN) {
         worker->exiting = true;
-        worker_dies(sim, slot, false);
+        if (!worker->snapshot.on) /* else it stays for its child */
+            worker_dies(sim, slot, false);
     } /* CANCEL: it runs to its end */
 }
 

@@ -176,6 +176,7 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_SAID: worker_heard(sim, slot, thing->worker); return;
     case HAPPENS_EXIT: worker_exit_noticed(sim, slot, thing->worker); return;
     case HAPPENS_TREE: worker_tree_gone(sim, slot, thing->worker); return;
+    case HAPPENS_SNAPSHOT: worker_snapshot_done(sim, slot, thing->worker); return;
     case HAPPENS_DISK: disk_done(sim); return;
     case HAPPENS_FAULT: worker_fault(sim); return;
     case HAPPENS_OPERATOR: operator_acts(sim); return;
@@ -228,6 +229,7 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
     *shape = (struct model_shape){.used = true,
                                   .stateful = random_below(r, 3) == 0,
                                   .streams = random_below(r, 3) == 0,
+                                  .snapshots = random_below(r, 2) == 0,
                                   .concurrency = 1 + random_below(r, random_below(r, 2) ? 2 : 12),
                                   .service = sim_between(sim, HASUP_MS, 400 * HASUP_MS),
                                   .load = sim_between(sim, 0, 5 * HASUP_S)};
@@ -339,7 +341,7 @@ static void run_liveness(struct sim *sim)
     if (!sim->report->failed && !people_are_content(sim))
         people_complain(sim);
     sim->shutting_down = true;
-    sim->grace = sim->now + 60 * HASUP_S;
+    sim->grace = sim->now + 240 * HASUP_S;
     sim_post(sim, &(struct event){.type = EVENT_SHUTDOWN, .shutdown = {.deadline = sim->grace}});
     run_until(sim, sim->now + 300 * HASUP_S, has_exited);
     if (!sim->report->failed && !sim->exited)
