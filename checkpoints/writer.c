@@ -7,10 +7,12 @@
  */
 #include "checkpoints/writer.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -66,6 +68,61 @@ static void note_bad(void *context, const struct checkpoint_info *info, const ch
         snprintf(job->message, sizeof job->message, "%s", reason);
 }
 
+static int no_memory(struct checkpoint_job *job, const char *what)
+{
+    snprintf(job->message, sizeof job->message, "cannot %s the state's %llu bytes: %s", what,
+             (unsigned long long)job->len, strerror(errno));
+    return HASUP_ENOMEM;
+}
+
+/* Moves what was loaded into a sealed memfd, from where it goes to the worker without a copy. */
+static int into_memfd(struct checkpoint_job *job)
+{
+    void *map = MAP_FAILED;
+    int fd = memfd_create("hasup-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd >= 0 && ftruncate(fd, (off_t)job->len) == 0)
+        map = mmap(NULL, job->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map != MAP_FAILED) {
+        memcpy(map, job->bytes, job->len);
+        munmap(map, job->len);
+    }
+    free(job->bytes);
+    job->bytes = NULL;
+    if (map == MAP_FAILED || fcntl(fd, F_ADD_SEALS, WRITER_SEALS)) {
+        int code = no_memory(job, "make a memfd for");
+        if (fd >= 0)
+            close(fd);
+        return code;
+    }
+    job->fd = fd;
+    return 0;
+}
+
+/* Saves what stands in a memfd: mapped here, and closed once it is stored. */
+static int save_mapped(struct store *store, struct checkpoint_job *job)
+{
+    size_t size = (size_t)(job->offset + job->len);
+    uint8_t *map = mmap(NULL, size, PROT_READ, MAP_SHARED, job->fd, 0);
+    if (map == MAP_FAILED)
+        return no_memory(job, "map");
+    int code = store_save(store, &job->key, job->position, job->created_wall_ns, map + job->offset,
+                          job->len, &job->keep, job->message);
+    munmap(map, size);
+    if (!code) {
+        close(job->fd);
+        job->fd = -1;
+    }
+    return code;
+}
+
+static int run_save(struct store *store, struct checkpoint_job *job)
+{
+    if (!job->bytes)
+        return save_mapped(store, job);
+    return store_save(store, &job->key, job->position, job->created_wall_ns, job->bytes, job->len,
+                      &job->keep, job->message);
+}
+
 static void run_load(struct store *store, struct checkpoint_job *job)
 {
     struct checkpoint_info info;
@@ -75,6 +132,8 @@ static void run_load(struct store *store, struct checkpoint_job *job)
         job->position = info.position;
         job->created_wall_ns = info.created_wall_ns;
         job->len = info.len;
+        if (job->memfd_above && job->len > job->memfd_above)
+            job->error = into_memfd(job);
     } else if (!job->skipped && !job->unwritable) {
         snprintf(job->message, sizeof job->message, "%s", error);
     }
@@ -157,8 +216,7 @@ static void run_job(struct writer *writer, struct checkpoint_job *job)
     if (!job->error && job->kind == CHECKPOINT_LOAD)
         run_load(writer->store, job);
     else if (!job->error)
-        job->error = store_save(writer->store, &job->key, job->position, job->created_wall_ns,
-                                job->bytes, job->len, &job->keep, job->message);
+        job->error = run_save(writer->store, job);
     bool broken = job->error && job->error != HASUP_ENOTFOUND;
     if (writer->store && (broken || store_is_read_only(writer->store)) &&
         !store_is_gone(writer->store)) {

@@ -5,11 +5,16 @@
  * The loop's thread submits jobs and takes them back when they are done; a job and the bytes that
  * it names belong to the thread in between.  The thread and the database are opened at the first
  * job; where opening fails, that job fails and the next tries again.
+ *
+ * A large state stands in a memfd that nobody can change any more (WRITER_SEALS), so that it comes
+ * from a worker and goes to the next one without a copy, and is mapped in the thread only.
  */
 #ifndef HASUP_CHECKPOINTS_WRITER_H
 #define HASUP_CHECKPOINTS_WRITER_H
 
 #include "checkpoints/store.h"
+
+#include <fcntl.h>
 
 enum checkpoint_job_kind { CHECKPOINT_SAVE, CHECKPOINT_LOAD };
 
@@ -18,8 +23,12 @@ struct checkpoint_job {
     struct checkpoint_key key; /* key.model is borrowed until the job is taken back */
     uint64_t position;         /* SAVE: given; LOAD: found */
     int64_t created_wall_ns;   /* the same */
-    uint8_t *bytes;            /* SAVE: borrowed; LOAD: malloc'ed, the taker's */
+    uint8_t *bytes;            /* SAVE: borrowed; LOAD: malloc'ed, the taker's.  NULL: in `fd` */
     uint64_t len;
+    int fd; /* where `bytes` is NULL: a memfd with WRITER_SEALS.  SAVE: closed by the thread, and
+               then -1, once it is stored.  LOAD: the taker's */
+    uint64_t offset;        /* SAVE: where in `fd` they begin */
+    uint64_t memfd_above;   /* LOAD: more bytes than this are given in `fd`; 0: never */
     struct store_keep keep; /* SAVE: which of the slot's stay */
     int error;              /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
     uint32_t skipped;       /* LOAD: damaged ones passed over for an older one */
@@ -31,6 +40,10 @@ struct checkpoint_job {
 struct writer;
 
 enum { WRITER_QUEUE_MAX = 1024 };
+
+/* Without these somebody could take the memory away from under a reader (SIGBUS), or store what no
+ * hash fits. */
+enum { WRITER_SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE };
 
 /* `wake(context)` is called from the thread when a job can be taken back.  NULL: no memory. */
 struct writer *writer_new(const char *path, void (*wake)(void *context), void *context);

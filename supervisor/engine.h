@@ -60,11 +60,13 @@ struct slot_death {
     char *tail[CAPTURE_TAIL]; /* its last lines on stderr */
 };
 
-/* A slot's state bytes on their way: from a checkpoint to a worker, or kept where the disk failed.
- */
+/* A slot's state on its way: from a checkpoint to a worker, or kept where the disk failed.  In the
+ * heap, or from `offset` in a sealed memfd. */
 struct slot_state_bytes {
-    uint8_t *bytes; /* malloc'ed; NULL: none */
-    size_t len;
+    bool there;
+    uint8_t *bytes; /* malloc'ed; NULL: in `buffer` */
+    struct buffer *buffer;
+    uint64_t offset, len;
     uint64_t position;
 };
 
@@ -76,7 +78,7 @@ struct slot {
     struct worker *worker; /* the current process, until its tree is empty; NULL: none */
     struct slot_death death;
     struct slot_state_bytes restoring; /* loaded, until WELCOME */
-    struct slot_state_bytes kept;      /* newest state that the disk did not take; NULL: none */
+    struct slot_state_bytes kept;      /* newest state that the disk did not take */
     struct state_job *taken;           /* the state in hand, until STORE_CHECKPOINT */
     uint64_t asked_position;           /* of the CHECKPOINT frame that waits for its STATE */
     bool asked;
@@ -233,7 +235,10 @@ void request_keep_body(struct engine *engine, struct request *request);
 void slot_free(struct slot *slot);
 
 /* state.c */
-struct state_job *state_take(struct slot *slot, struct body *body, uint64_t position);
+/* Takes a worker's state into slot->taken; a negative code: `error` says why not. */
+int state_take(struct slot *slot, const struct body *body, uint64_t position,
+               char error[ENGINE_REASON]) HASUP_NODISCARD;
+void state_bytes_free(struct slot_state_bytes *state);
 void state_drop(struct state_job *job);
 void state_store(struct slot *slot, uint64_t position);
 void state_load(struct slot *slot, uint32_t worker);

@@ -140,8 +140,8 @@ void slot_free(struct slot *slot)
 {
     for (size_t i = 0; i < slot->death.tail_count; i++)
         free(slot->death.tail[i]);
-    free(slot->restoring.bytes);
-    free(slot->kept.bytes);
+    state_bytes_free(&slot->restoring);
+    state_bytes_free(&slot->kept);
     state_drop(slot->taken);
     free(slot);
 }
@@ -229,8 +229,8 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
         return text;
     case NOTICE_CHECKPOINT_FAILED: return engine->checkpoint_error;
     case NOTICE_STATE_LOST:
-        return "the newest good checkpoint is older than the slot's log; requests between them "
-               "cannot be run again";
+        return "the newest good checkpoint, if any is left, is older than what was answered; the "
+               "requests since then cannot be run again";
     case NOTICE_NOT_STORED:
         return "an answer waits for the journal, which cannot be written; it is tried again every "
                "second";

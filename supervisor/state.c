@@ -1,11 +1,14 @@
 /*
  * state.c: checkpoints on their way between workers and the checkpoint thread.  Owns the bytes
- * while they travel.  Where the disk does not take a checkpoint, the newest state stays in memory
- * (slot->kept), so that a worker's crash still loses nothing; that hasupd's own death would is said
- * loudly, once.
+ * while they travel: a small state in the heap, a large one in the memfd that the worker wrote, or
+ * the thread read from the disk, which is passed on and never copied or mapped here.  Where the
+ * disk does not take a checkpoint, the newest state stays in memory (slot->kept), so that a
+ * worker's crash still loses nothing; that hasupd's own death would is said loudly, once.
  */
 #include "supervisor/engine.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -16,8 +19,7 @@ struct state_job {
     struct slot *slot;
     char model[STORE_MODEL]; /* job.key's: the configuration may be replaced meanwhile */
     uint32_t worker;         /* LOAD: who waits for it */
-    struct buffer *buffer;   /* SAVE: where the bytes stand; NULL: `copy` */
-    uint8_t *copy;
+    uint8_t *copy;           /* SAVE: of a state that came in its frame */
 };
 
 /* A store that cannot be read for another reason is the writer's to speak of. */
@@ -62,6 +64,36 @@ int state_open(struct engine *engine, const char *path, char error[CONFIG_ERROR_
     return code;
 }
 
+void state_bytes_free(struct slot_state_bytes *state)
+{
+    free(state->bytes);
+    if (state->buffer)
+        buffer_unref(state->buffer);
+    *state = (struct slot_state_bytes){0};
+}
+
+/* Takes the bytes, or the memfd, of a job that is done; false: no memory. */
+static bool state_bytes_take(struct slot_state_bytes *state, struct checkpoint_job *job,
+                             uint8_t *bytes)
+{
+    struct buffer *buffer = NULL;
+    if (job->fd >= 0) {
+        int error = buffer_open(job->fd, job->offset + job->len, &buffer);
+        job->fd = -1;
+        if (error)
+            return false;
+        buffer_ref(buffer);
+    }
+    state_bytes_free(state);
+    *state = (struct slot_state_bytes){.there = true,
+                                       .bytes = bytes,
+                                       .buffer = buffer,
+                                       .offset = job->offset,
+                                       .len = job->len,
+                                       .position = job->position};
+    return true;
+}
+
 static int64_t wall_now(void)
 {
     struct timespec now;
@@ -77,59 +109,96 @@ static struct state_job *job_new(struct slot *slot, enum checkpoint_job_kind kin
     job->slot = slot;
     snprintf(job->model, sizeof job->model, "%s", slot->model->config->name);
     job->job.kind = kind;
+    job->job.fd = -1;
+    job->job.memfd_above = HASUP_INLINE_MAX;
     job->job.key = (struct checkpoint_key){job->model, slot->ordinal};
     return job;
 }
 
-struct state_job *state_take(struct slot *slot, struct body *body, uint64_t position)
+/* A worker that could still write there might change the state under the thread that stores it. */
+static int take_memfd(struct state_job *job, const struct body *body, char error[ENGINE_REASON])
+{
+    int seals = fcntl(body->buffer->fd, F_GET_SEALS);
+    if (seals < 0 || (seals & WRITER_SEALS) != WRITER_SEALS) {
+        snprintf(error, ENGINE_REASON,
+                 "its state stands in a memfd that is not sealed against shrinking, growing and "
+                 "writing (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_WRITE)");
+        return HASUP_EPROTO;
+    }
+    job->job.fd = fcntl(body->buffer->fd, F_DUPFD_CLOEXEC, 0);
+    job->job.offset = body->offset;
+    if (job->job.fd < 0) {
+        snprintf(error, ENGINE_REASON, "no descriptor for its state: %s", strerror(errno));
+        return HASUP_ENOMEM;
+    }
+    return 0;
+}
+
+static int take_bytes(struct state_job *job, const struct body *body, char error[ENGINE_REASON])
+{
+    job->copy = malloc(body->len + 1);
+    if (!job->copy) {
+        snprintf(error, ENGINE_REASON, "no memory for its state");
+        return HASUP_ENOMEM;
+    }
+    if (body->len)
+        memcpy(job->copy, body->bytes, body->len);
+    job->job.bytes = job->copy;
+    return 0;
+}
+
+int state_take(struct slot *slot, const struct body *body, uint64_t position,
+               char error[ENGINE_REASON])
 {
     struct state_job *job = job_new(slot, CHECKPOINT_SAVE);
-    if (!job)
-        return NULL;
+    if (!job) {
+        snprintf(error, ENGINE_REASON, "no memory for its state");
+        return HASUP_ENOMEM;
+    }
     job->job.position = position;
     job->job.created_wall_ns = wall_now();
     job->job.len = body->len;
     const struct config_model *config = slot->model->config;
     job->job.keep = (struct store_keep){config->checkpoint.keep, config->checkpoint.keep_hourly,
                                         config->checkpoint.keep_daily};
-    const uint8_t *bytes = body->len ? body_bytes(body) : (const uint8_t *)"";
-    if (bytes && body->buffer) {
-        job->buffer = body->buffer;
-        buffer_ref(job->buffer);
-        job->job.bytes = (uint8_t *)(uintptr_t)bytes;
-        return job;
+    int code =
+        body->buffer && body->len ? take_memfd(job, body, error) : take_bytes(job, body, error);
+    if (code) {
+        state_drop(job);
+        return code;
     }
-    job->copy = bytes ? malloc(body->len + 1) : NULL;
-    if (!job->copy) {
-        free(job);
-        return NULL;
-    }
-    memcpy(job->copy, bytes, body->len);
-    job->job.bytes = job->copy;
-    return job;
+    state_drop(slot->taken);
+    slot->taken = job;
+    return 0;
 }
 
 void state_drop(struct state_job *job)
 {
     if (!job)
         return;
-    if (job->buffer)
-        buffer_unref(job->buffer);
+    if (job->job.fd >= 0)
+        close(job->job.fd);
     free(job->copy);
     free(job);
 }
 
-/* Said once, for the first slot; status shows the others. */
-static void state_failed(struct engine *engine, struct slot *slot, const char *message)
+static void state_fails(struct engine *engine, struct slot *slot, const char *message)
 {
-    if (!engine->checkpoints_failing)
-        LOG_EVENT(LEVEL_ERROR, "checkpoints.failing", message, LOG_TEXT("slot", slot->name),
-                  LOG_TEXT("effect", "serving goes on; the newest state is kept in memory only"));
     engine->checkpoints_failing = slot->checkpoints_failing = true;
     snprintf(engine->checkpoint_error, sizeof engine->checkpoint_error, "%s", message);
 }
 
-/* The slot's state is on the disk again, or the slot is gone; said when it was the last one. */
+/* Said once, for the first slot; status shows the others. */
+static void state_not_stored(struct engine *engine, struct slot *slot, const char *message)
+{
+    if (!engine->checkpoints_failing)
+        LOG_EVENT(LEVEL_ERROR, "checkpoints.failing", message, LOG_TEXT("slot", slot->name),
+                  LOG_TEXT("effect", "serving goes on; the newest state is kept in memory only"));
+    state_fails(engine, slot, message);
+}
+
+/* The slot's state is on the disk again, or could be read, or the slot is gone; said when it was
+ * the last one. */
 void state_recovered(struct engine *engine, struct slot *slot)
 {
     if (!slot->checkpoints_failing)
@@ -139,21 +208,15 @@ void state_recovered(struct engine *engine, struct slot *slot)
         if (engine->slots[i] && engine->slots[i]->checkpoints_failing)
             return;
     engine->checkpoints_failing = false;
-    LOG_EVENT(LEVEL_INFO, "checkpoints.recovered", "the disk takes checkpoints again",
+    LOG_EVENT(LEVEL_INFO, "checkpoints.recovered", "checkpoints can be written and read again",
               LOG_TEXT("slot", slot->name));
 }
 
 /* The disk did not take it: it stays in memory in the place of the one kept before. */
 static void state_keep(struct slot *slot, struct state_job *job)
 {
-    uint8_t *bytes = job->copy;
-    if (!bytes && (bytes = malloc(job->job.len + 1)))
-        memcpy(bytes, job->job.bytes, job->job.len);
-    job->copy = NULL;
-    if (!bytes)
-        return;
-    free(slot->kept.bytes);
-    slot->kept = (struct slot_state_bytes){bytes, job->job.len, job->job.position};
+    if (state_bytes_take(&slot->kept, &job->job, job->copy))
+        job->copy = NULL;
 }
 
 static void state_saved(struct engine *engine, struct state_job *job)
@@ -162,14 +225,13 @@ static void state_saved(struct engine *engine, struct state_job *job)
     uint64_t position = job->job.position;
     int error = job->job.error;
     if (error) {
-        state_failed(engine, slot, job->job.message);
+        state_not_stored(engine, slot, job->job.message);
         state_keep(slot, job);
-        if (!slot->kept.bytes || slot->kept.position != position)
+        if (!slot->kept.there || slot->kept.position != position)
             position = 0; /* neither on disk nor in memory: nothing may leave the log */
     } else {
         state_recovered(engine, slot);
-        free(slot->kept.bytes);
-        slot->kept = (struct slot_state_bytes){0};
+        state_bytes_free(&slot->kept);
         slot->stored_position = position;
         slot->stored_wall_ns = job->job.created_wall_ns;
         slot->stored_bytes = job->job.len;
@@ -216,7 +278,7 @@ static void state_loaded(struct engine *engine, struct slot *slot, uint32_t work
     engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
                                         .slot = slot->index,
                                         .worker = worker,
-                                        .checkpoint = {.found = slot->restoring.bytes != NULL,
+                                        .checkpoint = {.found = slot->restoring.there,
                                                        .position = slot->restoring.position,
                                                        .error = error}});
 }
@@ -224,12 +286,15 @@ static void state_loaded(struct engine *engine, struct slot *slot, uint32_t work
 /* Restores what is kept in memory, which is newer than anything on the disk. */
 static void state_load_kept(struct slot *slot, uint32_t worker)
 {
-    uint8_t *copy = malloc(slot->kept.len + 1);
-    if (copy)
-        memcpy(copy, slot->kept.bytes, slot->kept.len);
-    free(slot->restoring.bytes);
-    slot->restoring = (struct slot_state_bytes){copy, slot->kept.len, slot->kept.position};
-    state_loaded(slot->engine, slot, worker, copy ? HASUP_EIO : HASUP_ENOMEM);
+    struct slot_state_bytes copy = slot->kept;
+    if (copy.buffer)
+        buffer_ref(copy.buffer);
+    else if ((copy.bytes = malloc(copy.len + 1)))
+        memcpy(copy.bytes, slot->kept.bytes, copy.len);
+    copy.there = copy.buffer || copy.bytes;
+    state_bytes_free(&slot->restoring);
+    slot->restoring = copy;
+    state_loaded(slot->engine, slot, worker, copy.there ? HASUP_EIO : HASUP_ENOMEM);
 }
 
 static void state_load_done(struct engine *engine, struct state_job *job)
@@ -240,35 +305,39 @@ static void state_load_done(struct engine *engine, struct state_job *job)
         LOG_EVENT(LEVEL_ERROR, "checkpoint.damaged", done->message, LOG_TEXT("slot", slot->name),
                   LOG_INT("skipped", done->skipped),
                   LOG_INT("restored_position", done->error ? 0 : done->position));
-    if (done->unwritable || (done->error && done->error != HASUP_ENOTFOUND))
-        state_failed(engine, slot, done->message);
-    if (slot->kept.bytes) {
+    if (done->unwritable)
+        state_not_stored(engine, slot, done->message);
+    else if (done->error && done->error != HASUP_ENOTFOUND)
+        state_fails(engine, slot, done->message); /* the core decides what is to be said */
+    else if (!slot->kept.there)
+        state_recovered(engine, slot);
+    if (slot->kept.there) {
         /* A save that was queued before this load has failed meanwhile. */
         if (!done->error)
             free(done->bytes);
         state_load_kept(slot, job->worker);
         return;
     }
-    free(slot->restoring.bytes);
-    slot->restoring = (struct slot_state_bytes){0};
+    state_bytes_free(&slot->restoring);
+    if (!done->error && !state_bytes_take(&slot->restoring, done, done->bytes))
+        done->error = HASUP_ENOMEM;
     if (!done->error) {
-        slot->restoring = (struct slot_state_bytes){done->bytes, done->len, done->position};
         slot->stored_position = done->position;
         slot->stored_wall_ns = done->created_wall_ns;
         slot->stored_bytes = done->len;
     }
-    state_loaded(engine, slot, job->worker, done->error);
+    bool all_bad = done->error == HASUP_ENOTFOUND && done->skipped;
+    state_loaded(engine, slot, job->worker, all_bad ? HASUP_ECORRUPT : done->error);
 }
 
 void state_load(struct slot *slot, uint32_t worker)
 {
     struct engine *engine = slot->engine;
-    if (slot->kept.bytes) {
+    if (slot->kept.there) {
         state_load_kept(slot, worker);
         return;
     }
-    free(slot->restoring.bytes); /* of a worker that died before its welcome */
-    slot->restoring = (struct slot_state_bytes){0};
+    state_bytes_free(&slot->restoring); /* of a worker that died before its welcome */
     struct state_job *job = job_new(slot, CHECKPOINT_LOAD);
     if (job)
         job->worker = worker;

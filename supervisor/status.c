@@ -41,7 +41,7 @@ static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *
     json_t *json =
         json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head, "position",
                   (json_int_t)view->checkpoint_position, "bytes", (json_int_t)slot->stored_bytes,
-                  "in_memory_only", slot->kept.bytes != NULL);
+                  "in_memory_only", slot->kept.there);
     json_object_set_new(json, "age_ms",
                         slot->stored_wall_ns ? json_integer(age / HASUP_MS) : json_null());
     return json;

@@ -228,10 +228,12 @@ void worker_welcome(struct slot *slot, const struct action *action)
     hasup_meta_start(&w, meta, 256);
     hasup_meta_put64(&w, HASUP_TAG_POSITION, slot->restoring.position);
     frame = (struct hasup_frame){.type = HASUP_RESTORE, .meta = meta, .meta_len = (uint32_t)w.used};
-    struct body body = {.bytes = slot->restoring.bytes, .len = slot->restoring.len};
+    struct body body = {.bytes = slot->restoring.bytes,
+                        .len = slot->restoring.len,
+                        .buffer = slot->restoring.buffer,
+                        .offset = slot->restoring.offset};
     worker_send(worker, &frame, &body);
-    free(slot->restoring.bytes);
-    slot->restoring = (struct slot_state_bytes){0};
+    state_bytes_free(&slot->restoring);
 }
 
 void worker_dispatch(struct slot *slot, const struct action *action)
@@ -547,14 +549,11 @@ static int on_state(struct worker *worker, const struct hasup_frame *frame, stru
         return HASUP_EPROTO;
     slot->asked = false;
     int error = error_text(frame, text, sizeof text) ? HASUP_EWORKER : 0;
-    if (error) {
-        snprintf(slot->engine->checkpoint_error, ENGINE_REASON, "%.200s could not save: %.100s",
+    if (!error)
+        error = state_take(slot, body, position, text);
+    if (error)
+        snprintf(slot->engine->checkpoint_error, ENGINE_REASON, "%.90s could not save: %.210s",
                  slot->name, text);
-    } else {
-        state_drop(slot->taken);
-        slot->taken = state_take(slot, body, position);
-        error = slot->taken ? 0 : HASUP_ENOMEM;
-    }
     worker_post(worker, &(struct event){.type = EVENT_STATE_TAKEN,
                                         .checkpoint = {.position = position, .error = error}});
     if (error)

@@ -306,19 +306,19 @@ class Answers(unittest.TestCase):
             world.wait_event("checkpoint.damaged", slot="counter/0")
             self.assertEqual(world.post("counter", "")[2], b"3\n")
 
+    def put_directory_for_database(self, world):
+        """Opening it as a file fails for root, too.  What was there is moved to a name of its own."""
+        db = os.path.join(world.state, "checkpoints.db")
+        for name in ("", "-wal", "-shm", "-journal"):
+            if os.path.exists(db + name):
+                os.rename(db + name, os.path.join(world.state, "moved" + name))
+        os.mkdir(db)
+        return db
+
     def test_promise_11_without_a_writable_disk_serving_goes_on_loudly(self):
         with World(COUNTER) as world:
-            db = os.path.join(world.state, "checkpoints.db")
-            world.post("counter", "")
-            world.ctl("checkpoint", "now", "counter")
-            world.stop()
-            for name in ("", "-journal"):
-                if os.path.exists(db + name):
-                    os.unlink(db + name)
-            os.mkdir(db)  # opening it as a file fails for root, too
-            world.events, world.buffer = [], b""
-            world.start()
             self.assertEqual(world.post("counter", "")[2], b"1\n")
+            self.put_directory_for_database(world)
             now = world.ctl("checkpoint", "now", "counter", check=False)
             self.assertEqual(now.returncode, 1)
             world.wait_event("checkpoints.failing")
@@ -328,6 +328,36 @@ class Answers(unittest.TestCase):
             self.assertEqual(world.post("counter", "")[2], b"2\n")
             audit = world.ctl("audit", check=False)
             self.assertNotEqual(audit.returncode, 0)
+
+    def test_promise_11_nobody_serves_from_nothing_while_the_checkpoints_cannot_be_read(self):
+        with World(COUNTER) as world:
+            self.assertEqual(world.post("counter", "")[2], b"1\n")
+            self.assertEqual(world.stop(), 0)
+            db = self.put_directory_for_database(world)
+            world.events, world.buffer = [], b""
+            world.start(wait=False)
+            waiting = world.begin("counter", "")
+            said = world.wait_event("checkpoint.unreadable", slot="counter/0")
+            self.assertIn(f"{db}: open", said["message"])
+            self.assertEqual(world.slot("counter/0")["state"], "loading")
+            self.assertTrue(world.status()["checkpoints"]["failing"])
+            os.rmdir(db)
+            for name in ("-wal", "-shm", "-journal", ""):
+                if os.path.exists(os.path.join(world.state, "moved" + name)):
+                    os.rename(os.path.join(world.state, "moved" + name), db + name)
+            self.assertEqual(world.finish(waiting)[2], b"2\n")
+            world.wait_event("checkpoints.recovered")
+
+    def test_promise_11_a_state_that_is_all_damaged_is_called_lost(self):
+        with World(COUNTER) as world:
+            world.post("counter", "")
+            self.assertEqual(world.stop(), 0)
+            with open(os.path.join(world.state, "checkpoints.db"), "r+b") as file:
+                file.write(b"no database any more")
+            world.events, world.buffer = [], b""
+            world.start()
+            world.wait_event("slot.state_lost", slot="counter/0")
+            self.assertEqual(world.post("counter", "")[2], b"1\n")
 
     def test_promise_12_the_socket_lets_in_only_its_own_user(self):
         with World(ONE) as world:
