@@ -25,10 +25,12 @@ struct checkpoint_job {
     int64_t created_wall_ns;   /* the same */
     uint8_t *bytes;            /* SAVE: borrowed; LOAD: malloc'ed, the taker's.  NULL: in `fd` */
     uint64_t len;
-    int fd; /* where `bytes` is NULL: a memfd with WRITER_SEALS.  SAVE: closed by the thread, and
-               then -1, once it is stored.  LOAD: the taker's */
-    uint64_t offset;        /* SAVE: where in `fd` they begin */
-    uint64_t memfd_above;   /* LOAD: more bytes than this are given in `fd`; 0: never */
+    /* Where `bytes` is NULL: a memfd with WRITER_SEALS.  SAVE: the bytes begin at `offset`; closed
+     * by the thread, and then -1, once they are stored.  LOAD: the taker's. */
+    int fd;
+    uint64_t offset;
+    /* LOAD: more bytes than this are given in `fd`; 0: never. */
+    uint64_t memfd_above;
     struct store_keep keep; /* SAVE: which of the slot's stay */
     int error;              /* 0, HASUP_ENOTFOUND (LOAD), HASUP_EIO, HASUP_ECORRUPT, … */
     uint32_t skipped;       /* LOAD: damaged ones passed over for an older one */

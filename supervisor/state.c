@@ -161,8 +161,8 @@ int state_take(struct slot *slot, const struct body *body, uint64_t position,
     const struct config_model *config = slot->model->config;
     job->job.keep = (struct store_keep){config->checkpoint.keep, config->checkpoint.keep_hourly,
                                         config->checkpoint.keep_daily};
-    int code =
-        body->buffer && body->len ? take_memfd(job, body, error) : take_bytes(job, body, error);
+    bool in_memfd = body->buffer && body->len;
+    int code = in_memfd ? take_memfd(job, body, error) : take_bytes(job, body, error);
     if (code) {
         state_drop(job);
         return code;

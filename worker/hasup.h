@@ -65,7 +65,8 @@ int hasup_error(struct hasup_response *response, unsigned status, const char *fo
 int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len);
 
 struct hasup_state;
-/* Appends to the state being saved. */
+/* Appends to the state being saved.  Nonzero: there is no memory for it, and `save` should give up.
+ */
 int hasup_state_write(struct hasup_state *state, const void *bytes, size_t len);
 
 struct hasup_worker {
@@ -82,6 +83,11 @@ struct hasup_worker {
     void (*unload)(void *model);
     unsigned
         concurrency; /* requests that wait in this worker's socket, run one after the other; 0: 1 */
+    /* Nonzero: `save` runs in a forked child, which has the model as it was at the fork, while this
+     * process goes on serving.  The child has only the calling thread, no use of a GPU, and changes
+     * nothing here.  So it is for models whose state lies in plain memory and whose `save` takes no
+     * lock that another thread may hold.  0, the default: `save` runs between two requests. */
+    int snapshot;
     const char
         *metadata; /* JSON for GET /v2/models/M: {"platform", "inputs", "outputs"}; may be NULL */
 };

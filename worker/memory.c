@@ -166,6 +166,15 @@ int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id)
     return hasup_channel_send(&runtime->channel, &frame);
 }
 
+int hasup_send_frame(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    int error = hasup_channel_send(&runtime->channel, frame);
+    if (error != HASUP_EFULL)
+        return error;
+    error = hasup_flush(runtime);
+    return error ? error : hasup_channel_send(&runtime->channel, frame);
+}
+
 int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
                const uint8_t *body, size_t len)
 {
@@ -187,9 +196,5 @@ int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct 
     }
     frame->meta = meta ? meta->at : NULL;
     frame->meta_len = meta ? (uint32_t)meta->len : 0;
-    int error = hasup_channel_send(&runtime->channel, frame);
-    if (error != HASUP_EFULL)
-        return error;
-    error = hasup_flush(runtime);
-    return error ? error : hasup_channel_send(&runtime->channel, frame);
+    return hasup_send_frame(runtime, frame);
 }

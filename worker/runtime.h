@@ -1,10 +1,13 @@
-/* runtime.h: the records behind worker/hasup.h, shared by serve.c, response.c and memory.c. */
+/* runtime.h: the records behind worker/hasup.h, shared by serve.c, state.c, response.c and
+ * memory.c. */
 #ifndef HASUP_WORKER_RUNTIME_H
 #define HASUP_WORKER_RUNTIME_H
 
 #include "ipc/channel.h"
 #include "ipc/message.h"
 #include "worker/hasup.h"
+
+#include <sys/types.h>
 
 /* A memfd that hasupd announced (request bodies), or one of the worker's own (answers, states). */
 struct hasup_memory {
@@ -40,7 +43,13 @@ struct hasup_runtime {
     uint32_t next_memory;
     size_t inline_max;
     hasup_ns pace; /* about the longest of the last requests */
+    struct {
+        struct hasup_bytes meta; /* of the STATE that was asked for */
+        pid_t child;             /* takes it; 0: none does */
+        int result, fd;          /* its end is said in the one, the state stands in the other */
+    } snapshot;
     bool stateful, ready, leaving, ended;
+    bool snapshots; /* granted: a child may take the state */
 };
 
 struct hasup_text {
@@ -66,10 +75,6 @@ struct hasup_response {
     bool failed;
 };
 
-struct hasup_state {
-    struct hasup_bytes bytes;
-};
-
 /* memory.c */
 uint8_t *hasup_bytes_room(struct hasup_bytes *bytes, size_t len); /* NULL: no memory */
 struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t id);
@@ -77,6 +82,8 @@ int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
 /* Sends a frame with a body of any size; meta gets the buffer's fields where it needs one. */
 int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
                const uint8_t *body, size_t len);
+/* Sends one as it is; what is unsent is written out where there is no room. */
+int hasup_send_frame(struct hasup_runtime *runtime, const struct hasup_frame *frame);
 /* Tells hasupd that a body of its that is no request's has been read. */
 int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id);
 void hasup_memory_free_all(struct hasup_runtime *runtime);
@@ -85,6 +92,11 @@ void hasup_memory_free_all(struct hasup_runtime *runtime);
 void hasup_response_open(struct hasup_response *response, struct hasup_runtime *runtime,
                          uint64_t id);
 int hasup_response_send(struct hasup_response *response);
+
+/* state.c */
+int hasup_state_take(struct hasup_runtime *runtime, const struct hasup_frame *asked);
+/* Sends the state where a child has taken it; `wait`: as soon as one that works has. */
+int hasup_snapshot_look(struct hasup_runtime *runtime, bool wait);
 
 /* serve.c */
 int hasup_flush(struct hasup_runtime *runtime); /* waits until all is written */

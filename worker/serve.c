@@ -1,7 +1,8 @@
 /*
  * serve.c: the life of a worker: hello, load, restore, ready, then requests in the order they come
- * until hasupd says to stop.  Answers are gathered and leave when nothing more is to be read.  A
- * broken frame or a lost hasupd ends the process: hasupd starts another.
+ * (and its state in between: state.c) until hasupd says to stop.  Answers are gathered and leave
+ * when nothing more is to be read.  A broken frame or a lost hasupd ends the process: hasupd starts
+ * another.
  */
 #include "worker/runtime.h"
 
@@ -27,10 +28,13 @@ static void on_term(int signo)
 
 /* ---- the socket ---- */
 
+/* Until the socket is ready; where it waits to be told something, a snapshot's end counts, too. */
 static int wait_for(struct hasup_runtime *runtime, short events)
 {
-    struct pollfd poller = {.fd = runtime->channel.fd, .events = events};
-    int got = poll(&poller, 1, -1);
+    bool snapshot = events == POLLIN && runtime->snapshot.child;
+    struct pollfd pollers[] = {{.fd = runtime->channel.fd, .events = events},
+                               {.fd = snapshot ? runtime->snapshot.result : -1, .events = POLLIN}};
+    int got = poll(pollers, HASUP_LEN(pollers), -1);
     return got < 0 && errno != EINTR ? HASUP_ESYS : 0;
 }
 
@@ -254,41 +258,7 @@ static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *
     return error;
 }
 
-/* ---- state ---- */
-
-int hasup_state_write(struct hasup_state *state, const void *bytes, size_t len)
-{
-    uint8_t *room = len ? hasup_bytes_room(&state->bytes, len) : NULL;
-    if (!room)
-        return len ? HASUP_ENOMEM : 0;
-    memcpy(room, bytes, len);
-    return 0;
-}
-
-static int send_state(struct hasup_runtime *runtime, const struct hasup_frame *asked)
-{
-    static const char why[] = "the worker's save failed";
-    struct hasup_state state = {0};
-    struct hasup_bytes meta = {0};
-    struct hasup_frame frame = {.type = HASUP_STATE};
-    if (!runtime->stateful)
-        return HASUP_EPROTO;
-    bool failed = runtime->worker->save(runtime->model, &state) != 0;
-    size_t extra = failed ? HASUP_FIELD_HEADER + sizeof why - 1 : 0;
-    uint8_t *room = hasup_bytes_room(&meta, asked->meta_len + extra);
-    int error = HASUP_ENOMEM;
-    if (room) {
-        struct hasup_meta_writer w;
-        memcpy(room, asked->meta, asked->meta_len); /* POSITION, echoed */
-        hasup_meta_start(&w, room + asked->meta_len, extra);
-        if (failed)
-            hasup_meta_put(&w, HASUP_TAG_ERROR, why, sizeof why - 1);
-        error = hasup_send(runtime, &frame, &meta, state.bytes.at, failed ? 0 : state.bytes.len);
-    }
-    free(state.bytes.at);
-    free(meta.at);
-    return error;
-}
+/* ---- ready ---- */
 
 static int send_ready(struct hasup_runtime *runtime, const char *failure)
 {
@@ -332,12 +302,15 @@ static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *fram
     struct hasup_meta_reader reader;
     struct hasup_field field;
     uint32_t most = HASUP_INLINE_MAX;
+    uint64_t granted = 0;
     hasup_meta_read(&reader, frame);
     while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_INLINE_MAX && hasup_field_get32(&field, &most))
+        if ((field.tag == HASUP_TAG_INLINE_MAX && hasup_field_get32(&field, &most)) ||
+            (field.tag == HASUP_TAG_GRANTED && hasup_field_get64(&field, &granted)))
             return HASUP_EPROTO;
     if (most < HASUP_INLINE_MAX)
         runtime->inline_max = most;
+    runtime->snapshots = granted & HASUP_CAN_SNAPSHOT;
     return frame->flags & HASUP_FLAG_RESTORING ? 0 : send_ready(runtime, NULL);
 }
 
@@ -356,7 +329,7 @@ static int on_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
     case HASUP_RESTORE: return restore(runtime, frame);
     case HASUP_REQUEST: return runtime->ready ? run_request(runtime, frame) : HASUP_EPROTO;
     case HASUP_CANCEL: return 0; /* it is answered already, or runs to its end */
-    case HASUP_CHECKPOINT: return send_state(runtime, frame);
+    case HASUP_CHECKPOINT: return hasup_state_take(runtime, frame);
     case HASUP_PING: return pong(runtime, frame);
     case HASUP_DRAIN: runtime->leaving = true; return 0;
     case HASUP_BUFFER:
@@ -415,14 +388,17 @@ static int serve(struct hasup_runtime *runtime)
         if (got > 0)
             error = take_all(runtime);
         /* A read that left room took all there was: no second one has to say so. */
-        bool more = got == HASUP_CHANNEL_SCRATCH && !runtime->leaving && !terminated;
+        bool ends = runtime->leaving || terminated;
+        bool more = got == HASUP_CHANNEL_SCRATCH && !ends;
+        if (!error)
+            error = hasup_snapshot_look(runtime, ends);
         if (!error && !more)
             error = hasup_flush(runtime);
         if (error)
             return error == HASUP_ECLOSED ? 0 : error;
-        if (runtime->leaving || terminated)
+        if (ends)
             return 0;
-        if (!more && (error = wait_for(runtime, POLLIN)))
+        if (!more && !terminated && (error = wait_for(runtime, POLLIN)))
             return error;
     }
 }
@@ -442,8 +418,10 @@ static int say_hello(struct hasup_runtime *runtime)
     hasup_meta_start(&w, room, 64 + len);
     hasup_meta_put32(&w, HASUP_TAG_PROTOCOL, HASUP_FRAME_VERSION);
     hasup_meta_put32(&w, HASUP_TAG_CONCURRENCY, worker->concurrency ? worker->concurrency : 1);
-    hasup_meta_put64(&w, HASUP_TAG_ABILITIES,
-                     (runtime->stateful ? HASUP_CAN_STATE : 0) | HASUP_CAN_CANCEL);
+    uint64_t abilities = HASUP_CAN_CANCEL;
+    if (runtime->stateful)
+        abilities |= HASUP_CAN_STATE | (worker->snapshot ? HASUP_CAN_SNAPSHOT : 0);
+    hasup_meta_put64(&w, HASUP_TAG_ABILITIES, abilities);
     if (len)
         hasup_meta_put(&w, HASUP_TAG_METADATA, worker->metadata, len);
     meta.len = w.used;
@@ -497,6 +475,7 @@ int hasup_serve(const struct hasup_worker *worker)
         fprintf(stderr, "hasup: the connection to hasupd failed: %s\n", hasup_strerror(error));
     if (!error && worker->unload)
         worker->unload(runtime.model);
+    free(runtime.snapshot.meta.at);
     hasup_channel_fini(&runtime.channel);
     hasup_memory_free_all(&runtime);
     free(runtime.scratch);

@@ -1,5 +1,6 @@
 """A worker of the Python SDK that does what tests/e2e/worker.c and examples/counter.c do."""
 import os
+import signal
 import sys
 import time
 
@@ -54,7 +55,27 @@ class Counter(hasup.Worker):
         self.total = int.from_bytes(state, "little")
 
 
+class Snapshotter(Counter):
+    """Its state is taken by a child; what the environment names goes wrong there."""
+    snapshot = True
+
+    def save(self):
+        if "SAVE_GATE" in os.environ:
+            with open(os.environ["SAVE_GATE"], "rb") as gate:
+                gate.read(1)
+        if "SAVE_FAILS" in os.environ:
+            raise RuntimeError("no such state")
+        if "SAVE_DIES" in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.total.to_bytes(8, "little") + bytes(int(os.environ.get("STATE_MORE", 0)))
+
+    def restore(self, state):
+        super().restore(state[:8])
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "snapshot":
+        hasup.serve(Snapshotter(), concurrency=16)
     if sys.argv[1] == "counter":
         hasup.serve(Counter(), concurrency=16)
     hasup.serve(Plain(), concurrency=int(sys.argv[2]) if sys.argv[2:] and sys.argv[2].isdigit() else 1)

@@ -213,6 +213,9 @@ class Conversation:
             got += part
             for _, _, value in ancillary:
                 descriptors.frombytes(value)
+        if words[2:] == ["sealed"]:
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+            self.case.assertEqual(fcntl.fcntl(descriptors[0], fcntl.F_GET_SEALS) & seals, seals)
         for descriptor in descriptors:
             os.close(descriptor)
         self.case.assertEqual(got.hex(" "), want.hex(" "), words[0])
@@ -258,12 +261,13 @@ class Conversations:
 
 class InC(Conversations, unittest.TestCase):
     commands = {"plain": [f"{OBJECTS}/tests/e2e/worker", "--concurrency", "1"],
-                "counter": [f"{BUILD}/examples/counter"]}
+                "counter": [f"{BUILD}/examples/counter"],
+                "snapshot": [f"{OBJECTS}/tests/e2e/ledger", "--snapshot"]}
 
 
 class InPython(Conversations, unittest.TestCase):
     commands = {name: ["/usr/bin/python3", "-B", os.path.join(HERE, "sdk_worker.py"), name]
-                for name in ("plain", "counter")}
+                for name in ("plain", "counter", "snapshot")}
 
 
 if __name__ == "__main__":

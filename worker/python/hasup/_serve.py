@@ -6,6 +6,7 @@ import fcntl
 import mmap
 import os
 import queue
+import select
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import traceback
 from typing import Any, Dict, Iterable, List, Optional, Set, Union
 
 from . import _frames as f
+from . import _snapshot
 
 Body = Union[bytes, bytearray, memoryview, str]
 Answer = Union[Body, "Reply", Iterable[Body], None]
@@ -100,6 +102,11 @@ class Worker:
     #: for GET /v2/models/M: a JSON object with "platform", "inputs", "outputs"
     metadata: Optional[str] = None
 
+    #: Whether save() runs in a forked child, which has the model as it was at the fork, while this process goes on
+    #: serving.  The child has only the serving thread, no use of a GPU, and changes nothing here: for models whose
+    #: state lies in plain memory and whose save() takes no lock that another thread may hold.
+    snapshot = False
+
     def load(self) -> None:
         """Loads the model; called once in each process."""
 
@@ -107,8 +114,8 @@ class Worker:
         """Answers: bytes or str, a Reply, or a generator whose parts are streamed."""
         raise NotImplementedError("a worker needs infer()")
 
-    def save(self) -> bytes:
-        """The whole state."""
+    def save(self) -> Union[bytes, bytearray, memoryview]:
+        """The whole state; anything that gives its bytes, such as an array, will do."""
         raise NotImplementedError
 
     def restore(self, state: bytes) -> None:
@@ -165,6 +172,9 @@ class _Runtime:
         self.channel = f.Channel(sock)
         self.theirs: Dict[int, _Memory] = {}
         self.ours: List[_Memory] = []
+        self.numbers = 0  # of buffers that were announced
+        self.snapshots = False  # granted
+        self.snapshot: Optional[_snapshot.Snapshot] = None  # a child that takes the state
         self.lock = threading.RLock()  # of the channel's sending side
         self.waiting: List[f.Frame] = []  # read ahead while a request runs
         self.cancels: Set[int] = set()  # of requests that run or wait here
@@ -196,11 +206,15 @@ class _Runtime:
         for memory in self.ours:
             if not memory.busy and memory.size >= length:
                 return memory
-        memory = _Memory.make(len(self.ours) + 1, length)
+        self.numbers += 1
+        memory = _Memory.make(self.numbers, length)
         self.ours.append(memory)
-        meta = f.field(f.TAG_BUFFER_ID, memory.number) + f.field(f.TAG_BUFFER_SIZE, memory.size, wide=True)
-        self.channel.send_descriptor(f.encode(f.BUFFER, meta=meta, flags=f.FLAG_FD), memory.descriptor)
+        self.announce(memory.number, memory.size, memory.descriptor)
         return memory
+
+    def announce(self, number: int, size: int, descriptor: int) -> None:
+        meta = f.field(f.TAG_BUFFER_ID, number) + f.field(f.TAG_BUFFER_SIZE, size, wide=True)
+        self.channel.send_descriptor(f.encode(f.BUFFER, meta=meta, flags=f.FLAG_FD), descriptor)
 
     def flush(self) -> None:
         with self.lock:
@@ -320,13 +334,41 @@ class _Runtime:
 
     # ---- state ----
 
-    def send_state(self, frame: f.Frame) -> None:
-        self.wait_idle()
+    def take_state(self, frame: f.Frame) -> None:
+        if not self.stateful or self.snapshot:
+            raise f.ProtocolError("a state is asked for that there is not, or a second one")
+        self.flush()  # no answer waits for a save, or a fork
+        if self.snapshots:
+            try:
+                self.snapshot = _snapshot.Snapshot(self.worker.save, frame.meta, self.channel.socket.fileno())
+                return
+            except OSError:
+                traceback.print_exc()  # then here
+        self.send_state(frame.meta, _snapshot.take(self.worker.save))
+
+    def end_snapshot(self, wait: bool) -> None:
+        """Sends the state where a child has taken it."""
+        if self.snapshot and (wait or select.select([self.snapshot.result], [], [], 0)[0]):
+            snapshot, self.snapshot = self.snapshot, None
+            self.send_state(snapshot.meta, snapshot.end())
+
+    def send_state(self, meta: bytes, taken: _snapshot.Taken) -> None:
+        if taken.descriptor < 0:
+            self.send(f.STATE, meta=meta + f.field(f.TAG_ERROR, taken.why))
+            return
         try:
-            self.send(f.STATE, meta=frame.meta, body=bytes(self.worker.save()))
-        except Exception as error:
-            traceback.print_exc()
-            self.send(f.STATE, meta=frame.meta + f.field(f.TAG_ERROR, f"save: {error}"))
+            if taken.length <= self.inline_max:
+                self.send(f.STATE, meta=meta, body=os.pread(taken.descriptor, taken.length, 0))
+                return
+            # In a buffer of its own, which is hasupd's alone from here on.
+            fcntl.fcntl(taken.descriptor, fcntl.F_ADD_SEALS, _snapshot.SEALS)
+            self.numbers += 1
+            number = f.field(f.TAG_BUFFER_ID, self.numbers)
+            self.announce(self.numbers, taken.length, taken.descriptor)
+            self.channel.send(f.encode(f.STATE, 0, meta + number, b"", f.FLAG_BUFFER, 0, taken.length))
+            self.channel.send(f.encode(f.BUFFER_GONE, meta=number))
+        finally:
+            os.close(taken.descriptor)
 
     def restore(self, frame: f.Frame) -> None:
         try:
@@ -345,9 +387,11 @@ class _Runtime:
         self.flush()
 
     def welcome(self, frame: f.Frame) -> None:
-        most = dict(f.fields(frame.meta)).get(f.TAG_INLINE_MAX)
+        values = dict(f.fields(frame.meta))
+        most = values.get(f.TAG_INLINE_MAX)
         if most:
             self.inline_max = min(f.INLINE_MAX, f.U32.unpack(most)[0])
+        self.snapshots = bool(f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0] & f.CAN_SNAPSHOT)
         if not frame.flags & f.FLAG_RESTORING:
             self.become_ready()
 
@@ -374,7 +418,7 @@ class _Runtime:
             self.send(f.PONG, frame.id)
             self.flush()  # hasupd waits for it, and the next request may take long
         elif kind == f.CHECKPOINT:
-            self.send_state(frame)
+            self.take_state(frame)
         elif kind == f.CANCEL:
             self.cancel(frame.id)
         elif kind in (f.BUFFER, f.BUFFER_GONE, f.RELEASE):
@@ -389,7 +433,9 @@ class _Runtime:
             raise f.ProtocolError(f"a frame of type {kind} is not for a worker")
 
     def hello(self) -> None:
-        abilities = f.CAN_CANCEL | (f.CAN_STATE if self.stateful else 0)
+        abilities = f.CAN_CANCEL
+        if self.stateful:
+            abilities |= f.CAN_STATE | (f.CAN_SNAPSHOT if self.worker.snapshot else 0)
         meta = (f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency) +
                 f.field(f.TAG_ABILITIES, abilities, wide=True))
         if self.worker.metadata:
@@ -405,10 +451,15 @@ class _Runtime:
                 self.take(frame)
                 while self.waiting:
                     self.take(self.waiting.pop(0))
+            self.end_snapshot(wait=False)
             self.flush()
             self.blocking = True
             if self.terminated:
                 raise _Leave
+            if self.snapshot and self.channel.socket not in select.select(
+                    [self.channel.socket, self.snapshot.result], [], [])[0]:
+                self.blocking = False
+                continue  # its end is there
             self.channel.fill()
             self.blocking = False
 
@@ -428,6 +479,7 @@ class _Runtime:
             self.loop()
         except _Leave:
             self.wait_idle()
+            self.end_snapshot(wait=True)
             self.flush()
             self.worker.unload()
         except (EOFError, BrokenPipeError, ConnectionResetError):
