@@ -1,10 +1,9 @@
 /*
  * state.c: how a worker's state is taken.  `save` writes into a memfd, either here, between two
- * requests, or in a forked child, which has the state as it was at the fork while this process goes
- * on serving.  The child says through a pipe what came of it; if it dies, the state has failed and
- * nothing else has.  It never touches hasupd's socket, and dies with this process.
- *
- * A large state goes to hasupd as that memfd, sealed so that it can be read without a doubt; a small
+ * requests, or in a forked child, which has the state as it was at the fork while this process
+ * goes on serving.  The child says through a pipe what came of it; if it dies, the state has
+ * failed and nothing else has.  It never touches hasupd's socket, and dies with this process.  A
+ * large state goes to hasupd as that memfd, sealed so that it can be read without a doubt; a small
  * one in its frame.
  */
 #include "worker/runtime.h"
