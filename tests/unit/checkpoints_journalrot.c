@@ -96,11 +96,12 @@ static bool look(struct journal_world *world, uint64_t seed)
             fail_msg("flip %llu: record %llu is missing without a word", (unsigned long long)seed,
                      (unsigned long long)record);
     }
-    if (!of_chunks && chunks.next != 101)
-        fail_msg("flip %llu: chunks are missing without a word", (unsigned long long)seed);
-    bool all = true;
+    bool all = true, few = !of_chunks && chunks.next != 101;
     for (uint64_t record = 3; record <= RECORDS && !code; record += 3)
         all = fetch(world, record) && all;
+    /* The last ones of a stream are missed only by the result, which knows how many there were. */
+    if (few && all)
+        fail_msg("flip %llu: chunks are missing without a word", (unsigned long long)seed);
     bool noticed = world->bad || code || of_chunks || !all;
     world_close(world, true);
     return noticed;
