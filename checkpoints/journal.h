@@ -51,8 +51,8 @@ enum {
     X(ACCEPT) /* record, token, model, key, body_hash, flags, priority, created, deadline, meta,   \
                * body */                                                                           \
     X(CHUNK)  /* record, number (from 1), meta (of the first), body */                             \
-    X(RESULT) /* record, status, attempts, flags, finished, expires, meta, body; and the slot's    \
-               * log: ordinal, position, digest (position 0: none).  Without a position the        \
+    X(RESULT) /* record, status, attempts, flags, number (of its chunks), finished, expires, meta, \
+               * body; and the slot's log: ordinal, position, digest (0: none).  Without it the    \
                * request's own meta and body go.  HASUP_ENOTFOUND: never accepted, or forgotten */ \
     X(DONE)   /* record: accepted, and ended without a result, chunks or a place in a log: its row \
                * goes.  HASUP_ENOTFOUND: never accepted, or forgotten */                           \
@@ -71,8 +71,8 @@ enum {
                      * HASUP_ENOTFOUND, HASUP_ECORRUPT */                                          \
     X(FETCH) /* record, number: reads a finished request's status, attempts, meta, body and its    \
               * chunks after `number` (0: all); always on the thread.  HASUP_ENOTFOUND: not        \
-              * finished or not there; HASUP_ECORRUPT: a part of it is damaged, so there is none   \
-              */
+              * finished or not there; HASUP_ECORRUPT: a part of it is damaged or gone, so there   \
+              * is none */
 
 enum journal_op_kind {
 #define JOURNAL_OP_ENUM(name) JOURNAL_##name,

@@ -31,15 +31,21 @@ struct row_run { /* the run marker */
     " reports, sum, body_len"
 enum { REQUEST_HEAD_COLUMNS = 10, RESULT_HEAD_COLUMNS = 11, LETTER_HEAD_COLUMNS = 13 };
 
+/* A result's column of flags holds how many chunks its stream has, too: only so is it seen that the
+ * last ones are missing.  Older rows have none there. */
+enum { FLAG_BITS = 8, CHUNKS_UNKNOWN = (1 << (32 - FLAG_BITS)) - 1 };
+
 struct row_result {
     uint64_t record, position, digest;
     const char *model; /* NULL where it is in no slot's log */
     uint32_t status, attempts, flags, ordinal;
+    uint32_t chunks; /* of its stream; CHUNKS_UNKNOWN: that many or more */
     int64_t finished_wall_ns, expires_wall_ns;
 };
 
 uint64_t row_run_sum(const struct row_run *run);
 uint64_t row_request_sum(const struct journal_row *row);
+uint32_t row_result_flags(const struct row_result *result); /* as they are stored */
 uint64_t row_result_sum(const struct row_result *result);
 uint64_t row_letter_sum(const struct journal_letter *letter);
 uint64_t row_letter_payload_sum(const struct journal_letter *letter);

@@ -337,7 +337,7 @@ static void fetched_free(struct journal_op *op)
     memset(&op->fetched, 0, sizeof op->fetched);
 }
 
-static void take_result(struct journal_op *op, sqlite3_stmt *statement)
+static void take_result(struct journal_op *op, sqlite3_stmt *statement, uint32_t *chunks)
 {
     struct row_result result;
     struct journal_bytes meta = row_bytes(statement, RESULT_HEAD_COLUMNS + 1);
@@ -356,6 +356,7 @@ static void take_result(struct journal_op *op, sqlite3_stmt *statement)
     op->fetched.status = result.status;
     op->fetched.attempts = result.attempts;
     op->fetched.flags = result.flags;
+    *chunks = result.chunks;
     if (failed)
         op->error = HASUP_ENOMEM;
 }
@@ -386,6 +387,7 @@ static struct journal_chunk **take_chunk(struct journal_op *op, sqlite3_stmt *st
 static int fetch(struct journal_db *db, struct journal_op *op)
 {
     struct journal_chunk **tail = &op->fetched.chunks;
+    uint32_t wanted = 0, got_chunks = op->number;
     sqlite3_stmt *find = journal_db_statement(db, STATEMENT_FETCH);
     sqlite3_stmt *chunks = journal_db_statement(db, STATEMENT_CHUNKS);
     if (!find || !chunks)
@@ -393,7 +395,7 @@ static int fetch(struct journal_db *db, struct journal_op *op)
     sqlite3_bind_int64(find, 1, (int64_t)op->record);
     int got = sqlite3_step(find);
     if (got == SQLITE_ROW)
-        take_result(op, find);
+        take_result(op, find, &wanted);
     else if (got == SQLITE_DONE)
         op->error = HASUP_ENOTFOUND;
     int reset = sqlite3_reset(find);
@@ -401,8 +403,13 @@ static int fetch(struct journal_db *db, struct journal_op *op)
         return reset;
     sqlite3_bind_int64(chunks, 1, (int64_t)op->record);
     sqlite3_bind_int64(chunks, 2, op->number ? (int64_t)op->number : -1);
-    while (!op->error && (got = sqlite3_step(chunks)) == SQLITE_ROW)
+    while (!op->error && (got = sqlite3_step(chunks)) == SQLITE_ROW) {
         tail = take_chunk(op, chunks, tail);
+        got_chunks++;
+    }
+    if (!op->error && got == SQLITE_DONE && wanted && wanted < CHUNKS_UNKNOWN &&
+        got_chunks != wanted)
+        op->error = HASUP_ECORRUPT; /* some are missing */
     return sqlite3_reset(chunks);
 }
 

@@ -51,13 +51,19 @@ uint64_t row_request_sum(const struct journal_row *row)
     return sum(numbers, HASUP_LEN(numbers), text_bytes(row->model), row->key);
 }
 
+uint32_t row_result_flags(const struct row_result *result)
+{
+    uint32_t chunks = result->chunks < CHUNKS_UNKNOWN ? result->chunks : CHUNKS_UNKNOWN;
+    return result->flags | chunks << FLAG_BITS;
+}
+
 uint64_t row_result_sum(const struct row_result *result)
 {
     const uint64_t numbers[] = {ROW_RESULT,
                                 result->record,
                                 result->status,
                                 result->attempts,
-                                result->flags,
+                                row_result_flags(result),
                                 (uint64_t)result->finished_wall_ns,
                                 (uint64_t)result->expires_wall_ns,
                                 result->ordinal,
@@ -132,7 +138,9 @@ bool row_result_read(sqlite3_stmt *statement, int at, struct row_result *result)
     result->record = number(statement, at);
     result->status = (uint32_t)number(statement, at + 1);
     result->attempts = (uint32_t)number(statement, at + 2);
-    result->flags = (uint32_t)number(statement, at + 3);
+    uint32_t flags = (uint32_t)number(statement, at + 3);
+    result->flags = flags & ((1 << FLAG_BITS) - 1);
+    result->chunks = flags >> FLAG_BITS;
     result->finished_wall_ns = sqlite3_column_int64(statement, at + 4);
     result->expires_wall_ns = sqlite3_column_int64(statement, at + 5);
     result->ordinal = (uint32_t)number(statement, at + 6);

@@ -96,13 +96,14 @@ static int insert_result(struct journal_op *op, const char *model, sqlite3_stmt 
                                       .status = op->status,
                                       .attempts = op->attempts,
                                       .flags = op->flags,
+                                      .chunks = op->number,
                                       .ordinal = op->ordinal,
                                       .finished_wall_ns = op->finished_wall_ns,
                                       .expires_wall_ns = op->expires_wall_ns};
     bind_number(insert, 1, op->record);
     bind_number(insert, 2, op->status);
     bind_number(insert, 3, op->attempts);
-    bind_number(insert, 4, op->flags);
+    bind_number(insert, 4, row_result_flags(&result));
     sqlite3_bind_int64(insert, 5, op->finished_wall_ns);
     sqlite3_bind_int64(insert, 6, op->expires_wall_ns);
     bind_number(insert, 7, op->ordinal);

@@ -242,6 +242,7 @@ static void write_result(struct engine *engine, const struct action *action,
     op->op.status = action->persist.refused ? refusal_status(action->persist.why) : held->status;
     op->op.flags = (action->persist.refused ? JOURNAL_REFUSED : 0) |
                    (request->durable.first ? JOURNAL_STREAMED : 0);
+    op->op.number = (uint32_t)durable_chunks(request);
     op->op.attempts = action->persist.attempts;
     op->op.finished_wall_ns = wall_now();
     op->op.expires_wall_ns = wall_of(engine, action->persist.expires);

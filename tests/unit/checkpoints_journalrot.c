@@ -14,8 +14,11 @@ static void fill(struct journal_world *world)
     world_open(world);
     for (uint64_t record = 1; record <= RECORDS; record++)
         world_must(world, accept_of(record));
-    for (uint64_t record = 3; record <= RECORDS; record += 3)
-        world_must(world, result_of(record, record % 2 ? record : 0));
+    for (uint64_t record = 3; record <= RECORDS; record += 3) {
+        struct journal_op result = result_of(record, record % 2 ? record : 0);
+        result.number = record == 3 ? 100 : 0;
+        world_must(world, result);
+    }
     for (uint32_t number = 1; number <= 100; number++)
         world_must(world, chunk_of(3, number));
     world_close(world, true);
