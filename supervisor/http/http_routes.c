@@ -288,6 +288,8 @@ static void not_taken(struct connection *c, int error)
 
 static void submit(struct connection *c)
 {
+    if (!c->key_len)
+        c->heard = 0; /* what nobody can come back for begins anew, and so do its numbers */
     struct submission s = {.door = &HTTP_DOOR,
                            .context = c,
                            .model = c->model,
@@ -304,7 +306,8 @@ static void submit(struct connection *c)
         s.body.buffer = c->body.buffer;
     else
         s.body.bytes = c->body.view ? c->body.view : c->body.bytes;
-    c->sse = !strcmp(c->route->worker, "generate_stream");
+    /* Who has events of it already hears events, even where only the last one is missing. */
+    c->sse = !strcmp(c->route->worker, "generate_stream") || (c->heard && c->accepts_sse);
     c->state = CONNECTION_PENDING;
     c->http->acted = true;
     int error = engine_submit(c->http->engine, &s, &c->request);

@@ -56,8 +56,10 @@ static void prefer_is_read_and_the_unknown_passed_over(void **state)
     assert_true(engine.no_wait && !engine.async);
     invoke_with("Prefer: wait=10\r\n");
     assert_false(engine.no_wait);
-    invoke_with("Last-Event-ID: 41\r\n");
+    invoke_with("Last-Event-ID: 41\r\nIdempotency-Key: k\r\n");
     assert_int_equal(engine.heard, 41);
+    invoke_with("Last-Event-ID: 41\r\n"); /* nobody can come back to it */
+    assert_int_equal(engine.heard, 0);
     invoke_with("Last-Event-ID: x\r\n");
     assert_int_equal(got.status, 400);
     world_close();
@@ -159,6 +161,25 @@ static void a_stream_goes_on_behind_the_last_event_that_its_client_has(void **st
     world_close();
 }
 
+static void who_missed_only_the_end_of_a_stream_hears_it(void **state)
+{
+    struct client client;
+    (void)state;
+    world_open(NULL);
+    engine.mode = HOLD;
+    client_open(&client);
+    client_say(&client,
+               "POST /models/m/invoke HTTP/1.1\r\n" HOST "Accept: text/event-stream\r\n"
+               "Idempotency-Key: k\r\nLast-Event-ID: 3\r\nContent-Length: 0\r\n\r\n");
+    run_until(submitted, -1);
+    fake_text(engine.last, 200, "");
+    client_head(&client);
+    client_chunks(&client);
+    assert_non_null(strstr(got.body, "id: 4\nevent: end\n"));
+    client_close(&client);
+    world_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +190,7 @@ int main(void)
         cmocka_unit_test(a_requests_state_and_answer_are_got_by_its_number),
         cmocka_unit_test(a_long_poll_ends_with_the_state_where_there_is_no_answer_yet),
         cmocka_unit_test(a_stream_goes_on_behind_the_last_event_that_its_client_has),
+        cmocka_unit_test(who_missed_only_the_end_of_a_stream_hears_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
