@@ -131,6 +131,21 @@ E2E_WORKERS := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.
 $(E2E_WORKERS): $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(OUT)/libhasup.a
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
+# hasupd with the points where a test may kill it (checkpoints/fault.h): the files that have some are compiled
+# anew and stand before the archives, which then have nothing of theirs to add.
+FAULT_SOURCES := $(shell grep -l '"checkpoints/fault.h"' $(foreach m,$(LINK_shell),$(call src,$(m)))) \
+                 tests/faults/fault.c
+FAULT_OBJECTS := $(patsubst %.c,$(B)/faults/%.o,$(FAULT_SOURCES))
+$(B)/faults/supervisor/http/%.o: CFLAGS_ALL += -isystem /usr/share/include
+$(B)/faults/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "cc $< (faults)"
+	$(CC) $(CFLAGS_ALL) -DHASUP_FAULTS -MMD -MP -c $< -o $@
+$(B)/tests/hasupd-faults: $(B)/supervisor/main.o $(FAULT_OBJECTS) $(foreach m,$(LINK_shell),$(call lib,$(m))) \
+                          $(B)/llhttp.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lev -lyaml -lsqlite3 -lxxhash -ljansson) -lm -lpthread
+
 # Writes a slot's newest good state to stdout, for tests that compare states bit for bit.
 $(B)/tests/store-state: $(B)/tests/e2e/tools/store_state.o $(call lib,checkpoints) $(call lib,ipc)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_checkpoints)
@@ -164,7 +179,7 @@ help:
 	@echo "make demo     kill workers under load for 20 s; set up, build, one minute"
 	@echo "make check    everything that a change must pass; sets up and builds"
 	@echo "make bench    what it costs, beside the floors and the peers; a few minutes"
-	@echo "make soak     the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
+	@echo "make soak     hasupd killed at random points, RUNS=300 SEED=1; the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
 	@echo "make setup    install the Debian packages that are missing"
 	@echo "make unit | python-unit | sim | e2e | purity | lint    parts of check"
 	@echo "make clean    remove build/"
@@ -189,7 +204,7 @@ sim: $(B)/hasup-sim $(B)/hasup-sim-plant
 	@$(B)/hasup-sim --seeds 2000
 	@tests/sim/plants.sh $(B)/hasup-sim-plant
 
-e2e: all $(E2E_WORKERS) $(B)/tests/store-state
+e2e: all $(E2E_WORKERS) $(B)/tests/store-state $(B)/tests/hasupd-faults
 	@echo "== $(FLAVOUR) end to end"
 	@for t in $(wildcard tests/e2e/test_*.py); do echo "== $$t"; \
 	  HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B $$t || exit 1; done
@@ -209,7 +224,11 @@ demo: setup
 # The same, longer and with other seeds: make soak SEEDS="1 2 3" SECONDS=120
 SEEDS ?= 1 2 3
 SECONDS ?= 120
-soak: all $(B)/hasup-chaos
+# Then hasupd dies at RUNS random points (tests/e2e/killed.py), the first from seed SEED on.
+RUNS ?= 300
+SEED ?= 1
+soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults
+	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/killed.py --seed $(SEED) --runs $(RUNS)
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 

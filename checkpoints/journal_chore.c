@@ -4,6 +4,7 @@
  * back.  A chore that fails is left until something asks for it again; none of them changes what a
  * reader of the journal is told.
  */
+#include "checkpoints/fault.h"
 #include "checkpoints/journal_db.h"
 
 enum {
@@ -149,6 +150,7 @@ static bool checkpoint(struct journal_db *db)
 void journal_db_chore(struct journal_db *db)
 {
     bool done = db->db != NULL;
+    FAULT(chore_before);
     if (!done)
         db->chores = 0;
     else if (db->chores & CHORE_CHECKPOINT)
@@ -159,6 +161,7 @@ void journal_db_chore(struct journal_db *db)
         done = in_transaction(db, trim);
     else if (db->chores & CHORE_VACUUM)
         done = vacuum(db);
+    FAULT(chore_after);
     if (!done)
         db->chores = 0;
 }

@@ -7,6 +7,7 @@
  * commit succeeds (journal.h says what that means).  After FAILURES_REOPEN commits in a row that
  * failed, the file is opened anew, but not while unsettled: opening is a recovery, too.
  */
+#include "checkpoints/fault.h"
 #include "checkpoints/journal_db.h"
 
 enum { FAILURES_REOPEN = 3, BUSY_MS = 2000 };
@@ -111,8 +112,10 @@ int journal_db_commit(struct journal_db *db, struct journal_op *ops, bool may_wa
         got = run_ops(db, ops);
     if (got != SQLITE_OK)
         return fail(db, ops, false);
+    FAULT_COMMIT(ops, 0);
     if (journal_db_run(db, STATEMENT_COMMIT) != SQLITE_OK)
         return fail(db, ops, true);
+    FAULT_COMMIT(ops, 1);
     db->run_stored = db->run;
     db->failures = 0;
     db->unsettled = db->unsettled && !write;

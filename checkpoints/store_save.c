@@ -3,6 +3,7 @@
  * the manifest; what retention lets go.  One transaction.  Owns the cache of the newest maps, which
  * are true as long as no other connection writes (data_version).  A save that fails changes none.
  */
+#include "checkpoints/fault.h"
 #include "checkpoints/store_db.h"
 
 #include <stdio.h>
@@ -302,12 +303,15 @@ int store_save(struct store *store, const struct checkpoint_key *key, uint64_t p
         snprintf(error, STORE_ERROR, "%.200s: was removed or replaced", store->path);
         return HASUP_EIO;
     }
+    FAULT(checkpoint_begin);
     int code = sql_run(store->db, store->path, "BEGIN IMMEDIATE", "begin", error);
     if (code)
         return code;
     code = save_in_transaction(store, &info, bytes, keep, &map, error);
+    FAULT(checkpoint_before_commit);
     if (!code)
         code = sql_run(store->db, store->path, "COMMIT", "commit", error);
+    FAULT(checkpoint_after_commit);
     if (code) {
         sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
         map_free(map);

@@ -4,6 +4,7 @@
  * journal when it is first needed; where that fails, durable requests are refused and the others go
  * on. Decides nothing.
  */
+#include "checkpoints/fault.h"
 #include "supervisor/engine.h"
 
 #include <stdio.h>
@@ -393,7 +394,9 @@ void durable_answer(struct engine *engine, struct request *request, const struct
                                 .body = held->body,
                                 .attempts = action->answer.attempts};
     request->door = NULL;
+    FAULT(answer_before_told);
     door->reply(request->context, &reply);
+    FAULT(answer_after_told);
 }
 
 static void tell_chunk(const struct door *door, void *context, uint64_t number,
@@ -405,7 +408,9 @@ static void tell_chunk(const struct door *door, void *context, uint64_t number,
                                 .meta_len = (uint32_t)meta.len,
                                 .fd = -1};
     const struct reply head = {.status = 200, .frame = &frame, .attempts = attempts};
+    FAULT(chunk_before_told);
     door->chunk(context, &head, bytes.at, bytes.len);
+    FAULT(chunk_after_told);
 }
 
 void durable_chunk(struct engine *engine, struct request *request, const struct action *action)
@@ -440,7 +445,9 @@ void durable_accepted(struct engine *engine, const struct action *action)
     record_id(action->record, view.token, id);
     const struct door *door = request->door;
     request->door = NULL;
+    FAULT(accepted_before_told);
     door->accepted(request->context, id);
+    FAULT(accepted_after_told);
 }
 
 /* The stored answer is fetched; the request is out of the table meanwhile, and its door waits. */
@@ -496,7 +503,9 @@ static void tell_fetched(const struct durable_op *op)
                                 .body = {.bytes = got->fetched.body, .len = got->fetched.body_len},
                                 .attempts = got->fetched.attempts};
     request->door = NULL;
+    FAULT(retell_before);
     door->reply(request->context, &reply);
+    FAULT(retell_after);
 }
 
 /* ---- completions ---- */

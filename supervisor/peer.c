@@ -4,6 +4,7 @@
  * others.  Everything sent in a turn leaves in one write at its end.  A peer that fails while it is
  * being written to is reported at the next turn through its watch, never from inside peer_send.
  */
+#include "checkpoints/fault.h"
 #include "supervisor/peer.h"
 
 #include "supervisor/buffer_peer.h"
@@ -88,7 +89,9 @@ static void peer_lose(struct peer *peer, int error, const char *why)
 
 static void peer_flush(struct peer *peer)
 {
+    FAULT(written_before);
     int got = hasup_channel_flush(&peer->channel);
+    FAULT(written_after);
     bool blocked = got == HASUP_EAGAIN;
     if (got && !blocked) {
         /* The other end is gone.  What it sent before is still read: the end of file follows. */

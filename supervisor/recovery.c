@@ -5,6 +5,7 @@
  * keys are known.  Nothing is thrown away because it is not understood: a request of a model that
  * the configuration does not name stays where it is, and is said.
  */
+#include "checkpoints/fault.h"
 #include "supervisor/engine.h"
 
 #include <stdio.h>
@@ -113,6 +114,7 @@ static bool each_logged(void *context, const struct journal_row *row)
     event.request = request->id;
     event.slot = recovery->slot->index;
     engine_post(recovery->engine, &event);
+    FAULT(recovery_log);
     return true;
 }
 
@@ -155,6 +157,7 @@ static bool each_finished(void *context, const struct journal_row *row)
     if (row->record > recovery->last)
         recovery->last = row->record;
     engine_post(recovery->engine, &event);
+    FAULT(recovery_result);
     return true;
 }
 
@@ -202,6 +205,7 @@ static bool each_unfinished(void *context, const struct journal_row *row)
     recover_stream(engine, request, &event);
     recovery->count++;
     engine_post(engine, &event);
+    FAULT(recovery_request);
     return true;
 }
 
@@ -250,8 +254,10 @@ void recovery_go_on(struct engine *engine)
 void recovery_begin(struct engine *engine)
 {
     struct journal_summary summary;
+    FAULT(recovery_begin);
     if (!durable_open(engine, false, &summary))
         return;
+    FAULT(recovery_marked);
     core_first_record(engine->core, summary.next_record);
     if (!summary.created && !summary.clean)
         LOG_EVENT(LEVEL_WARNING, "journal.unclean", "the previous run ended without shutdown",
@@ -281,4 +287,5 @@ void recovery_run(struct engine *engine)
         LOG_EVENT(LEVEL_INFO, "journal.loaded", "what earlier runs accepted goes on",
                   LOG_INT("requests", requests.count + waiting.count),
                   LOG_INT("results", finished.count));
+    FAULT(recovery_end);
 }

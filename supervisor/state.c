@@ -5,6 +5,7 @@
  * disk does not take a checkpoint, the newest state stays in memory (slot->kept), so that a
  * worker's crash still loses nothing; that hasupd's own death would is said loudly, once.
  */
+#include "checkpoints/fault.h"
 #include "supervisor/engine.h"
 
 #include <errno.h>
@@ -224,6 +225,7 @@ static void state_saved(struct engine *engine, struct state_job *job)
     struct slot *slot = job->slot;
     uint64_t position = job->job.position;
     int error = job->job.error;
+    FAULT(checkpoint_stored);
     if (error) {
         state_not_stored(engine, slot, job->job.message);
         state_keep(slot, job);
@@ -274,6 +276,7 @@ void state_store(struct slot *slot, uint64_t position)
 /* `error`: what was found, if anything, is in memory only. */
 static void state_loaded(struct engine *engine, struct slot *slot, uint32_t worker, int error)
 {
+    FAULT(checkpoint_loaded);
     noted_loaded(slot);
     engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_LOADED,
                                         .slot = slot->index,

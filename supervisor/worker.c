@@ -4,6 +4,7 @@
  * becomes a BROKE event and is never talked to again.  The struct lives until the process's tree is
  * empty.
  */
+#include "checkpoints/fault.h"
 #include "supervisor/engine.h"
 
 #include <errno.h>
@@ -233,6 +234,7 @@ void worker_welcome(struct slot *slot, const struct action *action)
                         .buffer = slot->restoring.buffer,
                         .offset = slot->restoring.offset};
     worker_send(worker, &frame, &body);
+    FAULT(restore_sent);
     state_bytes_free(&slot->restoring);
 }
 
@@ -242,6 +244,7 @@ void worker_dispatch(struct slot *slot, const struct action *action)
     struct request *request = engine_request(slot->engine, action->request);
     if (!worker || !request)
         return;
+    FAULT(dispatch_before);
     request->slot = slot->index;
     request->worker = action->worker;
     request->stateful |= worker->stateful;
@@ -261,6 +264,9 @@ void worker_dispatch(struct slot *slot, const struct action *action)
                                 .meta = request->bytes,
                                 .meta_len = request->meta_len + (uint32_t)w.used};
     worker_send(worker, &frame, &request->body);
+    FAULT(dispatch_after);
+    if (action->dispatch.replay)
+        FAULT(replay_dispatched);
 }
 
 void worker_take_state(struct slot *slot, const struct action *action)
@@ -277,6 +283,7 @@ void worker_take_state(struct slot *slot, const struct action *action)
     struct hasup_frame frame = {
         .type = HASUP_CHECKPOINT, .meta = meta, .meta_len = (uint32_t)w.used};
     worker_send(worker, &frame, NULL);
+    FAULT(checkpoint_asked);
 }
 
 void worker_drain(struct slot *slot, uint32_t number)
@@ -548,6 +555,7 @@ static int on_state(struct worker *worker, const struct hasup_frame *frame, stru
     if (position != slot->asked_position)
         return HASUP_EPROTO;
     slot->asked = false;
+    FAULT(checkpoint_taken);
     int error = error_text(frame, text, sizeof text) ? HASUP_EWORKER : 0;
     if (!error)
         error = state_take(slot, body, position, text);

@@ -12,6 +12,7 @@
  * descriptor or memory → the backlog waits for a moment; a client that drips or does not read
  * → closed at its deadline.
  */
+#include "checkpoints/fault.h"
 #include "supervisor/http/connection.h"
 #include "supervisor/http/listen.h"
 #include "supervisor/log.h"
@@ -225,7 +226,9 @@ static ssize_t out_push(struct connection *c, const uint8_t *more, uint64_t len)
         parts[message.msg_iovlen++] = (struct iovec){c->out + c->out_at, queued};
     if (len)
         parts[message.msg_iovlen++] = (struct iovec){(void *)(uintptr_t)more, len};
+    FAULT(sent_before);
     ssize_t sent = sendmsg(c->watch.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    FAULT(sent_after);
     if (sent < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
     size_t mine = (size_t)sent < queued ? (size_t)sent : queued;

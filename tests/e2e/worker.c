@@ -5,6 +5,7 @@
  *   crash           dies by SIGABRT        exit N         exits with N
  *   hang            never answers          garbage        writes what is no frame
  *   pid             answers its pid        big N          answers N bytes
+ *   nonce TEXT      answers what no other run of it would
  *   wait PATH       blocks until PATH (a FIFO) is written to, then answers "done"
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
  *   noise N         streams N parts that differ in every process
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *load_path;
@@ -135,6 +137,17 @@ static int big(struct hasup_response *response, size_t len)
     return 0;
 }
 
+static int nonce(struct hasup_response *response)
+{
+    char text[64];
+    struct timespec now;
+    static unsigned count;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int len = snprintf(text, sizeof text, "%d %u %lld.%09ld", (int)getpid(), ++count,
+                       (long long)now.tv_sec, now.tv_nsec);
+    return hasup_reply(response, text, (size_t)len);
+}
+
 static int reply_text(struct hasup_response *response, const char *text)
 {
     return hasup_reply(response, text, strlen(text));
@@ -168,6 +181,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         snprintf(text, sizeof text, "%d", (int)getpid());
         return reply_text(response, text);
     }
+    if (strncmp(body, "nonce ", 6) == 0)
+        return nonce(response);
     if (strncmp(body, "big ", 4) == 0)
         return big(response, (size_t)atol(body + 4));
     if (strncmp(body, "stream ", 7) == 0 || strncmp(body, "noise ", 6) == 0)

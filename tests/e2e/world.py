@@ -23,15 +23,19 @@ LIMIT = 60
 class World:
     """One hasupd.  `models` is the YAML under `models:`, already indented by two."""
 
-    def __init__(self, models, top="", wait=True, state=None, before=None):
+    def __init__(self, models, top="", wait=True, state=None, before=None, program=None, environment=None,
+                 start=True):
         self.directory = tempfile.mkdtemp(prefix="hasup-e2e.")
         self.state = state or os.path.join(self.directory, "state")
         self.socket = os.path.join(self.directory, "hasup.sock")
         self.config = os.path.join(self.directory, "supervisor.yaml")
         self.events, self.buffer, self.process = [], b"", None
         self.before = before  # runs in hasupd's process before hasupd
+        self.program = program or f"{BUILD}/hasupd"
+        self.environment = {**os.environ, **(environment or {})}
         self.write(models, top)
-        self.start(wait)
+        if start:
+            self.start(wait)
 
     def write(self, models, top=""):
         with open(self.config, "w") as file:
@@ -39,8 +43,8 @@ class World:
                        f"listen: {{http: '127.0.0.1:0'}}\n{top}\nmodels:\n{models}\n")
 
     def start(self, wait=True):
-        self.process = subprocess.Popen([f"{BUILD}/hasupd", "-c", self.config], stderr=subprocess.PIPE,
-                                        stdin=subprocess.DEVNULL, preexec_fn=self.before)
+        self.process = subprocess.Popen([self.program, "-c", self.config], stderr=subprocess.PIPE,
+                                        stdin=subprocess.DEVNULL, preexec_fn=self.before, env=self.environment)
         os.set_blocking(self.process.stderr.fileno(), False)
         self.port = self.wait_event("hasupd.started")["http_port"]
         if wait:
@@ -64,6 +68,10 @@ class World:
             return json.loads(line)
         except ValueError:
             return {"event": "raw", "message": line.decode(errors="replace")}
+
+    def ended(self):
+        """Whether hasupd is gone and all that it said is read."""
+        return self.process.poll() is not None and b"\n" not in self.buffer
 
     def wait_event(self, name, since=0, **fields):
         """The first such event after number `since` of those seen so far."""
@@ -184,6 +192,7 @@ class World:
         if self.process and self.process.returncode is None:
             self.process.kill()
             self.process.wait()
+        if self.process:
             self.process.stderr.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
