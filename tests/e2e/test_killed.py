@@ -16,7 +16,7 @@ from world import BUILD, LIMIT  # noqa: E402
 ONCE = ("recovery_begin", "recovery_marked", "recovery_end")
 SECOND = ONCE + ("recovery_log", "recovery_result", "recovery_request", "checkpoint_loaded", "restore_sent",
                  "replay_dispatched")
-BEFORE = "result_after_commit:9"
+BEFORE = "accept_after_commit:25"  # what is accepted and not begun is there to be recovered
 RANDOM_RUNS = 12
 
 
@@ -27,7 +27,7 @@ def symbols(program):
 class Killed(unittest.TestCase):
     def play(self, faults, seed, strict=True):
         with self.subTest(faults=faults, seed=seed):
-            Run(faults, seed, strict=strict, patience=LIMIT if strict else 2).play()
+            Run(faults, seed, strict=strict, patience=20 if strict else 2).play()
 
     def test_promises_1_to_5_hold_wherever_hasupd_is_killed(self):
         for seed, name in enumerate(points()):
