@@ -395,6 +395,14 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
         if (heard)
             request_chunked(core, slot, event);
         return;
+    case EVENT_PROGRESSED:
+        if (heard)
+            request_progressed(core, slot, event);
+        return;
+    case EVENT_RESUMED:
+        if (heard)
+            request_resumed(core, slot, event);
+        return;
     case EVENT_STATE_TAKEN:
         if (heard)
             checkpoint_state(core, slot, event);
@@ -451,6 +459,8 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     case EVENT_TREE_EMPTY:
     case EVENT_REPLIED:
     case EVENT_CHUNKED:
+    case EVENT_PROGRESSED:
+    case EVENT_RESUMED:
     case EVENT_STATE_TAKEN:
         if ((slot = slot_worker_at(core, event)))
             event_of_worker(core, slot, event);

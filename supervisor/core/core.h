@@ -125,7 +125,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(MODEL_REMOVED)     /* model: drain, then MODEL_GONE */                                       \
     X(COMMAND)           /* model, slot (or CORE_ALL_SLOTS), command */                            \
     X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn */                \
-    X(HELLO)             /* slot, worker, concurrency, stateful */                                 \
+    X(HELLO)             /* slot, worker, concurrency, stateful, resumable */                      \
     X(CHECKPOINT_LOADED) /* slot, worker, found, position, error; answer to LOAD_CHECKPOINT.       \
                           * Found and an error: in memory only.  Not found: HASUP_ENOTFOUND or 0   \
                           * where there is none, HASUP_ECORRUPT where all are damaged; another     \
@@ -141,6 +141,9 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(DROPPED)           /* record: nobody wants it any more, finished or not */                   \
     X(REPLIED)           /* slot, worker, request, digest (stateful slots) */                      \
     X(CHUNKED)           /* slot, worker, request, size, same */                                   \
+    X(PROGRESSED)        /* slot, worker, request: another could go on from here */                \
+    X(RESUMED)           /* slot, worker, request, from: this run's bytes begin there; before      \
+                          * its first CHUNKED or REPLIED */                                        \
     X(STATE_TAKEN)       /* slot, worker, position, error */                                       \
     X(CHECKPOINT_STORED) /* slot, position, error: negative where it is kept in memory only */     \
     X(RECOVERED)         /* from the journal: see below */                                         \
@@ -174,7 +177,7 @@ struct event {
         struct { const struct model_policy *policy; bool restart; } model_set; /* policy borrowed */
         enum command command;
         int error; /* SPAWNED, WORKER_READY */
-        struct { uint32_t concurrency; bool stateful; } hello;
+        struct { uint32_t concurrency; bool stateful, resumable; } hello;
         struct { bool found; uint64_t position; int error; } checkpoint; /* _LOADED, _STORED, STATE_TAKEN */
         struct { int code; int signal; bool tree_empty; } exited; /* signal 0: exit code */
         struct {
@@ -205,6 +208,7 @@ struct event {
         } recovered;
         struct { uint64_t digest; } replied;
         struct { uint64_t size; bool same; } chunked; /* same: the run's bytes up to what the client has equal it */
+        struct { uint64_t from; } resumed; /* at most what DISPATCH said was sent */
         struct { hasup_ns deadline; } shutdown;
     };
 };
@@ -217,7 +221,7 @@ struct event {
     X(LOAD_CHECKPOINT)  /* slot, worker: newest good one, after every STORE before it; answer      \
                          * CHECKPOINT_LOADED after their CHECKPOINT_STORED */                      \
     X(WELCOME)          /* slot, worker, restore: send WELCOME, and RESTORE of what was loaded */  \
-    X(DISPATCH)         /* slot, worker, request, attempt, replay, position */                     \
+    X(DISPATCH)         /* slot, worker, request, attempt, replay, resume, position */             \
     X(CANCEL)           /* slot, worker, request: tell the worker */                               \
     X(PING)             /* slot, worker */                                                         \
     X(TAKE_STATE)       /* slot, worker, position: send CHECKPOINT; answer STATE_TAKEN */          \
@@ -257,7 +261,14 @@ struct action {
     union {
         uint32_t ordinal;
         bool restore;
-        struct { uint32_t attempt; bool replay; uint64_t position; hasup_ns deadline; } dispatch;
+        struct {
+            uint32_t attempt;
+            bool replay;
+            bool resume;   /* it may go on where an earlier attempt stopped: at byte `sent`, */
+            uint64_t sent; /* or where that one PROGRESSED, or from the start */
+            uint64_t position;
+            hasup_ns deadline;
+        } dispatch;
         uint64_t position;
         struct { uint32_t attempts; uint64_t of; } answer; /* of 0: the reply in hand */
         struct { uint64_t skip, of, number; } chunk;       /* of 0: the chunk in hand */

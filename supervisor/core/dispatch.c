@@ -147,6 +147,9 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
     action->request = item->id;
     action->dispatch.attempt = item->attempts;
     action->dispatch.replay = replay;
+    action->dispatch.resume =
+        slot->resumable && !slot->stateful && (item->sent || item->progressed);
+    action->dispatch.sent = item->sent;
     action->dispatch.position = item->position;
     action->dispatch.deadline = item->deadline;
     dispatch_update(core, slot);

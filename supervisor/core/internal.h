@@ -103,7 +103,8 @@ struct item {
     hasup_ns later;                          /* the latest deadline of those who joined */
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
-    uint64_t sent, produced;  /* bytes of a stream: delivered, and of this attempt */
+    uint64_t sent, produced;  /* bytes of a stream: delivered, and where this attempt stands */
+    bool progressed;          /* an attempt said from where another could go on */
     struct item *next, *prev; /* in its queue, suspects or flight */
     struct item *child;       /* of the queue's heap */
     bool in_heap;
@@ -133,7 +134,7 @@ struct slot {
     bool exited, tree_empty;
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
     bool exclusive; /* runs a suspect alone */
-    bool stateful;
+    bool stateful, resumable;
     uint32_t concurrency;
     struct list flight; /* longest without progress first */
     uint32_t inflight;
@@ -277,6 +278,8 @@ void request_cancelled(struct core *core, const struct event *event);
 void request_expired(struct core *core, struct item *item);
 void request_replied(struct core *core, struct slot *slot, const struct event *event);
 void request_chunked(struct core *core, struct slot *slot, const struct event *event);
+void request_progressed(struct core *core, struct slot *slot, const struct event *event);
+void request_resumed(struct core *core, struct slot *slot, const struct event *event);
 /* Its worker died: queued again, kept for its slot, or refused.  Out of the flight already. */
 void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash);
 /* Tells a client. */

@@ -24,6 +24,7 @@ enum plant {
     PLANT_NEVER_SYNC,        /* what is lazy waits for company for ever */
     PLANT_AWAIT_ALL,         /* a state waits for results that it does not contain */
     PLANT_LOAD_ERROR,        /* a disk that does not give a checkpoint is taken for one without */
+    PLANT_RESUME_AT_START,   /* a run that goes on in the middle is taken for one from the start */
     PLANT_COUNT
 };
 

@@ -344,14 +344,39 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
         model_settle(core, model);
 }
 
-void request_chunked(struct core *core, struct slot *slot, const struct event *event)
+/* The request in flight there that a worker speaks of, which shows that it lives; NULL: none. */
+static struct item *flight_speaks(struct core *core, struct slot *slot, const struct event *event)
 {
     struct item *item = item_find(core, event->request);
     if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
-        return;
+        return NULL;
     slot->progress = item->progress = core->now;
     list_remove(&slot->flight, item);
     list_append(&slot->flight, item);
+    return item;
+}
+
+void request_progressed(struct core *core, struct slot *slot, const struct event *event)
+{
+    struct item *item = flight_speaks(core, slot, event);
+    if (item)
+        item->progressed = true;
+}
+
+void request_resumed(struct core *core, struct slot *slot, const struct event *event)
+{
+    struct item *item = flight_speaks(core, slot, event);
+    if (!item || PLANT(PLANT_RESUME_AT_START))
+        return;
+    assert(!item->produced && event->resumed.from <= item->sent);
+    item->produced = event->resumed.from;
+}
+
+void request_chunked(struct core *core, struct slot *slot, const struct event *event)
+{
+    struct item *item = flight_speaks(core, slot, event);
+    if (!item)
+        return;
     uint64_t from = item->produced;
     item->produced += event->chunked.size;
     if (item->settled || item->replay)

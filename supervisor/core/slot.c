@@ -60,6 +60,7 @@ void slot_greeted(struct core *core, struct slot *slot, const struct event *even
     if (!event->hello.stateful)
         log_release(core, slot);
     slot->stateful = event->hello.stateful;
+    slot->resumable = event->hello.resumable;
     slot->concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
     if (most && slot->concurrency > most)
         slot->concurrency = most;

@@ -57,7 +57,7 @@ struct message {
     uint64_t request, digest, position, state;
     uint64_t value; /* of an answer: what its client remembers */
     uint64_t size;
-    bool replay, same;
+    bool replay, same, resume;
     hasup_ns at; /* said: not heard before */
 };
 
@@ -133,8 +133,9 @@ struct client {
     bool answered_logged;
     hasup_ns deadline;
     uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
-    bool replaying;
+    bool replaying, began; /* began: this run's bytes */
     uint64_t produced, run_variant;
+    uint64_t progress; /* from where another could go on, as one of its workers said */
     struct row *row;       /* of a durable one, once it is accepted; not of one that joined */
     struct person *person; /* who asks; NULL: nobody who could come back, or nobody any more */
     bool async, held;      /* held: `value` is a reply's */
@@ -185,7 +186,7 @@ struct disk_job {
 
 struct model_shape {
     struct model_policy policy;
-    bool stateful, streams, snapshots, used;
+    bool stateful, streams, snapshots, resumable, used;
     uint32_t concurrency;
     hasup_ns service, load;
 };

@@ -163,6 +163,9 @@ static void dispatch(struct sim *sim, const struct action *action)
                  slot->concurrency);
     if (client->at_slot != UINT32_MAX)
         sim_fail(sim, "request %llx is dispatched twice", (unsigned long long)action->request);
+    if (action->dispatch.resume && (slot->stateful || !sim->models[slot->model].resumable))
+        sim_fail(sim, "request %llx is to go on where a worker cannot",
+                 (unsigned long long)action->request);
     if (client->durable && !client->row)
         sim_fail(sim, "request %llx runs before it is durable",
                  (unsigned long long)action->request);
@@ -184,11 +187,14 @@ static void dispatch(struct sim *sim, const struct action *action)
     client->at_worker = action->worker;
     client->replaying = action->dispatch.replay;
     client->produced = 0;
+    client->began = false;
     slot->running++;
     worker_told(sim, slot,
                 &(struct message){.action = ACTION_DISPATCH,
                                   .request = action->request,
                                   .replay = action->dispatch.replay,
+                                  .resume = action->dispatch.resume,
+                                  .size = action->dispatch.sent,
                                   .position = action->dispatch.position});
 }
 

@@ -83,11 +83,37 @@ static void say_state(struct sim *sim, struct sim_slot *slot)
                          .state = worker->snapshot.state});
 }
 
+static uint64_t chunk_size(const struct client *client, uint32_t left)
+{
+    return 1 + sim_hash(client->content, left) % 100;
+}
+
 static void run_chunk(struct sim *sim, struct sim_slot *slot, struct client *client)
 {
-    uint64_t size = 1 + sim_hash(client->content, slot->worker.chunks_left) % 100;
+    uint64_t size = chunk_size(client, slot->worker.chunks_left);
     slot->worker.chunks_left--;
     say(sim, slot, (struct message){.type = EVENT_CHUNKED, .request = client->id, .size = size});
+    if (sim->models[slot->model].resumable && random_below(&sim->random, 3) == 0)
+        say(sim, slot, (struct message){.type = EVENT_PROGRESSED, .request = client->id});
+}
+
+/* A stream begins; or goes on, as the worker likes: behind what the client has, where its last
+ * progress stands, or from the start. */
+static void stream_begins(struct sim *sim, struct sim_slot *slot, const struct client *client,
+                          const struct message *told)
+{
+    uint64_t starts[] = {0, client->progress, told->size}, at = 0;
+    uint64_t from = told->resume ? starts[random_below(&sim->random, 3)] : 0;
+    uint32_t left = client->chunks;
+    for (; left && at < from; left--)
+        at += chunk_size(client, left);
+    if (at != from)
+        sim_fail(sim, "request %llx: no chunk ends at byte %llu, where it is to go on",
+                 (unsigned long long)client->id, (unsigned long long)from);
+    slot->worker.chunks_left = left;
+    if (told->resume)
+        say(sim, slot,
+            (struct message){.type = EVENT_RESUMED, .request = client->id, .position = from});
 }
 
 static void run_request(struct sim *sim, struct sim_slot *slot, const struct message *message)
@@ -151,7 +177,7 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
     if (head->action == ACTION_DISPATCH) {
         struct client *client = client_find(sim, head->request);
         if (client && client->chunks && !head->same) {
-            worker->chunks_left = client->chunks;
+            stream_begins(sim, slot, client, head);
             head->same = true; /* its stream has begun */
         }
         if (worker->chunks_left) {
@@ -222,13 +248,27 @@ static void hear_chunk(struct sim *sim, struct client *client, struct event *eve
                        const struct message *message)
 {
     /* As the shell does by hash: the bytes up to what the client has are the same, or not. */
-    if (!client->produced)
+    if (!client->began)
         client->run_variant =
             sim_chance(sim, sim->fault_permille) ? sim_hash(client->id, sim->seq) : 1;
     client->produced += message->size;
+    client->began = true;
     event->chunked.size = message->size;
     event->chunked.same = !client->received || client->produced < client->received ||
                           client->run_variant == client->variant;
+}
+
+/* What goes on in the middle goes on from the bytes that are there. */
+static void hear_resumed(struct sim *sim, struct client *client, struct event *event,
+                         const struct message *message)
+{
+    event->resumed.from = client->produced = message->position;
+    if (!message->position)
+        return;
+    client->began = true;
+    client->run_variant = client->variant;
+    if (client->produced > client->received)
+        sim_fail(sim, "request %llx goes on behind what was sent", (unsigned long long)client->id);
 }
 
 static void hear_reply(struct sim *sim, struct sim_slot *slot, struct client *client,
@@ -264,6 +304,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
     if (message.type == EVENT_HELLO) {
         event.hello.concurrency = sim->models[slot->model].concurrency;
         event.hello.stateful = slot->stateful;
+        event.hello.resumable = sim->models[slot->model].resumable;
     } else if (message.type == EVENT_WORKER_READY) {
         event.error = message.size ? HASUP_EWORKER : 0;
     } else if (message.type == EVENT_STATE_TAKEN) {
@@ -273,6 +314,11 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
         slot->taken = true;
     } else if (message.type == EVENT_CHUNKED && client) {
         hear_chunk(sim, client, &event, &message);
+    } else if (message.type == EVENT_RESUMED && client) {
+        hear_resumed(sim, client, &event, &message);
+    } else if (message.type == EVENT_PROGRESSED && client) {
+        if (client->run_variant == client->variant && client->produced > client->progress)
+            client->progress = client->produced;
     } else if (message.type == EVENT_REPLIED && client) {
         event.replied.digest = message.digest;
         hear_reply(sim, slot, client, &message);

@@ -230,6 +230,7 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                                   .stateful = random_below(r, 3) == 0,
                                   .streams = random_below(r, 3) == 0,
                                   .snapshots = random_below(r, 2) == 0,
+                                  .resumable = random_below(r, 2) == 0,
                                   .concurrency = 1 + random_below(r, random_below(r, 2) ? 2 : 12),
                                   .service = sim_between(sim, HASUP_MS, 400 * HASUP_MS),
                                   .load = sim_between(sim, 0, 5 * HASUP_S)};
