@@ -209,8 +209,11 @@ static void write_chunk(struct engine *engine, const struct action *action, stru
     size_t len = engine->hand.len - action->persist.skip;
     const struct hasup_frame *frame = engine->hand.reply.frame;
     size_t meta_len = action->persist.number == 1 ? frame->meta_len : 0;
+    size_t progress = action->persist.number == 1
+                          ? 0
+                          : resume_store_room(request, stream_produced(request) - len);
     struct durable_op *op = op_new(engine, JOURNAL_CHUNK, action->record);
-    struct kept_chunk *chunk = malloc(sizeof *chunk + meta_len + len);
+    struct kept_chunk *chunk = malloc(sizeof *chunk + meta_len + len + progress);
     if (!chunk)
         abort();
     *chunk = (struct kept_chunk){
@@ -229,6 +232,10 @@ static void write_chunk(struct engine *engine, const struct action *action, stru
     op->op.number = (uint32_t)chunk->number;
     op->op.meta = (struct journal_bytes){chunk->bytes, meta_len};
     op->op.body = (struct journal_bytes){chunk->bytes + meta_len, len};
+    if (progress) {
+        uint8_t *at = chunk->bytes + meta_len + len;
+        op->op.meta = (struct journal_bytes){at, resume_store(request, at, progress)};
+    }
     op_add(engine, op);
 }
 
@@ -362,6 +369,17 @@ bool durable_put_chunk(struct request *request, uint64_t number, struct journal_
     return true;
 }
 
+size_t durable_sent(const struct request *request, uint8_t *bytes)
+{
+    size_t len = 0;
+    for (const struct kept_chunk *chunk = request->durable.first; chunk; chunk = chunk->next) {
+        if (bytes && chunk->len)
+            memcpy(bytes + len, chunk->bytes + chunk->meta_len, chunk->len);
+        len += chunk->len;
+    }
+    return len;
+}
+
 uint64_t durable_chunks(const struct request *request)
 {
     return request->durable.last ? request->durable.last->number : 0;
@@ -486,7 +504,7 @@ static void tell_fetched(const struct durable_op *op)
     struct journal_bytes meta = {0};
     for (struct journal_chunk *chunk = got->fetched.chunks; chunk && request->door;
          chunk = chunk->next) {
-        if (chunk->meta_len)
+        if (chunk->number == 1) /* that of a later one is for the next run only */
             meta = (struct journal_bytes){chunk->bytes, chunk->meta_len};
         tell_chunk(door, request->context, chunk->number, meta,
                    (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len},

@@ -265,6 +265,7 @@ void engine_forget(struct engine *engine, uint64_t id)
     engine->requests.free[engine->requests.free_count++] = index;
     engine->requests.count--;
     engine->requests.body_bytes -= request->body.len;
+    resume_free(engine, request);
     if (request->body.buffer)
         buffer_unref(request->body.buffer);
     stream_free(request->stream);

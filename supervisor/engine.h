@@ -1,9 +1,9 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks
- * with workers, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings back
- * what it holds, models.c applies the configuration; this header is theirs and control.c's. Doors
- * see supervisor/request.h only.
+ * with workers, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
+ * back what it holds, models.c applies the configuration; this header is theirs and control.c's.
+ * Doors see supervisor/request.h only.
  */
 #ifndef HASUP_SUPERVISOR_ENGINE_H
 #define HASUP_SUPERVISOR_ENGINE_H
@@ -23,9 +23,10 @@ enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512 };
 
 #define NO_SLOT UINT32_MAX
 
-struct stream; /* stream.c */
-struct held;   /* durable.c: a reply that waits to be stored */
+struct stream;     /* stream.c */
+struct held;       /* durable.c: a reply that waits to be stored */
 struct kept_chunk; /* durable.c: a part of a durable stream */
+struct progress;   /* resume.c */
 
 /* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for
  * the fields that a dispatch adds) and the body's bytes. */
@@ -39,16 +40,18 @@ struct request {
     bool stateful; /* dispatched to a stateful slot, whose log keeps it */
     hasup_ns deadline;
     struct body body;
-    struct stream *stream; /* NULL before the first chunk */
-    struct {               /* of a durable one */
-        bool async, retold; /* retold: the core has done with it, an answer is being fetched */
+    struct stream *stream;     /* NULL before the first chunk */
+    struct progress *progress; /* the last that a worker told; NULL: none */
+    bool resumes;              /* its worker has yet to say where it goes on */
+    struct {                   /* of a durable one */
+        bool async, retold;    /* retold: the core has done with it, an answer is being fetched */
         uint64_t token, body_hash;
         struct bytes key; /* malloc'ed */
         uint8_t priority;
         struct held *held;
         struct kept_chunk *first, *last; /* of its stream, oldest first */
     } durable;
-    bool spare;            /* of ENGINE_SPARE_BYTES: kept for the next when it is forgotten */
+    bool spare; /* of ENGINE_SPARE_BYTES: kept for the next when it is forgotten */
     uint8_t bytes[];
 };
 
@@ -150,10 +153,10 @@ struct engine {
         struct durable_op *ops;  /* on their way */
         struct journal *journal; /* NULL: not opened, or it cannot be */
         bool failing, clean;
-        hasup_ns retry;    /* it is not opened again before then */
-        uint64_t seed;     /* of the hashes of keys */
-        uint64_t after;    /* recovery: requests up to this record are loaded, */
-        bool more;         /* and there are more in the journal */
+        hasup_ns retry; /* it is not opened again before then */
+        uint64_t seed;  /* of the hashes of keys */
+        uint64_t after; /* recovery: requests up to this record are loaded, */
+        bool more;      /* and there are more in the journal */
         char error[JOURNAL_ERROR];
     } durable;
     struct {
@@ -227,8 +230,31 @@ bool stream_count(struct request *request, uint32_t seq);
 bool stream_add(struct request *request, const uint8_t *bytes, size_t len);
 uint64_t stream_produced(const struct request *request); /* bytes of this attempt */
 void stream_free(struct stream *stream);
+/* Remembers this place of the attempt; false: no memory. */
+bool stream_mark(struct request *request);
+/* How many bytes earlier attempts reached, and their digest. */
+uint64_t stream_reached(const struct request *request, uint64_t *digest);
+/* A new attempt goes on at this byte: 0, the mark, or what was reached; false: none of them. */
+bool stream_go_on(struct request *request, uint64_t from);
 /* The digest of a whole answer, streamed or not. */
 uint64_t reply_digest(const struct request *request, uint32_t status, struct body *body);
+
+/* resume.c */
+void resume_free(struct engine *engine, struct request *request);
+/* A worker's progress: another can go on from where the attempt stands now. */
+void resume_keep(struct engine *engine, struct request *request, const uint8_t *blob, size_t len);
+/* The meta of a REQUEST that may go on, malloc'ed with PEER_META_ROOM behind it; NULL: it is too
+ * long, or there is no memory, and the request begins at its start. */
+uint8_t *resume_meta(const struct request *request, const uint8_t *meta, size_t meta_len,
+                     size_t *len);
+/* The first that its worker says: where it goes on.  HASUP_EPROTO: nowhere that it may. */
+int resume_begin(struct request *request, const struct hasup_frame *frame,
+                 uint64_t *from) HASUP_NODISCARD;
+/* What a chunk that begins at byte `at` stores of the progress; 0: nothing. */
+size_t resume_store_room(const struct request *request, uint64_t at);
+size_t resume_store(struct request *request, uint8_t *meta, size_t room);
+/* A stored chunk's meta, before its bytes are added to the stream. */
+void resume_recover(struct engine *engine, struct request *request, struct journal_bytes meta);
 
 /* A client may reuse its buffer after its answer; a stateful slot's log needs the body longer. */
 void request_keep_body(struct engine *engine, struct request *request);
@@ -277,6 +303,8 @@ void durable_free_request(struct request *request);
 /* A chunk that an earlier run had stored. */
 bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,
                        struct journal_bytes bytes);
+/* The bytes of its stream that are kept, copied where `bytes` is not NULL; how many. */
+size_t durable_sent(const struct request *request, uint8_t *bytes);
 uint64_t durable_chunks(const struct request *request);
 void durable_close(struct engine *engine);
 /* Opens the journal where it is not open; `must`: also where there is none yet. */

@@ -163,20 +163,30 @@ static bool each_finished(void *context, const struct journal_row *row)
 
 /* ---- unfinished ones ---- */
 
+struct reading {
+    struct engine *engine;
+    struct request *request;
+};
+
 static bool read_chunk(void *context, uint32_t number, struct journal_bytes meta,
                        struct journal_bytes bytes)
 {
-    struct request *request = context;
-    return durable_put_chunk(request, number, meta, bytes) && stream_open(request) == 0 &&
-           stream_add(request, bytes.at, bytes.len);
+    struct reading *reading = context;
+    struct request *request = reading->request;
+    const struct journal_bytes none = {0};
+    if (number > 1)
+        resume_recover(reading->engine, request, meta);
+    return durable_put_chunk(request, number, number == 1 ? meta : none, bytes) &&
+           stream_open(request) == 0 && stream_add(request, bytes.at, bytes.len);
 }
 
 /* What of its stream was stored: the bytes that its next run must produce again. */
 static void recover_stream(struct engine *engine, struct request *request, struct event *event)
 {
+    struct reading reading = {engine, request};
     char error[JOURNAL_ERROR];
     int code = journal_each_chunk(engine->durable.journal, event->recovered.record, read_chunk,
-                                  request, error);
+                                  &reading, error);
     if (code)
         failed("chunks", error);
     event->recovered.chunks = durable_chunks(request);

@@ -1,7 +1,8 @@
 /*
  * stream.c: whether a second run of a stream says the same as the first.  Keeps hashes, never the
  * bytes: one of all that this attempt produced, and the digest and length that the longest attempt
- * before it had reached.  Where the new one comes past that length, the digests are compared.
+ * before it had reached.  Where the new one comes past that length, the digests are compared.  One
+ * that goes on in the middle takes over the hash of what stands before.
  */
 #include "supervisor/engine.h"
 
@@ -14,6 +15,9 @@ struct stream {
     uint64_t produced; /* bytes of it */
     uint64_t reached;  /* by an earlier attempt, and digest of those bytes */
     uint64_t digest;
+    XXH3_state_t *reached_run; /* the hash of those; NULL: none was reached, or no memory */
+    uint64_t marked;
+    XXH3_state_t *marked_run; /* NULL: nothing is marked */
     bool differs;
 };
 
@@ -34,6 +38,16 @@ int stream_open(struct request *request)
     return 0;
 }
 
+/* Whether there is memory for it. */
+static bool copy_run(XXH3_state_t **to, const XXH3_state_t *from)
+{
+    if (!*to)
+        *to = XXH3_createState();
+    if (*to)
+        XXH3_copyState(*to, from);
+    return *to;
+}
+
 void stream_restart(struct request *request)
 {
     struct stream *stream = request->stream;
@@ -42,11 +56,44 @@ void stream_restart(struct request *request)
     if (stream->produced > stream->reached) {
         stream->reached = stream->produced;
         stream->digest = XXH3_64bits_digest(stream->run);
+        copy_run(&stream->reached_run, stream->run); /* without it, no run goes on from there */
     }
     stream->produced = 0;
     stream->chunks = 0;
     stream->differs = false;
     XXH3_64bits_reset(stream->run);
+}
+
+bool stream_mark(struct request *request)
+{
+    struct stream *stream = request->stream;
+    if (!stream)
+        return true; /* before the first byte, there is nothing to remember */
+    stream->marked = stream->produced;
+    return copy_run(&stream->marked_run, stream->run);
+}
+
+uint64_t stream_reached(const struct request *request, uint64_t *digest)
+{
+    *digest = request->stream ? request->stream->digest : 0;
+    return request->stream ? request->stream->reached : 0;
+}
+
+bool stream_go_on(struct request *request, uint64_t from)
+{
+    struct stream *stream = request->stream;
+    if (!from)
+        return true;
+    if (!stream)
+        return false;
+    if (from == stream->reached && stream->reached_run)
+        XXH3_copyState(stream->run, stream->reached_run);
+    else if (from == stream->marked && stream->marked_run)
+        XXH3_copyState(stream->run, stream->marked_run);
+    else
+        return false;
+    stream->produced = from;
+    return true;
 }
 
 bool stream_count(struct request *request, uint32_t seq)
@@ -80,6 +127,8 @@ void stream_free(struct stream *stream)
     if (!stream)
         return;
     XXH3_freeState(stream->run);
+    XXH3_freeState(stream->reached_run);
+    XXH3_freeState(stream->marked_run);
     free(stream);
 }
 

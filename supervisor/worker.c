@@ -19,7 +19,7 @@
 extern char **environ;
 
 /* The abilities that hasupd makes use of, where a worker offers them. */
-enum { GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL };
+enum { GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME };
 
 static const struct peer_ops WORKER_OPS;
 
@@ -263,7 +263,17 @@ void worker_dispatch(struct slot *slot, const struct action *action)
                                 .seq = action->dispatch.attempt,
                                 .meta = request->bytes,
                                 .meta_len = request->meta_len + (uint32_t)w.used};
+    size_t len;
+    uint8_t *resumed =
+        action->dispatch.resume ? resume_meta(request, request->bytes, frame.meta_len, &len) : NULL;
+    request->resumes = resumed;
+    if (resumed) {
+        frame.flags |= HASUP_FLAG_RESUME;
+        frame.meta = resumed;
+        frame.meta_len = (uint32_t)len;
+    }
     worker_send(worker, &frame, &request->body);
+    free(resumed);
     FAULT(dispatch_after);
     if (action->dispatch.replay)
         FAULT(replay_dispatched);
@@ -435,6 +445,8 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     worker->greeted = true;
     worker->granted = hello.abilities & GRANTS;
     worker->stateful = hello.abilities & HASUP_CAN_STATE;
+    if (worker->stateful)
+        worker->granted &= ~(uint64_t)HASUP_CAN_RESUME; /* its requests are all of one history */
     if (hello.metadata_len) {
         char *copy = malloc(hello.metadata_len);
         if (copy) {
@@ -444,9 +456,11 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
             model->metadata_len = hello.metadata_len;
         }
     }
-    worker_post(worker, &(struct event){.type = EVENT_HELLO,
-                                        .hello = {.concurrency = hello.concurrency,
-                                                  .stateful = worker->stateful}});
+    worker_post(worker,
+                &(struct event){.type = EVENT_HELLO,
+                                .hello = {.concurrency = hello.concurrency,
+                                          .stateful = worker->stateful,
+                                          .resumable = worker->granted & HASUP_CAN_RESUME}});
     return 0;
 }
 
@@ -487,6 +501,42 @@ static struct request *request_at(const struct worker *worker, uint64_t id)
                : NULL;
 }
 
+/* Before the first that it says of a request that it may go on with. */
+static int on_resumed(struct worker *worker, struct request *request,
+                      const struct hasup_frame *frame)
+{
+    uint64_t from;
+    if (resume_begin(request, frame, &from))
+        return HASUP_EPROTO;
+    worker_post(
+        worker,
+        &(struct event){.type = EVENT_RESUMED, .request = request->id, .resumed = {.from = from}});
+    return 0;
+}
+
+static int on_progress(struct worker *worker, const struct hasup_frame *frame)
+{
+    struct request *request = request_at(worker, frame->id);
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    const uint8_t *blob = NULL;
+    size_t len = 0;
+    if (!(worker->granted & HASUP_CAN_RESUME) || !request ||
+        (request->resumes && on_resumed(worker, request, frame)))
+        return HASUP_EPROTO;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_PROGRESS_BLOB) {
+            blob = field.value;
+            len = field.len;
+        }
+    if (len > HASUP_PROGRESS_MAX)
+        return HASUP_EPROTO;
+    resume_keep(worker->slot->engine, request, blob, len);
+    worker_post(worker, &(struct event){.type = EVENT_PROGRESSED, .request = request->id});
+    return 0;
+}
+
 static void chunk_in_hand(struct worker *worker, struct request *request,
                           const struct hasup_frame *frame, const uint8_t *bytes, size_t len)
 {
@@ -505,6 +555,7 @@ static int on_chunk(struct worker *worker, const struct hasup_frame *frame, stru
     struct request *request = request_at(worker, frame->id);
     const uint8_t *bytes = body_bytes(body);
     if (!request || (body->len && !bytes) || stream_open(request) ||
+        (request->resumes && on_resumed(worker, request, frame)) ||
         !stream_count(request, frame->seq))
         return HASUP_EPROTO;
     if (body->len)
@@ -517,7 +568,8 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
     struct engine *engine = worker->slot->engine;
     struct request *request = request_at(worker, frame->id);
     uint32_t status = frame->seq ? frame->seq : 200;
-    if (!request || status < 200 || status > 599)
+    if (!request || status < 200 || status > 599 ||
+        (request->resumes && on_resumed(worker, request, frame)))
         return HASUP_EPROTO;
     if (request->stream && body->len) {
         /* The last part of a stream may ride in its REPLY. */
@@ -579,6 +631,7 @@ static int worker_frame(void *context, const struct hasup_frame *frame, struct b
     case HASUP_READY: return on_ready(worker, frame);
     case HASUP_REPLY: return on_reply(worker, frame, body);
     case HASUP_CHUNK: return on_chunk(worker, frame, body);
+    case HASUP_PROGRESS: return on_progress(worker, frame);
     case HASUP_STATE: return on_state(worker, frame, body);
     case HASUP_PONG: worker_post(worker, &(struct event){.type = EVENT_PONG}); return 0;
     }
