@@ -7,8 +7,8 @@
  * POST /v2/models/textgen/generate or generate_stream {"text_input": "The Light", "parameters":
  * {"n": 200}}
  *
- * The same request always gives the same text, so when this worker is killed in the middle, the
- * next one writes it again and hasupd goes on where the client stopped reading.
+ * The same request always gives the same text.  When this worker is killed in the middle, the next
+ * one goes on from the last progress, and hasupd where the client stopped reading.
  */
 #include "worker/hasup.h"
 
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HIDDEN_MAX = 512, KINDS_MAX = 256, PIECE = 8, LENGTH_MAX = 100000 };
+enum { HIDDEN_MAX = 512, KINDS_MAX = 256, PIECE = 8, LENGTH_MAX = 100000, PROGRESS_EVERY = 128 };
 
 /* The weights, as examples/train/train_textgen.py writes them. */
 struct net {
@@ -30,8 +30,10 @@ struct net {
     const float *wx, *wh, *b, *wo, *bo;
 };
 
-/* All that the next character depends on. */
+/* All that the next character depends on; as a whole, a progress that another worker goes on from.
+ */
 struct writer {
+    size_t done; /* characters */
     float hidden[HIDDEN_MAX];
     uint64_t random;
     float temperature;
@@ -146,13 +148,19 @@ static int stream(struct writer *w, const struct net *net, const struct hasup_re
     char piece[PIECE];
     int events = strcmp(hasup_request_route(request), "generate_stream") == 0;
     hasup_reply_type(response, "text/plain; charset=utf-8");
-    for (size_t done = 0; done < length && !hasup_request_cancelled(request);) {
+    if (request->progress_len == sizeof *w) {
+        memcpy(w, request->progress, sizeof *w);
+        hasup_resume_at(response, request->progress_at);
+    }
+    while (w->done < length && !hasup_request_cancelled(request)) {
         size_t len = 0;
-        while (len < PIECE && done + len < length)
+        while (len < PIECE && w->done + len < length)
             piece[len++] = writer_next(w, net);
         if (send_piece(response, piece, len, events) != 0)
             return -1;
-        done += len;
+        w->done += len;
+        if (w->done % PROGRESS_EVERY == 0 && hasup_progress(response, w, sizeof *w) != 0)
+            return -1;
     }
     return 0;
 }
@@ -228,6 +236,7 @@ int main(int argc, char **argv)
         .load = load,
         .infer = infer,
         .unload = unload,
+        .resumable = 1,
         .metadata = "{\"platform\": \"hasup_gru\", "
                     "\"inputs\": [{\"name\": \"text_input\", \"datatype\": \"BYTES\", "
                     "\"shape\": [1]}], "

@@ -34,6 +34,13 @@ struct hasup_request {
     int replay;           /* it was answered before; it runs again to bring the state back */
     uint64_t position;    /* stateful workers: where it stands in the slot's log, from 1 */
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+    /* Of a resumable worker, where another one died with it; see hasup_resume_at(). */
+    int resumed;
+    const void *progress; /* the last that was told by hasup_progress(); NULL: none was */
+    size_t progress_len;
+    uint64_t progress_at; /* so many bytes of the answer stand before it */
+    uint64_t sent_len;    /* so many bytes its client has, at least progress_at */
+    const void *sent;     /* those bytes; NULL where hasupd did not keep them */
 };
 
 /* "infer", "generate", "generate_stream", "invoke", …; "" where none was named. */
@@ -64,6 +71,14 @@ int hasup_error(struct hasup_response *response, unsigned status, const char *fo
 /* A part of a streamed answer, sent at once.  What is replied later is its last part. */
 int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len);
 
+/* With this blob (128 KiB at most) any worker of the model can go on right behind the chunks that
+ * were sent so far, should this one die.  Does nothing where the worker is not resumable. */
+int hasup_progress(struct hasup_response *response, const void *blob, size_t len);
+/* Before the first chunk of a resumed request: what comes now are the bytes of the answer from
+ * here: request->progress_at, or request->sent_len.  Without it they are those from the start; then
+ * what the client has already is compared and left out. */
+void hasup_resume_at(struct hasup_response *response, uint64_t at);
+
 struct hasup_state;
 /* Appends to the state being saved.  Nonzero: there is no memory for it, and `save` should give up.
  */
@@ -88,6 +103,9 @@ struct hasup_worker {
      * nothing here.  So it is for models whose state lies in plain memory and whose `save` takes no
      * lock that another thread may hold.  0, the default: `save` runs between two requests. */
     int snapshot;
+    /* Nonzero: streams can go on in the middle, by hasup_progress() or from their own text.  Not of
+     * a stateful worker. */
+    int resumable;
     const char
         *metadata; /* JSON for GET /v2/models/M: {"platform", "inputs", "outputs"}; may be NULL */
 };

@@ -15,6 +15,8 @@ void hasup_response_open(struct hasup_response *response, struct hasup_runtime *
     response->id = id;
     response->status = 200;
     response->chunks = 0;
+    response->begun = false;
+    response->resume_at = 0;
     response->failed = false;
     response->body.len = response->meta.len = 0;
 }
@@ -87,11 +89,47 @@ int hasup_error(struct hasup_response *response, unsigned status, const char *fo
     return -1;
 }
 
+/* The first frame of a resumed answer says where it begins. */
+static int begin(struct hasup_response *response)
+{
+    uint8_t at[8];
+    bool says = response->resume_at && !response->begun;
+    response->begun = true;
+    hasup_put64(at, response->resume_at);
+    return says ? put_field(&response->meta, HASUP_TAG_STREAM_OFFSET, at, sizeof at) : 0;
+}
+
+void hasup_resume_at(struct hasup_response *response, uint64_t at)
+{
+    response->resume_at = at;
+}
+
+int hasup_progress(struct hasup_response *response, const void *blob, size_t len)
+{
+    struct hasup_frame frame = {.type = HASUP_PROGRESS, .id = response->id};
+    struct hasup_bytes kept = response->meta; /* the answer's fields wait for its first chunk */
+    if (!response->runtime->resumes)
+        return 0;
+    if (len > HASUP_PROGRESS_MAX)
+        return HASUP_ETOOBIG;
+    response->meta = (struct hasup_bytes){0};
+    int error = begin(response);
+    if (!error)
+        error = put_field(&response->meta, HASUP_TAG_PROGRESS_BLOB, blob, len);
+    if (!error)
+        error = hasup_send(response->runtime, &frame, &response->meta, NULL, 0);
+    free(response->meta.at);
+    response->meta = kept;
+    return error ? error : hasup_flush(response->runtime);
+}
+
 int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len)
 {
     struct hasup_frame frame = {.type = HASUP_CHUNK, .id = response->id, .seq = response->chunks++};
     /* The fields go with the first part; the rest of the stream has none. */
-    int error = hasup_send(response->runtime, &frame, &response->meta, bytes, len);
+    int error = begin(response);
+    if (!error)
+        error = hasup_send(response->runtime, &frame, &response->meta, bytes, len);
     response->meta.len = 0;
     return error ? error : hasup_flush(response->runtime);
 }
@@ -99,6 +137,8 @@ int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len)
 int hasup_response_send(struct hasup_response *response)
 {
     struct hasup_frame frame = {.type = HASUP_REPLY, .id = response->id, .seq = response->status};
-    return hasup_send(response->runtime, &frame, &response->meta, response->body.at,
-                      response->body.len);
+    int error = begin(response);
+    return error ? error
+                 : hasup_send(response->runtime, &frame, &response->meta, response->body.at,
+                              response->body.len);
 }

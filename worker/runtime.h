@@ -50,6 +50,7 @@ struct hasup_runtime {
     } snapshot;
     bool stateful, ready, leaving, ended;
     bool snapshots; /* granted: a child may take the state */
+    bool resumes;   /* granted: streams may go on in the middle */
 };
 
 struct hasup_text {
@@ -71,6 +72,8 @@ struct hasup_response {
     uint64_t id;
     unsigned status;
     uint32_t chunks;
+    bool begun;         /* something was said of it */
+    uint64_t resume_at; /* of a resumed one */
     struct hasup_bytes body, meta;
     bool failed;
 };

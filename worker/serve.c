@@ -174,6 +174,26 @@ void hasup_look_ahead(struct hasup_running *running)
 
 /* ---- requests ---- */
 
+/* One field of a REQUEST. */
+static int read_field(const struct hasup_field *field, struct hasup_request *request,
+                      uint32_t *buffer, uint64_t *offset)
+{
+    switch (field->tag) {
+    case HASUP_TAG_DEADLINE: return hasup_field_get64(field, &request->deadline_ns);
+    case HASUP_TAG_POSITION: return hasup_field_get64(field, &request->position);
+    case HASUP_TAG_BUFFER_ID: return hasup_field_get32(field, buffer);
+    case HASUP_TAG_BUFFER_OFFSET: return hasup_field_get64(field, offset);
+    case HASUP_TAG_STREAM_OFFSET: return hasup_field_get64(field, &request->progress_at);
+    case HASUP_TAG_DELIVERED_LEN: return hasup_field_get64(field, &request->sent_len);
+    case HASUP_TAG_DELIVERED: request->sent = field->value; return 0;
+    case HASUP_TAG_PROGRESS_BLOB:
+        request->progress = field->value;
+        request->progress_len = field->len;
+        return 0;
+    }
+    return 0;
+}
+
 static int open_request(struct hasup_runtime *runtime, struct hasup_running *running,
                         const struct hasup_frame *frame)
 {
@@ -187,21 +207,13 @@ static int open_request(struct hasup_runtime *runtime, struct hasup_running *run
     request->id = frame->id;
     request->attempt = frame->seq;
     request->replay = !!(frame->flags & HASUP_FLAG_REPLAY);
+    request->resumed = !!(frame->flags & HASUP_FLAG_RESUME);
     request->body = frame->body;
     request->len = (size_t)frame->body_len;
     hasup_meta_read(&reader, frame);
-    while ((got = hasup_meta_next(&reader, &field)) > 0) {
-        if (field.tag == HASUP_TAG_DEADLINE)
-            got = hasup_field_get64(&field, &request->deadline_ns);
-        else if (field.tag == HASUP_TAG_POSITION)
-            got = hasup_field_get64(&field, &request->position);
-        else if (field.tag == HASUP_TAG_BUFFER_ID)
-            got = hasup_field_get32(&field, &buffer);
-        else if (field.tag == HASUP_TAG_BUFFER_OFFSET)
-            got = hasup_field_get64(&field, &offset);
-        if (got < 0)
+    while ((got = hasup_meta_next(&reader, &field)) > 0)
+        if ((got = read_field(&field, request, &buffer, &offset)) < 0)
             return got;
-    }
     if (got < 0 || !(frame->flags & HASUP_FLAG_BUFFER))
         return got;
     const struct hasup_memory *memory = hasup_memory_theirs(runtime, buffer);
@@ -311,6 +323,7 @@ static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *fram
     if (most < HASUP_INLINE_MAX)
         runtime->inline_max = most;
     runtime->snapshots = granted & HASUP_CAN_SNAPSHOT;
+    runtime->resumes = granted & HASUP_CAN_RESUME;
     return frame->flags & HASUP_FLAG_RESTORING ? 0 : send_ready(runtime, NULL);
 }
 
@@ -421,6 +434,8 @@ static int say_hello(struct hasup_runtime *runtime)
     uint64_t abilities = HASUP_CAN_CANCEL;
     if (runtime->stateful)
         abilities |= HASUP_CAN_STATE | (worker->snapshot ? HASUP_CAN_SNAPSHOT : 0);
+    else if (worker->resumable)
+        abilities |= HASUP_CAN_RESUME;
     hasup_meta_put64(&w, HASUP_TAG_ABILITIES, abilities);
     if (len)
         hasup_meta_put(&w, HASUP_TAG_METADATA, worker->metadata, len);

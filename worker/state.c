@@ -247,7 +247,7 @@ int hasup_state_take(struct hasup_runtime *runtime, const struct hasup_frame *as
     if (!room)
         return HASUP_ENOMEM;
     memcpy(room, asked->meta, asked->meta_len); /* POSITION, echoed */
-    int error = hasup_flush(runtime); /* no answer waits for a save, or a fork */
+    int error = hasup_flush(runtime);           /* no answer waits for a save, or a fork */
     if (error)
         return error;
     int fd = memfd_create("hasup-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);

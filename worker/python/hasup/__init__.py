@@ -10,7 +10,7 @@
 
 hasupd starts the program, gives it requests, and starts it again when it dies.
 """
-from ._serve import Error, Reply, Request, Worker, serve
+from ._serve import Error, Progress, Reply, Request, ResumeAt, Worker, serve
 
-__all__ = ["Error", "Reply", "Request", "Worker", "serve"]
+__all__ = ["Error", "Progress", "Reply", "Request", "ResumeAt", "Worker", "serve"]
 __version__ = "0.1.0"

@@ -18,7 +18,8 @@ from . import _frames as f
 from . import _snapshot
 
 Body = Union[bytes, bytearray, memoryview, str]
-Answer = Union[Body, "Reply", Iterable[Body], None]
+Part = Union[Body, "Progress", "ResumeAt"]
+Answer = Union[Body, "Reply", Iterable[Part], None]
 
 
 def _status(status: int) -> int:
@@ -42,6 +43,22 @@ class Reply:
                  headers: Optional[Dict[str, str]] = None) -> None:
         self.body, self.status = body, _status(status)
         self.content_type, self.headers = content_type, headers or {}
+
+
+class Progress:
+    """A part of a streamed answer that its client never sees: with this blob (128 KiB at most) any worker of the
+    model can go on right behind the parts before it, should this one die.  Of a resumable worker."""
+
+    def __init__(self, blob: Union[bytes, bytearray, memoryview]) -> None:
+        self.blob = blob
+
+
+class ResumeAt:
+    """The first part of a resumed answer, where it does not begin at its start: the parts behind it are the bytes
+    from here, which is request.progress_at or request.sent_len."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
 
 
 class Request:
@@ -87,8 +104,38 @@ class Request:
     @property
     def position(self) -> int:
         """Of a stateful worker: where the request stands in its slot's log, from 1."""
-        value = self._text(f.TAG_POSITION)
+        return self._number(f.TAG_POSITION)
+
+    def _number(self, tag: int) -> int:
+        value = self._text(tag)
         return f.U64.unpack(value)[0] if value else 0
+
+    @property
+    def resumed(self) -> bool:
+        """Of a resumable worker: another one died with it, and this one may go on in the middle."""
+        return bool(self._frame.flags & f.FLAG_RESUME)
+
+    @property
+    def progress(self) -> Optional[bytes]:
+        """The blob of the last Progress; None: there was none."""
+        self._text(f.TAG_PROGRESS_BLOB)
+        return (self._texts or {}).get(f.TAG_PROGRESS_BLOB)
+
+    @property
+    def progress_at(self) -> int:
+        """So many bytes of the answer stand before it."""
+        return self._number(f.TAG_STREAM_OFFSET)
+
+    @property
+    def sent_len(self) -> int:
+        """So many bytes of the answer its client has, at least progress_at."""
+        return self._number(f.TAG_DELIVERED_LEN)
+
+    @property
+    def sent(self) -> Optional[bytes]:
+        """Those bytes; None where hasupd did not keep them."""
+        self._text(f.TAG_DELIVERED)
+        return (self._texts or {}).get(f.TAG_DELIVERED)
 
     @property
     def cancelled(self) -> bool:
@@ -106,6 +153,9 @@ class Worker:
     #: serving.  The child has only the serving thread, no use of a GPU, and changes nothing here: for models whose
     #: state lies in plain memory and whose save() takes no lock that another thread may hold.
     snapshot = False
+
+    #: Whether streams can go on in the middle, by Progress or from their own text.  Not of a stateful worker.
+    resumable = False
 
     def load(self) -> None:
         """Loads the model; called once in each process."""
@@ -173,7 +223,7 @@ class _Runtime:
         self.theirs: Dict[int, _Memory] = {}
         self.ours: List[_Memory] = []
         self.numbers = 0  # of buffers that were announced
-        self.snapshots = False  # granted
+        self.snapshots = self.resumes = False  # granted
         self.snapshot: Optional[_snapshot.Snapshot] = None  # a child that takes the state
         self.lock = threading.RLock()  # of the channel's sending side
         self.waiting: List[f.Frame] = []  # read ahead while a request runs
@@ -281,12 +331,29 @@ class _Runtime:
         elif answer is None or isinstance(answer, (bytes, bytearray, memoryview, str)):
             self.send(f.REPLY, request.id, body=b"" if answer is None else answer, seq=200)
         else:
-            for number, part in enumerate(answer):
-                self.send(f.CHUNK, request.id, body=part, seq=number)
-                self.flush()
-                if self.is_cancelled(request.id):
-                    break
+            self.stream(request, answer)
             self.send(f.REPLY, request.id, seq=200)
+
+    def stream(self, request: Request, parts: Iterable[Part]) -> None:
+        number, begins = 0, b""  # begins: where, said by the first frame
+        for part in parts:
+            if isinstance(part, ResumeAt):
+                if number or not request.resumed:
+                    raise ValueError("ResumeAt is the first part of the answer to a resumed request")
+                begins = f.field(f.TAG_STREAM_OFFSET, part.at, wide=True)
+                continue
+            if isinstance(part, Progress):
+                if self.resumes:
+                    self.send(f.PROGRESS, request.id, begins + f.field(f.TAG_PROGRESS_BLOB, bytes(part.blob)))
+                    begins = b""
+            else:
+                self.send(f.CHUNK, request.id, begins, part, seq=number)
+                number, begins = number + 1, b""
+            self.flush()
+            if self.is_cancelled(request.id):
+                break
+        if begins:  # nothing was left to say
+            self.send(f.CHUNK, request.id, begins, b"", seq=number)
 
     def run(self, request: Request) -> None:
         try:
@@ -391,7 +458,8 @@ class _Runtime:
         most = values.get(f.TAG_INLINE_MAX)
         if most:
             self.inline_max = min(f.INLINE_MAX, f.U32.unpack(most)[0])
-        self.snapshots = bool(f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0] & f.CAN_SNAPSHOT)
+        granted = f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0]
+        self.snapshots, self.resumes = bool(granted & f.CAN_SNAPSHOT), bool(granted & f.CAN_RESUME)
         if not frame.flags & f.FLAG_RESTORING:
             self.become_ready()
 
@@ -433,7 +501,7 @@ class _Runtime:
             raise f.ProtocolError(f"a frame of type {kind} is not for a worker")
 
     def hello(self) -> None:
-        abilities = f.CAN_CANCEL
+        abilities = f.CAN_CANCEL | (f.CAN_RESUME if self.worker.resumable and not self.stateful else 0)
         if self.stateful:
             abilities |= f.CAN_STATE | (f.CAN_SNAPSHOT if self.worker.snapshot else 0)
         meta = (f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency) +
