@@ -8,14 +8,16 @@
  *   nonce TEXT      answers what no other run of it would
  *   wait PATH       blocks until PATH (a FIFO) is written to, then answers "done"
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
+ *   amble N PATH HOW  streams as above and tells its progress after each part; with --resumable it
+ *                   goes on (HOW) at its progress, behind what was sent, or where it may not (lie)
  *   noise N         streams N parts that differ in every process
  *   child           leaves a grandchild in a session of its own, answers its pid
  *   flee N          leaves a child that goes on as its own child, in a session of its own, N times
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
- * Arguments: --load PATH waits in load; --fail-load; --concurrency N (4); --die exits 3 at once
- * with a line on stderr.
+ * Arguments: --load PATH waits in load; --fail-load; --concurrency N (4); --resumable; --die exits
+ * 3 at once with a line on stderr.
  */
 #include "worker/hasup.h"
 
@@ -30,6 +32,7 @@
 
 static const char *load_path;
 static int fail_load;
+static int resumable;
 static unsigned concurrency = 4;
 
 /* Blocks until somebody writes to the FIFO.  An end of file is the end of who wrote to the one
@@ -117,6 +120,44 @@ static int stream(struct hasup_response *response, const char *body, int noise)
     return 0;
 }
 
+/* Where a resumed run goes on; *at: in bytes.  Gives the number of the part. */
+static int go_on(const struct hasup_request *request, const char *how, uint64_t *at)
+{
+    int done = 0;
+    if (strcmp(how, "progress") == 0 && request->progress_len == sizeof done) {
+        memcpy(&done, request->progress, sizeof done);
+        *at = request->progress_at;
+    } else if (strcmp(how, "sent") == 0 && request->sent) {
+        for (uint64_t i = 0; i < request->sent_len; i++)
+            done += ((const char *)request->sent)[i] == '\n';
+        *at = request->sent_len;
+    } else if (strcmp(how, "lie") == 0 && request->resumed && request->attempt == 2) {
+        *at = 7;
+    }
+    return done;
+}
+
+static int amble(const struct hasup_request *request, struct hasup_response *response,
+                 const char *body)
+{
+    char path[256] = "", how[16] = "", part[64];
+    int count = 0;
+    uint64_t at = 0;
+    sscanf(body, "%*s %d %255s %15s", &count, path, how);
+    int done = go_on(request, how, &at);
+    fprintf(stderr, "attempt %u begins at byte %llu\n", request->attempt, (unsigned long long)at);
+    hasup_resume_at(response, at);
+    while (done < count) {
+        if (path[0] != '-' && done == count - 1)
+            wait_for(path);
+        int len = snprintf(part, sizeof part, "part %d of %d\n", ++done, count);
+        if (hasup_chunk(response, part, (size_t)len) ||
+            hasup_progress(response, &done, sizeof done))
+            return -1;
+    }
+    return 0;
+}
+
 static int sum(const struct hasup_request *request, struct hasup_response *response)
 {
     unsigned long long total = 0;
@@ -187,6 +228,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         return big(response, (size_t)atol(body + 4));
     if (strncmp(body, "stream ", 7) == 0 || strncmp(body, "noise ", 6) == 0)
         return stream(response, body, body[0] == 'n');
+    if (strncmp(body, "amble ", 6) == 0)
+        return amble(request, response, body);
     if (strcmp(body, "until-cancelled") == 0) {
         while (!hasup_request_cancelled(request))
             continue;
@@ -208,6 +251,8 @@ int main(int argc, char **argv)
             fail_load = 1;
         else if (strcmp(argv[i], "--concurrency") == 0 && i + 1 < argc)
             concurrency = (unsigned)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--resumable") == 0)
+            resumable = 1;
         else if (strcmp(argv[i], "--die") == 0) {
             fprintf(stderr, "cannot find the GPU\n");
             return 3;
@@ -215,6 +260,6 @@ int main(int argc, char **argv)
     }
     printf("hello from %s\n", getenv("HASUP_MODEL") ? getenv("HASUP_MODEL") : "nowhere");
     fflush(stdout);
-    return hasup_serve(
-        &(struct hasup_worker){.load = load, .infer = infer, .concurrency = concurrency});
+    return hasup_serve(&(struct hasup_worker){
+        .load = load, .infer = infer, .concurrency = concurrency, .resumable = resumable});
 }
