@@ -46,6 +46,53 @@ static void promise_5_a_rerun_skips_what_the_client_has(void **state)
     assert_int_equal(seen(w, ACTION_ANSWER)->answer.attempts, 2);
 }
 
+static void promise_5_a_run_that_goes_on_in_the_middle_is_counted_from_there(void **state)
+{
+    struct world *w = *state;
+    uint64_t stream = begin(w);
+    chunks(w, 0, stream, 10, true);
+    dies(w, 0);
+    struct event hello = of_worker(w, EVENT_HELLO, 0);
+    hello.hello.concurrency = 1;
+    hello.hello.resumable = true;
+    says(w, EVENT_SPAWNED, 0);
+    world_do(w, hello);
+    says(w, EVENT_WORKER_READY, 0);
+    assert_true(seen(w, ACTION_DISPATCH)->dispatch.resume);
+    assert_int_equal(seen(w, ACTION_DISPATCH)->dispatch.sent, 10);
+    struct event resumed = of_worker(w, EVENT_RESUMED, 0);
+    resumed.request = stream;
+    resumed.resumed.from = 6;
+    world_do(w, resumed);
+    chunks(w, 0, stream, 7, true);
+    assert_int_equal(seen(w, ACTION_CHUNK)->chunk.skip, 4);
+    replies(w, 0, stream);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 1);
+}
+
+static void promise_5_who_cannot_go_on_begins_at_the_start(void **state)
+{
+    struct world *w = *state;
+    uint64_t stream = begin(w);
+    chunks(w, 0, stream, 10, true);
+    run_again(w, stream);
+    assert_false(seen(w, ACTION_DISPATCH)->dispatch.resume);
+}
+
+static void progress_shows_that_a_worker_lives(void **state)
+{
+    struct world *w = *state;
+    uint64_t request = begin(w);
+    struct event progress = of_worker(w, EVENT_PROGRESSED, 0);
+    progress.request = request;
+    for (int i = 0; i < 5; i++) {
+        world_pass(w, w->policy.timeouts.attempt * 3 / 4);
+        world_do(w, progress);
+        assert_int_equal(seen_count(w, ACTION_KILL), 0);
+    }
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+}
+
 static void promise_5_a_chunk_that_ends_where_the_client_stands_adds_nothing(void **state)
 {
     struct world *w = *state;
@@ -120,6 +167,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(promise_5_chunks_are_delivered_as_they_come),
         STORY(promise_5_a_rerun_skips_what_the_client_has),
+        STORY(promise_5_a_run_that_goes_on_in_the_middle_is_counted_from_there),
+        STORY(promise_5_who_cannot_go_on_begins_at_the_start),
+        STORY(progress_shows_that_a_worker_lives),
         STORY(promise_5_a_chunk_that_ends_where_the_client_stands_adds_nothing),
         STORY(promise_5_a_second_death_skips_again_from_the_start),
         STORY(promise_5_a_rerun_that_differs_ends_honestly),
