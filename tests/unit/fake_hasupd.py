@@ -6,10 +6,11 @@ import struct
 import subprocess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, CHECKPOINT, STATE = 1, 2, 3, 4, 5, 6, 7, 10, 11
+HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CHECKPOINT, STATE = 1, 2, 3, 4, 5, 6, 7, 8, 10, 11
 DRAIN = 14
 TAG_ABILITIES, TAG_MODEL, TAG_SLOT, TAG_GRANTED, TAG_POSITION, TAG_TYPE, TAG_ROUTE = 4, 6, 7, 8, 9, 11, 12
-RESTORING = 1 << 4
+TAG_BLOB, TAG_OFFSET, TAG_DELIVERED_LEN = 21, 32, 33
+RESUME, RESTORING = 1 << 3, 1 << 4
 HEADER = struct.Struct("<BBBBIQQII")
 
 
@@ -48,6 +49,7 @@ class Worker:
         assert kind == READY, kind
         assert not meta, meta
         self.position = position
+        self.progress = []  # of the last request: how many bytes stood before it, and the blob
 
     def exactly(self, count):
         data = b""
@@ -65,16 +67,24 @@ class Worker:
     def send(self, kind, number=0, meta=b"", body=b"", flags=0, seq=0):
         self.socket.sendall(HEADER.pack(0xA7, 1, kind, flags, len(meta), number, len(body), seq, 0) + meta + body)
 
-    def ask(self, route, body):
-        """Status, parts of the answer."""
+    def ask(self, route, body, resume=None):
+        """Status, parts of the answer.  `resume`: one of another worker's progress."""
         self.position += 1
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         meta = field(TAG_ROUTE, route) + field(TAG_POSITION, struct.pack("<Q", self.position))
-        self.send(REQUEST, self.position, meta, body, seq=1)
-        parts = []
+        if resume:
+            at = struct.pack("<Q", resume[0])
+            meta += field(TAG_BLOB, resume[1]) + field(TAG_OFFSET, at) + field(TAG_DELIVERED_LEN, at)
+        self.send(REQUEST, self.position, meta, body, flags=RESUME if resume else 0, seq=2 if resume else 1)
+        parts, self.progress = [], []
         while True:
-            kind, number, seq, _, part = self.receive()
+            kind, number, seq, meta, part = self.receive()
             assert number == self.position
+            if kind == PROGRESS:
+                self.progress.append((sum(map(len, parts)), fields(meta)[TAG_BLOB]))
+                continue
+            if resume and not parts:
+                assert fields(meta)[TAG_OFFSET] == at
             parts += [part] if part else []
             if kind == REPLY:
                 return seq or 200, parts

@@ -76,6 +76,9 @@ class Textgen(unittest.TestCase):
         first, second = Worker(example("textgen")), Worker(example("textgen"))
         _, parts = first.ask("invoke", ask)
         self.assertGreater(len(parts), 30)
+        self.assertEqual([at for at, _ in first.progress], [128, 256])
+        for at, blob in first.progress:
+            self.assertEqual(b"".join(second.ask("invoke", ask, (at, blob))[1]), b"".join(parts)[at:])
         first.ask("invoke", dict(ask, seed=8))
         self.assertEqual(first.ask("invoke", ask)[1], parts)
         self.assertEqual(second.ask("invoke", ask)[1], parts)
