@@ -173,7 +173,9 @@ static bool verify(struct audit *audit, struct store *store, size_t index, bool 
     audit->summary->verified += whole;
     int got = whole ? store_read(store, id, &again, NULL, error)
                     : store_read_manifest(store, id, &again, error);
-    *code = strstr(error, "part is missing") ? AUDIT_CODE_INCOMPLETE : AUDIT_CODE_DAMAGED;
+    *code = got == HASUP_EDENIED               ? AUDIT_CODE_MISSING /* its key */
+            : strstr(error, "part is missing") ? AUDIT_CODE_INCOMPLETE
+                                               : AUDIT_CODE_DAMAGED;
     /* A running hasupd may have let an old one go meanwhile. */
     return got == 0 || got == HASUP_ENOTFOUND;
 }
@@ -215,7 +217,10 @@ static void check_slot(struct audit *audit, struct store *store, size_t first, s
             slot->restorable = true;
             slot->good = list[next].position;
         }
-        if (good)
+        if (code == AUDIT_CODE_MISSING)
+            snprintf(advice, sizeof advice,
+                     "name the file that holds the key: --key-file, or HASUP_KEY_FILE");
+        else if (good)
             snprintf(advice, sizeof advice, "newer ones are good: it goes with the next saves");
         else if (next < end)
             snprintf(

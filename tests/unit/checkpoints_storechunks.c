@@ -228,6 +228,68 @@ static void promise_11_any_row_damaged_leaves_one_to_restore(void **context)
     free(state.bytes);
 }
 
+/* Every version of the state, so that what is loaded can be proven. */
+static void assert_is_version(uint8_t *const *versions, const struct checkpoint_info *info,
+                              const uint8_t *bytes, size_t len)
+{
+    assert_true(info->len == len);
+    assert_memory_equal(bytes, versions[info->position], len);
+}
+
+static void promise_11_a_bit_flipped_anywhere_is_never_loaded(void **context)
+{
+    enum { VERSIONS = 150, SMALL = 40 * STORE_CHUNK, FLIPS = 500 };
+    const struct place *place = *context;
+    const char *text = getenv("HASUP_SEED");
+    struct changing state = changing_new(SMALL);
+    uint8_t *versions[VERSIONS + 1] = {NULL};
+    uint64_t random = text ? strtoull(text, NULL, 10) : 1;
+    unsigned older = 0, none = 0;
+    struct store *store = opened(place->db, STORE_WRITE);
+    while (state.position < VERSIONS) {
+        change_chunk(&state, (size_t)(next_random(&state.seed) % 40));
+        save_changing(store, &state, 3);
+        versions[state.position] = malloc(SMALL);
+        memcpy(versions[state.position], state.bytes, SMALL);
+        while (store_tidy(store))
+            continue;
+    }
+    store_close(store);
+    size_t len;
+    uint8_t *file = file_read(place->db, &len);
+    for (unsigned i = 0; i < FLIPS; i++) {
+        size_t at = (size_t)(next_random(&random) % len);
+        uint8_t bit = (uint8_t)(1 << next_random(&random) % 8), *bytes;
+        char error[STORE_ERROR] = "";
+        struct checkpoint_info info;
+        struct loaded told = {0};
+        file[at] ^= bit;
+        file_write(place->db, file, len);
+        int code = store_open(place->db, STORE_READ, &store, error);
+        if (!code)
+            code = store_load(store, &SLOT, &info, &bytes, note_skipped, &told, error);
+        store_close(store);
+        if (code) {
+            assert_true(*error);
+            none++;
+        } else {
+            assert_is_version(versions, &info, bytes, SMALL);
+            free(bytes);
+            if (info.position != VERSIONS && !told.skipped)
+                fail_msg("flip %u: position %llu is loaded in silence", i,
+                         (unsigned long long)info.position);
+            older += info.position != VERSIONS;
+        }
+        file[at] ^= bit;
+    }
+    if (older < 20 || none > FLIPS / 20)
+        fail_msg("of %d: %u older, %u none", FLIPS, older, none);
+    for (unsigned i = 0; i <= VERSIONS; i++)
+        free(versions[i]);
+    free(file);
+    free(state.bytes);
+}
+
 /* ---- the file ---- */
 
 static void promise_8_what_nobody_needs_is_cleared_away_and_given_back(void **context)
@@ -343,6 +405,7 @@ int main(void)
         STORY(promise_4_states_that_grow_shrink_and_change_come_back_bit_for_bit),
         STORY(promise_11_one_always_stays_that_shares_nothing_with_the_newest),
         STORY(promise_11_any_row_damaged_leaves_one_to_restore),
+        STORY(promise_11_a_bit_flipped_anywhere_is_never_loaded),
         STORY(promise_8_what_nobody_needs_is_cleared_away_and_given_back),
         STORY(the_newest_of_hours_and_days_stay),
         STORY(a_file_of_schema_1_is_read_and_goes_on_in_the_new_shape),
