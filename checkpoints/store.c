@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { BUSY_MS = 2 * 1000 };
+enum { BUSY_MS = 5 * 1000 };
 
 #define TABLES                                                                                     \
     /* Rows are known by ids that grow and are never used twice. */                                \
@@ -78,6 +78,11 @@ int store_finish(struct store *store, sqlite3_stmt *statement, const char *step,
     return code;
 }
 
+void store_wait(struct store *store, bool wait)
+{
+    sqlite3_busy_timeout(store->db, wait ? BUSY_MS : 0);
+}
+
 /* ---- the writer's way in ---- */
 
 static int sync_directory(const char *path)
@@ -129,7 +134,7 @@ static int open_writer(struct store *store, char error[STORE_ERROR])
     if (sqlite3_open_v2(store->path, &store->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
                         NULL) != SQLITE_OK)
         return store_failed(store, "open", error);
-    sqlite3_busy_timeout(store->db, BUSY_MS);
+    store_wait(store, true);
     code = sql_check_schema(store->db, store->path, &SCHEMA, false, error);
     if (code)
         return code;

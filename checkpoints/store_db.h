@@ -96,6 +96,8 @@ struct store {
 /* A prepared statement; NULL: `error` says why. */
 sqlite3_stmt *store_prepare(struct store *store, const char *sql, char error[STORE_ERROR]);
 int store_failed(struct store *store, const char *step, char error[STORE_ERROR]);
+/* Whether a lock that another has is waited for, a few seconds at most. */
+void store_wait(struct store *store, bool wait);
 /* Steps to the end and finalizes. */
 int store_finish(struct store *store, sqlite3_stmt *statement, const char *step,
                  char error[STORE_ERROR]) HASUP_NODISCARD;

@@ -271,8 +271,12 @@ static int give_back(struct store *store)
 
 bool store_tidy(struct store *store)
 {
-    if (store->mode != STORE_WRITE || store_is_gone(store) ||
-        sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
+    if (store->mode != STORE_WRITE || store_is_gone(store))
+        return false;
+    store_wait(store, false); /* somebody reads: another time */
+    bool begun = sqlite3_exec(store->db, "BEGIN EXCLUSIVE", NULL, NULL, NULL) == SQLITE_OK;
+    store_wait(store, true);
+    if (!begun)
         return false;
     int done = clear_span(store);
     if (done == 0)

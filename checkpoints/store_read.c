@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define COLUMNS_1    "id, model, ordinal, position, created, length, rows, hash"
 #define COLUMNS      COLUMNS_1 ", generation, since, fresh, written, base, delta, key"
@@ -208,6 +209,19 @@ static int read_chunks(struct store *store, const struct store_map *map, uint8_t
 
 /* ---- one checkpoint ---- */
 
+/* Room for a state.  A large one is touched for the first time here, page by page, which costs as
+ * much as reading it; huge pages make that little. */
+static uint8_t *state_new(uint64_t len)
+{
+    enum { HUGE = 2 << 20 };
+    uint8_t *bytes = malloc((size_t)len + 1);
+    uintptr_t first = ((uintptr_t)bytes + HUGE - 1) / HUGE * HUGE;
+    if (bytes && first + HUGE <= (uintptr_t)bytes + len)
+        (void)madvise(bytes + (first - (uintptr_t)bytes),
+                      ((uintptr_t)bytes + len - first) / HUGE * HUGE, MADV_HUGEPAGE);
+    return bytes;
+}
+
 /* Reads and verifies what the manifest names; *map (may be NULL) is the caller's. */
 static int read_whole(struct store *store, const struct checkpoint_info *info, uint8_t **out,
                       struct store_map **map_out, char error[STORE_ERROR])
@@ -221,7 +235,7 @@ static int read_whole(struct store *store, const struct checkpoint_info *info, u
     int code = store_read_map(store, info, &map, error);
     if (code)
         return code;
-    if (out && !(bytes = malloc((size_t)info->len + 1)))
+    if (out && !(bytes = state_new(info->len)))
         code = no_memory(info, error);
     if (!code)
         code = read_chunks(store, map, bytes, error);

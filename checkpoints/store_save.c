@@ -304,7 +304,8 @@ int store_save(struct store *store, const struct checkpoint_key *key, uint64_t p
         return HASUP_EIO;
     }
     FAULT(checkpoint_begin);
-    int code = sql_run(store->db, store->path, "BEGIN IMMEDIATE", "begin", error);
+    /* With all locks from the start: else SQLite would wait for a reader anew with each page. */
+    int code = sql_run(store->db, store->path, "BEGIN EXCLUSIVE", "begin", error);
     if (code)
         return code;
     code = save_in_transaction(store, &info, bytes, keep, &map, error);

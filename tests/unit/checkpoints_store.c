@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
+#include <time.h>
 
 /* ---- save and load ---- */
 
@@ -316,6 +317,29 @@ static void a_store_that_another_process_locks_fails_in_time_and_recovers(void *
     store_close(store);
 }
 
+static void a_reader_that_does_not_end_delays_a_save_and_no_more(void **state)
+{
+    const struct place *place = *state;
+    char error[STORE_ERROR] = "";
+    sqlite3 *reader;
+    struct timespec from, to;
+    struct store *store = opened(place->db, STORE_WRITE);
+    save(store, &SLOT, 1, 100, 3);
+    assert_int_equal(sqlite3_open(place->db, &reader), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM manifest", NULL, NULL, NULL),
+                     SQLITE_OK);
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    assert_int_equal(try_save(store, &SLOT, 2, 20 << 20, 3, error), HASUP_EIO);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    assert_non_null(strstr(error, "locked"));
+    assert_true(to.tv_sec - from.tv_sec < 30); /* once, and not once a page */
+    assert_false(store_tidy(store));
+    sqlite3_close(reader);
+    save(store, &SLOT, 2, 20 << 20, 3);
+    assert_true(load(store, &SLOT).position == 2);
+    store_close(store);
+}
+
 static void promise_11_a_file_removed_or_replaced_takes_no_saves_but_still_gives(void **state)
 {
     const struct place *place = *state;
@@ -525,6 +549,7 @@ int main(void)
         STORY(promise_11_a_bad_newest_one_is_passed_over_for_the_one_before),
         STORY(two_stores_on_one_file_see_each_others_saves),
         STORY(a_store_that_another_process_locks_fails_in_time_and_recovers),
+        STORY(a_reader_that_does_not_end_delays_a_save_and_no_more),
         STORY(promise_11_a_file_removed_or_replaced_takes_no_saves_but_still_gives),
         STORY(promise_11_kill_9_amid_saves_leaves_the_newest_complete),
         STORY(a_checkpoint_is_seen_only_when_all_of_it_is_there),
