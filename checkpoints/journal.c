@@ -482,22 +482,22 @@ const char *journal_last_error(struct journal *journal)
     return journal->shown;
 }
 
-static void end_run(struct journal *journal)
+/* Where it fails the next start says that this run did not end cleanly, which is true. */
+static int end_run(struct journal *journal)
 {
     struct journal_db *db = &journal->db;
     if (!db->db)
-        return;
+        return HASUP_EIO;
     db->run.last_wall_ns = journal_wall_ns();
     db->run.clean = true;
     db->run.reserved = db->highest + 1;
-    if (journal_db_mark(db) != SQLITE_OK)
-        return; /* the next start will say that this run did not end cleanly, which is true */
+    return journal_db_mark(db) == SQLITE_OK ? 0 : HASUP_EIO;
 }
 
-void journal_close(struct journal *journal, bool clean)
+int journal_close(struct journal *journal, bool clean)
 {
     if (!journal)
-        return;
+        return 0;
     journal_sync(journal);
     journal_flush(journal);
     if (journal->started) {
@@ -507,7 +507,9 @@ void journal_close(struct journal *journal, bool clean)
         pthread_mutex_unlock(&journal->lock);
         pthread_join(journal->thread, NULL);
     }
-    if (clean)
-        end_run(journal);
+    int code = *journal->db.error ? HASUP_EIO : 0;
+    if (clean && end_run(journal))
+        code = HASUP_EIO;
     journal_free(journal);
+    return code;
 }

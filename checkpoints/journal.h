@@ -171,8 +171,9 @@ int journal_open(const struct journal_options *options, struct journal **journal
                  struct journal_summary *summary, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 
 /* Commits what waits, marks the run as ended cleanly where `clean`, ends the thread.  Operations
- * that were not taken back are left to their owners. */
-void journal_close(struct journal *journal, bool clean);
+ * that were not taken back are left to their owners.  0, or HASUP_EIO where the last of what waited
+ * could not be stored. */
+int journal_close(struct journal *journal, bool clean);
 
 /* Adds an operation to this turn's.  Never fails and never blocks: what waits is bounded by the
  * caller, who has at most one operation a request and chunk. */

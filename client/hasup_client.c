@@ -39,6 +39,9 @@ struct hasup_client {
     bool ended;
 };
 
+/* Where anybody may make a directory first. */
+#define SHARED "/tmp/hasup-"
+
 const char *hasup_client_default_path(char path[108])
 {
     const char *named = getenv("HASUP_SOCKET"), *run = getenv("XDG_RUNTIME_DIR");
@@ -47,7 +50,7 @@ const char *hasup_client_default_path(char path[108])
     else if (geteuid() == 0)
         snprintf(path, 108, "/run/hasup/hasup.sock");
     else if (!run || *run != '/')
-        snprintf(path, 108, "/tmp/hasup-%u/hasup.sock", (unsigned)getuid());
+        snprintf(path, 108, SHARED "%u/hasup.sock", (unsigned)getuid());
     else
         snprintf(path, 108, "%.80s/hasup/hasup.sock", run);
     return path;
@@ -62,6 +65,24 @@ static const char *advice(int error)
     return "";
 }
 
+/* The default directory below /tmp: somebody else could have made it, to get our requests. */
+static bool is_trusted(const char *path, char error[256])
+{
+    char mine[64], directory[48];
+    struct stat st;
+    snprintf(directory, sizeof directory, SHARED "%u", (unsigned)getuid());
+    snprintf(mine, sizeof mine, "%s/hasup.sock", directory);
+    if (geteuid() == 0 || strcmp(path, mine) != 0 || lstat(directory, &st))
+        return true;
+    if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077))
+        return true;
+    snprintf(error, 256,
+             "%s is not a directory of this user's own with mode 0700, so what listens there is "
+             "not trusted; -s or HASUP_SOCKET names another socket",
+             directory);
+    return false;
+}
+
 struct hasup_client *hasup_client_open(const char *path, char error[256])
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -69,6 +90,8 @@ struct hasup_client *hasup_client_open(const char *path, char error[256])
         snprintf(error, 256, "%.100s…: the path is too long for a socket", path);
         return NULL;
     }
+    if (!is_trusted(path, error))
+        return NULL;
     memcpy(address.sun_path, path, strlen(path) + 1);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct hasup_client *client = calloc(1, sizeof *client);

@@ -316,9 +316,10 @@ static void run_scale(struct call *call)
 int control_reload(struct control *control, char error[CONFIG_ERROR_MAX])
 {
     struct config *config = config_load(control->config_file, error);
-    if (!config) {
+    if (!config || !engine_has_room(control->engine, config, error)) {
         LOG_EVENT(LEVEL_ERROR, "config.refused", error,
                   LOG_TEXT("effect", "the old configuration stays"));
+        config_free(config);
         return HASUP_ECONFIG;
     }
     LOG_EVENT(LEVEL_INFO, "config.reloaded", NULL, LOG_TEXT("file", control->config_file));

@@ -158,7 +158,11 @@ static void op_free(struct durable_op *op)
 
 void durable_close(struct engine *engine)
 {
-    journal_close(engine->durable.journal, engine->durable.clean);
+    if (journal_close(engine->durable.journal, engine->durable.clean)) {
+        LOG_EVENT(LEVEL_ERROR, "journal.failing", "the last of what waited could not be stored",
+                  LOG_TEXT("effect", "what was answered is; what was lazy may run again"));
+        engine->exit_code = ENGINE_FAILED;
+    }
     engine->durable.journal = NULL;
     while (engine->durable.ops)
         op_free(engine->durable.ops);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 /* Behind each request's meta: DEADLINE and POSITION of a dispatch (16 bytes each), and the
@@ -442,6 +443,7 @@ struct engine *engine_new(struct loop *loop, struct config *config, const char *
     engine->loop = loop;
     engine->config = config;
     engine->armed = HASUP_NEVER;
+    engine->exit_code = ENGINE_FAILED; /* until the core says that all is stopped */
     error[0] = '\0';
     int failed = engine_tables(engine);
     if (!failed)
@@ -466,17 +468,27 @@ static void engine_free_requests(struct engine *engine)
     free(engine->requests.free);
 }
 
-void engine_free(struct engine *engine)
+int engine_end(struct engine *engine)
 {
-    if (!engine)
-        return;
-    engine->closing = true;
+    engine->closing = engine->ended = true;
     if (engine->processes)
         processes_free(engine->processes);
     if (engine->writer)
         state_end(engine);
     noted_end(engine);
+    if (engine->started)
+        LOG_EVENT(LEVEL_INFO, "hasupd.stopped", NULL, LOG_INT("pid", getpid()),
+                  LOG_INT("exit_code", engine->exit_code));
     durable_close(engine);
+    return engine->exit_code;
+}
+
+void engine_free(struct engine *engine)
+{
+    if (!engine)
+        return;
+    if (!engine->ended)
+        (void)engine_end(engine);
     if (engine->requests.list)
         engine_free_requests(engine);
     models_free(engine);

@@ -16,6 +16,9 @@
 #include "supervisor/process.h"
 #include "supervisor/request.h"
 
+/* Exit codes of hasupd, docs/hasupd.md.  FAILED: something that was to be kept could not be. */
+enum { ENGINE_STOPPED = 0, ENGINE_FAILED = 1 };
+
 enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
 
 /* A small request's memory is used again, which is cheaper than malloc; this much is kept. */
@@ -166,7 +169,7 @@ struct engine {
     } noted;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
-    bool shutting_down, closing;
+    bool shutting_down, started, closing, ended;
     bool checkpoints_failing; /* of a slot at least */
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
@@ -180,11 +183,16 @@ struct engine {
 /* Takes `config`.  NULL: `error` says why. */
 struct engine *engine_new(struct loop *loop, struct config *config, const char *cgroup,
                           char error[CONFIG_ERROR_MAX]);
-void engine_free(struct engine *engine);
+/* After the loop: ends what is left and stores what waits; hasupd's exit code. */
+int engine_end(struct engine *engine);
+void engine_free(struct engine *engine); /* ends it where that was not done */
 
 /* Starts what the configuration names. */
 void engine_start(struct engine *engine);
-/* Takes `config` and makes it so: models added, changed (restarted one worker at a time), removed.
+/* Whether there is room for the models that it adds; `error` says why not. */
+bool engine_has_room(struct engine *engine, const struct config *config,
+                     char error[CONFIG_ERROR_MAX]);
+/* Takes `config`, which has room, and makes it so: models added, changed (restarted one worker at a time), removed.
  */
 void engine_reconfigure(struct engine *engine, struct config *config);
 void engine_scale(struct engine *engine, uint32_t model, uint32_t workers);

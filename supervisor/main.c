@@ -1,8 +1,8 @@
 /*
  * main.c: hasupd's command line and life: read the configuration, listen, start the models, run
  * until everything is stopped.  Signals: TERM and INT drain and stop (a second one hastens), HUP
- * reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 failed while running, 2 bad usage or
- * configuration.
+ * reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 something could not be stored or ended
+ * otherwise, 2 bad usage or configuration.
  */
 #include "supervisor/control.h"
 #include "supervisor/http/http.h"
@@ -10,13 +10,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_FAILED = 1, EXIT_USAGE_OR_CONFIG = 2 };
+enum { EXIT_USAGE_OR_CONFIG = 2 };
 
 struct options {
     const char *config;
@@ -113,6 +114,27 @@ static int make_directory(const char *path, const char *key, char error[CONFIG_E
     return 0;
 }
 
+/* Below a directory that anybody may write to, such as /tmp, anybody can have made it before us. */
+static int check_owner(const char *path, const char *key, char error[CONFIG_ERROR_MAX])
+{
+    char parent[4096];
+    struct stat above, st;
+    snprintf(parent, sizeof parent, "%s", path);
+    if (stat(dirname(parent), &above) || !(above.st_mode & S_IWOTH))
+        return 0;
+    if (lstat(path, &st)) {
+        snprintf(error, CONFIG_ERROR_MAX, "%s: %.700s: %s", key, path, strerror(errno));
+        return HASUP_ESYS;
+    }
+    if (S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077))
+        return 0;
+    snprintf(error, CONFIG_ERROR_MAX,
+             "%s: %.700s is not safe: anybody may write beside it, and it is not a directory of "
+             "this user's own with mode 0700; remove it, or name another %s",
+             key, path, key);
+    return HASUP_ECONFIG;
+}
+
 static void on_stop_signal(void *context, int signo)
 {
     struct daemon *daemon = context;
@@ -171,7 +193,11 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
 {
     int failed = make_directory(config->state_dir, "state_dir", error);
     if (!failed)
+        failed = check_owner(config->state_dir, "state_dir", error);
+    if (!failed)
         failed = make_directory(config->runtime_dir, "runtime_dir", error);
+    if (!failed)
+        failed = check_owner(config->runtime_dir, "runtime_dir", error);
     if (failed) {
         config_free(config);
         return failed;
@@ -197,11 +223,25 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
     return 0;
 }
 
-static void daemon_close(struct daemon *daemon)
+static void close_doors(struct daemon *daemon)
 {
     if (daemon->http)
         http_free(daemon->http);
     unix_door_free(daemon->door);
+    daemon->http = NULL;
+    daemon->door = NULL;
+}
+
+/* After the loop; the exit code. */
+static int daemon_end(struct daemon *daemon)
+{
+    close_doors(daemon);
+    return engine_end(daemon->engine);
+}
+
+static void daemon_close(struct daemon *daemon)
+{
+    close_doors(daemon);
     control_free(daemon->control);
     engine_free(daemon->engine);
     if (daemon->loop)
@@ -237,8 +277,7 @@ int main(int argc, char **argv)
               LOG_TEXT("cgroups", processes_use_cgroups(daemon.engine->processes) ? "yes" : "no"));
     engine_start(daemon.engine);
     loop_run(daemon.loop);
-    LOG_EVENT(LEVEL_INFO, "hasupd.stopped", NULL, LOG_INT("pid", getpid()));
-    int code = daemon.engine->exit_code;
+    int code = daemon_end(&daemon);
     daemon_close(&daemon);
     return code;
 }

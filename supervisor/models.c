@@ -17,8 +17,8 @@ static void model_set(struct engine *engine, struct model *model, bool restart)
                                         .model_set = {.policy = &policy, .restart = restart}});
 }
 
-/* HASUP_EFULL: no index is free, because models that are removed still drain. */
-static int model_add(struct engine *engine, const struct config_model *config)
+/* The configuration's check, or engine_has_room, has seen to it that an index is free. */
+static void model_add(struct engine *engine, const struct config_model *config)
 {
     for (uint32_t i = 0; i < engine->config->limits.models; i++) {
         struct model *model = &engine->models[i];
@@ -27,9 +27,9 @@ static int model_add(struct engine *engine, const struct config_model *config)
         *model = (struct model){
             .index = i, .used = true, .config = config, .workers = config->policy.workers};
         model_set(engine, model, false);
-        return 0;
+        return;
     }
-    return HASUP_EFULL;
+    abort(); /* a model that is configured and does not exist would be refused for ever */
 }
 
 static struct model *model_named(struct engine *engine, const char *name)
@@ -69,20 +69,13 @@ void engine_no_model(const struct engine *engine, const char *name, size_t len,
                  asked);
 }
 
-static void add_or_log(struct engine *engine, const struct config_model *config)
-{
-    if (model_add(engine, config))
-        LOG_EVENT(LEVEL_ERROR, "model.refused",
-                  "limits.models is reached while removed models drain; reload again later",
-                  LOG_TEXT("model", config->name));
-}
-
 void engine_start(struct engine *engine)
 {
+    engine->started = true;
     noted_begin(engine);
     recovery_begin(engine);
     for (size_t i = 0; i < engine->config->model_count; i++)
-        add_or_log(engine, &engine->config->models[i]);
+        model_add(engine, &engine->config->models[i]);
     recovery_run(engine);
 }
 
@@ -97,6 +90,28 @@ static void configs_free_retired(struct engine *engine)
         engine->retired = config->next;
         config_free(config);
     }
+}
+
+/* A model that is removed keeps its index until it has drained. */
+bool engine_has_room(struct engine *engine, const struct config *config,
+                     char error[CONFIG_ERROR_MAX])
+{
+    uint32_t used = 0, added = 0, leaving = 0, most = engine->config->limits.models;
+    for (uint32_t i = 0; i < most; i++) {
+        const struct model *model = &engine->models[i];
+        used += model->used;
+        leaving += model->used && (model->removing || !config_named(config, model->config->name));
+    }
+    for (size_t i = 0; i < config->model_count; i++)
+        added += !model_named(engine, config->models[i].name);
+    if (used + added <= most)
+        return true;
+    snprintf(error, CONFIG_ERROR_MAX,
+             "limits.models: %u new models find no room: hasupd was started for %u models and has "
+             "%u, of which %u leave and still finish what they have; reload without the new ones "
+             "first, and with them when hasupctl status shows that the old ones are gone",
+             added, most, used, leaving);
+    return false;
 }
 
 void engine_reconfigure(struct engine *engine, struct config *config)
@@ -126,7 +141,7 @@ void engine_reconfigure(struct engine *engine, struct config *config)
     }
     for (size_t i = 0; i < config->model_count; i++)
         if (!model_named(engine, config->models[i].name))
-            add_or_log(engine, &config->models[i]);
+            model_add(engine, &config->models[i]);
     old->next = engine->retired;
     engine->retired = old;
     configs_free_retired(engine);

@@ -302,6 +302,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_NOTICE: perform_notice(engine, action); break;
     case ACTION_EXIT:
         engine->durable.clean = true;
+        engine->exit_code = ENGINE_STOPPED;
         loop_stop(engine->loop);
         break;
     }

@@ -374,10 +374,23 @@ void state_completed(struct engine *engine)
     }
 }
 
+/* A state that no disk has and that goes with hasupd. */
+static void state_goes(struct slot *slot, uint64_t position, const char *why)
+{
+    LOG_EVENT(LEVEL_ERROR, "checkpoint.lost",
+              "hasupd ends and the slot's newest state could not be stored",
+              LOG_TEXT("slot", slot->name), LOG_INT("position", position),
+              LOG_INT("stored_position", slot->stored_position), LOG_TEXT("error", why));
+    slot->engine->exit_code = ENGINE_FAILED;
+}
+
 /* hasupd ends: what the thread still had is done now, and nobody waits for it. */
 void state_end(struct engine *engine)
 {
     struct checkpoint_job *next;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i] && engine->slots[i]->kept.there)
+            state_goes(engine->slots[i], engine->slots[i]->kept.position, engine->checkpoint_error);
     writer_finish(engine->writer);
     for (struct checkpoint_job *done = writer_take(engine->writer); done; done = next) {
         struct state_job *job = (struct state_job *)done;
@@ -385,6 +398,8 @@ void state_end(struct engine *engine)
         next = done->next;
         if (done->kind == CHECKPOINT_LOAD && !done->error)
             free(done->bytes);
+        if (done->kind == CHECKPOINT_SAVE && done->error)
+            state_goes(slot, done->position, done->message);
         state_drop(job);
         if (--slot->jobs == 0 && slot->removed)
             slot_free(slot);

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -197,6 +198,20 @@ class BadDisks(unittest.TestCase):
             disk.free()
             self.assertEqual(world.stop(), 0)  # not one request since
             self.assertEqual(state_of(disk.path, "counter")[0], 4)
+
+    def test_a_stop_that_cannot_store_the_newest_state_exits_1_and_says_what_is_lost(self):
+        with Disk("8m") as disk, World(BULKY_MANUAL + STATELESS, state=disk.path) as world:
+            self.count_on(world, 1, 4)
+            world.ctl("checkpoint", "now", "counter")
+            disk.fill()
+            self.count_on(world, 5, 2)
+            world.process.send_signal(signal.SIGTERM)
+            lost = world.wait_event("checkpoint.lost", slot="counter/0")
+            self.assertEqual((lost["position"], lost["stored_position"]), (6, 4))
+            self.assertIn("full", lost["error"])
+            self.assertEqual(world.wait_event("hasupd.stopped")["exit_code"], 1)
+            self.assertEqual(world.process.wait(LIMIT), 1)
+            world.process.stderr.close()
 
     def test_a_disk_that_hangs_the_writer_does_not_hold_the_requests(self):
         with World(COUNTER + STATELESS) as world:

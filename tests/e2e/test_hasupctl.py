@@ -113,6 +113,27 @@ class Usage(unittest.TestCase):
             self.assertIn("only its own user and root", done.stderr)
 
 
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_promise_12_a_default_directory_that_is_not_ones_own_is_not_trusted(self):
+        user = 40000 + os.getpid() % 20000  # nobody's
+        theirs = f"/tmp/hasup-{user}"
+        os.mkdir(theirs, 0o700)  # root's, made before that user could
+        self.addCleanup(os.rmdir, theirs)
+        with tempfile.TemporaryDirectory() as place:
+            os.chmod(place, 0o755)
+            programs = [shutil.copy(f"{BUILD}/{name}", place) for name in ("hasupctl", "hasupd")]
+            with open(os.path.join(place, "c.yaml"), "w") as file:
+                file.write("listen: {http: 'off'}\nmodels: {m: {command: ['true']}}\n")
+            env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "XDG_STATE_HOME": f"/tmp/hasup-{user}-none"}
+            for command, code in (([programs[0], "status"], 3), ([programs[1], "-c", f"{place}/c.yaml"], 2)):
+                done = subprocess.run(command, capture_output=True, text=True, user=user, group=user, extra_groups=[],
+                                      env=env, timeout=LIMIT)
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertIn(theirs, done.stderr)
+                self.assertIn("0700", done.stderr)
+        shutil.rmtree(f"/tmp/hasup-{user}-none", ignore_errors=True)
+
+
 class Verbs(unittest.TestCase):
     def setUp(self):
         self.world = World(MODELS)

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -603,6 +604,45 @@ class Operation(unittest.TestCase):
             world.ctl("reload")
             world.wait_event("model.removed", since=mark, model="passing5")
             wait_until(lambda: descriptors() <= before + 4, "descriptors are left")
+
+    def test_a_reload_that_finds_no_room_for_its_models_is_refused_as_a_whole(self):
+        limit, stays = "limits: {models: 2}", ONE.replace("  m:", "  stays:")
+        with World(f"{ONE}\n{stays}", top=limit) as world:
+            gate = world.fifo("gate")
+            waiting = world.begin("m", f"wait {gate}")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            both = f"{stays}\n{ONE.replace('  m:', '  other:')}"
+            world.write(both, top=limit)
+            done = world.ctl("reload", check=False)
+            self.assertEqual(done.returncode, 1)
+            for said in ("1 new models find no room", "of which 1 leave", "the old configuration stays"):
+                self.assertIn(said, done.stderr.decode())
+            world.wait_event("config.refused")
+            self.assertEqual([m["name"] for m in world.status()["models"]], ["m", "stays"])
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[0], 200)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            world.write(stays, top=limit)  # in two steps it goes
+            world.ctl("reload")
+            world.wait_event("model.removed", model="m")
+            world.write(both, top=limit)
+            world.ctl("reload")
+            world.wait_event("slot.ready", slot="other/0")
+
+    def test_promise_12_a_directory_of_somebody_else_in_tmp_is_not_used(self):
+        with tempfile.TemporaryDirectory() as shared:
+            os.chmod(shared, 0o1777)
+            for key in ("runtime_dir", "state_dir"):
+                place = os.path.join(shared, key)
+                os.mkdir(place)
+                os.chmod(place, 0o755)
+                file = os.path.join(shared, "c.yaml")
+                with open(file, "w") as config:
+                    config.write(f"state_dir: {shared}/own\nruntime_dir: {shared}/own\n{key}: {place}\nmodels: {{m: {{command: [true]}}}}\n"
+                                 .replace(f"{key}: {shared}/own\n", ""))
+                done = subprocess.run([f"{BUILD}/hasupd", "-c", file], capture_output=True, text=True, timeout=LIMIT)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(f"{key}: {place} is not safe", done.stderr)
 
     def test_a_stopping_hasupd_refuses_commands(self):
         with World(ONE) as world:

@@ -575,7 +575,7 @@ def serve(worker: Worker, concurrency: int = 1) -> None:
         print("this is a hasup worker: it serves when hasupd starts it.\n"
               "Name it as a model's command in a configuration and run: hasupd -c FILE", file=sys.stderr)
         sys.exit(2)
-    faulthandler.enable()  # a hung worker is ended by SIGABRT first: its stack then stands in the log
+    faulthandler.enable()  # what crashes in native code leaves its Python stack in the log
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     runtime = _Runtime(worker, max(1, concurrency), socket.socket(fileno=int(number)))
