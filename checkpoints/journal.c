@@ -33,7 +33,9 @@ struct journal {
     int lock_fd; /* holds the flock; closed after SQLite's own descriptors */
     void (*wake)(void *context);
     void *context;
-    struct journal_db db; /* whose: see above */
+    struct journal_db db; /* whose: see above; `fold` and `folding` likewise */
+    struct journal_fold *fold;
+    bool folding; /* a fold was begun there; the rest of it is due when that is done */
     struct journal_reader reader;
     struct queue added; /* of this turn; the loop's thread only */
     size_t added_ops, added_bytes;
@@ -256,6 +258,7 @@ static struct journal *journal_new(const struct journal_options *options)
 
 static void journal_free(struct journal *journal)
 {
+    journal_fold_free(journal->fold);
     journal_db_close(&journal->reader.db);
     journal_db_close(&journal->db);
     if (journal->lock_fd >= 0)
@@ -298,10 +301,38 @@ struct journal_reader *journal_reader(struct journal *journal)
 
 /* ---- committing ---- */
 
+/* The fold of the WAL waits while its long part is under way and there is room for more. */
+static unsigned chores_due(const struct journal *journal)
+{
+    bool waits = journal->folding && journal->db.wal_pages < WAL_PAGES_MOST &&
+                 journal_fold_runs(journal->fold);
+    return waits ? journal->db.chores & ~(unsigned)CHORE_CHECKPOINT : journal->db.chores;
+}
+
+/* One step, by who has the connection. */
+static void do_chore(struct journal *journal)
+{
+    unsigned chores = chores_due(journal);
+    if ((chores & CHORE_CHECKPOINT) && !journal->folding) {
+        if (!journal->fold)
+            journal->fold = journal_fold_new(journal->path);
+        if (journal->fold) {
+            journal_fold_begin(journal->fold);
+            journal->folding = true;
+            return;
+        }
+    }
+    if (journal->folding && (chores & CHORE_CHECKPOINT)) {
+        journal_fold_wait(journal->fold);
+        journal->folding = false;
+    }
+    journal_db_chore(&journal->db, chores);
+}
+
 /* What the connection's owner found, for all to see; under lock. */
 static void publish(struct journal *journal)
 {
-    journal->chores = journal->db.chores != 0;
+    journal->chores = chores_due(journal) != 0;
     memcpy(journal->error, journal->db.error, sizeof journal->error);
 }
 
@@ -335,7 +366,7 @@ static void *journal_main(void *context)
         if (group)
             code = journal_db_commit(&journal->db, group, true);
         else
-            journal_db_chore(&journal->db);
+            do_chore(journal);
         pthread_mutex_lock(&journal->lock);
         journal->busy = false;
         publish(journal);
@@ -458,7 +489,7 @@ bool journal_flush(struct journal *journal)
         pthread_cond_signal(&journal->more);
     pthread_mutex_unlock(&journal->lock);
     if (chores && !start(journal)) {
-        journal_db_chore(&journal->db);
+        do_chore(journal);
         publish(journal);
     }
     return done;

@@ -147,19 +147,19 @@ static bool checkpoint(struct journal_db *db)
     return got == SQLITE_OK || got == SQLITE_BUSY;
 }
 
-void journal_db_chore(struct journal_db *db)
+void journal_db_chore(struct journal_db *db, unsigned chores)
 {
     bool done = db->db != NULL;
     FAULT(chore_before);
     if (!done)
         db->chores = 0;
-    else if (db->chores & CHORE_CHECKPOINT)
+    else if (chores & CHORE_CHECKPOINT)
         done = checkpoint(db);
-    else if (db->chores & CHORE_SWEEP)
+    else if (chores & CHORE_SWEEP)
         done = in_transaction(db, sweep);
-    else if (db->chores & CHORE_TRIM)
+    else if (chores & CHORE_TRIM)
         done = in_transaction(db, trim);
-    else if (db->chores & CHORE_VACUUM)
+    else if (chores & CHORE_VACUUM)
         done = vacuum(db);
     FAULT(chore_after);
     if (!done)

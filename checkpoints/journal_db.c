@@ -1,14 +1,13 @@
 /*
  * journal_db.c: the connection to journal.db: how it is opened, its tables, its statements, the run
  * marker.  synchronous=FULL: a commit is on the disk when it returns.  The WAL is folded back by
- * journal_chore.c at WAL_PAGES, as SQLite's own autocheckpoint would, but not on the loop's thread.
+ * journal_fold.c and journal_chore.c at WAL_PAGES, where SQLite's own autocheckpoint would do it
+ * inside a commit.
  */
 #include "checkpoints/journal_db.h"
 
 #include <stdio.h>
 #include <time.h>
-
-enum { WAL_PAGES = 1000 };
 
 #define LETTER_TABLE                                                                               \
     "CREATE TABLE letter ("                                                                        \
@@ -70,6 +69,7 @@ static int note_wal(void *context, sqlite3 *connection, const char *name, int pa
     struct journal_db *db = context;
     (void)connection;
     (void)name;
+    db->wal_pages = pages;
     if (pages >= WAL_PAGES)
         db->chores |= CHORE_CHECKPOINT;
     return SQLITE_OK;

@@ -151,11 +151,15 @@ enum { /* chores: work that waits until the thread has time for a step of it */
        CHORE_VACUUM = 1 << 3,
 };
 
+/* The WAL is folded back from so many pages on; at the second number the writer waits for that. */
+enum { WAL_PAGES = 1000, WAL_PAGES_MOST = 2000 };
+
 struct journal_db {
     sqlite3 *db; /* NULL: not open; a commit tries to open it */
     const char *path;
     sqlite3_stmt *statements[STATEMENTS];
     unsigned chores;
+    int wal_pages; /* after the last commit */
     uint64_t sweep_after; /* chunks of records up to this one have an owner */
     uint32_t clear_left;  /* chunks that the transaction may still delete */
     uint64_t events_max, last_event, letters_max;
@@ -214,7 +218,18 @@ struct journal_reader *journal_reader(struct journal *journal);
 /* Commits operations linked by `next` in one transaction and sets their errors.  HASUP_EAGAIN:
  * !may_wait, and another process holds the file: nothing was done.  Else 0 or why it failed. */
 int journal_db_commit(struct journal_db *db, struct journal_op *ops, bool may_wait);
-/* One step of the chores, in a transaction of its own. */
-void journal_db_chore(struct journal_db *db);
+/* One step of those chores, in a transaction of its own. */
+void journal_db_chore(struct journal_db *db, unsigned chores);
+
+/* ---- journal_fold.c: the long part of CHORE_CHECKPOINT, beside the commits ---- */
+
+struct journal_fold;
+
+/* NULL: there can be no thread.  `path` is borrowed. */
+struct journal_fold *journal_fold_new(const char *path);
+void journal_fold_begin(struct journal_fold *fold);
+bool journal_fold_runs(struct journal_fold *fold);
+void journal_fold_wait(struct journal_fold *fold); /* until it does not */
+void journal_fold_free(struct journal_fold *fold); /* waits for its end; NULL is none */
 
 #endif

@@ -181,6 +181,20 @@ struct request *engine_adopt(struct engine *engine, const struct submission *sub
     return request_take(engine, submission, &request) ? NULL : request;
 }
 
+/* The unguessable part of a request's number: asked of the kernel for many at once. */
+static int token_take(struct engine *engine, uint64_t *token)
+{
+    if (!engine->durable.tokens_left) {
+        uint64_t *tokens = engine->durable.tokens;
+        if (getrandom(tokens, sizeof engine->durable.tokens, 0) != sizeof engine->durable.tokens)
+            return HASUP_ESYS;
+        engine->durable.tokens_left = ENGINE_TOKENS;
+    }
+    *token = engine->durable.tokens[--engine->durable.tokens_left];
+    engine->durable.tokens[engine->durable.tokens_left] = 0;
+    return 0;
+}
+
 /* What a request needs to be durable, where it is: `event` and the record of it. */
 static int request_identify(struct engine *engine, const struct submission *s,
                             struct request *request, struct event *event)
@@ -189,7 +203,7 @@ static int request_identify(struct engine *engine, const struct submission *s,
     event->submitted.no_wait = s->no_wait;
     event->submitted.heard = s->heard;
     request->durable.priority = s->priority;
-    if (getrandom(&request->durable.token, sizeof request->durable.token, 0) < 0)
+    if (token_take(engine, &request->durable.token))
         return HASUP_ESYS;
     event->submitted.token = request->durable.token;
     if (!s->key.len)

@@ -22,7 +22,7 @@ enum { ENGINE_STOPPED = 0, ENGINE_FAILED = 1 };
 enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
 
 /* A small request's memory is used again, which is cheaper than malloc; this much is kept. */
-enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512 };
+enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
 
 #define NO_SLOT UINT32_MAX
 
@@ -158,6 +158,8 @@ struct engine {
         bool failing, clean;
         hasup_ns retry; /* it is not opened again before then */
         uint64_t seed;  /* of the hashes of keys */
+        uint64_t tokens[ENGINE_TOKENS]; /* random, not yet given to a request */
+        unsigned tokens_left;
         uint64_t after; /* recovery: requests up to this record are loaded, */
         bool more;      /* and there are more in the journal */
         char error[JOURNAL_ERROR];

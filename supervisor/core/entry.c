@@ -1,7 +1,7 @@
 /*
  * entry.c: the memory of durable requests: found by record and by key, finished ones in the order
  * of their end.  Owns the table, which never grows.  Keys are hashes that the shell made with a
- * secret seed, so their low bits are as good as any.
+ * secret seed; the second word picks the chain, because the lowest bit of the first is always set.
  */
 #include "supervisor/core/internal.h"
 
@@ -39,7 +39,7 @@ struct entry *entry_by_key(const struct entries *entries, const uint64_t key[2])
 {
     if (!entries->limit || key_is_none(key))
         return NULL;
-    struct entry *entry = entries->by_key[key[0] & entries->mask];
+    struct entry *entry = entries->by_key[key[1] & entries->mask];
     while (entry && (entry->key[0] != key[0] || entry->key[1] != key[1]))
         entry = entry->next_by_key;
     return entry;
@@ -77,7 +77,7 @@ struct entry *entry_new(struct entries *entries, uint64_t record, const uint64_t
     entry->next_by_record = *chain;
     *chain = entry;
     if (entry->keyed) {
-        chain = &entries->by_key[key[0] & entries->mask];
+        chain = &entries->by_key[key[1] & entries->mask];
         entry->next_by_key = *chain;
         *chain = entry;
     }
@@ -88,7 +88,7 @@ void entry_unkey(struct entries *entries, struct entry *entry)
 {
     if (!entry->keyed)
         return;
-    struct entry **at = &entries->by_key[entry->key[0] & entries->mask];
+    struct entry **at = &entries->by_key[entry->key[1] & entries->mask];
     while (*at != entry)
         at = &(*at)->next_by_key;
     *at = entry->next_by_key;
