@@ -143,7 +143,8 @@ static struct request *request_new(struct engine *engine, const struct submissio
                                 .meta_len = (uint32_t)s->meta_len,
                                 .deadline = s->deadline,
                                 .body = s->body};
-    memcpy(request->bytes, s->meta, s->meta_len);
+    if (s->meta_len)
+        memcpy(request->bytes, s->meta, s->meta_len);
     if (s->body.buffer) {
         buffer_ref(s->body.buffer);
     } else if (body) {
