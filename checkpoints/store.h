@@ -98,9 +98,9 @@ int store_save(struct store *store, const struct checkpoint_key *key, uint64_t p
                int64_t created_wall_ns, const uint8_t *bytes, uint64_t len,
                const struct store_keep *keep, char error[STORE_ERROR]) HASUP_NODISCARD;
 
-/* Lets go of what `keep` does not keep, of a slot or (key->ordinal UINT32_MAX) of all slots of a model,
- * as a save does; `keep` NULL: of all, those too that are sealed with keys that are not there.
- * *gone: how many. */
+/* Lets go of what `keep` does not keep, of a slot or (key->ordinal UINT32_MAX) of all slots of a
+ * model, as a save does; `keep` NULL: of all, those too that are sealed with keys that are not
+ * there. *gone: how many. */
 int store_prune(struct store *store, const struct checkpoint_key *key,
                 const struct store_keep *keep, uint32_t *gone,
                 char error[STORE_ERROR]) HASUP_NODISCARD;
@@ -119,6 +119,19 @@ typedef void store_bad(void *context, const struct checkpoint_info *info, const 
 int store_load(struct store *store, const struct checkpoint_key *key, struct checkpoint_info *info,
                uint8_t **bytes, store_bad *bad, void *context,
                char error[STORE_ERROR]) HASUP_NODISCARD;
+
+/* Where a state goes that is read: its pieces come in any order, each byte once.  `begin` comes
+ * again, and forgets what came, where one that was begun proves to be damaged.  Nonzero: no room.
+ */
+struct store_sink {
+    int (*begin)(void *context, uint64_t len);
+    int (*put)(void *context, uint64_t at, const uint8_t *bytes, size_t len);
+    void *context;
+};
+/* The same, into a sink; what a sink got is good where this is 0, and only then. */
+int store_load_into(struct store *store, const struct checkpoint_key *key,
+                    struct checkpoint_info *info, const struct store_sink *sink, store_bad *bad,
+                    void *context, char error[STORE_ERROR]) HASUP_NODISCARD;
 
 /* Reads and checks one by its id; *bytes may be NULL where the caller wants the check only.
  * HASUP_ENOTFOUND, HASUP_EDENIED (its key is not there), HASUP_ECORRUPT, each with the reason. */

@@ -154,8 +154,8 @@ int store_damaged(const struct checkpoint_info *info, char error[STORE_ERROR],
 int store_read_map(struct store *store, const struct checkpoint_info *info, struct store_map **map,
                    char error[STORE_ERROR]) HASUP_NODISCARD;
 /* Reads and verifies one of schema 1. */
-int store_read_old(struct store *store, const struct checkpoint_info *info, uint8_t **out,
-                   char error[STORE_ERROR]) HASUP_NODISCARD;
+int store_read_old(struct store *store, const struct checkpoint_info *info,
+                   const struct store_sink *sink, char error[STORE_ERROR]) HASUP_NODISCARD;
 
 /* ---- what stays (store_keep.c) ---- */
 

@@ -37,9 +37,16 @@ static XXH3_state_t *whole_begin(const struct checkpoint_info *info)
     return state;
 }
 
-/* Checks one row and copies its bytes to their place; `bytes` NULL: checks only. */
+static int no_memory(const struct checkpoint_info *info, char error[STORE_ERROR])
+{
+    snprintf(error, STORE_ERROR, "no memory for a checkpoint of %llu bytes",
+             (unsigned long long)info->len);
+    return HASUP_ENOMEM;
+}
+
+/* Checks one row and gives its bytes on; `sink` NULL: checks only. */
 static int take_part(sqlite3_stmt *row, const struct checkpoint_info *info, uint32_t number,
-                     XXH3_state_t *whole, uint8_t *bytes, char error[STORE_ERROR])
+                     XXH3_state_t *whole, const struct store_sink *sink, char error[STORE_ERROR])
 {
     uint64_t at = (uint64_t)number * OLD_ROW;
     size_t want = info->len - at < OLD_ROW ? (size_t)(info->len - at) : OLD_ROW;
@@ -53,13 +60,11 @@ static int take_part(sqlite3_stmt *row, const struct checkpoint_info *info, uint
     if (memcmp(hash, stored, sizeof hash) != 0)
         return store_damaged(info, error, "the hash of a part does not match its bytes");
     XXH3_128bits_update(whole, hash, sizeof hash);
-    if (bytes)
-        memcpy(bytes + at, part, want);
-    return 0;
+    return sink && sink->put(sink->context, at, part, want) ? no_memory(info, error) : 0;
 }
 
 static int read_parts(struct store *store, const struct checkpoint_info *info, XXH3_state_t *whole,
-                      uint8_t *bytes, char error[STORE_ERROR])
+                      const struct store_sink *sink, char error[STORE_ERROR])
 {
     uint32_t number = 0;
     int code = 0, got;
@@ -74,7 +79,7 @@ static int read_parts(struct store *store, const struct checkpoint_info *info, X
         else if (number == info->rows)
             code = store_damaged(info, error, "it has more parts than it names");
         else
-            code = take_part(select, info, number++, whole, bytes, error);
+            code = take_part(select, info, number++, whole, sink, error);
     }
     sqlite3_finalize(select);
     if (!code && number != info->rows)
@@ -82,28 +87,22 @@ static int read_parts(struct store *store, const struct checkpoint_info *info, X
     return code;
 }
 
-int store_read_old(struct store *store, const struct checkpoint_info *info, uint8_t **out,
-                   char error[STORE_ERROR])
+int store_read_old(struct store *store, const struct checkpoint_info *info,
+                   const struct store_sink *sink, char error[STORE_ERROR])
 {
-    uint8_t hash[OLD_HASH], *bytes = NULL;
+    uint8_t hash[OLD_HASH];
     if ((info->len + OLD_ROW - 1) / OLD_ROW != info->rows || info->hash_len != OLD_HASH)
         return store_damaged(info, error, "its length does not fit its number of parts");
     XXH3_state_t *whole = whole_begin(info);
-    if (!whole || (out && !(bytes = malloc((size_t)info->len + 1)))) {
-        snprintf(error, STORE_ERROR, "no memory for a checkpoint of %llu bytes",
-                 (unsigned long long)info->len);
+    if (!whole || (sink && sink->begin(sink->context, info->len))) {
         XXH3_freeState(whole);
-        return HASUP_ENOMEM;
+        return no_memory(info, error);
     }
-    int code = read_parts(store, info, whole, bytes, error);
+    int code = read_parts(store, info, whole, sink, error);
     put_hash(hash, XXH3_128bits_digest(whole));
     XXH3_freeState(whole);
     if (!code && memcmp(hash, info->hash, sizeof hash) != 0)
         code =
             store_damaged(info, error, "the hash of the whole does not match its fields and parts");
-    if (code)
-        free(bytes);
-    else if (out)
-        *out = bytes;
     return code;
 }

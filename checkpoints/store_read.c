@@ -169,24 +169,46 @@ static uint32_t *in_order(const struct store_map *map)
     return order;
 }
 
-/* Checks a chunk of a row and copies it to its place; `out` NULL: checks only. */
-static int take_chunk(const struct store_map *map, uint32_t i, struct sql_bytes row, uint8_t *out,
-                      char error[STORE_ERROR])
+/* Chunks that follow each other in the state and in a row, and go on together. */
+struct run {
+    uint64_t at;
+    const uint8_t *bytes;
+    size_t len;
+};
+
+static int put_run(const struct store_map *map, struct run *run, const struct store_sink *sink,
+                   char error[STORE_ERROR])
+{
+    int code = sink && run->len ? sink->put(sink->context, run->at, run->bytes, run->len) : 0;
+    run->len = 0;
+    return code ? no_memory(&map->info, error) : 0;
+}
+
+/* Checks a chunk of a row and adds it to the run. */
+static int take_chunk(const struct store_map *map, uint32_t i, struct sql_bytes row,
+                      struct run *run, const struct store_sink *sink, char error[STORE_ERROR])
 {
     size_t at = (size_t)PLACE_NUMBER(map->places[i]) * STORE_CHUNK, len = map_chunk_len(map, i);
+    uint64_t place = (uint64_t)i * STORE_CHUNK;
     uint8_t hash[16];
     if (at + len > row.len)
         return store_damaged(&map->info, error, "a part is shorter than it should be");
     map_hash(hash, row.at + at, len);
     if (memcmp(hash, map->hashes[i], sizeof hash) != 0)
         return store_damaged(&map->info, error, "the hash of a chunk does not match its bytes");
-    if (out)
-        memcpy(out + (size_t)i * STORE_CHUNK, row.at + at, len);
-    return 0;
+    bool follows = run->len && run->at + run->len == place && run->bytes + run->len == row.at + at;
+    if (follows) {
+        run->len += len;
+        return 0;
+    }
+    int code = put_run(map, run, sink, error);
+    *run = (struct run){place, row.at + at, len};
+    return code;
 }
 
-static int read_chunks(struct store *store, const struct store_map *map, uint8_t *out,
-                       char error[STORE_ERROR])
+/* `sink` NULL: checks only. */
+static int read_chunks(struct store *store, const struct store_map *map,
+                       const struct store_sink *sink, char error[STORE_ERROR])
 {
     uint32_t *order = in_order(map);
     struct row_reader rows;
@@ -194,14 +216,20 @@ static int read_chunks(struct store *store, const struct store_map *map, uint8_t
     if (!code && !order)
         code = no_memory(&map->info, error);
     struct sql_bytes row = {0};
+    struct run run = {0};
     int64_t id = 0;
     for (uint32_t i = 0; i < map->chunks && !code; i++) {
         uint64_t place = map->places[order[i]];
-        if (PLACE_ROW(place) != id)
-            code = row_read(&rows, &map->info, id = PLACE_ROW(place), &row, error);
+        if (PLACE_ROW(place) != id) { /* the bytes of the row before go with the next one */
+            code = put_run(map, &run, sink, error);
+            if (!code)
+                code = row_read(&rows, &map->info, id = PLACE_ROW(place), &row, error);
+        }
         if (!code)
-            code = take_chunk(map, order[i], row, out, error);
+            code = take_chunk(map, order[i], row, &run, sink, error);
     }
+    if (!code)
+        code = put_run(map, &run, sink, error);
     row_reader_end(&rows);
     free(order);
     return code;
@@ -222,27 +250,45 @@ static uint8_t *state_new(uint64_t len)
     return bytes;
 }
 
+/* A sink into the heap; its context is a pointer to the bytes, NULL at first. */
+static int heap_begin(void *context, uint64_t len)
+{
+    uint8_t **bytes = context;
+    free(*bytes);
+    *bytes = state_new(len);
+    return *bytes ? 0 : HASUP_ENOMEM;
+}
+
+static int heap_put(void *context, uint64_t at, const uint8_t *bytes, size_t len)
+{
+    uint8_t **whole = context;
+    memcpy(*whole + at, bytes, len);
+    return 0;
+}
+
+static struct store_sink heap_sink(uint8_t **bytes)
+{
+    *bytes = NULL;
+    return (struct store_sink){.begin = heap_begin, .put = heap_put, .context = bytes};
+}
+
 /* Reads and verifies what the manifest names; *map (may be NULL) is the caller's. */
-static int read_whole(struct store *store, const struct checkpoint_info *info, uint8_t **out,
-                      struct store_map **map_out, char error[STORE_ERROR])
+static int read_whole(struct store *store, const struct checkpoint_info *info,
+                      const struct store_sink *sink, struct store_map **map_out,
+                      char error[STORE_ERROR])
 {
     struct store_map *map;
-    uint8_t *bytes = NULL;
     if (!info->generation && needs_seal(store))
         return check_key(store, info, error);
     if (!info->generation)
-        return store_read_old(store, info, out, error);
+        return store_read_old(store, info, sink, error);
     int code = store_read_map(store, info, &map, error);
     if (code)
         return code;
-    if (out && !(bytes = state_new(info->len)))
+    if (sink && sink->begin(sink->context, info->len))
         code = no_memory(info, error);
     if (!code)
-        code = read_chunks(store, map, bytes, error);
-    if (code)
-        free(bytes);
-    else if (out)
-        *out = bytes;
+        code = read_chunks(store, map, sink, error);
     if (code || !map_out)
         map_free(map);
     else
@@ -298,11 +344,18 @@ static void view_end(struct store *store)
 int store_read(struct store *store, int64_t id, struct checkpoint_info *info, uint8_t **bytes,
                char error[STORE_ERROR])
 {
+    struct store_sink sink = {0};
+    if (bytes)
+        sink = heap_sink(bytes);
     view_begin(store);
     int code = find_info(store, id, info, error);
     if (!code)
-        code = read_whole(store, info, bytes, NULL, error);
+        code = read_whole(store, info, bytes ? &sink : NULL, NULL, error);
     view_end(store);
+    if (code && bytes) {
+        free(*bytes);
+        *bytes = NULL;
+    }
     return code;
 }
 
@@ -426,7 +479,8 @@ static int check_list(struct store *store, char error[STORE_ERROR])
 /* Reads the first good one of these; tells of each that is not. */
 static int load_first_good(struct store *store, const struct checkpoint_key *key,
                            const struct newest *newest, struct checkpoint_info *info,
-                           uint8_t **bytes, store_bad *bad, void *context, char error[STORE_ERROR])
+                           const struct store_sink *sink, store_bad *bad, void *context,
+                           char error[STORE_ERROR])
 {
     int none = HASUP_ENOTFOUND;
     for (size_t i = 0; i < newest->count; i++) {
@@ -436,10 +490,9 @@ static int load_first_good(struct store *store, const struct checkpoint_key *key
             *info = (struct checkpoint_info){.id = newest->ids[i], .ordinal = key->ordinal};
             snprintf(info->model, sizeof info->model, "%s", key->model);
         } else {
-            code = read_whole(store, info, bytes, &map, error);
+            code = read_whole(store, info, sink, &map, error);
         }
         if (!code && (strcmp(info->model, key->model) || info->ordinal != key->ordinal)) {
-            free(*bytes);
             map_free(map);
             map = NULL;
             code = store_damaged(info, error, "it was listed for another slot");
@@ -457,8 +510,9 @@ static int load_first_good(struct store *store, const struct checkpoint_key *key
     return none;
 }
 
-int store_load(struct store *store, const struct checkpoint_key *key, struct checkpoint_info *info,
-               uint8_t **bytes, store_bad *bad, void *context, char error[STORE_ERROR])
+int store_load_into(struct store *store, const struct checkpoint_key *key,
+                    struct checkpoint_info *info, const struct store_sink *sink, store_bad *bad,
+                    void *context, char error[STORE_ERROR])
 {
     struct newest newest = {0};
     /* One view of all of it: what is listed cannot be let go by a writer before it is read. */
@@ -478,7 +532,7 @@ int store_load(struct store *store, const struct checkpoint_key *key, struct che
         wrong = listed;
         memcpy(error, own, sizeof own);
     }
-    int code = load_first_good(store, key, &newest, info, bytes, bad, context, own);
+    int code = load_first_good(store, key, &newest, info, sink, bad, context, own);
     view_end(store);
     free(newest.ids);
     if (code == HASUP_ENOTFOUND && wrong)
@@ -486,5 +540,17 @@ int store_load(struct store *store, const struct checkpoint_key *key, struct che
     if (code)
         snprintf(error, STORE_ERROR, "%s",
                  newest.count || code != HASUP_ENOTFOUND ? own : "there is no checkpoint");
+    return code;
+}
+
+int store_load(struct store *store, const struct checkpoint_key *key, struct checkpoint_info *info,
+               uint8_t **bytes, store_bad *bad, void *context, char error[STORE_ERROR])
+{
+    struct store_sink sink = heap_sink(bytes);
+    int code = store_load_into(store, key, info, &sink, bad, context, error);
+    if (code) {
+        free(*bytes);
+        *bytes = NULL;
+    }
     return code;
 }
