@@ -2,6 +2,7 @@
 #include "tests/unit/store_world.h"
 
 #include <poll.h>
+#include <sys/mman.h>
 
 #include "checkpoints/writer.h"
 
@@ -279,6 +280,95 @@ static void promise_11_a_load_from_a_read_only_disk_says_that_it_is_one(void **s
         skip();
 }
 
+/* ---- states in memfds ---- */
+
+enum { LARGE = 3 << 20, ABOVE = 1 << 20 };
+
+/* A job whose state stands at `offset` in a sealed memfd. */
+static struct checkpoint_job memfd_job(uint64_t position, size_t offset)
+{
+    struct checkpoint_job job = save_job(position, LARGE);
+    job.fd = memfd_create("state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    job.offset = offset;
+    assert_int_equal(pwrite(job.fd, job.bytes, LARGE, (off_t)offset), LARGE);
+    assert_int_equal(fcntl(job.fd, F_ADD_SEALS, WRITER_SEALS), 0);
+    free(job.bytes);
+    job.bytes = NULL;
+    return job;
+}
+
+static void load_into_memfd(struct desk *desk, uint64_t position, uint32_t skipped)
+{
+    struct checkpoint_job job = {.kind = CHECKPOINT_LOAD, .key = SLOT, .memfd_above = ABOVE};
+    run(desk, &job);
+    assert_int_equal(job.error, 0);
+    assert_true(job.position == position && job.len == LARGE && job.skipped == skipped);
+    assert_null(job.bytes);
+    assert_int_equal(fcntl(job.fd, F_GET_SEALS) & WRITER_SEALS, WRITER_SEALS);
+    uint8_t *wanted = state_at(position, LARGE), *got = malloc(LARGE);
+    assert_int_equal(pread(job.fd, got, LARGE, 0), LARGE);
+    assert_int_equal(lseek(job.fd, 0, SEEK_END), LARGE);
+    assert_memory_equal(got, wanted, LARGE);
+    free(got);
+    free(wanted);
+    close(job.fd);
+}
+
+static void promise_4_a_large_state_goes_from_a_memfd_to_a_memfd(void **state)
+{
+    const struct place *place = *state;
+    struct desk desk;
+    desk_open(&desk, place->db);
+    struct checkpoint_job first = memfd_job(1, 0), second = memfd_job(2, 12345);
+    int fds[] = {first.fd, second.fd};
+    assert_int_equal(run(&desk, &first)->error, 0);
+    load_into_memfd(&desk, 1, 0);
+    assert_int_equal(run(&desk, &second)->error, 0);
+    for (unsigned i = 0; i < 2; i++) /* closed by the thread, where that takes its time */
+        assert_int_equal(fcntl(fds[i], F_GETFD), -1);
+    assert_true(first.fd == -1 && second.fd == -1);
+    load_into_memfd(&desk, 2, 0);
+    desk_close(&desk);
+}
+
+static void promise_11_a_damaged_one_leaves_nothing_in_the_memfd_of_the_one_before(void **state)
+{
+    const struct place *place = *state;
+    struct desk desk;
+    desk_open(&desk, place->db);
+    for (uint64_t position = 1; position <= 2; position++) {
+        struct checkpoint_job job = memfd_job(position, 0);
+        assert_int_equal(run(&desk, &job)->error, 0);
+    }
+    desk_close(&desk);
+    /* Near the end of the newest: most of it is in the memfd by then. */
+    size_t len, found = 0;
+    uint8_t *bytes = file_read(place->db, &len), *newest = state_at(2, LARGE);
+    for (size_t at = 0; at + 500 < len && !found; at++)
+        found = memcmp(bytes + at, newest + LARGE - 1000, 500) ? 0 : at;
+    assert_true(found);
+    bytes[found] ^= 16;
+    file_write(place->db, bytes, len);
+    free(bytes);
+    free(newest);
+    desk_open(&desk, place->db);
+    load_into_memfd(&desk, 1, 1);
+    desk_close(&desk);
+}
+
+static void a_memfd_that_is_not_stored_stays_the_submitters(void **state)
+{
+    const struct place *place = *state;
+    struct desk desk;
+    char path[sizeof place->db + 8];
+    snprintf(path, sizeof path, "%s/no/db", place->db);
+    desk_open(&desk, path);
+    struct checkpoint_job job = memfd_job(1, 0);
+    assert_int_not_equal(run(&desk, &job)->error, 0);
+    assert_int_equal(close(job.fd), 0);
+    desk_close(&desk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +380,9 @@ int main(void)
         STORY(promise_11_a_damaged_newest_is_counted_and_its_reason_told),
         STORY(promise_11_what_a_removed_directory_held_moves_to_the_new_one),
         STORY(promise_11_a_load_from_a_read_only_disk_says_that_it_is_one),
+        STORY(promise_4_a_large_state_goes_from_a_memfd_to_a_memfd),
+        STORY(promise_11_a_damaged_one_leaves_nothing_in_the_memfd_of_the_one_before),
+        STORY(a_memfd_that_is_not_stored_stays_the_submitters),
     };
     return cmocka_run_group_tests_name("checkpoints_writer", tests, NULL, NULL);
 }
