@@ -154,6 +154,7 @@ struct row {
     uint32_t attempts;
     uint8_t priority;
     bool async, poison;
+    bool outlived; /* a later one has its key, since a death: nobody comes for this one */
     bool waits; /* for room in the table of requests, after a death */
 };
 

@@ -109,20 +109,15 @@ static void persist_result(struct sim *sim, const struct action *action, struct 
     write->ordinal = sim->slots[action->slot].ordinal;
 }
 
-/* Where the journal could not store the end of an older request, it may hold two of a key. */
-static bool row_has_key(const struct sim *sim, const struct row *row)
+static bool row_has_key(const struct row *row)
 {
-    for (unsigned i = 0; i < SIM_ROWS; i++)
-        if (sim->rows[i].used && sim->rows[i].record > row->record &&
-            memcmp(sim->rows[i].key, row->key, sizeof row->key) == 0)
-            return false;
-    return row->key[0] || row->key[1];
+    return !row->outlived && (row->key[0] || row->key[1]);
 }
 
 bool journal_is_nobodys(const struct sim *sim, const struct client *client)
 {
     return client->row && !client->async && !client->person && !client->row->chunks &&
-           !sim->models[client->model].stateful && !row_has_key(sim, client->row);
+           !sim->models[client->model].stateful && !row_has_key(client->row);
 }
 
 static void persist_done(struct sim *sim, const struct client *client)
@@ -568,6 +563,18 @@ void journal_recover_slot(struct sim *sim, uint32_t index)
         vault->lost = position;
 }
 
+/* Where the end of a key's request was not written before hasupd died, and the key's owner came
+ * again: the key is the later one's. */
+static void outlive(struct sim *sim, const struct row *later)
+{
+    for (unsigned i = 0; i < SIM_ROWS; i++) {
+        struct row *row = &sim->rows[i];
+        if (row->used && row->record < later->record && row_has_key(row) &&
+            memcmp(row->key, later->key, sizeof row->key) == 0)
+            row->outlived = true;
+    }
+}
+
 void hasupd_starts(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->model_count; i++)
@@ -579,6 +586,7 @@ void hasupd_starts(struct sim *sim)
         struct event event;
         if (!row)
             continue;
+        outlive(sim, row);
         if (row->finished) {
             event = recovered(row, RECOVERY_FINISHED, 0);
         } else {
