@@ -17,6 +17,7 @@ struct config_model {
     struct model_policy policy;
     hasup_ns request_timeout; /* a request's deadline where it names none; 0: none */
     uint64_t body_max;        /* bytes */
+    uint64_t quarantine_keep_body; /* a dead letter keeps a body up to this many bytes; 0: none */
     struct {
         uint32_t keep, keep_hourly, keep_daily; /* of each slot */
     } checkpoint;
@@ -39,6 +40,7 @@ struct config {
         uint32_t connections; /* clients at once, each door */
         uint32_t slots, models;
         uint64_t body_bytes;   /* of all requests together */
+        uint32_t quarantine;   /* bodies under suspicion or quarantined, and dead letters */
         uint64_t stream_bytes; /* unsent bytes of one client before it is cut off */
     } limits;
     struct {

@@ -6,6 +6,7 @@
  */
 #include "checkpoints/fault.h"
 #include "supervisor/engine.h"
+#include "supervisor/letters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,8 @@ struct durable_op {
     char model[STORE_MODEL];
     struct kept_chunk *chunk;
     struct request *retold; /* FETCH: who waits for it; its door may be gone meanwhile */
-    uint8_t meta[512];      /* REFUSAL: its words */
+    uint8_t meta[1024];     /* REFUSAL: its words */
+    void *owned;            /* LETTER: what it names */
 };
 
 static int64_t wall_now(void)
@@ -99,8 +101,12 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
     snprintf(path, sizeof path, "%s/journal.db", engine->config->state_dir);
     if (loop_now(engine->loop) < engine->durable.retry || (!must && access(path, F_OK) != 0))
         return false;
-    const struct journal_options options = {
-        .path = path, .events_max = 0, .wake = on_wake, .bad = on_bad, .context = engine};
+    const struct journal_options options = {.path = path,
+                                            .events_max = 0,
+                                            .letters_max = engine->config->limits.quarantine,
+                                            .wake = on_wake,
+                                            .bad = on_bad,
+                                            .context = engine};
     if (!journal_open(&options, &engine->durable.journal, summary ? summary : &ignored, error))
         return true;
     journal_failed(engine, error);
@@ -149,6 +155,7 @@ static void op_free(struct durable_op *op)
         op->next->back = op->back;
     chunk_unref(op->chunk);
     fetched_free(&op->op);
+    free(op->owned);
     if (op->retold) {
         durable_free_request(op->retold);
         free(op->retold);
@@ -270,8 +277,12 @@ static void write_result(struct engine *engine, const struct action *action,
 static void write_refusal(struct engine *engine, const struct action *action)
 {
     struct durable_op *op = op_new(engine, JOURNAL_RESULT, action->record);
+    const struct request *request = engine_request(engine, action->request);
     const char *code = refusal_code(action->persist.why);
-    const char *text = refusal_message(action->persist.why);
+    char quarantined[ENGINE_REASON];
+    const char *text = action->persist.why == REFUSED_QUARANTINED && request
+                           ? letters_message(engine, request->hash, quarantined)
+                           : refusal_message(action->persist.why);
     struct hasup_meta_writer w;
     hasup_meta_start(&w, op->meta, sizeof op->meta);
     hasup_meta_put(&w, HASUP_TAG_CODE, code, strlen(code));
@@ -323,6 +334,46 @@ void durable_sync_now(struct engine *engine)
 {
     if (engine->durable.journal)
         journal_sync(engine->durable.journal);
+}
+
+/* ---- dead letters ---- */
+
+static struct journal_bytes put(uint8_t **at, struct journal_bytes from)
+{
+    struct journal_bytes put = {*at, from.len};
+    if (from.len)
+        memcpy(*at, from.at, from.len);
+    *at += from.len;
+    return put;
+}
+
+void durable_write_letter(struct engine *engine, const struct journal_letter *letter)
+{
+    struct durable_op *op = op_new(engine, JOURNAL_LETTER, letter->record);
+    uint8_t *at = malloc(letter->reports.len + letter->meta.len + letter->body.len + 1);
+    if (!at)
+        abort(); /* as op_new */
+    op->owned = at;
+    snprintf(op->model, sizeof op->model, "%s", letter->model);
+    memcpy(op->op.hash, letter->hash, sizeof op->op.hash);
+    op->op.attempts = letter->attempts;
+    op->op.flags = letter->flags;
+    op->op.priority = letter->priority;
+    op->op.created_wall_ns = letter->created_wall_ns;
+    op->op.expires_wall_ns = letter->expires_wall_ns;
+    op->op.reports = put(&at, letter->reports);
+    op->op.meta = put(&at, letter->meta);
+    op->op.body = put(&at, letter->body);
+    op_add(engine, op);
+}
+
+void durable_lift_letter(struct engine *engine, const uint64_t hash[2])
+{
+    if (!durable_open(engine, false, NULL))
+        return; /* there is no journal, and so no letter */
+    struct durable_op *op = op_new(engine, JOURNAL_LIFT, 0);
+    memcpy(op->op.hash, hash, sizeof op->op.hash);
+    op_add(engine, op);
 }
 
 /* ---- what is kept until it is written ---- */

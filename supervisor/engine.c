@@ -4,6 +4,7 @@
  * re-entered, what happens inside one is stepped right after it.  Decides nothing.
  */
 #include "supervisor/engine.h"
+#include "supervisor/letters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,6 +254,8 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     event.submitted.size = request->body.len;
     event.submitted.deadline = request->deadline;
     event.submitted.priority = submission->priority;
+    if (core_wants_hash(engine->core, submission->model))
+        letters_hash(engine, request, event.submitted.hash);
     if (may_be_durable(engine, submission))
         error = request_identify(engine, submission, request, &event);
     if (error) {
@@ -341,7 +344,7 @@ static bool model_ready(const struct engine *engine, uint32_t model)
 {
     struct model_view view;
     return !engine->shutting_down && core_model_view(engine->core, model, &view) &&
-           view.accepting && view.ready > 0;
+           view.accepting && view.ready > 0 && !view.broken;
 }
 
 bool engine_model_info(const struct engine *engine, uint32_t index, struct model_info *info)
@@ -409,7 +412,8 @@ static int engine_tables(struct engine *engine)
                                        .slots = engine->config->limits.slots,
                                        .requests = engine->config->limits.requests,
                                        .entries = engine->config->limits.requests +
-                                                  engine->config->results_max};
+                                                  engine->config->results_max,
+                                       .bodies = engine->config->limits.quarantine};
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed ||
         getrandom(&engine->durable.seed, sizeof engine->durable.seed, 0) !=
@@ -504,6 +508,7 @@ void engine_free(struct engine *engine)
         return;
     if (!engine->ended)
         (void)engine_end(engine);
+    letters_free(engine);
     if (engine->requests.list)
         engine_free_requests(engine);
     models_free(engine);

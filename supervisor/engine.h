@@ -2,8 +2,8 @@
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks
  * with workers, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
- * back what it holds, models.c applies the configuration; this header is theirs and control.c's.
- * Doors see supervisor/request.h only.
+ * back what it holds, letters.c keeps what is known of bodies that kill, models.c applies the
+ * configuration; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
 #ifndef HASUP_SUPERVISOR_ENGINE_H
 #define HASUP_SUPERVISOR_ENGINE_H
@@ -28,6 +28,7 @@ enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
 
 struct stream;     /* stream.c */
 struct held;       /* durable.c: a reply that waits to be stored */
+struct letter;     /* letters.c */
 struct kept_chunk; /* durable.c: a part of a durable stream */
 struct progress;   /* resume.c */
 
@@ -40,7 +41,8 @@ struct request {
     uint32_t model;
     uint32_t slot, worker; /* where it is in flight; NO_SLOT: nowhere */
     uint32_t meta_len;
-    bool stateful; /* dispatched to a stateful slot, whose log keeps it */
+    uint64_t hash[2]; /* of model and body; 0, 0: nobody asked for it yet (letters.c) */
+    bool stateful;    /* dispatched to a stateful slot, whose log keeps it */
     hasup_ns deadline;
     struct body body;
     struct stream *stream;     /* NULL before the first chunk */
@@ -110,7 +112,11 @@ struct worker {
     hasup_ns spawned;
     bool greeted, welcomed, stateful;
     uint64_t granted; /* HASUP_CAN_* bits */
-    bool leaving;     /* told to drain or stop: its end is no crash */
+    struct {
+        bool reaped;
+        struct process_exit how;
+    } exit;
+    bool leaving; /* told to drain or stop: its end is no crash */
 };
 
 struct model {
@@ -164,6 +170,10 @@ struct engine {
         bool more;      /* and there are more in the journal */
         char error[JOURNAL_ERROR];
     } durable;
+    struct {
+        struct letter *list; /* letters.c: the newest first */
+        uint32_t count, suspects;
+    } letters;
     struct {
         int activity; /* the file; not above 0: it is not open */
         bool failing;
@@ -316,6 +326,9 @@ bool durable_put_chunk(struct request *request, uint64_t number, struct journal_
 /* The bytes of its stream that are kept, copied where `bytes` is not NULL; how many. */
 size_t durable_sent(const struct request *request, uint8_t *bytes);
 uint64_t durable_chunks(const struct request *request);
+/* A dead letter: written, or taken back.  What `letter` names is copied. */
+void durable_write_letter(struct engine *engine, const struct journal_letter *letter);
+void durable_lift_letter(struct engine *engine, const uint64_t hash[2]);
 void durable_close(struct engine *engine);
 /* Opens the journal where it is not open; `must`: also where there is none yet. */
 bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);

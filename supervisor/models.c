@@ -4,6 +4,7 @@
  * restarts workers one at a time.
  */
 #include "supervisor/engine.h"
+#include "supervisor/letters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ static void model_add(struct engine *engine, const struct config_model *config)
         *model = (struct model){
             .index = i, .used = true, .config = config, .workers = config->policy.workers};
         model_set(engine, model, false);
+        letters_model_added(engine, model);
         return;
     }
     abort(); /* a model that is configured and does not exist would be refused for ever */

@@ -4,6 +4,7 @@
  * an event.
  */
 #include "supervisor/engine.h"
+#include "supervisor/letters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,7 @@ const char *refusal_message(enum refusal why)
                "hasupctl status says why";
     case REFUSED_DEADLINE: return "the request's deadline passed before its answer was there";
     case REFUSED_QUARANTINED:
-        return "every worker that ran this request died; it is not tried again";
+        return "the workers that ran this request died; its body is not tried again";
     case REFUSED_DIVERGED:
         return "the worker died in the middle of the stream and its second run differs from what "
                "was already sent";
@@ -109,12 +110,15 @@ static void perform_refuse(struct engine *engine, const struct action *action)
         return;
     const struct door *door = request->door;
     enum refusal why = action->refuse.why;
+    char quarantined[ENGINE_REASON];
     struct refusal_text text = {.why = why,
                                 .status = refusal_status(why),
                                 .code = refusal_code(why),
                                 .message = refusal_message(why),
                                 .retry_after = action->refuse.retry_after,
                                 .attempts = action->refuse.attempts};
+    if (why == REFUSED_QUARANTINED)
+        text.message = letters_message(engine, request->hash, quarantined);
     request->door = NULL;
     request_keep_body(engine, request); /* a stateful worker may still run it, and a replay too */
     door->refuse(request->context, &text);
@@ -175,6 +179,8 @@ static const char *notice_event(enum notice what)
     case NOTICE_STATE_LOST: return "slot.state_lost";
     case NOTICE_NOT_STORED: return "request.not_stored";
     case NOTICE_LOAD_FAILED: return "checkpoint.unreadable";
+    case NOTICE_MODEL_BROKEN: return "model.broken";
+    case NOTICE_MODEL_MENDED: return "model.mended";
     }
     return "notice";
 }
@@ -221,7 +227,20 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
     case NOTICE_HUNG:
     case NOTICE_START_TIMEOUT: return slot && slot->worker ? slot->worker->cause : "";
     case NOTICE_DIVERGED: return "a replayed request was answered otherwise than before";
-    case NOTICE_QUARANTINED: return "every worker that ran this request died";
+    case NOTICE_QUARANTINED:
+        snprintf(text, ENGINE_REASON,
+                 "%llu workers died of this body, which is refused from now on",
+                 (unsigned long long)action->notice.value);
+        return text;
+    case NOTICE_MODEL_BROKEN:
+        snprintf(text, ENGINE_REASON,
+                 "%llu workers died one after the other, of different requests and with none "
+                 "answered between: it is the model, or the machine; nothing is dispatched, one "
+                 "request is tried in %lld ms",
+                 (unsigned long long)action->notice.value,
+                 (long long)(action->notice.delay / HASUP_MS));
+        return text;
+    case NOTICE_MODEL_MENDED: return "a request was answered; all go on";
     case NOTICE_BREAKER_OPEN:
         snprintf(text, ENGINE_REASON,
                  "too many failed starts; one more try in %lld s; last: %.200s",
@@ -261,8 +280,15 @@ static void perform_notice(struct engine *engine, const struct action *action)
         what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING : LEVEL_ERROR;
     if (what == NOTICE_CHECKPOINT_FAILED && slot && slot->checkpoints_failing)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
+    if (what == NOTICE_MODEL_MENDED)
+        level = LEVEL_INFO;
+    const char *model =
+        !slot && action->model < engine->config->limits.models && engine->models[action->model].used
+            ? engine->models[action->model].config->name
+            : NULL;
     LOG_EVENT(level, notice_event(what), notice_text(engine, slot, action, text),
               LOG_TEXT(slot ? "slot" : NULL, slot ? slot->name : ""),
+              LOG_TEXT(model ? "model" : NULL, model ? model : ""),
               LOG_TEXT(action->request ? "request" : NULL, id));
 }
 
@@ -299,6 +325,9 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_CHUNK: perform_chunk(engine, action); break;
     case ACTION_REFUSE: perform_refuse(engine, action); break;
     case ACTION_FORGET: engine_forget(engine, action->request); break;
+    case ACTION_IDENTIFY: letters_identify(engine, action); break;
+    case ACTION_QUARANTINE: letters_quarantine(engine, action); break;
+    case ACTION_PARDON: letters_pardon(engine, action); break;
     case ACTION_NOTICE: perform_notice(engine, action); break;
     case ACTION_EXIT:
         engine->durable.clean = true;

@@ -7,6 +7,7 @@
  */
 #include "checkpoints/fault.h"
 #include "supervisor/engine.h"
+#include "supervisor/letters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +213,8 @@ static bool each_unfinished(void *context, const struct journal_row *row)
     struct event event = recovered(recovery, row, RECOVERY_REQUEST);
     event.model = (uint32_t)model;
     event.request = request->id;
+    if (core_wants_hash(engine->core, request->model))
+        letters_hash(engine, request, event.recovered.hash);
     recover_stream(engine, request, &event);
     recovery->count++;
     engine_post(engine, &event);
@@ -282,6 +285,7 @@ void recovery_run(struct engine *engine)
     char error[JOURNAL_ERROR];
     if (!engine->durable.journal)
         return;
+    letters_recover(engine);
     if (journal_each_finished(engine->durable.journal, each_finished, &finished, error))
         failed("results", error);
     load_unfinished(&requests);

@@ -6,6 +6,7 @@
  */
 #include "checkpoints/fault.h"
 #include "supervisor/engine.h"
+#include "supervisor/letters.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -374,6 +375,9 @@ void worker_exited(void *context, struct process *process, const struct process_
     slot->asked = false;
     exit_reason(worker, exit, reason);
     death_note(slot, reason);
+    worker->exit.reaped = true;
+    worker->exit.how = *exit;
+    letters_worker_exited(worker, exit);
     state_done(slot, 0, reason);
     LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
               LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
@@ -393,6 +397,7 @@ void worker_tree_empty(void *context, struct process *process)
     if (worker->capture)
         capture_finish(worker->capture);
     keep_tail(slot, worker->capture);
+    letters_worker_gone(engine, worker);
     slot->worker = NULL;
     worker_free(worker);
     if (!engine->closing)

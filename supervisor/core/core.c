@@ -28,7 +28,7 @@ bool model_has_hope(const struct core *core, const struct model *model)
 
 static bool model_is_idle(const struct core *core, const struct model *model)
 {
-    if (model->queued || model->suspect_count || model->inflight || model->storing ||
+    if (model->queued || model->suspects.count || model->inflight || model->storing ||
         model->unstored)
         return false;
     for (uint32_t i = 0; i < core->slots_high; i++)
@@ -58,12 +58,14 @@ void model_settle(struct core *core, struct model *model)
 {
     if (!model->used)
         return;
-    if ((model->queued || model->suspect_count) && !model_has_hope(core, model))
+    if ((model->queued || model->suspects.count) && !model_has_hope(core, model))
         requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
     if (model->draining && model_is_idle(core, model))
         model_stop_slots(core, model);
     if (model->used && model->removing && !model->slots && !model->storing && !model->unstored) {
         model->used = false;
+        timer_clear(&core->wheel, &model->breaker.timer);
+        bodies_forget(core, model->index);
         action_add(core, ACTION_MODEL_GONE)->model = model->index;
     }
     core_settle(core);
@@ -156,8 +158,11 @@ static void model_set(struct core *core, const struct event *event)
             (struct model){.used = true,
                            .accepting = !core->shutting_down,
                            .index = event->model,
+                           .breaker.timer.kind = TIMER_BREAKER,
                            .free = core->free_slots + (size_t)event->model * core->limits.slots};
     model->policy = *event->model_set.policy;
+    if (event->model_set.restart)
+        breaker_reset(core, model);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)
@@ -240,6 +245,7 @@ static void command_model(struct core *core, struct model *model, enum command c
     case COMMAND_RESTART:
         model->accepting = true;
         model->draining = false;
+        breaker_reset(core, model);
         return;
     case COMMAND_STOP:
         model->accepting = false;
@@ -348,6 +354,8 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     case TIMER_ENTRY: durable_expired(core, OWNER(struct entry, timer, timer)); return;
     case TIMER_STORING: durable_retry(core); return;
     case TIMER_SYNC: durable_sync(core); return;
+    case TIMER_BODY: body_timed_out(core, OWNER(struct body, timer, timer)); return;
+    case TIMER_BREAKER: breaker_timed_out(core, OWNER(struct model, breaker.timer, timer)); return;
     }
 }
 
@@ -385,7 +393,7 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_WORKER_READY: slot_ready(core, slot, event->error); return;
     case EVENT_PONG: slot_ponged(core, slot); return;
     case EVENT_BROKE: slot_kill(core, slot); return;
-    case EVENT_EXITED: slot_exited(core, slot, event->exited.tree_empty); return;
+    case EVENT_EXITED: slot_exited(core, slot, event); return;
     case EVENT_TREE_EMPTY: slot_tree_empty(core, slot); return;
     case EVENT_REPLIED:
         if (heard)
@@ -415,6 +423,8 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_PERSISTED:
     case EVENT_CANCELLED:
     case EVENT_DROPPED:
+    case EVENT_IDENTIFIED:
+    case EVENT_LIFTED:
     case EVENT_CHECKPOINT_STORED:
     case EVENT_RECOVERED:
     case EVENT_SHUTDOWN: return;
@@ -443,6 +453,8 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     case EVENT_PERSISTED: durable_persisted(core, event); break;
     case EVENT_CANCELLED: request_cancelled(core, event); break;
     case EVENT_DROPPED: durable_dropped(core, event->record); break;
+    case EVENT_IDENTIFIED: blame_identified(core, event); break;
+    case EVENT_LIFTED: blame_lifted(core, event); break;
     case EVENT_RECOVERED: durable_recovered(core, event); break;
     case EVENT_CHECKPOINT_STORED:
         if ((slot = slot_at(core, event)))
@@ -492,7 +504,8 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
     core->items = calloc(limits->requests, sizeof *core->items);
     core->free_slots = calloc((size_t)limits->models * limits->slots, sizeof *core->free_slots);
     if (!core->models || !core->slots || !core->items || !core->free_slots ||
-        entries_init(&core->entries, limits->entries)) {
+        entries_init(&core->entries, limits->entries) ||
+        bodies_init(&core->bodies, limits->bodies)) {
         core_free(core);
         return NULL;
     }
@@ -514,14 +527,16 @@ void core_free(struct core *core)
     free(core->items);
     free(core->free_slots);
     entries_fini(&core->entries);
+    bodies_fini(&core->bodies);
     free(core);
 }
 
 /* A step can end every request (refuse, persist, notice, forget), hand each out again (ping,
- * dispatch), change every slot a few times and let every entry expire. */
+ * dispatch) or ask for its hash, change every slot a few times, let every entry expire and pardon
+ * every body. */
 int actions_init(struct actions *actions, const struct core *core)
 {
-    size_t room = (size_t)core->limits.requests * 8 + core->limits.entries +
+    size_t room = (size_t)core->limits.requests * 9 + core->limits.entries + core->limits.bodies +
                   (size_t)core->limits.slots * 24 + core->limits.models + 64;
     *actions = (struct actions){.list = calloc(room, sizeof *actions->list), .room = room};
     return actions->list ? 0 : HASUP_ENOMEM;
@@ -568,15 +583,24 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
     *view = (struct model_view){.accepting = model->accepting,
                                 .ready = model->ready,
                                 .slots = model->slots,
-                                .queued = model->queued + model->suspect_count + model->storing,
+                                .queued = model->queued + model->suspects.count + model->storing,
                                 .inflight = model->inflight,
                                 .queued_bytes = model->queued_bytes,
                                 .answered = model->answered,
                                 .refused = model->refused,
                                 .attempts = model->attempts,
                                 .replays = model->replays,
-                                .unstored = model->unstored};
+                                .unstored = model->unstored,
+                                .broken = model->breaker.state == BREAKER_OPEN,
+                                .mends = model->breaker.until,
+                                .suspects = model->suspects.count,
+                                .bodies = model->bodies};
     return true;
+}
+
+bool core_wants_hash(const struct core *core, uint32_t model)
+{
+    return model < core->limits.models && core->models[model].used && core->models[model].bodies;
 }
 
 void core_record_view(const struct core *core, uint64_t record, struct record_view *view)
@@ -628,15 +652,16 @@ static void slot_check(const struct core *core, const struct slot *slot)
     bool owes = inflight && (slot->state == SLOT_READY || slot->state == SLOT_REPLAYING) &&
                 model->policy.timeouts.attempt;
     assert(!owes || timer_is_set(&slot->work_timer));
-    assert(!slot->exclusive || (model->suspect_runs && inflight == 1));
+    assert(!slot->exclusive || (model->suspect_runs && inflight));
     assert(!slot->held || (model->suspect_runs && inflight));
     log_check(core, slot);
 }
 
 static void model_check(const struct core *core, const struct model *model)
 {
-    uint32_t slots = 0, ready = 0, inflight = 0, suspects = 0, free = 0;
+    uint32_t slots = 0, ready = 0, inflight = 0, free = 0, holds = 0;
     queue_check(model);
+    suspects_check(&model->suspects);
     dispatch_check(core, model);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
@@ -646,14 +671,15 @@ static void model_check(const struct core *core, const struct model *model)
         ready += slot->state == SLOT_READY;
         inflight += slot->inflight;
         free += slot->heap_at != NO_INDEX;
-    }
-    for (const struct item *item = model->suspects.head; item; item = item->next) {
-        assert(item->place == PLACE_SUSPECTS);
-        suspects++;
+        holds += slot->held;
     }
     assert(slots == model->slots && ready == model->ready && inflight == model->inflight);
-    assert(free == model->free_count && suspects == model->suspect_count);
-    assert(!model->queued || !model->free_count); /* work conserving */
+    assert(free == model->free_count && holds == model->holds);
+    /* Work conserving: while a worker is free, what waits waits for the breaker only. */
+    bool may = model->free_count && breaker_lets(model) && !model->identifying;
+    assert(!model->queued || !may);
+    assert(!model->suspects.count || model->suspect_runs || !may);
+    assert((model->breaker.state == BREAKER_OPEN) == timer_is_set(&model->breaker.timer));
 }
 
 void core_check(const struct core *core)
@@ -661,11 +687,12 @@ void core_check(const struct core *core)
     uint32_t live = 0, queued = 0, suspects = 0, inflight = 0, logged = 0, in_log = 0, in_store = 0,
              joined = 0, storing = 0, unstored = 0;
     entries_check(&core->entries);
+    bodies_check(core);
     for (uint32_t i = 0; i < core->limits.models; i++)
         if (core->models[i].used) {
             model_check(core, &core->models[i]);
             queued += core->models[i].queued;
-            suspects += core->models[i].suspect_count;
+            suspects += core->models[i].suspects.count;
             inflight += core->models[i].inflight;
             storing += core->models[i].storing;
             unstored += core->models[i].unstored;

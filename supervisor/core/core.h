@@ -43,7 +43,8 @@ struct model_policy {
     enum policy policy;
     uint32_t weights[CORE_WEIGHTS]; /* weighted_round_robin: of the slots by ordinal; 0: 1 */
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
-    uint32_t max_attempts;    /* dispatches of one request before it is refused as quarantined */
+    uint32_t max_attempts;    /* workers that one body may cost before it is quarantined; see blame.c */
+    hasup_ns quarantine_ttl;  /* its body is refused this long; 0: only the request itself is */
     enum journal_policy journal;
     hasup_ns result_ttl;     /* a stored result is kept this long */
     struct {
@@ -76,6 +77,8 @@ struct core_limits {
     uint32_t models, slots, requests;
     uint32_t entries;      /* durable requests that are remembered, finished ones too; the oldest
                               finished one goes to make room.  0: no request is durable */
+    uint32_t bodies;       /* bodies under suspicion and quarantined that are remembered; the oldest
+                              suspect goes to make room, then the oldest quarantined one */
 };
 
 #define CORE_SLOT_STATES(X)                                                                        \
@@ -139,6 +142,8 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(PERSISTED)         /* request, what: ACCEPT, CHUNK, RESULT or DONE, error */                 \
     X(CANCELLED)         /* request: its client is gone */                                         \
     X(DROPPED)           /* record: nobody wants it any more, finished or not */                   \
+    X(IDENTIFIED)        /* request, model, identified: answer to IDENTIFY, before anything else */\
+    X(LIFTED)            /* lifted: a body is quarantined no more, because somebody says so */     \
     X(REPLIED)           /* slot, worker, request, digest (stateful slots) */                      \
     X(CHUNKED)           /* slot, worker, request, size, same */                                   \
     X(PROGRESSED)        /* slot, worker, request: another could go on from here */                \
@@ -164,8 +169,17 @@ enum recovery {
     RECOVERY_LOGGED,   /* request, record, slot, position, digest: finished, and in the log of a slot
                           whose checkpoint does not cover it; in the order of positions, right after
                           the slot's SLOT_ADDED */
+    RECOVERY_QUARANTINED, /* model, hash, attempts, expires: a body that is quarantined */
     RECOVERY_CUT,     /* slot, position: its log up to there could not be given back whole; the slot
                          starts from its checkpoint, and that its state is lost is said */
+};
+
+/* How a request came to be identified. */
+struct identity {
+    bool died;      /* a worker died with it in hand, */
+    bool alone;     /* and it was all that the worker had in hand */
+    bool first;     /* the core's own words about that crash, given back as they are */
+    uint64_t mark;
 };
 
 struct event {
@@ -188,15 +202,18 @@ struct event {
             bool no_wait;      /* refused where its key's request still runs */
             uint64_t key[2];   /* a hash of model and idempotency key; both 0: none */
             uint64_t body;     /* a hash of the body, where there is a key */
+            uint64_t hash[2];  /* of model and body; needed where core_wants_hash, else 0, 0 will do */
             uint64_t heard;    /* chunks of the stream that its client has already */
             uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
             uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */
         } submitted;
         struct { enum persist what; int error; } persisted;
         uint64_t record; /* DROPPED */
+        struct { uint64_t hash[2]; struct identity how; } identified; /* hash never 0, 0 */
+        struct { uint64_t hash[2]; } lifted;
         struct {
             enum recovery what;
-            uint64_t record, token, key[2], body, size;
+            uint64_t record, token, key[2], body, hash[2], size;
             hasup_ns deadline, expires;
             uint8_t priority;
             bool async, refused;
@@ -240,6 +257,10 @@ struct event {
                          * comes after chunk `number` */                                           \
     X(REFUSE)           /* request, refusal, retry_after, attempt; ends a begun stream honestly */ \
     X(FORGET)           /* request: nothing refers to it any more */                               \
+    X(IDENTIFY)         /* request, model, identify; slot, worker that died: hash the body, keep what\
+                         * is known of the death, answer IDENTIFIED right after this step */      \
+    X(QUARANTINE)       /* request or 0, model, quarantine: write the dead letter */              \
+    X(PARDON)           /* pardon: the body is quarantined no more; its dead letter goes */        \
     X(NOTICE)           /* notice, model, slot, request: for log and events */                     \
     X(EXIT)             /* everything is stopped */
 
@@ -251,7 +272,7 @@ enum action_type {
 
 enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
               NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
-              NOTICE_NOT_STORED, NOTICE_LOAD_FAILED };
+              NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED };
 
 struct action {
     enum action_type type;
@@ -282,6 +303,9 @@ struct action {
             hasup_ns expires; /* of a RESULT or REFUSAL */
         } persist;
         struct { enum refusal why; hasup_ns retry_after; uint32_t attempts; } refuse;
+        struct identity identify;
+        struct { uint64_t hash[2]; uint32_t attempts; hasup_ns expires; } quarantine;
+        struct { uint64_t hash[2]; } pardon;
         struct { enum notice what; enum slot_state from, to; hasup_ns delay; uint64_t value; } notice;
     };
 };
@@ -329,6 +353,9 @@ struct model_view {
     uint32_t ready, slots, queued, inflight;
     uint64_t queued_bytes, answered, refused, attempts, replays;
     uint32_t unstored; /* replied, and not durable yet */
+    bool broken;    /* its breaker is open: too many died in a row, nothing is dispatched */
+    hasup_ns mends; /* where it is: when one request is tried */
+    uint32_t suspects, bodies; /* waiting to run alone; remembered */
 };
 
 enum record_state { RECORD_UNKNOWN, RECORD_WAITING, RECORD_QUEUED, RECORD_RUNNING, RECORD_DONE,
@@ -341,6 +368,10 @@ struct record_view {
     uint32_t model, attempts; /* model: of QUEUED and RUNNING */
     enum refusal why;         /* of REFUSED */
 };
+
+/* Whether SUBMITTED needs the hash of model and body: something of the model is under suspicion or
+ * quarantined. */
+bool core_wants_hash(const struct core *core, uint32_t model);
 
 /* false where there is no such slot or model */
 bool core_slot_view(const struct core *core, uint32_t slot, struct slot_view *view);

@@ -1,8 +1,9 @@
 /*
  * dispatch.c: which worker gets the next request.  A model's ready workers with room stand in a
  * heap whose key is the policy's; a worker gets a request only when it can take one more (late
- * binding).  A suspect, a request that was in flight at several crashes, runs alone on a worker
- * that was idle.
+ * binding).  Suspects, requests that were in hand at a crash, run one group at a time on a worker
+ * that was idle, before those that wait in the queue; but behind them while blame.c wants a
+ * witness.
  */
 #include "supervisor/core/internal.h"
 
@@ -128,6 +129,7 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
     item->slot = slot->index;
     item->replay = replay;
     item->dispatched = item->progress = core->now;
+    item->seen = model->row.seen;
     item->produced = 0;
     list_append(&slot->flight, item);
     slot->inflight++;
@@ -156,48 +158,100 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
     slot_arm_work(core, slot);
 }
 
-/* A suspect runs alone: on an idle worker, else on the one that is idle soonest, which is held for
- * it. */
-static void dispatch_suspect(struct core *core, struct model *model)
+/* An idle worker, else the one that is idle soonest.  A spare would be the better one: nobody else
+ * waits for it. */
+static struct slot *choose_for_suspects(struct core *core, const struct model *model)
 {
     struct slot *best = NULL;
-    if (!model->suspects.head || model->suspect_runs)
-        return;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (slot->used && slot->model == model->index && slot->state == SLOT_READY &&
-            (!best || slot->inflight < best->inflight))
+            !log_is_full(core, slot) && (!best || slot->inflight < best->inflight))
             best = slot;
     }
-    if (!best)
-        return;
-    model->suspect_runs = true;
-    best->held = best->inflight > 0;
-    if (best->held) {
-        dispatch_update(core, best);
-        return;
+    return best;
+}
+
+/* False: its time is over, and it was refused. */
+static bool is_in_time(struct core *core, struct item *item)
+{
+    if (item->deadline > core->now || durable_outlasts(core, item))
+        return true;
+    request_refuse(core, item, REFUSED_DEADLINE, 0);
+    request_forget(core, item);
+    return false;
+}
+
+static void dispatch_group(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    uint32_t count = suspects_next(&model->suspects);
+    if (count > slot->concurrency)
+        count = slot->concurrency;
+    for (; count; count--) {
+        struct item *item = model->suspects.list.head;
+        suspects_remove(&model->suspects, item);
+        if (!is_in_time(core, item))
+            continue;
+        item->alone = slot->exclusive = model->suspect_runs = true;
+        dispatch_to(core, slot, item, false);
     }
-    struct item *item = model->suspects.head;
-    list_remove(&model->suspects, item);
-    model->suspect_count--;
-    item->alone = true;
-    best->exclusive = true;
-    dispatch_to(core, best, item, false);
+}
+
+/* Another one is idle before the worker that was held for the suspects. */
+static void release_held(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index || !slot->held)
+            continue;
+        slot->held = model->holds = model->suspect_runs = false;
+        dispatch_update(core, slot);
+    }
+}
+
+/* A group of suspects has a worker for itself, which is held for it while it is not idle. */
+static void dispatch_suspects(struct core *core, struct model *model)
+{
+    while (model->suspects.count && (!model->suspect_runs || model->holds) && !model->identifying &&
+           breaker_lets(model)) {
+        struct slot *slot = choose_for_suspects(core, model);
+        if (!slot || (model->holds && slot->inflight))
+            return;
+        if (model->holds)
+            release_held(core, model);
+        if (slot->inflight) {
+            slot->held = model->holds = model->suspect_runs = true;
+            dispatch_update(core, slot);
+            return;
+        }
+        dispatch_group(core, slot);
+    }
+}
+
+static void dispatch_queue(struct core *core, struct model *model)
+{
+    struct slot *slot;
+    while (model->queued && breaker_lets(model) && (slot = choose(core, model))) {
+        struct item *item = queue_pop(model);
+        if (is_in_time(core, item)) /* else its timer is due within a tick, but it must not run */
+            dispatch_to(core, slot, item, false);
+    }
 }
 
 void dispatch_model(struct core *core, struct model *model)
 {
-    struct slot *slot;
-    dispatch_suspect(core, model);
-    while (model->queued && (slot = choose(core, model))) {
-        struct item *item = queue_pop(model);
-        if (item->deadline > core->now || durable_outlasts(core, item)) {
-            dispatch_to(core, slot, item, false);
-        } else { /* its timer is due within a tick, but it must not run */
-            request_refuse(core, item, REFUSED_DEADLINE, 0);
-            request_forget(core, item);
-        }
+    if (model->identifying)
+        return; /* who may run is not known before */
+    if (model->breaker.state == BREAKER_HALF_OPEN || model->breaker.resumes) {
+        model->breaker.resumes = false;
+        replay_resume(core, model);
     }
+    if (!blame_wants_witness(model))
+        dispatch_suspects(core, model);
+    dispatch_queue(core, model);
+    if (!model->queued)
+        dispatch_suspects(core, model);
 }
 
 void dispatch_check(const struct core *core, const struct model *model)

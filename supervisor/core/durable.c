@@ -301,7 +301,7 @@ static void accepted(struct core *core, struct item *item, int error)
             item->async = true;
             joined_forget(core, at);
         }
-        queue_push(model, item);
+        request_enter(core, item);
         dispatch_model(core, model);
     }
     model_settle(core, model);
@@ -601,12 +601,14 @@ static void recover_request(struct core *core, const struct event *event)
                                            .submitted = {.size = event->recovered.size,
                                                          .deadline = event->recovered.deadline,
                                                          .priority = event->recovered.priority,
-                                                         .async = event->recovered.async}});
+                                                         .async = event->recovered.async,
+                                                         .hash = {event->recovered.hash[0],
+                                                                  event->recovered.hash[1]}}});
     item->client = false;
     item->entry = entry;
     item->sent = event->recovered.sent;
     item->chunks = item->chunks_stored = event->recovered.chunks;
-    queue_push(model, item);
+    request_enter(core, item);
     dispatch_model(core, model);
     model_settle(core, model);
 }
@@ -673,5 +675,6 @@ void durable_recovered(struct core *core, const struct event *event)
     case RECOVERY_TRIMMED: recover_trimmed(core, event); return;
     case RECOVERY_LOGGED: recover_logged(core, event); return;
     case RECOVERY_CUT: recover_cut(core, event); return;
+    case RECOVERY_QUARANTINED: blame_recovered(core, event); return;
     }
 }

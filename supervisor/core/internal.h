@@ -6,10 +6,12 @@
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
  *   queue.c     which request is next: priority, deadline, arrival
- *   replay.c    the log of a stateful slot, checkpoints, replay
- *   durable.c   what waits for the journal; those who join a request; recovery
- *   entry.c     the memory of durable requests by record and key
- *   timer.c     timers
+ *   suspect.c   requests that were in hand at a crash: tried again by halves
+ *   body.c      bodies under suspicion and in quarantine
+ *   blame.c     who is to blame for a crash: a request, or the model; quarantine, the model's
+ * breaker replay.c    the log of a stateful slot, checkpoints, replay durable.c   what waits for
+ * the journal; those who join a request; recovery entry.c     the memory of durable requests by
+ * record and key timer.c     timers
  */
 #ifndef HASUP_CORE_INTERNAL_H
 #define HASUP_CORE_INTERNAL_H
@@ -24,7 +26,6 @@
 enum {
     PRIORITIES = 9,
     PRIORITY_DEFAULT = 5,
-    SUSPECT_CRASHES = 2,   /* in flight at this many crashes: runs alone from then on */
     BREAKER_DOUBLINGS = 3, /* the breaker's open time grows to 8 times */
     NO_INDEX = -1,
 };
@@ -38,6 +39,8 @@ enum timer_kind {
     TIMER_ENTRY,
     TIMER_STORING,
     TIMER_SYNC,
+    TIMER_BODY,
+    TIMER_BREAKER,
 };
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
@@ -77,6 +80,38 @@ struct entries {
     uint32_t mask, high, limit;
 };
 
+/* Requests that were in hand when a worker died, in groups, which stand one behind the other. */
+struct suspects {
+    struct list list;
+    uint32_t count, open; /* open: appended since the last close */
+    uint64_t group;       /* the next one's number */
+};
+
+/* A body of a model, known by its hash: workers died with it in hand. */
+struct body {
+    struct timer_node timer; /* it is forgotten then, or is out of quarantine */
+    uint64_t hash[2];
+    uint32_t model;
+    bool quarantined;
+    bool proven; /* between its crashes others were answered */
+    uint32_t crashes;
+    uint64_t accused, row; /* its last accusation; the row of crashes in which it crashed last */
+    struct body *next;     /* of its chain; or free */
+    struct body *older, *newer; /* by their last crash */
+};
+
+struct bodies {
+    struct body *list, *free, *oldest, *newest;
+    struct body **chains; /* mask + 1 */
+    uint32_t mask, high, limit;
+};
+
+enum breaker {
+    BREAKER_CLOSED,
+    BREAKER_OPEN,
+    BREAKER_HALF_OPEN /* one request at a time is tried */
+};
+
 struct item {
     struct timer_node timer; /* its deadline, while nobody has heard an end of it */
     uint64_t id;
@@ -87,7 +122,7 @@ struct item {
     bool answered; /* logged: the worker replied once, `digest` is of that reply */
     bool replay;   /* in flight again only to bring its slot's state back */
     bool logged;
-    bool alone;  /* in flight alone */
+    bool alone;  /* in flight as a suspect, with its group only */
     bool client; /* somebody hears what is said about it */
     bool async, refused;
     bool done; /* answered, and its row goes: there is no result to store */
@@ -98,7 +133,10 @@ struct item {
     struct list joined;
     uint64_t chunks, chunks_stored; /* of a durable stream */
     uint64_t heard;                 /* chunks that its client has */
-    uint32_t attempts, crashes;
+    uint32_t attempts, crashes;     /* crashes: since it was answered last, with it in hand */
+    uint64_t hash[2];               /* of model and body; 0, 0: not known */
+    uint64_t group;                 /* of suspects */
+    uint64_t accused, seen; /* its last accusation, crashes before its dispatch; see blame.c */
     uint64_t size, arrival;
     hasup_ns later;                          /* the latest deadline of those who joined */
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
@@ -133,7 +171,7 @@ struct slot {
     bool state_offered; /* it drains, and its last state came, whatever became of it */
     bool exited, tree_empty;
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
-    bool exclusive; /* runs a suspect alone */
+    bool exclusive; /* runs a group of suspects, and nothing else */
     bool stateful, resumable;
     uint32_t concurrency;
     struct list flight; /* longest without progress first */
@@ -171,6 +209,7 @@ struct slot {
         bool again;           /* one more is wanted after this one */
         uint32_t load_failures; /* in a row: the disk did not give it */
     } checkpoint;
+    struct identity crash; /* of the worker that is being abandoned: what is said of its requests */
     uint64_t starts, crashes, answered, replayed, diverged;
 };
 
@@ -182,9 +221,24 @@ struct model {
     uint32_t classes_used; /* bit set where a class holds something */
     uint32_t queued;
     uint64_t queued_bytes;
-    struct list suspects;
-    uint32_t suspect_count;
-    bool suspect_runs;  /* or a slot is held for one */
+    struct suspects suspects;
+    bool suspect_runs; /* or a slot is held for one: */
+    bool holds;
+    uint32_t identifying; /* IDENTIFY that are not answered yet: no suspect runs before */
+    uint32_t bodies;      /* of it that are remembered */
+    struct {              /* crashes one after the other, with no answer between: see blame.c */
+        uint32_t crashes, groups; /* groups: of requests that have none in common */
+        hasup_ns last;            /* when */
+        uint64_t seen;            /* crashes that counted, ever */
+        uint64_t first;           /* accusations before this one are of earlier rows */
+    } row;
+    struct {
+        struct timer_node timer;
+        enum breaker state;
+        uint32_t opened; /* times in a row */
+        bool resumes;    /* it closed: replays that waited for it go on */
+        hasup_ns until;  /* OPEN */
+    } breaker;
     struct slot **free; /* heap of ready workers with room; limits.slots */
     uint32_t free_count;
     uint32_t slots, ready, inflight;
@@ -204,6 +258,8 @@ struct core {
     struct slot *slots;
     struct item *items;
     struct entries entries;
+    struct bodies bodies;
+    uint64_t accusations;
     uint64_t next_record;
     uint32_t joined;
     struct timer_node storing_timer; /* results that the journal refused are tried again */
@@ -268,6 +324,58 @@ void dispatch_joined(struct core *core,
 bool slot_has_room(const struct core *core, const struct slot *slot);
 void dispatch_check(const struct core *core, const struct model *model);
 
+/* ---- suspect.c ---- */
+
+/* Appends to the group that is open. */
+void suspects_put(struct suspects *suspects, struct item *item);
+/* The open group is complete.  `halve`: its requests were in one worker's hands when that died;
+ * they are tried again as two groups. */
+void suspects_close(struct suspects *suspects, bool halve);
+/* How many at the head of the list are the next group. */
+uint32_t suspects_next(const struct suspects *suspects);
+void suspects_remove(struct suspects *suspects, struct item *item);
+void suspects_check(const struct suspects *suspects);
+
+/* ---- body.c ---- */
+
+int bodies_init(struct bodies *bodies, uint32_t limit);
+void bodies_fini(struct bodies *bodies);
+struct body *body_find(const struct bodies *bodies, const uint64_t hash[2]);
+/* The body of this hash, made where it is not known; the newest now. */
+struct body *body_touch(struct core *core, uint32_t model, const uint64_t hash[2]);
+void body_free(struct core *core, struct body *body);
+/* All of a model that is gone. */
+void bodies_forget(struct core *core, uint32_t model);
+void bodies_check(const struct core *core);
+
+/* ---- blame.c ---- */
+
+/* A worker dies with requests in hand, which are still in its flight. */
+void blame_crash(struct core *core, struct slot *slot);
+/* One of them, out of the flight now. */
+void blame_item(struct core *core, struct slot *slot, struct item *item);
+/* Before a suspect may die once more somebody else should be tried. */
+bool blame_wants_witness(const struct model *model);
+/* It was answered. */
+void blame_answered(struct core *core, struct model *model, struct item *item);
+void blame_identified(struct core *core, const struct event *event);
+void body_timed_out(struct core *core, struct body *body);
+void blame_lifted(struct core *core, const struct event *event);
+void blame_recovered(struct core *core, const struct event *event);
+/* Its body is in quarantine; `crashes`: workers that it killed. */
+bool blame_is_quarantined(const struct core *core, const uint64_t hash[2], uint32_t *crashes);
+/* It is new, or accepted by the journal now: into the queue, the suspects, or refused. */
+void request_enter(struct core *core, struct item *item);
+/* Whether the model may be given a request now. */
+static inline bool breaker_lets(const struct model *model)
+{
+    return model->breaker.state == BREAKER_CLOSED ||
+           (model->breaker.state == BREAKER_HALF_OPEN && !model->inflight);
+}
+void breaker_timed_out(struct core *core, struct model *model);
+/* Somebody knows better: as if nothing had crashed. */
+void breaker_reset(struct core *core, struct model *model);
+
 /* ---- request.c ---- */
 
 struct item *item_find(struct core *core, uint64_t id);
@@ -292,6 +400,8 @@ void request_refuse(struct core *core, struct item *item, enum refusal why, hasu
 /* The reply in hand goes to its client, where that has not heard an end yet. */
 void request_answer(struct core *core, struct slot *slot, struct item *item);
 void request_forget(struct core *core, struct item *item);
+/* Takes what waits out of the queue or the suspects, refuses and forgets it. */
+void waiting_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 /* Nobody waits for it any more: what only waits is forgotten, what runs is told. */
 void request_drop(struct core *core, struct item *item);
 /* Refuses all that the model has queued. */
@@ -315,7 +425,7 @@ void slot_spawned(struct core *core, struct slot *slot, int error);
 void slot_greeted(struct core *core, struct slot *slot, const struct event *event);
 void slot_loaded(struct core *core, struct slot *slot, const struct event *event);
 void slot_ready(struct core *core, struct slot *slot, int error);
-void slot_exited(struct core *core, struct slot *slot, bool tree_empty);
+void slot_exited(struct core *core, struct slot *slot, const struct event *event);
 void slot_tree_empty(struct core *core, struct slot *slot);
 void slot_timed_out(struct core *core, struct slot *slot);
 void slot_overdue(struct core *core, struct slot *slot);
@@ -333,6 +443,8 @@ bool log_is_full(const struct core *core, const struct slot *slot);
 /* The state is back up to `position`: what follows is run again. */
 void replay_begin(struct core *core, struct slot *slot, uint64_t position);
 void replay_next(struct core *core, struct slot *slot);
+/* The breaker lets requests through again. */
+void replay_resume(struct core *core, struct model *model);
 /* No worker will come for what waits in the log unanswered: refused, or queued again. */
 void log_refuse_waiting(struct core *core, struct slot *slot);
 void log_release(struct core *core, struct slot *slot);

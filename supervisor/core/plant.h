@@ -25,6 +25,9 @@ enum plant {
     PLANT_AWAIT_ALL,         /* a state waits for results that it does not contain */
     PLANT_LOAD_ERROR,        /* a disk that does not give a checkpoint is taken for one without */
     PLANT_RESUME_AT_START,   /* a run that goes on in the middle is taken for one from the start */
+    PLANT_BLAME_MATES,       /* a request is quarantined that never stood alone */
+    PLANT_NO_BREAKER,        /* a bad deployment puts the world into quarantine */
+    PLANT_RUN_QUARANTINED,   /* what is quarantined runs again */
     PLANT_COUNT
 };
 

@@ -183,24 +183,55 @@ void replay_begin(struct core *core, struct slot *slot, uint64_t position)
     slot->checkpoint.last = core->now;
 }
 
+/* What stands in the log unanswered and has no more time; false: it may run. */
+static bool replay_expires(struct core *core, struct slot *slot, struct item *item)
+{
+    if (item->answered || item->settled || item->deadline > core->now ||
+        durable_outlasts(core, item))
+        return false;
+    request_refuse(core, item, REFUSED_DEADLINE, 0);
+    log_remove(slot, item);
+    request_forget(core, item);
+    return true;
+}
+
+/* A request that was in hand at a crash runs alone; one that is not answered yet waits for the
+ * model's breaker. */
+static bool replay_waits(const struct model *model, const struct slot *slot,
+                         const struct item *item)
+{
+    return slot->inflight >= slot->concurrency || (item->crashes && slot->inflight) ||
+           (!item->answered && !breaker_lets(model));
+}
+
 void replay_next(struct core *core, struct slot *slot)
 {
+    const struct model *model = model_of(core, slot);
+    struct item *item;
     if (slot->state != SLOT_REPLAYING)
         return;
-    while (slot->log.cursor && slot->inflight < slot->concurrency && !slot->exclusive) {
-        struct item *item = slot->log.cursor;
-        bool alone = item->crashes >= SUSPECT_CRASHES;
-        if (alone && slot->inflight)
+    if (slot->flight.head && slot->flight.head->crashes)
+        return;
+    while ((item = slot->log.cursor)) {
+        if (replay_expires(core, slot, item))
+            continue;
+        if (replay_waits(model, slot, item))
             return;
         slot->log.cursor = item->log_next;
         if (PLANT(PLANT_SKIP_LAST_LOGGED) && !item->log_next && item->answered)
             continue;
         dispatch_to(core, slot, item, item->answered);
-        if (alone)
+        if (item->crashes)
             return;
     }
-    if (!slot->log.cursor)
-        slot_became_ready(core, slot);
+    slot_became_ready(core, slot);
+}
+
+void replay_resume(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index)
+            replay_next(core, &core->slots[i]);
 }
 
 /* ---- checkpoints ---- */

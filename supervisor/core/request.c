@@ -49,22 +49,13 @@ void request_refuse(struct core *core, struct item *item, enum refusal why, hasu
     durable_refused(core, item, retry_after);
 }
 
-static void suspects_remove(struct model *model, struct item *item)
-{
-    list_remove(&model->suspects, item);
-    model->suspect_count--;
-    item->place = PLACE_NONE;
-}
-
-/* Takes it out of the queue or the suspects, refuses and forgets it. */
-static void waiting_refuse(struct core *core, struct item *item, enum refusal why,
-                           hasup_ns retry_after)
+void waiting_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after)
 {
     struct model *model = &core->models[item->model];
     if (item->place == PLACE_QUEUE)
         queue_remove(model, item);
     else
-        suspects_remove(model, item);
+        suspects_remove(&model->suspects, item);
     request_refuse(core, item, why, retry_after);
     request_forget(core, item);
 }
@@ -77,8 +68,8 @@ void requests_refuse_queued(struct core *core, struct model *model, enum refusal
         request_refuse(core, item, why, retry_after);
         request_forget(core, item);
     }
-    while (model->suspects.head)
-        waiting_refuse(core, model->suspects.head, why, retry_after);
+    while (model->suspects.list.head)
+        waiting_refuse(core, model->suspects.list.head, why, retry_after);
 }
 
 void request_drop(struct core *core, struct item *item)
@@ -86,7 +77,7 @@ void request_drop(struct core *core, struct item *item)
     struct model *model = &core->models[item->model];
     switch (item->place) {
     case PLACE_QUEUE: queue_remove(model, item); break;
-    case PLACE_SUSPECTS: suspects_remove(model, item); break;
+    case PLACE_SUSPECTS: suspects_remove(&model->suspects, item); break;
     case PLACE_LOG:
         if (item->answered)
             return;
@@ -149,25 +140,42 @@ hasup_ns model_retry_after(const struct core *core, const struct model *model)
         }
     }
     hasup_ns wait = HASUP_S;
-    if (room) /* what is queued, run by what is ready */
+    if (model->breaker.state == BREAKER_OPEN)
+        wait = model->breaker.until - core->now;
+    else if (room) /* what is queued, run by what is ready */
         wait = (hasup_ns)(service / room * (model->queued / room + 1));
     else if (soonest != HASUP_NEVER)
         wait = soonest - core->now;
     return wait < HASUP_S ? HASUP_S : wait;
 }
 
+static bool queue_is_full(const struct model *model, uint64_t size)
+{
+    return model->queued + model->suspects.count + model->storing >= model->policy.queue.requests ||
+           model->queued_bytes + size > model->policy.queue.bytes;
+}
+
+/* Its time would be over before the breaker lets anything through. */
+static bool breaker_outlasts(const struct model *model, hasup_ns deadline)
+{
+    return model->breaker.state == BREAKER_OPEN && deadline && deadline <= model->breaker.until;
+}
+
 static bool refused_at_once(struct core *core, const struct event *event, const struct model *model,
                             enum refusal *why)
 {
     const hasup_ns deadline = event->submitted.deadline;
-    if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
+    bool broken = model->breaker.state != BREAKER_CLOSED;
+    if (blame_is_quarantined(core, event->submitted.hash, &(uint32_t){0}))
+        *why = REFUSED_QUARANTINED;
+    else if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
         *why = REFUSED_UNAVAILABLE;
     else if (deadline && deadline <= core->now)
         *why = REFUSED_DEADLINE;
-    else if (model->queued + model->suspect_count + model->storing >=
-                 model->policy.queue.requests ||
-             model->queued_bytes + event->submitted.size > model->policy.queue.bytes)
-        *why = REFUSED_OVERLOADED;
+    else if (breaker_outlasts(model, deadline))
+        *why = REFUSED_UNAVAILABLE;
+    else if (queue_is_full(model, event->submitted.size))
+        *why = broken ? REFUSED_UNAVAILABLE : REFUSED_OVERLOADED;
     else
         return false;
     return true;
@@ -191,6 +199,7 @@ struct item *request_open(struct core *core, const struct event *event)
                           .priority = priority,
                           .client = true,
                           .async = event->submitted.async,
+                          .hash = {event->submitted.hash[0], event->submitted.hash[1]},
                           .size = event->submitted.size,
                           .arrival = ++core->arrivals,
                           .deadline = event->submitted.deadline};
@@ -207,8 +216,25 @@ void refuse_at_once(struct core *core, const struct event *event, struct model *
     bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED;
     if (model)
         model->refused++;
-    refuse_action(core, event->request, why, later ? model_retry_after(core, model) : 0, 0);
+    uint32_t crashes = 0;
+    if (why == REFUSED_QUARANTINED)
+        blame_is_quarantined(core, event->submitted.hash, &crashes);
+    refuse_action(core, event->request, why, later ? model_retry_after(core, model) : 0, crashes);
     action_add(core, ACTION_FORGET)->request = event->request;
+}
+
+void request_enter(struct core *core, struct item *item)
+{
+    struct model *model = &core->models[item->model];
+    if (blame_is_quarantined(core, item->hash, &(uint32_t){0})) {
+        request_refuse(core, item, REFUSED_QUARANTINED, 0);
+        request_forget(core, item);
+    } else if (body_find(&core->bodies, item->hash)) {
+        suspects_put(&model->suspects, item);
+        suspects_close(&model->suspects, false);
+    } else {
+        queue_push(model, item);
+    }
 }
 
 void request_submitted(struct core *core, const struct event *event)
@@ -234,7 +260,7 @@ void request_submitted(struct core *core, const struct event *event)
     }
     struct item *item = request_open(core, event);
     if (!durable) {
-        queue_push(model, item);
+        request_enter(core, item);
         dispatch_model(core, model);
     } else if (!durable_begin(core, item, event)) {
         request_refuse(core, item, REFUSED_OVERLOADED, model_retry_after(core, model));
@@ -261,14 +287,13 @@ static void flight_remove(struct core *core, struct slot *slot, struct item *ite
     slot->inflight--;
     model->inflight--;
     item->place = item->logged ? PLACE_LOG : PLACE_QUEUE;
-    if (item->alone) {
-        item->alone = false;
+    item->alone = false;
+    if (slot->exclusive && !slot->inflight) {
         slot->exclusive = false;
         model->suspect_runs = false;
     }
     if (slot->held && !slot->inflight) {
-        slot->held = false;
-        model->suspect_runs = false;
+        slot->held = model->holds = model->suspect_runs = false;
     }
 }
 
@@ -327,6 +352,7 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     if (item->position <= slot->checkpoint.position)
         slot->checkpoint.reached = core->now;
     flight_remove(core, slot, item);
+    blame_answered(core, model, item);
     if (item->replay) {
         replay_compare(core, slot, item, event->replied.digest);
     } else {
@@ -401,53 +427,30 @@ void request_chunked(struct core *core, struct slot *slot, const struct event *e
 
 /* ---- death of its worker ---- */
 
-static void quarantine(struct core *core, struct slot *slot, struct item *item)
-{
-    struct action *notice = notice_slot(core, NOTICE_QUARANTINED, slot);
-    notice->request = item->id;
-    notice->notice.value = item->attempts;
-    if (!item->settled && item->storing == STORING_NOTHING)
-        request_refuse(core, item, REFUSED_QUARANTINED, 0);
-    if (item->answered) { /* its effect on the state is missing from now on */
-        notice_slot(core, NOTICE_STATE_LOST, slot)->request = item->id;
-        log_forsake(core, slot, item->position);
-    }
-    if (item->logged)
-        log_let_go(core, slot, item);
-    else
-        request_forget(core, item);
-}
-
 static void requeue(struct core *core, struct item *item)
 {
     struct model *model = &core->models[item->model];
     item->slot = UINT32_MAX;
-    if (item->crashes >= SUSPECT_CRASHES) {
-        item->place = PLACE_SUSPECTS;
-        list_append(&model->suspects, item);
-        model->suspect_count++;
-    } else if (!PLANT(PLANT_FORGET_REQUEUE) || core->uses % 16) {
+    if (PLANT(PLANT_FORGET_REQUEUE) && core->uses % 16 == 0)
+        return;
+    if (item->crashes)
+        suspects_put(&model->suspects, item);
+    else
         queue_push(model, item);
-    }
 }
 
 void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash)
 {
-    const uint32_t most = core->models[item->model].policy.max_attempts;
     flight_remove(core, slot, item);
     if (crash)
-        item->crashes++;
+        blame_item(core, slot, item);
     else if (!item->replay)
         item->attempts--;
-    bool poison = item->replay ? most && item->crashes >= most + item->attempts
-                               : most && item->attempts >= most;
     if (item->settled && !item->answered) {
         /* Nobody waits for it; it need not run again, and its state was never shown to anybody. */
         if (item->logged)
             log_remove(slot, item);
         request_forget(core, item);
-    } else if (crash && poison) {
-        quarantine(core, slot, item);
     } else if (!item->logged) {
         requeue(core, item);
     }

@@ -136,17 +136,23 @@ void slot_became_ready(struct core *core, struct slot *slot)
 static void slot_abandon(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
+    bool crash = !slot->ordered;
+    if (crash)
+        blame_crash(core, slot);
     slot->log.cursor = NULL;
     slot->ping_due = 0;
     timer_clear(&core->wheel, &slot->work_timer);
     timer_clear(&core->wheel, &slot->checkpoint_timer);
+    if (slot->held)
+        model->holds = false;
     if (slot->held || slot->exclusive)
         model->suspect_runs = false;
     slot->held = false;
     slot_set_state(core, slot, SLOT_KILLING);
     checkpoint_lost(slot);
     while (slot->flight.head)
-        request_orphaned(core, slot, slot->flight.head, !slot->ordered);
+        request_orphaned(core, slot, slot->flight.head, crash);
+    suspects_close(&model->suspects, crash);
     slot->exclusive = false;
     dispatch_model(core, model);
     model_settle(core, model); /* nobody may be left to take it */
@@ -266,12 +272,16 @@ void slot_spawned(struct core *core, struct slot *slot, int error)
         slot_stopped(core, slot);
 }
 
-void slot_exited(struct core *core, struct slot *slot, bool tree_empty)
+void slot_exited(struct core *core, struct slot *slot, const struct event *event)
 {
     if (slot->exited)
         return;
     slot->exited = true;
-    slot->tree_empty |= tree_empty;
+    slot->tree_empty |= event->exited.tree_empty;
+    /* Who was asked to finish what it has, and dies of it, crashed. */
+    bool died = event->exited.signal || event->exited.code;
+    if (slot->state == SLOT_DRAINING && slot->inflight && died)
+        slot->ordered = false;
     slot->crashes += !slot->ordered;
     if (slot->state != SLOT_KILLING) {
         if (!slot->tree_empty)

@@ -50,20 +50,23 @@ static void submit(struct sim *sim, uint32_t index)
     uint32_t model = random_below(r, sim->model_count);
     client_open(sim, index, model);
     client->chunks = sim->models[model].streams ? random_below(r, 6) : 0;
-    client->poison = sim_chance(sim, sim->fault_permille / 8);
+    client->poison = poison_is_drawn(sim, model);
     if (random_below(r, 2))
         client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
     if (sim_chance(sim, 40))
         sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
                      client->id);
     bool there = core_model_view(sim->core, model, &before);
+    struct event event = {.type = EVENT_SUBMITTED,
+                          .model = model,
+                          .request = client->id,
+                          .submitted = {.size = client->size,
+                                        .deadline = client->deadline,
+                                        .priority = (uint8_t)random_below(r, 10)}};
+    if (core_wants_hash(sim->core, model))
+        poison_hash(sim, client, event.submitted.hash);
     sim->submitting = client;
-    sim_post(sim, &(struct event){.type = EVENT_SUBMITTED,
-                                  .model = model,
-                                  .request = client->id,
-                                  .submitted = {.size = client->size,
-                                                .deadline = client->deadline,
-                                                .priority = (uint8_t)random_below(r, 10)}});
+    sim_post(sim, &event);
     sim->submitting = NULL;
     struct client now = client->id ? *client : sim->turned_away;
     if (there && now.model == model)
@@ -213,11 +216,10 @@ void client_refused(struct sim *sim, const struct action *action)
         sim_fail(sim, "refused without a time to try again");
     if (client)
         client->overloaded = why == REFUSED_OVERLOADED;
-    if (client && why == REFUSED_QUARANTINED &&
-        (client->person ? action->refuse.attempts : client->dispatches) <
-            sim->models[client->model].policy.max_attempts)
-        sim_fail(sim, "request %llx is quarantined after %u attempts (promise 6)",
-                 (unsigned long long)client->id, client->dispatches);
+    if (client && why == REFUSED_QUARANTINED && !client->person &&
+        !poison_is_quarantined(sim, client))
+        sim_fail(sim, "request %llx is refused as quarantined, and its body is not",
+                 (unsigned long long)client->id);
     if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))
         sim_fail(sim, "request %llx is refused before its deadline",
                  (unsigned long long)client->id);
@@ -266,6 +268,7 @@ void operator_acts(struct sim *sim)
     if (sim->records)
         person_drops(sim, 1 + random_next(r) % sim->records);
     operator_suspends(sim, model);
+    poison_unsettled(sim);
     if (random_below(r, 8) == 0) {
         sim_post(sim, &(struct event){.type = EVENT_MODEL_REMOVED, .model = model});
     } else if (random_below(r, 4) == 0) {

@@ -5,6 +5,7 @@
  *   shell.c    performs the core's actions as the shell would, and checks each
  *   worker.c   fake workers and their faults
  *   client.c   fake clients, the operator, and what they must hear
+ *   poison.c   requests that kill, bad deployments, quarantine
  *   journal.c  the fake journal, those who come back with their keys, and the death of hasupd
  */
 #ifndef HASUP_SIM_INTERNAL_H
@@ -18,6 +19,8 @@ enum {
     SIM_SLOTS = 24,
     SIM_REQUESTS = 192,
     SIM_ENTRIES = 4096,
+    SIM_BODIES = 256,
+    SIM_LETTERS = 256,
     SIM_ROWS = 4096,    /* of the journal */
     SIM_PEOPLE = 48,    /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
@@ -38,6 +41,7 @@ enum happening {
     HAPPENS_LEAVE,    /* a client goes away; request */
     HAPPENS_COMMIT,   /* the journal has written a group */
     HAPPENS_DEATH,    /* hasupd is killed */
+    HAPPENS_DEPLOY,   /* a bad version of a model comes or goes */
     HAPPENS_ADMIT,    /* there is room for those that an earlier run had accepted */
 };
 
@@ -179,6 +183,18 @@ struct person {
     uint32_t asking;  /* requests of his that have not ended */
 };
 
+/* What kills in this seed; see poison.c. */
+enum regime { REGIME_ROUGH, REGIME_CALM, REGIME_DEPLOYS };
+enum deploy { DEPLOY_GOOD, DEPLOY_KILLS_ALL, DEPLOY_KILLS_LARGE };
+
+/* A body that killed, and whether it is quarantined. */
+struct sim_letter {
+    uint64_t content; /* 0: free */
+    uint32_t model, kills, attempts;
+    bool quarantined, poison;
+    hasup_ns expires, last;
+};
+
 struct disk_job {
     bool save;
     uint32_t slot, worker;
@@ -200,8 +216,12 @@ struct sim {
     struct random random;
     hasup_ns now;
     bool faults, exited, shutting_down;
-    hasup_ns grace; /* the shutdown's deadline */
+    hasup_ns grace;          /* the shutdown's deadline */
     unsigned fault_permille; /* how rough this seed is */
+    enum regime regime;
+    enum deploy deploy;
+    uint32_t false_verdicts; /* that a bad deployment may still bring about */
+    struct sim_letter letters[SIM_LETTERS];
     struct thing *heap;
     size_t heap_count, heap_room;
     uint64_t seq;
@@ -257,6 +277,21 @@ void worker_fault(struct sim *sim);
 void journal_sync(struct sim *sim); /* begins a commit of all that waits */
 /* Nobody can come back for its answer, and no state depends on it. */
 bool journal_is_nobodys(const struct sim *sim, const struct client *client);
+
+void poison_shape(struct sim *sim);
+bool poison_is_drawn(struct sim *sim, uint32_t model);
+void poison_deploy(struct sim *sim);
+bool poison_kills(const struct sim *sim, const struct client *client);
+void poison_killed(struct sim *sim, const struct client *client);
+void poison_hash(const struct sim *sim, const struct client *client, uint64_t hash[2]);
+void poison_identify(struct sim *sim, const struct action *action);
+void poison_quarantine(struct sim *sim, const struct action *action);
+void poison_pardon(struct sim *sim, const struct action *action);
+bool poison_is_quarantined(struct sim *sim, const struct client *client);
+void poison_breaker(struct sim *sim, uint32_t model);
+void poison_unsettled(struct sim *sim);
+void poison_recover(struct sim *sim, uint32_t model);
+
 void journal_persist(struct sim *sim, const struct action *action);
 /* Gives the core what the journal holds of a slot that was just added. */
 void journal_recover_slot(struct sim *sim, uint32_t index);

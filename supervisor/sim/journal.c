@@ -298,7 +298,7 @@ static void person_begin(struct sim *sim, struct person *person)
                               .content = random_next(r),
                               .model = model,
                               .chunks = sim->models[model].streams ? random_below(r, 6) : 0,
-                              .poison = sim_chance(sim, sim->fault_permille / 8)};
+                              .poison = poison_is_drawn(sim, model)};
 }
 
 static void person_submit(struct sim *sim, struct person *person, uint32_t index)
@@ -318,16 +318,18 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
     if (sim_chance(sim, 60))
         sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
                      client->id);
-    sim_post(sim,
-             &(struct event){.type = EVENT_SUBMITTED,
-                             .model = person->model,
-                             .request = client->id,
-                             .submitted = {.size = client->size,
-                                           .deadline = client->deadline,
-                                           .async = client->async,
-                                           .no_wait = sim_chance(sim, 50),
-                                           .key = {person->key[0], person->key[1]},
-                                           .body = sim_hash(person->content, 7) + other_body}});
+    struct event event = {.type = EVENT_SUBMITTED,
+                          .model = person->model,
+                          .request = client->id,
+                          .submitted = {.size = client->size,
+                                        .deadline = client->deadline,
+                                        .async = client->async,
+                                        .no_wait = sim_chance(sim, 50),
+                                        .key = {person->key[0], person->key[1]},
+                                        .body = sim_hash(person->content, 7) + other_body}};
+    if (core_wants_hash(sim->core, person->model))
+        poison_hash(sim, client, event.submitted.hash);
+    sim_post(sim, &event);
 }
 
 void person_asks(struct sim *sim, uint32_t index)
@@ -435,7 +437,7 @@ void people_return(struct sim *sim)
 
 void hasupd_dies(struct sim *sim)
 {
-    struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES};
+    struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES, SIM_BODIES};
     /* What was being written may be there or not, but always the first of it before the others. */
     unsigned written = random_below(&sim->random, sim->write_count + 1);
     for (unsigned i = 0; i < written; i++) {
@@ -460,6 +462,7 @@ void hasupd_dies(struct sim *sim)
     core_free(sim->core);
     sim->core = core_new(&limits, random_next(&sim->random));
     core_first_record(sim->core, sim->records + 1);
+    poison_unsettled(sim);
     hasupd_starts(sim);
 }
 
@@ -495,6 +498,7 @@ static struct event recovered(const struct row *row, enum recovery what, uint64_
                                         .record = row->record,
                                         .key = {row->key[0], row->key[1]},
                                         .body = row->body,
+                                        .hash = {row->content, row->model + 1},
                                         .size = row->size,
                                         .deadline = row->deadline,
                                         .expires = row->expires,
@@ -581,6 +585,8 @@ void hasupd_starts(struct sim *sim)
         sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
                                       .model = i,
                                       .model_set = {.policy = &sim->models[i].policy}});
+    for (unsigned i = 0; i < sim->model_count; i++)
+        poison_recover(sim, i);
     for (uint64_t record = 1; record <= sim->records; record++) {
         struct row *row = journal_row(sim, record);
         struct event event;

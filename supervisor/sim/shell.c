@@ -67,6 +67,7 @@ static void model_gone(struct sim *sim, uint32_t model)
     sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
                                   .model = model,
                                   .model_set = {.policy = &sim->models[model].policy}});
+    poison_recover(sim, model);
 }
 
 /* The backoff after this many failed runs in a row; the breaker's where it is open. */
@@ -177,8 +178,9 @@ static void dispatch(struct sim *sim, const struct action *action)
             client->deadline + 3 * HASUP_MS < sim->now)
             sim_fail(sim, "request %llx runs past its deadline",
                      (unsigned long long)action->request);
-        if (action->dispatch.attempt > sim->models[client->model].policy.max_attempts)
-            sim_fail(sim, "attempt %u is over max_attempts", action->dispatch.attempt);
+        if (poison_is_quarantined(sim, client))
+            sim_fail(sim, "request %llx runs, and its body is quarantined",
+                     (unsigned long long)action->request);
     } else {
         sim->report->replays++;
     }
@@ -325,6 +327,8 @@ void disk_done(struct sim *sim)
 
 static void notice(struct sim *sim, const struct action *action)
 {
+    if (action->notice.what == NOTICE_MODEL_BROKEN)
+        poison_breaker(sim, action->model);
     if (action->slot >= SIM_SLOTS)
         return;
     struct sim_slot *slot = &sim->slots[action->slot];
@@ -396,6 +400,9 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_ANSWER: client_answered(sim, action); return;
     case ACTION_CHUNK: client_chunk(sim, action); return;
     case ACTION_REFUSE: client_refused(sim, action); return;
+    case ACTION_IDENTIFY: poison_identify(sim, action); return;
+    case ACTION_QUARANTINE: poison_quarantine(sim, action); return;
+    case ACTION_PARDON: poison_pardon(sim, action); return;
     case ACTION_FORGET: client_forgotten(sim, action); return;
     case ACTION_NOTICE: notice(sim, action); return;
     case ACTION_EXIT: core_exits(sim); return;

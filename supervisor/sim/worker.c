@@ -124,7 +124,8 @@ static void run_request(struct sim *sim, struct sim_slot *slot, const struct mes
         sim_fail(sim, "a request was forgotten while a worker had it");
         return;
     }
-    if (client->poison && sim->faults) {
+    if (poison_kills(sim, client)) {
+        poison_killed(sim, client);
         worker_dies(sim, slot, false);
         return;
     }
@@ -375,10 +376,11 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
         sim_schedule(sim, sim->now + sim_between(sim, 0, 30 * HASUP_MS), HAPPENS_TREE,
                      index_of(sim, slot), number, 0);
     slot->gone_at = sim->now;
-    sim_post(sim, &(struct event){.type = EVENT_EXITED,
-                                  .slot = index_of(sim, slot),
-                                  .worker = number,
-                                  .exited = {.signal = 9, .tree_empty = empty}});
+    sim_post(sim, &(struct event){
+                      .type = EVENT_EXITED,
+                      .slot = index_of(sim, slot),
+                      .worker = number,
+                      .exited = {.signal = slot->worker.exiting ? 0 : 9, .tree_empty = empty}});
 }
 
 void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number)
@@ -411,7 +413,7 @@ void worker_fault(struct sim *sim)
 {
     struct sim_slot *slot = &sim->slots[random_below(&sim->random, SIM_SLOTS)];
     struct worker *worker = &slot->worker;
-    if (!sim->faults)
+    if (!sim->faults || sim->regime != REGIME_ROUGH)
         return;
     if (slot->used && worker->alive) {
         switch (random_below(&sim->random, 8)) {

@@ -162,7 +162,7 @@ void sim_post(struct sim *sim, const struct event *event)
 static bool outlives_hasupd(enum happening what)
 {
     return what == HAPPENS_ARRIVAL || what == HAPPENS_FAULT || what == HAPPENS_OPERATOR ||
-           what == HAPPENS_DEATH;
+           what == HAPPENS_DEATH || what == HAPPENS_DEPLOY;
 }
 
 static void happen(struct sim *sim, const struct thing *thing)
@@ -183,6 +183,7 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_LEAVE: client_leaves(sim, thing->request); return;
     case HAPPENS_ADMIT: journal_admit(sim); return;
     case HAPPENS_COMMIT: journal_committed(sim); return;
+    case HAPPENS_DEPLOY: poison_deploy(sim); return;
     case HAPPENS_DEATH:
         if (!sim->faults)
             return;
@@ -242,6 +243,7 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
         .max_attempts = 2 + random_below(r, 4),
         .journal = (enum journal_policy)random_below(r, 3),
         .result_ttl = sim_between(sim, 10 * HASUP_S, 3600 * HASUP_S),
+        .quarantine_ttl = sim_between(sim, 10 * HASUP_S, 3600 * HASUP_S),
         .restart = {.backoff_min = 100 * HASUP_MS,
                     .backoff_max = 30 * HASUP_S,
                     .healthy_after = 10 * HASUP_S,
@@ -351,7 +353,8 @@ static void run_liveness(struct sim *sim)
 
 void sim_run(const struct sim_options *options, struct sim_report *report)
 {
-    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES};
+    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES,
+                                       SIM_BODIES};
     struct sim *sim = calloc(1, sizeof *sim);
     *report = (struct sim_report){0};
     if (!sim)
@@ -369,6 +372,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     for (unsigned i = 0; i < SIM_MODELS; i++)
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             sim->vaults[i][k].oracle_known = true;
+    poison_shape(sim);
     run_safety(sim);
     if (!report->failed)
         run_liveness(sim);

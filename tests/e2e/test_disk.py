@@ -22,7 +22,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from world import BUILD, LIMIT, OBJECTS, ROOT, World  # noqa: E402
 
 COUNTER = (f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 100ms}}, "
-           f"max_attempts: 50, "
            f"restart: {{start_limit: 1000}}}}")  # as many kills as a test likes
 MANUAL = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 0}}}}"
 STATELESS = f"\n  other: {{command: [{OBJECTS}/tests/e2e/worker]}}"
@@ -295,7 +294,7 @@ class UnderFire(unittest.TestCase):
             rows = [[int(n) for n in row.split(",")] for row in rows]
         lessons = [json.dumps({"image": row[:64], "label": row[64]}).encode() for row in rows[:240]]
         model = (f"  learner: {{command: [{BUILD}/examples/learner], checkpoint: {{interval: %s}}, "
-                 f"max_attempts: 50, restart: {{start_limit: 1000}}}}")
+                 f"restart: {{start_limit: 1000}}}}")
         with World(model % "100ms") as world:
             answers = self.load(world, lessons, "learner", 10)
             self.assertEqual({status for status, _, _ in answers}, {200})

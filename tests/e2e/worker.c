@@ -3,6 +3,7 @@
  *
  *   echo TEXT       answers TEXT           fail TEXT      answers an error
  *   crash           dies by SIGABRT        exit N         exits with N
+ *   segv TEXT       says TEXT on stderr and dies by SIGSEGV
  *   hang            never answers          garbage        writes what is no frame
  *   pid             answers its pid        big N          answers N bytes
  *   nonce TEXT      answers what no other run of it would
@@ -17,7 +18,8 @@
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
  * Arguments: --load PATH waits in load; --fail-load; --concurrency N (4); --resumable; --die exits
- * 3 at once with a line on stderr.
+ * 3 at once with a line on stderr; --kills-while PATH: every request kills while there is such a
+ * file.
  */
 #include "worker/hasup.h"
 
@@ -30,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *load_path;
+static const char *load_path, *kills_while;
 static int fail_load;
 static int resumable;
 static unsigned concurrency = 4;
@@ -200,12 +202,18 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     (void)model;
     snprintf(body, sizeof body, "%.*s", request->len < 500 ? (int)request->len : 500,
              request->len ? (const char *)request->body : "");
+    if (kills_while && access(kills_while, F_OK) == 0)
+        raise(SIGABRT);
     if (strncmp(body, "echo ", 5) == 0)
         return hasup_reply(response, (const char *)request->body + 5, request->len - 5);
     if (strncmp(body, "fail ", 5) == 0)
         return hasup_error(response, 503, "%s", body + 5);
     if (strcmp(body, "crash") == 0)
         raise(SIGABRT);
+    if (strncmp(body, "segv ", 5) == 0) {
+        fprintf(stderr, "%s\n", body + 5);
+        raise(SIGSEGV);
+    }
     if (strncmp(body, "exit ", 5) == 0)
         _exit(atoi(body + 5));
     if (strcmp(body, "hang") == 0)
@@ -247,6 +255,8 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--load") == 0 && i + 1 < argc)
             load_path = argv[++i];
+        else if (strcmp(argv[i], "--kills-while") == 0 && i + 1 < argc)
+            kills_while = argv[++i];
         else if (strcmp(argv[i], "--fail-load") == 0)
             fail_load = 1;
         else if (strcmp(argv[i], "--concurrency") == 0 && i + 1 < argc)

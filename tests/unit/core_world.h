@@ -23,13 +23,22 @@ struct world {
     struct model_policy policy;
     struct action seen[WORLD_SEEN];
     size_t count;
-    uint32_t worker[32]; /* the present worker of each slot, by its SPAWN */
-    uint64_t made;       /* requests so far: the next one's index */
+    uint32_t worker[32];           /* the present worker of each slot, by its SPAWN */
+    uint64_t made;                 /* requests so far: the next one's index */
+    uint64_t body[WORLD_REQUESTS]; /* of a request, by its index: who have the same; 0: its own */
 };
+
+static inline void world_hash(const struct world *w, uint64_t request, uint64_t hash[2])
+{
+    uint32_t index = (uint32_t)request;
+    hash[0] = w->body[index] ? w->body[index] : index + 1000;
+    hash[1] = 1;
+}
 
 static inline void world_step(struct world *w, struct event event)
 {
     event.now = w->now;
+    size_t first = w->count;
     core_step(w->core, &event, &w->out);
     core_check(w->core);
     for (size_t i = 0; i < w->out.count; i++) {
@@ -38,6 +47,16 @@ static inline void world_step(struct world *w, struct event event)
         w->seen[w->count++] = *action;
         if (action->type == ACTION_SPAWN)
             w->worker[action->slot] = action->worker;
+    }
+    for (size_t i = first, last = w->count; i < last; i++) {
+        struct event identified = {.type = EVENT_IDENTIFIED,
+                                   .model = w->seen[i].model,
+                                   .request = w->seen[i].request,
+                                   .identified = {.how = w->seen[i].identify}};
+        if (w->seen[i].type != ACTION_IDENTIFY)
+            continue;
+        world_hash(w, identified.request, identified.identified.hash);
+        world_step(w, identified);
     }
 }
 
@@ -131,11 +150,21 @@ static inline uint64_t submit_as(struct world *w, hasup_ns deadline, uint8_t pri
 {
     uint64_t id = (uint64_t)1 << 32 | w->made++;
     assert_true(w->made <= WORLD_REQUESTS);
-    world_do(w, (struct event){.type = EVENT_SUBMITTED,
-                               .model = WORLD_MODEL,
-                               .request = id,
-                               .submitted = {size, deadline, priority}});
+    struct event event = {.type = EVENT_SUBMITTED,
+                          .model = WORLD_MODEL,
+                          .request = id,
+                          .submitted = {size, deadline, priority}};
+    if (core_wants_hash(w->core, WORLD_MODEL))
+        world_hash(w, id, event.submitted.hash);
+    world_do(w, event);
     return id;
+}
+
+/* With a body that others have, too. */
+static inline uint64_t submit_body(struct world *w, uint64_t body)
+{
+    w->body[w->made] = body;
+    return submit_as(w, 0, 0, 100);
 }
 
 static inline uint64_t submit(struct world *w)
@@ -222,6 +251,14 @@ static inline void dies(struct world *w, uint32_t slot)
     world_do(w, event);
 }
 
+/* Exits as it was told to. */
+static inline void leaves(struct world *w, uint32_t slot)
+{
+    struct event event = of_worker(w, EVENT_EXITED, slot);
+    event.exited.tree_empty = true;
+    world_do(w, event);
+}
+
 static inline void state_taken(struct world *w, uint32_t slot, uint64_t position, int error)
 {
     struct event event = of_worker(w, EVENT_STATE_TAKEN, slot);
@@ -262,7 +299,8 @@ static inline void shut_down(struct world *w, hasup_ns grace)
 /* A core and a policy with round numbers; the model is set by the story. */
 static inline int world_setup(void **state)
 {
-    const struct core_limits limits = {.models = 2, .slots = 32, .requests = WORLD_REQUESTS};
+    const struct core_limits limits = {
+        .models = 2, .slots = 32, .requests = WORLD_REQUESTS, .bodies = 8};
     struct world *w = calloc(1, sizeof *w);
     if (!w || !(w->core = core_new(&limits, 1)) || actions_init(&w->out, w->core))
         abort();
@@ -271,6 +309,7 @@ static inline int world_setup(void **state)
         .workers = 1,
         .policy = POLICY_FASTEST,
         .max_attempts = 3,
+        .quarantine_ttl = 3600 * HASUP_S,
         .restart = {.backoff_min = 100 * HASUP_MS,
                     .backoff_max = 10 * HASUP_S,
                     .healthy_after = 10 * HASUP_S,
