@@ -283,6 +283,11 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
     if (number(model, "refused"))
         printf(", %lld refused", number(model, "refused"));
     puts(json_is_true(json_object_get(model, "accepting")) ? "" : "; takes no requests");
+    char mends[32];
+    if (json_is_true(json_object_get(model, "broken")))
+        printf("    different requests killed its workers: nothing is dispatched, one is tried in "
+               "%s\n",
+               ctl_duration(number(model, "mends_ms"), mends));
     json_array_foreach(json_object_get(model, "slots"), i, slot)
     {
         print_row(ctl, layout, slot);

@@ -6,23 +6,23 @@
  *
  * That would put the whole world into quarantine when a new version of a model, or a machine
  * without memory, kills with every request.  What tells the two apart is whether others are
- * answered.  So crashes are counted in rows: one row goes on until the model answers a request that
+ * answered.  So crashes are counted in rows: a row goes on until the model answers a request that
  * it was given after the row's last crash.  A crash counts if all that died in it began after the
  * last one that counted, so that workers that die at once, killed from outside, are one crash and
- * not many. In a row, requests that died apart and have none in common (`groups`) accuse the model:
+ * not many.  Requests that died apart in a row, and have none in common, accuse the model:
  *
- *   - two groups, and as many crashes as one request may cost (at most 3): the model's breaker
- * opens. Nothing is dispatched, what was counted against bodies in this row is forgotten, and who
- * was quarantined in it without proof is pardoned.  Later one request at a time is tried; the
- * pauses double up to restart.breaker; an answer closes it.
- *   - a body is quarantined with proof where the model answered another request between its last
- * two crashes; or without, while its row accuses nobody else: there was nobody to try.
- * That is the one false verdict which a bad deployment can bring about, and it is pardoned as soon
- * as another request dies.
+ * Two such groups, and as many crashes as one body may cost (at most 3): the model's breaker opens.
+ * Nothing is dispatched, what was counted against bodies in this row is forgotten, and who was
+ * quarantined in it without proof is pardoned.  Later one request at a time is tried; the pauses
+ * double up to restart.breaker; an answer closes it.
  *
- * So that there is an answer to tell by, new requests go before suspects once a row has two
- * crashes.  What is in a slot's log and was answered once is dropped from it only with proof:
- * without, the slot tries again and again with backoff, because the state would be lost.
+ * One group: its body is quarantined, with proof where the row began anew since its last crash;
+ * without, where nobody else died in the row: there was nobody to try.  That is the one false
+ * verdict which a bad deployment can bring about, and it is pardoned when another request dies.
+ *
+ * So that there is an answer to tell by, suspects wait for all others once a row has two crashes.
+ * What is in a slot's log and was answered once is dropped from it only with proof: without, the
+ * slot tries again and again with backoff, because the state would be lost.
  *
  * What cannot be told apart: a kill from outside that strikes the same body, alone, max_attempts
  * times, while others are answered.
@@ -151,6 +151,7 @@ bool blame_wants_witness(const struct model *model)
 static void row_end(struct core *core, struct model *model)
 {
     model->row.crashes = model->row.groups = 0;
+    model->row.beside = false;
     model->row.first = ++core->accusations;
 }
 
@@ -318,6 +319,8 @@ static bool body_is_guilty(const struct model *model, const struct body *body,
         return false;
     bool only =
         !model->row.groups || (model->row.groups < ROW_GROUPS && body->accused > model->row.first);
+    /* Others died beside it, which did not count: they get their turn first. */
+    only = only && body->crashes >= (model->row.beside ? 2 * most : most);
     return body->proven || (!answered && only) || PLANT(PLANT_NO_BREAKER);
 }
 
@@ -339,6 +342,8 @@ static void judge(struct core *core, struct model *model, const struct event *ev
         model->row.groups--;
     if (how->mark)
         body->accused = how->mark;
+    else if (body->accused <= model->row.first)
+        model->row.beside = true;
     if (body_is_guilty(model, body, item, how))
         quarantine(core, model, body, item);
     breaker_consider(core, model);

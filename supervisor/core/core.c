@@ -678,7 +678,8 @@ static void model_check(const struct core *core, const struct model *model)
     /* Work conserving: while a worker is free, what waits waits for the breaker only. */
     bool may = model->free_count && breaker_lets(model) && !model->identifying;
     assert(!model->queued || !may);
-    assert(!model->suspects.count || model->suspect_runs || !may);
+    assert(!model->suspects.count || model->suspect_runs || !may ||
+           (blame_wants_witness(model) && model->inflight));
     assert((model->breaker.state == BREAKER_OPEN) == timer_is_set(&model->breaker.timer));
 }
 

@@ -250,7 +250,7 @@ void dispatch_model(struct core *core, struct model *model)
     if (!blame_wants_witness(model))
         dispatch_suspects(core, model);
     dispatch_queue(core, model);
-    if (!model->queued)
+    if (!model->queued && !(blame_wants_witness(model) && model->inflight))
         dispatch_suspects(core, model);
 }
 

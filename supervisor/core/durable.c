@@ -40,8 +40,7 @@ static struct action *persist(struct core *core, uint64_t request, uint64_t reco
     action->request = request;
     action->record = record;
     action->persist.what = what;
-    action->persist.lazy =
-        (what == PERSIST_DONE || what == PERSIST_FORGET) && !core->shutting_down;
+    action->persist.lazy = (what == PERSIST_DONE || what == PERSIST_FORGET) && !core->shutting_down;
     core->lazy_waits = action->persist.lazy;
     if (core->lazy_waits && !timer_is_set(&core->sync_timer) && !PLANT(PLANT_NEVER_SYNC))
         timer_set_at(&core->wheel, &core->sync_timer, core->now + LAZY_WAITS);

@@ -204,9 +204,9 @@ struct slot {
         uint32_t awaits; /* of TAKEN: so many results */
         bool load_waits; /* LOAD_CHECKPOINT comes after it */
         uint64_t position;
-        hasup_ns last, retry; /* retry: an early one not before then */
-        hasup_ns reached;     /* asked for, or the last request before it was answered */
-        bool again;           /* one more is wanted after this one */
+        hasup_ns last, retry;   /* retry: an early one not before then */
+        hasup_ns reached;       /* asked for, or the last request before it was answered */
+        bool again;             /* one more is wanted after this one */
         uint32_t load_failures; /* in a row: the disk did not give it */
     } checkpoint;
     struct identity crash; /* of the worker that is being abandoned: what is said of its requests */
@@ -228,6 +228,7 @@ struct model {
     uint32_t bodies;      /* of it that are remembered */
     struct {              /* crashes one after the other, with no answer between: see blame.c */
         uint32_t crashes, groups; /* groups: of requests that have none in common */
+        bool beside;              /* others died at the same time as one of these */
         hasup_ns last;            /* when */
         uint64_t seen;            /* crashes that counted, ever */
         uint64_t first;           /* accusations before this one are of earlier rows */

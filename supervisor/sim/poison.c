@@ -85,15 +85,16 @@ static struct sim_letter *letter_make(struct sim *sim, uint32_t model, uint64_t 
     return oldest;
 }
 
-/* The most workers that one body may cost: max_attempts, or more until it stands alone; and each
- * worker may have another request with it in hand at the time. */
+/* The most workers that one body may cost: max_attempts, twice that where others died beside it, or
+ * more until it stands alone; and each worker may have another request with it in hand then. */
 static uint32_t kills_most(const struct sim *sim, uint32_t model)
 {
     const struct model_policy *policy = &sim->models[model].policy;
     uint32_t halves = 2;
     for (uint32_t n = 1; n < sim->models[model].concurrency; n *= 2)
         halves++;
-    return (policy->max_attempts > halves ? policy->max_attempts : halves) + policy->workers;
+    uint32_t most = 2 * policy->max_attempts;
+    return (most > halves ? most : halves) + policy->workers;
 }
 
 void poison_killed(struct sim *sim, const struct client *client)

@@ -366,7 +366,12 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
 {
     if (slot->worker.number != number || slot->exited)
         return;
+    struct slot_view view;
     slot->exited = true;
+    /* Who was asked to finish what it has, and dies of it, crashed. */
+    if (!slot->worker.exiting && slot->running &&
+        core_slot_view(sim->core, index_of(sim, slot), &view) && view.state == SLOT_DRAINING)
+        slot->ordered = false;
     bool empty = random_below(&sim->random, 3) == 0;
     release_requests(sim, slot);
     slot->running = 0;

@@ -34,6 +34,24 @@ def crashes(world):
     return sum(slot["crashes"] for slot in world.slots())
 
 
+def fill(world, workers, bad, count):
+    """Every worker of one at a time is busy and `count` requests wait; then the bad version comes, and the workers
+    answer what they have."""
+    paths = [world.fifo(f"fifo{i}") for i in range(workers)]
+    busy = [world.begin("m", f"wait {path}") for path in paths]
+    while world.status()["models"][0]["inflight"] < workers:
+        pass
+    waiting = [world.begin("m", f"echo {i}") for i in range(count)]
+    while world.status()["models"][0]["queued"] < count:
+        pass
+    open(bad, "w").close()
+    for path in paths:
+        world.release(path)
+    for connection in busy:
+        assert world.finish(connection)[2] == b"done"
+    return waiting
+
+
 class Poison(unittest.TestCase):
     def test_promise_6_the_same_body_is_refused_and_kills_nobody(self):
         with World(model("m", "workers: 2, ") + "\n" + model("other")) as world:
@@ -125,9 +143,7 @@ class Poison(unittest.TestCase):
             models = (f"  m: {{command: [{WORKER}, --kills-while, {bad}, --concurrency, 1], workers: 2, {RESTART}}}\n"
                       + model("other"))
             with World(models) as world:
-                self.assertEqual(world.post("m", "echo before")[2], b"before")
-                open(bad, "w").close()
-                waiting = [world.begin("m", f"echo {i}") for i in range(12)]
+                waiting = fill(world, 2, bad, 12)
                 broken = world.wait_event("model.broken", model="m")
                 self.assertIn("different requests", broken["message"])
                 world.wait_event("model.broken", since=world.events.index(broken) + 1)
@@ -146,11 +162,7 @@ class Poison(unittest.TestCase):
             restart = "restart: {backoff_min: 3s, backoff_max: 3s, start_limit: 1000, breaker: 1m}"
             models = f"  m: {{command: [{WORKER}, --kills-while, {bad}, --concurrency, 1], workers: 4, {restart}}}"
             with World(models) as world:
-                while any(slot["answered"] == 0 for slot in world.slots()):  # each may start again at once
-                    for connection in [world.begin("m", "echo x") for _ in range(8)]:
-                        world.finish(connection)
-                open(bad, "w").close()
-                waiting = [world.begin("m", f"echo {i}") for i in range(12)]
+                waiting = fill(world, 4, bad, 12)
                 world.wait_event("model.broken", model="m")
                 status, headers, body = world.post("m", "echo y", {"X-Request-Timeout": "0.5"})
                 self.assertEqual((status, json.loads(body)["error"]["code"]), (503, "unavailable"))
