@@ -48,6 +48,7 @@ struct journal {
     bool busy, chores, ending;
     int failed; /* why the last commit failed, until that is taken back; 0 */
     char error[SQL_ERROR];
+    struct journal_stats stats;
     char shown[SQL_ERROR]; /* what journal_last_error gave; the loop's */
 };
 
@@ -65,8 +66,7 @@ static void queue_put(struct queue *queue, struct journal_op *first, struct jour
 
 static size_t op_bytes(const struct journal_op *op)
 {
-    bool reads = op->kind == JOURNAL_FETCH || op->kind == JOURNAL_FETCH_LETTER;
-    return reads ? 0 : op->key.len + op->meta.len + op->body.len + op->reports.len;
+    return journal_op_reads(op) ? 0 : op->key.len + op->meta.len + op->body.len + op->reports.len;
 }
 
 /* Takes the next group off: bounded by number and bytes, so a large operation is alone. */
@@ -200,6 +200,9 @@ static int summarize(struct journal *journal, struct journal_summary *summary,
     db->run.reserved = summary->next_record;
     db->highest = summary->next_record - 1;
     db->last_event = count(journal, "SELECT max(id) FROM event", &failed);
+    db->stats.events = count(journal, "SELECT count(*) FROM event", &failed);
+    db->stats.letters = count(journal, "SELECT count(*) FROM letter", &failed);
+    db->stats_stored = db->stats;
     if (count(journal, "SELECT EXISTS (SELECT 1 FROM chunk)", &failed))
         db->chores |= CHORE_SWEEP;
     if (count(journal, "SELECT EXISTS (SELECT 1 FROM trim WHERE done <> position)", &failed))
@@ -226,6 +229,7 @@ static int begin_run(struct journal *journal, struct journal_summary *summary,
     if (journal_db_mark(db) != SQLITE_OK)
         return sql_failed(db->db, db->path, "begin the run", error);
     journal->chores = db->chores != 0;
+    journal->stats = db->stats;
     return 0;
 }
 
@@ -333,6 +337,7 @@ static void do_chore(struct journal *journal)
 static void publish(struct journal *journal)
 {
     journal->chores = chores_due(journal) != 0;
+    journal->stats = journal->db.stats;
     memcpy(journal->error, journal->db.error, sizeof journal->error);
 }
 
@@ -434,7 +439,7 @@ void journal_add(struct journal *journal, struct journal_op *op)
     queue_put(&journal->added, op, op);
     journal->added_ops++;
     journal->added_bytes += op_bytes(op);
-    journal->added_fetch |= op->kind == JOURNAL_FETCH || op->kind == JOURNAL_FETCH_LETTER;
+    journal->added_fetch |= journal_op_reads(op);
     journal->urgent |= !op->lazy || journal->added_ops >= JOURNAL_GROUP;
 }
 
@@ -503,6 +508,14 @@ struct journal_op *journal_take(struct journal *journal)
     journal->failed = 0;
     pthread_mutex_unlock(&journal->lock);
     return done;
+}
+
+struct journal_stats journal_stats(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->lock);
+    struct journal_stats stats = journal->stats;
+    pthread_mutex_unlock(&journal->lock);
+    return stats;
 }
 
 const char *journal_last_error(struct journal *journal)

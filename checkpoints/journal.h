@@ -69,6 +69,10 @@ enum {
     X(LIFT)   /* hash: the dead letter goes.  No error where there is none */                      \
     X(FETCH_LETTER) /* hash: reads a dead letter into `letter`; always on the thread.              \
                      * HASUP_ENOTFOUND, HASUP_ECORRUPT */                                          \
+    X(LIST)  /* record, number, model: reads the heads of requests with a smaller record (0: all), \
+              * newest first, into `listed`; looks at `number` rows at most, and passes over those \
+              * of another model than the one that is named (NULL: none is); always on the thread  \
+              */                                                                                   \
     X(FETCH) /* record, number: reads a finished request's status, attempts, meta, body and its    \
               * chunks after `number` (0: all); always on the thread.  HASUP_ENOTFOUND: not        \
               * finished or not there; HASUP_ECORRUPT: a part of it is damaged or gone, so there   \
@@ -88,6 +92,7 @@ enum {
     JOURNAL_KEPT = 1 << 4,     /* LETTER: meta and body are there (a body may be empty bytes) */
 };
 
+enum { JOURNAL_LISTED_KEY = 256 };
 enum { JOURNAL_REPORTS_MAX = 64 * 1024 /* bytes of a dead letter's reports: HASUP_ETOOBIG */ };
 
 struct journal_bytes {
@@ -100,6 +105,20 @@ struct journal_chunk { /* FETCH: malloc'ed, the taker's, with everything it name
     uint32_t number;
     size_t meta_len, len;
     uint8_t bytes[]; /* meta, then the chunk's */
+};
+
+struct journal_listed { /* LIST: one request; malloc'ed with all that it names, the taker's */
+    struct journal_listed *next;
+    uint64_t record, token;
+    const char *model;
+    uint32_t flags;    /* JOURNAL_ASYNC, KEYED, and of its end REFUSED, STREAMED */
+    uint32_t status;   /* of its end; 0: it has none yet */
+    uint32_t attempts; /* likewise */
+    uint8_t priority;
+    int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns; /* 0: none */
+    struct journal_bytes key; /* at most JOURNAL_LISTED_KEY bytes of it */
+    uint64_t body_len;        /* of the request; 0 where it is gone */
+    uint64_t answer_len;      /* of the answer, without the chunks of a stream */
 };
 
 struct journal_letter {
@@ -132,6 +151,10 @@ struct journal_op {
         struct journal_chunk *chunks;
         uint32_t status, attempts, flags;
     } fetched;
+    struct {
+        struct journal_listed *rows;
+        uint64_t next; /* the record to go on from; 0: there are no more */
+    } listed;
     struct journal_letter *letter; /* FETCH_LETTER: one allocation with all that it names, the
                                     * taker's; NULL on an error */
     int error; /* once it is done: 0, HASUP_EIO, HASUP_ENOTFOUND, HASUP_ECORRUPT, HASUP_ENOMEM,
@@ -179,8 +202,8 @@ int journal_close(struct journal *journal, bool clean);
  * caller, who has at most one operation a request and chunk. */
 void journal_add(struct journal *journal, struct journal_op *op);
 
-/* At the end of the turn: commits or hands over what was added, unless all of it is lazy and little.
- * True: some are done already. */
+/* At the end of the turn: commits or hands over what was added, unless all of it is lazy and
+ * little. True: some are done already. */
 bool journal_flush(struct journal *journal);
 
 /* The next flush writes what is lazy, too. */
@@ -188,6 +211,12 @@ void journal_sync(struct journal *journal);
 
 /* Operations that are done, in the order in which they were added, linked by `next`; NULL: none. */
 struct journal_op *journal_take(struct journal *journal);
+
+/* What stands in it, besides what the core counts; cheap. */
+struct journal_stats {
+    uint64_t letters, events; /* rows */
+};
+struct journal_stats journal_stats(struct journal *journal);
 
 /* Why the last commit failed; "" where it did not. */
 const char *journal_last_error(struct journal *journal);

@@ -19,7 +19,8 @@ static bool prepare(struct journal_op *op)
     for (; op; op = op->next) {
         memset(&op->fetched, 0, sizeof op->fetched);
         op->letter = NULL;
-        writes |= op->kind != JOURNAL_FETCH && op->kind != JOURNAL_FETCH_LETTER;
+        memset(&op->listed, 0, sizeof op->listed);
+        writes |= !journal_op_reads(op);
     }
     return writes;
 }
@@ -47,6 +48,7 @@ static void roll_back(struct journal_db *db)
     if (!sqlite3_get_autocommit(db->db))
         journal_db_run(db, STATEMENT_ROLLBACK);
     db->run = db->run_stored;
+    db->stats = db->stats_stored;
     if (!sqlite3_get_autocommit(db->db))
         journal_db_close(db); /* which ends the transaction */
 }
@@ -71,6 +73,8 @@ static void answer_failed(struct journal_db *db, struct journal_op *op, int code
             journal_db_fetch(db, op);
         } else if (op->kind == JOURNAL_FETCH_LETTER && db->db) {
             journal_db_fetch_letter(db, op);
+        } else if (op->kind == JOURNAL_LIST && db->db) {
+            journal_db_list(db, op);
         } else {
             op->error = code;
         }
@@ -117,6 +121,7 @@ int journal_db_commit(struct journal_db *db, struct journal_op *ops, bool may_wa
         return fail(db, ops, true);
     FAULT_COMMIT(ops, 1);
     db->run_stored = db->run;
+    db->stats_stored = db->stats;
     db->failures = 0;
     db->unsettled = db->unsettled && !write;
     db->error[0] = '\0';

@@ -131,6 +131,10 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
               " FROM result s LEFT JOIN request r ON r.record = s.record"                          \
               " WHERE s.model = ?1 AND s.ordinal = ?2 AND s.position > ?3 AND s.position > 0"      \
               " ORDER BY s.position")                                                              \
+    X(LIST, "SELECT " REQUEST_HEAD ", coalesce(length(r.body), 0), coalesce(length(s.body), 0),"   \
+            " " RESULT_HEAD " FROM request r LEFT JOIN result s ON s.record = r.record"            \
+            " WHERE r.record < ?1 ORDER BY r.record DESC LIMIT ?2")                                \
+    X(COUNT_LETTERS, "SELECT count(*) FROM letter")                                                \
     X(EVENTS, "SELECT id, created, sum, body FROM event WHERE id > ?1 ORDER BY id")
 
 enum journal_statement {
@@ -163,6 +167,7 @@ struct journal_db {
     uint64_t sweep_after; /* chunks of records up to this one have an owner */
     uint32_t clear_left;  /* chunks that the transaction may still delete */
     uint64_t events_max, last_event, letters_max;
+    struct journal_stats stats, stats_stored;
     uint64_t highest; /* record that was accepted */
     struct row_run run, run_stored;
     unsigned failures; /* commits in a row */
@@ -185,6 +190,12 @@ int64_t journal_wall_ns(void);
 
 /* ---- operations; inside a transaction ---- */
 
+static inline bool journal_op_reads(const struct journal_op *op)
+{
+    return op->kind == JOURNAL_FETCH || op->kind == JOURNAL_FETCH_LETTER ||
+           op->kind == JOURNAL_LIST;
+}
+
 /* SQLITE_OK: done, or op->error; anything else: the transaction is lost. */
 int journal_db_write(struct journal_db *db, struct journal_op *op);
 void journal_db_fetch(struct journal_db *db, struct journal_op *op); /* errors are its own */
@@ -192,6 +203,8 @@ void journal_db_fetch(struct journal_db *db, struct journal_op *op); /* errors a
 int journal_db_letter(struct journal_db *db, struct journal_op *op);
 int journal_db_lift(struct journal_db *db, struct journal_op *op);
 void journal_db_fetch_letter(struct journal_db *db, struct journal_op *op);
+/* journal_list.c; errors are its own. */
+void journal_db_list(struct journal_db *db, struct journal_op *op);
 /* Deletes chunks of a forgotten record, as many as the transaction may; *all: none is left. */
 int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all);
 /* All of a request that nothing needs; chunks as journal_db_forget_chunks. */

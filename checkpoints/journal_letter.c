@@ -30,6 +30,19 @@ static int newest(struct journal_db *db, uint64_t *number)
     return got == SQLITE_ROW ? SQLITE_OK : reset;
 }
 
+/* They are few: counted again after each that comes or goes. */
+static int count_letters(struct journal_db *db)
+{
+    sqlite3_stmt *statement = journal_db_statement(db, STATEMENT_COUNT_LETTERS);
+    if (!statement)
+        return sqlite3_extended_errcode(db->db);
+    int got = sqlite3_step(statement);
+    if (got == SQLITE_ROW)
+        db->stats.letters = (uint64_t)sqlite3_column_int64(statement, 0);
+    int reset = sqlite3_reset(statement);
+    return got == SQLITE_ROW ? SQLITE_OK : reset;
+}
+
 static void bind_letter(sqlite3_stmt *insert, const struct journal_letter *letter)
 {
     bind_number(insert, 1, letter->number);
@@ -56,7 +69,8 @@ static int prune(struct journal_db *db)
     if (!statement)
         return sqlite3_extended_errcode(db->db);
     bind_number(statement, 1, db->letters_max);
-    return journal_db_step(statement);
+    int got = journal_db_step(statement);
+    return got == SQLITE_OK ? count_letters(db) : got;
 }
 
 int journal_db_letter(struct journal_db *db, struct journal_op *op)
@@ -103,7 +117,8 @@ int journal_db_lift(struct journal_db *db, struct journal_op *op)
         return sqlite3_extended_errcode(db->db);
     bind_number(statement, 1, op->hash[0]);
     bind_number(statement, 2, op->hash[1]);
-    return journal_db_step(statement);
+    int got = journal_db_step(statement);
+    return got == SQLITE_OK ? count_letters(db) : got;
 }
 
 /* ---- reading ---- */

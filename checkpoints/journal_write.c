@@ -288,9 +288,14 @@ static int write_event(struct journal_db *db, struct journal_op *op, sqlite3_stm
                 row_payload_sum(ROW_EVENT, id, (uint64_t)op->created_wall_ns, none, op->body));
     bind_bytes(insert, 4, op->body);
     int got = step_for(op, insert);
-    return got == SQLITE_OK && id > db->events_max
-               ? run_on(db, STATEMENT_EVENT_PRUNE, id - db->events_max)
-               : got;
+    if (got != SQLITE_OK)
+        return got;
+    db->stats.events += !op->error;
+    if (id <= db->events_max)
+        return got;
+    got = run_on(db, STATEMENT_EVENT_PRUNE, id - db->events_max);
+    db->stats.events -= got == SQLITE_OK ? (uint64_t)sqlite3_changes(db->db) : 0;
+    return got;
 }
 
 int journal_db_write(struct journal_db *db, struct journal_op *op)
@@ -306,6 +311,7 @@ int journal_db_write(struct journal_db *db, struct journal_op *op)
                                                      [JOURNAL_LIFT] = STATEMENT_LIFT,
                                                      [JOURNAL_FETCH_LETTER] =
                                                          STATEMENT_FETCH_LETTER,
+                                                     [JOURNAL_LIST] = STATEMENT_LIST,
                                                      [JOURNAL_FETCH] = STATEMENT_FETCH};
     sqlite3_stmt *insert = journal_db_statement(db, inserts[op->kind]);
     if (!insert)
@@ -322,6 +328,7 @@ int journal_db_write(struct journal_db *db, struct journal_op *op)
     case JOURNAL_LETTER: return journal_db_letter(db, op);
     case JOURNAL_LIFT: return journal_db_lift(db, op);
     case JOURNAL_FETCH_LETTER: journal_db_fetch_letter(db, op); break;
+    case JOURNAL_LIST: journal_db_list(db, op); break;
     case JOURNAL_FETCH: journal_db_fetch(db, op);
     }
     return SQLITE_OK;

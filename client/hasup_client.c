@@ -207,10 +207,19 @@ static struct memory *memory_take(struct hasup_client *client, uint64_t len)
     return memory;
 }
 
-static void put_text(struct hasup_meta_writer *w, enum hasup_tag tag, const char *text)
+static void put_text(struct hasup_meta_writer *w, unsigned tag, const char *text)
 {
     if (text)
-        hasup_meta_put(w, tag, text, strlen(text));
+        hasup_meta_put(w, (enum hasup_tag)tag, text, strlen(text));
+}
+
+/* Critical: who does not know it would do something else. */
+static void put_prefer(struct hasup_meta_writer *w, int async, int no_wait)
+{
+    uint32_t bits =
+        (async ? (uint32_t)HASUP_PREFER_ASYNC : 0) | (no_wait ? (uint32_t)HASUP_PREFER_NO_WAIT : 0);
+    if (bits)
+        hasup_meta_put32(w, (enum hasup_tag)(HASUP_TAG_PREFER | HASUP_TAG_CRITICAL), bits);
 }
 
 int hasup_client_submit(struct hasup_client *client, const struct hasup_client_request *request,
@@ -227,6 +236,8 @@ int hasup_client_submit(struct hasup_client *client, const struct hasup_client_r
         hasup_meta_put64(&w, HASUP_TAG_DEADLINE, (uint64_t)(request->timeout_ms * HASUP_MS));
     if (request->priority)
         hasup_meta_put32(&w, HASUP_TAG_PRIORITY, request->priority);
+    put_text(&w, HASUP_TAG_IDEMPOTENCY_KEY | HASUP_TAG_CRITICAL, request->key);
+    put_prefer(&w, request->async, request->no_wait);
     struct hasup_frame frame = {.type = HASUP_REQUEST,
                                 .id = ++client->next_id,
                                 .body = request->body,
@@ -251,6 +262,23 @@ int hasup_client_submit(struct hasup_client *client, const struct hasup_client_r
     if (error && memory)
         memory->request = 0;
     return error;
+}
+
+int hasup_client_ask(struct hasup_client *client, const char *record, int64_t wait_ms, uint64_t *id)
+{
+    uint8_t meta[128];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, sizeof meta);
+    put_text(&w, HASUP_TAG_RECORD | HASUP_TAG_CRITICAL, record);
+    put_prefer(&w, 0, wait_ms == 0);
+    if (wait_ms > 0)
+        hasup_meta_put64(&w, HASUP_TAG_DEADLINE, (uint64_t)(wait_ms * HASUP_MS));
+    struct hasup_frame frame = {.type = HASUP_REQUEST, .id = ++client->next_id, .fd = -1};
+    int64_t used = hasup_meta_end(&w);
+    frame.meta = meta;
+    frame.meta_len = (uint32_t)w.used;
+    *id = frame.id;
+    return used < 0 ? (int)used : hasup_channel_send(&client->channel, &frame);
 }
 
 int hasup_client_control(struct hasup_client *client, const char *json, uint64_t *id)
@@ -392,6 +420,7 @@ static int read_fields(const struct hasup_frame *frame, struct hasup_client_answ
         case HASUP_TAG_RETRY_AFTER:
             error = hasup_field_get32(&field, &answer->retry_after_ms);
             break;
+        case HASUP_TAG_RECORD: copy_text(answer->record, sizeof answer->record, &field); break;
         case HASUP_TAG_CODE: copy_text(answer->code, sizeof answer->code, &field); break;
         case HASUP_TAG_ERROR: copy_text(answer->error, sizeof answer->error, &field); break;
         case HASUP_TAG_CONTENT_TYPE:

@@ -23,6 +23,9 @@ struct hasup_client_request {
     size_t len;
     int64_t timeout_ms; /* 0: the model's default */
     unsigned priority;  /* 1…9; 0: the default */
+    const char *key;    /* idempotency key: one key of a model has one answer; NULL: none */
+    int async;          /* answered by 202 and a record once it is durable; ask for it later */
+    int no_wait;        /* 409 where the request of its key still runs, instead of waiting for it */
 };
 
 /* What came for a request: a part of a stream (`last` 0), or its end. */
@@ -35,6 +38,7 @@ struct hasup_client_answer {
     const uint8_t *body; /* valid until the next call */
     size_t len;
     char content_type[128];
+    char record[33]; /* of status 202: what hasup_client_ask takes; else "" */
     char code[32];   /* of a refusal: "overloaded"; "" : the worker's own answer */
     char error[512]; /* for a person; "" : none */
 };
@@ -50,6 +54,11 @@ int hasup_client_fd(const struct hasup_client *client);
  * 0 or a negative HASUP_E* code. */
 int hasup_client_submit(struct hasup_client *client, const struct hasup_client_request *request,
                         uint64_t *id);
+/* Queues a question for the answer of a durable request, by the record that its 202 brought (or
+ * hasupctl requests lists): it comes as if the request were one's own.  `wait_ms`: while it has no
+ * answer, wait so long for it (then 504; -1: for ever); 0: 202 at once. */
+int hasup_client_ask(struct hasup_client *client, const char *record, int64_t wait_ms,
+                     uint64_t *id);
 /* Queues a control command: a JSON object with a "verb" (docs/hasupctl.md). */
 int hasup_client_control(struct hasup_client *client, const char *json, uint64_t *id);
 /* Nobody waits for this one any more.  An answer that was on its way may still come. */

@@ -37,10 +37,13 @@ void ctl_print_json(json_t *json);
 int ctl_status(const struct ctl *ctl);
 int ctl_infer(const struct ctl *ctl);
 int ctl_lines(const struct ctl *ctl, const char *verb);
+int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
 extern const char CTL_AUDIT_OPTIONS[];
 
+/* Prints the parts of an answer as they come, or all of it as JSON; the exit code. */
+int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client);
 /* "3 min", "12 s", "450 ms". */
 const char *ctl_duration(long long ms, char out[32]);
 const char *ctl_bytes(unsigned long long bytes, char out[32]);

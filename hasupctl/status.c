@@ -6,6 +6,7 @@
 
 #include "ipc/base.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -271,6 +272,51 @@ static void print_audit(json_t *status)
     putchar('\n');
 }
 
+/* ---- the journal ---- */
+
+/* Parts of a line that breaks between them where the screen ends. */
+struct parts {
+    int width, used;
+};
+
+HASUP_PRINTF(2, 3)
+static void print_part(struct parts *parts, const char *format, ...)
+{
+    char part[128];
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(part, sizeof part, format, args);
+    va_end(args);
+    bool breaks = parts->used && parts->used + 2 + len + 1 > parts->width;
+    if (parts->used)
+        fputs(breaks ? ",\n  " : ", ", stdout);
+    parts->used = breaks ? 2 + len : parts->used + (parts->used ? 2 : 0) + len;
+    fputs(part, stdout);
+}
+
+/* Nothing where no request was ever durable. */
+static void print_journal(const struct ctl *ctl, json_t *status)
+{
+    char bytes[32], wal[32], since[32];
+    struct parts parts = {.width = ctl->width};
+    json_t *journal = json_object_get(status, "journal");
+    long long letters = number(journal, "letters");
+    long long failing = (long long)(ctl_wall_now() / HASUP_MS);
+    failing -= number(journal, "failing_since_wall_ms");
+    if (json_is_true(json_object_get(journal, "failing")))
+        printf("the journal FAILS for %s, durable requests are refused:\n  %s\n",
+               ctl_duration(failing < 0 ? 0 : failing, since), text(journal, "error"));
+    if (!json_is_true(json_object_get(journal, "open")))
+        return;
+    print_part(&parts, "journal: %lld unfinished", number(journal, "unfinished"));
+    print_part(&parts, "%lld answers kept", number(journal, "results"));
+    if (letters)
+        print_part(&parts, "%lld dead letter%s", letters, letters == 1 ? "" : "s");
+    print_part(&parts, "%s", ctl_bytes((unsigned long long)number(journal, "bytes"), bytes));
+    print_part(&parts, "WAL %s", ctl_bytes((unsigned long long)number(journal, "wal_bytes"), wal));
+    putchar('\n');
+}
+
 /* ---- everything ---- */
 
 static void print_model(const struct ctl *ctl, const struct layout *layout, json_t *model)
@@ -282,6 +328,8 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
            number(model, "inflight"));
     if (number(model, "refused"))
         printf(", %lld refused", number(model, "refused"));
+    if (number(model, "unstored"))
+        printf(", %lld unstored", number(model, "unstored"));
     puts(json_is_true(json_object_get(model, "accepting")) ? "" : "; takes no requests");
     char mends[32];
     if (json_is_true(json_object_get(model, "broken")))
@@ -316,6 +364,7 @@ static void print_status(const struct ctl *ctl, json_t *status)
     struct layout layout = layout_of(ctl, models);
     size_t i;
     print_head(status);
+    print_journal(ctl, status);
     print_audit(status);
     json_array_foreach(models, i, model)
     {

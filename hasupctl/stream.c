@@ -65,6 +65,8 @@ static void print_infer_json(const struct hasup_client_answer *answer, const cha
         json_object_set_new(json, "error", json_string(answer->error));
     if (answer->content_type[0])
         json_object_set_new(json, "content_type", json_string(answer->content_type));
+    if (answer->record[0])
+        json_object_set_new(json, "id", json_string(answer->record));
     if (text)
         json_object_set_new(json, "body", text);
     else
@@ -73,8 +75,7 @@ static void print_infer_json(const struct hasup_client_answer *answer, const cha
     json_decref(json);
 }
 
-/* Prints the parts of an answer as they come, or all of it as JSON. */
-static int print_answer(const struct ctl *ctl, struct hasup_client *client)
+int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client)
 {
     struct hasup_client_answer answer;
     char *body = NULL;
@@ -99,37 +100,75 @@ static int print_answer(const struct ctl *ctl, struct hasup_client *client)
                 answer.code[0] ? ": " : "", answer.error);
         if (answer.len)
             fwrite(answer.body, 1, answer.len, stderr);
+    } else if (answer.record[0]) { /* accepted, or not answered yet */
+        puts(answer.record);
     } else if (isatty(STDOUT_FILENO)) {
         putchar('\n');
     }
     return answer.status >= 400 ? CTL_FAILED : CTL_OK;
 }
 
+/* What infer was asked to do. */
+struct infer {
+    struct hasup_client_request request;
+    const char *file;
+};
+
+/* CTL_USAGE: a word that is none of its own; said so. */
+static int infer_words(const struct ctl *ctl, struct infer *infer)
+{
+    for (int i = 0; i < ctl->argc; i++) {
+        const char *word = ctl->argv[i];
+        if (strcmp(word, "--async") == 0)
+            infer->request.async = 1;
+        else if (strcmp(word, "--key") == 0 && i + 1 < ctl->argc && *ctl->argv[i + 1])
+            infer->request.key = ctl->argv[++i];
+        else if (word[0] == '-' && word[1])
+            return ctl_usage(ctl, strcmp(word, "--key") ? "unknown option %s" : "%s wants a key",
+                             word);
+        else if (!infer->request.model)
+            infer->request.model = word;
+        else if (!infer->file)
+            infer->file = word;
+        else
+            return ctl_usage(ctl, "one request at a time");
+    }
+    return infer->request.model ? CTL_OK : ctl_usage(ctl, "which model?");
+}
+
+static char *infer_body(const char *file, size_t *len)
+{
+    bool named = file && strcmp(file, "-") != 0;
+    if (!named && isatty(STDIN_FILENO))
+        fputs("hasupctl: the request is read from this terminal; Ctrl-D ends it\n", stderr);
+    int fd = named ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+    char *body = fd < 0 ? NULL : read_all(fd, len);
+    if (!body)
+        fprintf(stderr, "hasupctl: %s: %s\n", named ? file : "standard input", strerror(errno));
+    if (named && fd >= 0)
+        close(fd);
+    return body;
+}
+
 int ctl_infer(const struct ctl *ctl)
 {
-    if (ctl->argc < 1 || ctl->argc > 2)
-        return ctl_usage(ctl, ctl->argc ? "one request at a time" : "which model?");
-    bool stdin_named = ctl->argc == 1 || strcmp(ctl->argv[1], "-") == 0;
-    if (stdin_named && isatty(STDIN_FILENO))
-        fputs("hasupctl: the request is read from this terminal; Ctrl-D ends it\n", stderr);
-    int fd = stdin_named ? STDIN_FILENO : open(ctl->argv[1], O_RDONLY | O_CLOEXEC);
-    size_t len = 0;
-    char *body = fd < 0 ? NULL : read_all(fd, &len);
-    if (!body) {
-        fprintf(stderr, "hasupctl: %s: %s\n", stdin_named ? "standard input" : ctl->argv[1],
-                strerror(errno));
-        return CTL_FAILED;
-    }
-    int code = CTL_UNREACHABLE;
+    struct infer infer = {0};
     uint64_t id;
+    int code = infer_words(ctl, &infer);
+    if (code)
+        return code;
+    char *body = infer_body(infer.file, &infer.request.len);
+    if (!body)
+        return CTL_FAILED;
+    infer.request.body = body;
     struct hasup_client *client = ctl_open(ctl);
-    const struct hasup_client_request request = {.model = ctl->argv[0], .body = body, .len = len};
+    code = CTL_UNREACHABLE;
     if (client) {
-        int error = hasup_client_submit(client, &request, &id);
+        int error = hasup_client_submit(client, &infer.request, &id);
         if (error)
             fprintf(stderr, "hasupctl: %s\n", hasup_strerror(error));
         else
-            code = print_answer(ctl, client);
+            code = ctl_print_answer(ctl, client);
     }
     hasup_client_close(client);
     free(body);

@@ -107,13 +107,22 @@ enum {
     X(32, STREAM_OFFSET, u64)    /* resumed REQUEST: where PROGRESS_BLOB stands in the answer;     \
                                     its first CHUNK or REPLY: where that one starts */             \
     X(33, DELIVERED_LEN, u64)    /* resumed REQUEST: how many bytes the client has */              \
-    X(34, DELIVERED_DIGEST, u64) /* resumed REQUEST: XXH3-64 of those bytes */
+    X(34, DELIVERED_DIGEST, u64) /* resumed REQUEST: XXH3-64 of those bytes */                     \
+    X(35, RECORD, bytes) /* client's REQUEST: ask for this durable request's answer; REPLY 202     \
+                            from hasupd: the number to ask by */                                   \
+    X(36, PREFER, u32)   /* client's REQUEST: HASUP_PREFER_* bits */
 
 enum hasup_tag {
 #define HASUP_TAG_ENUM(number, name, type) HASUP_TAG_##name = (number),
     HASUP_TAGS(HASUP_TAG_ENUM)
 #undef HASUP_TAG_ENUM
         HASUP_TAG_CRITICAL = 0x8000,
+};
+
+/* What a client wants (PREFER). */
+enum {
+    HASUP_PREFER_ASYNC = 1 << 0,   /* a REPLY 202 with a RECORD, once the request is durable */
+    HASUP_PREFER_NO_WAIT = 1 << 1, /* 409 where its key's request still runs; with RECORD: 202 */
 };
 
 /* What a worker can do beyond plain requests (ABILITIES); only what is GRANTED is used. */

@@ -6,6 +6,7 @@
 #include "supervisor/control.h"
 
 #include "supervisor/events.h"
+#include "supervisor/requests.h"
 #include "supervisor/status.h"
 
 #include <stdarg.h>
@@ -14,15 +15,16 @@
 
 enum { RING_BYTES = 64 * 1024, FOLLOWERS_MAX = 64, LAST_LINES = 100 };
 
-/* A client that wants to hear more: new lines, or the end of checkpoints. */
+/* A client that wants to hear more: new lines, the end of checkpoints, what the journal says. */
 struct follower {
     struct unix_client *client;
     uint64_t id;
-    enum { FOLLOWS_EVENTS, FOLLOWS_LINES, AWAITS_CHECKPOINTS } what;
+    enum { FOLLOWS_EVENTS, FOLLOWS_LINES, AWAITS_CHECKPOINTS, AWAITS_JOURNAL } what;
     char slot[ENGINE_NAME]; /* of FOLLOWS_*: model or slot; "" : all */
     struct follower *next;
     uint32_t waiting; /* of AWAITS_CHECKPOINTS: slots not heard of yet */
     json_t *results;
+    uint64_t ticket; /* of AWAITS_JOURNAL */
 };
 
 struct control {
@@ -32,6 +34,7 @@ struct control {
     hasup_ns started;
     struct follower *followers;
     unsigned follower_count;
+    uint64_t tickets;
 };
 
 /* One command being answered. */
@@ -50,7 +53,8 @@ struct verb {
     enum { NO_TARGET, MAY_TARGET, NEEDS_TARGET } target;
     bool changes; /* refused while hasupd stops */
     void (*run)(struct call *call);
-    int command; /* enum command of run_command */
+    int command;                                         /* enum command of run_command */
+    void (*requests)(const struct requests_call *asked); /* of run_requests */
 };
 
 /* ---- answers ---- */
@@ -142,7 +146,7 @@ static void event_added(void *context, enum event_class class, const char *json,
 {
     struct control *control = context;
     for (struct follower *f = control->followers; f; f = f->next) {
-        if (f->what == AWAITS_CHECKPOINTS ||
+        if (f->what == AWAITS_CHECKPOINTS || f->what == AWAITS_JOURNAL ||
             (f->what == FOLLOWS_EVENTS) != (class == EVENTS_LIFECYCLE) ||
             !line_matches(json, len, f->slot))
             continue;
@@ -254,6 +258,38 @@ static void run_checkpoint(struct call *call)
     engine_command(engine, call->model, call->slot, COMMAND_CHECKPOINT);
 }
 
+/* ---- requests ---- */
+
+static void requests_answered(void *context, uint64_t ticket, uint32_t status, json_t *json)
+{
+    struct control *control = context;
+    struct follower **at = &control->followers;
+    while (*at && ((*at)->what != AWAITS_JOURNAL || (*at)->ticket != ticket))
+        at = &(*at)->next;
+    if (!*at) { /* its client is gone */
+        json_decref(json);
+        return;
+    }
+    struct call call = {.control = control, .client = (*at)->client, .id = (*at)->id};
+    follower_remove(control, at);
+    reply_take(&call, status, json);
+}
+
+static void run_requests(struct call *call)
+{
+    struct control *control = call->control;
+    struct follower *follower = follower_add(call);
+    if (!follower)
+        return;
+    follower->what = AWAITS_JOURNAL;
+    follower->ticket = ++control->tickets;
+    call->verb->requests(&(struct requests_call){.engine = control->engine,
+                                                 .in = call->in,
+                                                 .ticket = follower->ticket,
+                                                 .answer = requests_answered,
+                                                 .context = control});
+}
+
 /* ---- the other verbs ---- */
 
 static void run_command(struct call *call)
@@ -343,19 +379,22 @@ static void run_shutdown(struct call *call)
 }
 
 static const struct verb VERBS[] = {
-    {"status", MAY_TARGET, false, run_status, 0},
-    {"start", NEEDS_TARGET, true, run_command, COMMAND_START},
-    {"stop", NEEDS_TARGET, true, run_command, COMMAND_STOP},
-    {"restart", NEEDS_TARGET, true, run_command, COMMAND_RESTART},
-    {"drain", NEEDS_TARGET, true, run_command, COMMAND_DRAIN},
-    {"scale", NEEDS_TARGET, true, run_scale, 0},
-    {"reload", NO_TARGET, true, run_reload, 0},
-    {"events", MAY_TARGET, false, run_lines, 0},
-    {"logs", MAY_TARGET, false, run_lines, 0},
-    {"checkpoint", NEEDS_TARGET, false, run_checkpoint, 0},
-    {"config", NO_TARGET, false, run_config, 0},
-    {"version", NO_TARGET, false, run_version, 0},
-    {"shutdown", NO_TARGET, false, run_shutdown, 0},
+    {"status", MAY_TARGET, false, run_status, 0, NULL},
+    {"start", NEEDS_TARGET, true, run_command, COMMAND_START, NULL},
+    {"stop", NEEDS_TARGET, true, run_command, COMMAND_STOP, NULL},
+    {"restart", NEEDS_TARGET, true, run_command, COMMAND_RESTART, NULL},
+    {"drain", NEEDS_TARGET, true, run_command, COMMAND_DRAIN, NULL},
+    {"scale", NEEDS_TARGET, true, run_scale, 0, NULL},
+    {"reload", NO_TARGET, true, run_reload, 0, NULL},
+    {"events", MAY_TARGET, false, run_lines, 0, NULL},
+    {"logs", MAY_TARGET, false, run_lines, 0, NULL},
+    {"checkpoint", NEEDS_TARGET, false, run_checkpoint, 0, NULL},
+    {"requests", NO_TARGET, false, run_requests, 0, requests_list},
+    {"requests show", NO_TARGET, false, run_requests, 0, requests_show},
+    {"requests drop", NO_TARGET, false, run_requests, 0, requests_drop},
+    {"config", NO_TARGET, false, run_config, 0, NULL},
+    {"version", NO_TARGET, false, run_version, 0, NULL},
+    {"shutdown", NO_TARGET, false, run_shutdown, 0, NULL},
 };
 
 /* ---- finding what is meant ---- */

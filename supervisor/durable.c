@@ -43,6 +43,8 @@ struct durable_op {
     uint64_t request;
     char model[STORE_MODEL];
     struct kept_chunk *chunk;
+    void (*done)(void *context, struct journal_op *op); /* of one that is not the core's */
+    void *context;                                      /* malloc'ed, or NULL */
     struct request *retold; /* FETCH: who waits for it; its door may be gone meanwhile */
     uint8_t meta[1024];     /* REFUSAL: its words */
     void *owned;            /* LETTER: what it names */
@@ -80,6 +82,8 @@ static void journal_failed(struct engine *engine, const char *why)
     if (!engine->durable.failing)
         LOG_EVENT(LEVEL_ERROR, "journal.failing", why,
                   LOG_TEXT("effect", "durable requests are refused; the others go on"));
+    if (!engine->durable.failing)
+        engine->durable.failing_wall_ns = wall_now();
     engine->durable.failing = true;
     snprintf(engine->durable.error, sizeof engine->durable.error, "%s", why);
 }
@@ -116,6 +120,15 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
 
 /* ---- operations ---- */
 
+static void op_link(struct engine *engine, struct durable_op *op)
+{
+    op->next = engine->durable.ops;
+    op->back = &engine->durable.ops;
+    if (op->next)
+        op->next->back = &op->next;
+    engine->durable.ops = op;
+}
+
 static struct durable_op *op_new(struct engine *engine, enum journal_op_kind kind, uint64_t record)
 {
     struct durable_op *op = calloc(1, sizeof *op);
@@ -124,11 +137,7 @@ static struct durable_op *op_new(struct engine *engine, enum journal_op_kind kin
     op->op.kind = kind;
     op->op.record = record;
     op->op.model = op->model;
-    op->next = engine->durable.ops;
-    op->back = &engine->durable.ops;
-    if (op->next)
-        op->next->back = &op->next;
-    engine->durable.ops = op;
+    op_link(engine, op);
     return op;
 }
 
@@ -144,8 +153,13 @@ static void fetched_free(struct journal_op *op)
         next = chunk->next;
         free(chunk);
     }
+    for (struct journal_listed *row = op->listed.rows, *next; row; row = next) {
+        next = row->next;
+        free(row);
+    }
     free(op->fetched.meta);
     free(op->fetched.body);
+    free(op->letter);
 }
 
 static void op_free(struct durable_op *op)
@@ -156,6 +170,7 @@ static void op_free(struct durable_op *op)
     chunk_unref(op->chunk);
     fetched_free(&op->op);
     free(op->owned);
+    free(op->context);
     if (op->retold) {
         durable_free_request(op->retold);
         free(op->retold);
@@ -184,6 +199,24 @@ static void op_add(struct engine *engine, struct durable_op *op)
     }
     op->op.error = HASUP_EIO;
     op_done(engine, op);
+}
+
+struct journal_op *durable_ask(enum journal_op_kind kind,
+                               void (*done)(void *context, struct journal_op *op), void *context)
+{
+    struct durable_op *op = calloc(1, sizeof *op);
+    if (!op)
+        return NULL;
+    op->op.kind = kind;
+    op->done = done;
+    op->context = context;
+    return &op->op;
+}
+
+void durable_ask_now(struct engine *engine, struct journal_op *op)
+{
+    op_link(engine, (struct durable_op *)op);
+    op_add(engine, (struct durable_op *)op);
 }
 
 /* ---- what is written ---- */
@@ -501,7 +534,7 @@ void durable_chunk(struct engine *engine, struct request *request, const struct 
                (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len}, 0);
 }
 
-static void record_id(uint64_t record, uint64_t token, char id[RECORD_ID + 1])
+void durable_record_id(uint64_t record, uint64_t token, char id[RECORD_ID + 1])
 {
     snprintf(id, RECORD_ID + 1, "%016llx%016llx", (unsigned long long)record,
              (unsigned long long)token);
@@ -515,7 +548,7 @@ void durable_accepted(struct engine *engine, const struct action *action)
     if (!request || !request->door || !request->durable.async)
         return;
     core_record_view(engine->core, action->record, &view);
-    record_id(action->record, view.token, id);
+    durable_record_id(action->record, view.token, id);
     const struct door *door = request->door;
     request->door = NULL;
     FAULT(accepted_before_told);
@@ -586,6 +619,11 @@ static void tell_fetched(const struct durable_op *op)
 static void op_done(struct engine *engine, struct durable_op *op)
 {
     int error = op->op.error;
+    if (op->done) {
+        op->done(op->context, &op->op);
+        op_free(op);
+        return;
+    }
     if (op->op.kind == JOURNAL_FETCH) {
         if (op->retold->door && error)
             refuse_retold(op);
@@ -644,19 +682,28 @@ void durable_key_hash(const struct engine *engine, const char *model, struct byt
     hash[1] = got.high64;
 }
 
+bool durable_id_read(const char *id, size_t len, uint64_t *record, uint64_t *token)
+{
+    char text[RECORD_ID + 1];
+    unsigned long long first, second;
+    if (len != RECORD_ID)
+        return false;
+    memcpy(text, id, RECORD_ID);
+    text[RECORD_ID] = '\0';
+    if (strspn(text, "0123456789abcdef") != RECORD_ID ||
+        sscanf(text, "%16llx%16llx", &first, &second) != 2)
+        return false;
+    *record = first;
+    *token = second;
+    return true;
+}
+
 /* The record of a public number that is known; 0: there is none. */
 static uint64_t record_of(const struct engine *engine, const char *id, size_t len,
                           struct record_view *view)
 {
-    char text[RECORD_ID + 1];
-    unsigned long long record, token;
-    int used = 0;
-    if (len != RECORD_ID)
-        return 0;
-    memcpy(text, id, RECORD_ID);
-    text[RECORD_ID] = '\0';
-    if (strspn(text, "0123456789abcdef") != RECORD_ID ||
-        sscanf(text, "%16llx%16llx%n", &record, &token, &used) != 2 || used != RECORD_ID)
+    uint64_t record, token;
+    if (!durable_id_read(id, len, &record, &token))
         return 0;
     core_record_view(engine->core, record, view);
     return view->state != RECORD_UNKNOWN && view->token == token ? record : 0;
@@ -691,7 +738,8 @@ int engine_record(const struct engine *engine, const char *id, size_t len, struc
     bool live = view.state == RECORD_QUEUED || view.state == RECORD_RUNNING;
     *info = (struct record_info){.state = view.state,
                                  .model = live ? engine->models[view.model].config->name : "",
-                                 .attempts = view.attempts};
+                                 .attempts = view.attempts,
+                                 .why = view.why};
     return 0;
 }
 

@@ -162,6 +162,7 @@ struct engine {
         struct durable_op *ops;  /* on their way */
         struct journal *journal; /* NULL: not opened, or it cannot be */
         bool failing, clean;
+        int64_t failing_wall_ns; /* since when */
         hasup_ns retry; /* it is not opened again before then */
         uint64_t seed;  /* of the hashes of keys */
         uint64_t tokens[ENGINE_TOKENS]; /* random, not yet given to a request */
@@ -334,6 +335,16 @@ void durable_close(struct engine *engine);
 bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);
 void durable_key_hash(const struct engine *engine, const char *model, struct bytes key,
                       uint64_t hash[2]);
+
+/* An operation that is not the core's, to be filled in and added: `done` hears its end, and what it
+ * names belongs to the taker of the answer; with `context` it is freed, by free(), after that or at
+ * the engine's end.  NULL: out of memory. */
+struct journal_op *durable_ask(enum journal_op_kind kind,
+                               void (*done)(void *context, struct journal_op *op), void *context);
+void durable_ask_now(struct engine *engine, struct journal_op *op);
+void durable_record_id(uint64_t record, uint64_t token, char id[RECORD_ID + 1]);
+/* Of a public number, known to the core or not. */
+bool durable_id_read(const char *id, size_t len, uint64_t *record, uint64_t *token);
 
 /* recovery.c */
 void recovery_begin(struct engine *engine);

@@ -86,6 +86,7 @@ struct record_info {
     enum record_state state;
     const char *model; /* "" where it is not known any more */
     uint32_t attempts;
+    enum refusal why;  /* of RECORD_REFUSED */
 };
 /* HASUP_ENOTFOUND */
 int engine_record(const struct engine *engine, const char *id, size_t len,

@@ -2,7 +2,9 @@
  * records. */
 #include "supervisor/status.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,10 +40,9 @@ static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *
         return json_null();
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t age = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec - slot->stored_wall_ns;
-    json_t *json =
-        json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head, "position",
-                  (json_int_t)view->checkpoint_position, "bytes", (json_int_t)slot->stored_bytes,
-                  "in_memory_only", slot->kept.there);
+    json_t *json = json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head,
+                             "position", (json_int_t)view->checkpoint_position, "bytes",
+                             (json_int_t)slot->stored_bytes, "in_memory_only", slot->kept.there);
     json_object_set_new(json, "age_ms",
                         slot->stored_wall_ns ? json_integer(age / HASUP_MS) : json_null());
     return json;
@@ -84,13 +85,41 @@ static json_t *model_json(const struct engine *engine, const struct model *model
         json_array_append_new(slots, slot_json(engine, slot));
     }
     json_int_t mends = v.broken ? (v.mends - loop_now(engine->loop)) / HASUP_MS : 0;
-    return json_pack("{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:o}",
+    return json_pack("{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:o}",
                      "name", model->config->name, "accepting", v.accepting, "broken", v.broken,
                      "mends_ms", mends, "suspects", (int)v.suspects, "ready", (int)v.ready,
                      "workers", (int)model->workers, "queued", (int)v.queued, "inflight",
                      (int)v.inflight, "queued_bytes", (json_int_t)v.queued_bytes, "answered",
                      (json_int_t)v.answered, "refused", (json_int_t)v.refused, "attempts",
-                     (json_int_t)v.attempts, "replays", (json_int_t)v.replays, "slots", slots);
+                     (json_int_t)v.attempts, "replays", (json_int_t)v.replays, "unstored",
+                     (int)v.unstored, "slots", slots);
+}
+
+static json_int_t size_of(const char *directory, const char *name)
+{
+    char path[4096];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return stat(path, &info) ? 0 : (json_int_t)info.st_size;
+}
+
+static json_t *journal_json(const struct engine *engine)
+{
+    struct durable_view view;
+    struct journal_stats stats = {0};
+    const char *directory = engine->config->state_dir;
+    bool failing = engine->durable.failing;
+    core_durable_view(engine->core, &view);
+    if (engine->durable.journal)
+        stats = journal_stats(engine->durable.journal);
+    return json_pack(
+        "{s:b, s:b, s:o, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "open",
+        engine->durable.journal != NULL, "failing", failing, "failing_since_wall_ms",
+        failing ? json_integer(engine->durable.failing_wall_ns / HASUP_MS) : json_null(), "error",
+        json_words(failing ? engine->durable.error : ""), "unfinished", (int)view.unfinished,
+        "results", (int)view.finished, "letters", (json_int_t)stats.letters, "events",
+        (json_int_t)stats.events, "bytes", size_of(directory, "journal.db"), "wal_bytes",
+        size_of(directory, "journal.db-wal"));
 }
 
 json_t *status_json(const struct engine *engine, hasup_ns started)
@@ -99,14 +128,14 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
         if (engine->models[i].used)
             json_array_append_new(models, model_json(engine, &engine->models[i]));
-    return json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:{s:b, s:o}, s:{s:I, s:I}, s:o}",
-                     "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
-                     (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready",
-                     engine_ready(engine), "shutting_down", engine->shutting_down, "cgroups",
-                     processes_use_cgroups(engine->processes), "http_port", engine->http_port,
-                     "state_dir", engine->config->state_dir, "checkpoints", "failing",
-                     engine->checkpoints_failing, "error",
-                     json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""),
-                     "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
-                     (json_int_t)engine->requests.body_bytes, "models", models);
+    return json_pack(
+        "{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:{s:b, s:o}, s:o, s:{s:I, s:I}, s:o}", "version",
+        HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
+        (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready", engine_ready(engine),
+        "shutting_down", engine->shutting_down, "cgroups", processes_use_cgroups(engine->processes),
+        "http_port", engine->http_port, "state_dir", engine->config->state_dir, "checkpoints",
+        "failing", engine->checkpoints_failing, "error",
+        json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
+        journal_json(engine), "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
+        (json_int_t)engine->requests.body_bytes, "models", models);
 }

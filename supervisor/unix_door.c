@@ -47,7 +47,7 @@ struct unix_door {
     uint32_t free_count;
 };
 
-enum { FREE_REQUESTS = 1024, SMALL_META = 4096, ACCEPTS_A_TURN = 16 };
+enum { FREE_REQUESTS = 1024, SMALL_META = 4096, KEY_MAX = 255, ACCEPTS_A_TURN = 16 };
 
 static const hasup_ns ACCEPT_PAUSE = 100 * HASUP_MS;
 
@@ -214,8 +214,32 @@ static void door_refuse(void *context, const struct refusal_text *refusal)
     send_refusal(client, id, refusal);
 }
 
-static const struct door UNIX_DOOR = {
-    .name = "unix", .reply = door_reply, .chunk = door_chunk, .refuse = door_refuse};
+/* It is durable, or (asked for without waiting) has no end yet: what to ask by later. */
+static void send_accepted(struct unix_client *client, uint64_t id, const char *record)
+{
+    uint8_t meta[64 + PEER_META_ROOM];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, 64);
+    hasup_meta_put(&w, HASUP_TAG_RECORD, record, RECORD_ID);
+    struct hasup_frame frame = {
+        .type = HASUP_REPLY, .id = id, .seq = 202, .meta = meta, .meta_len = (uint32_t)w.used};
+    client_send(client, &frame, NULL);
+}
+
+static void door_accepted(void *context, const char *id)
+{
+    struct unix_request *record = context;
+    struct unix_client *client = record->client;
+    uint64_t number = record->id;
+    record_free(record);
+    send_accepted(client, number, id);
+}
+
+static const struct door UNIX_DOOR = {.name = "unix",
+                                      .reply = door_reply,
+                                      .chunk = door_chunk,
+                                      .refuse = door_refuse,
+                                      .accepted = door_accepted};
 
 /* ---- requests ---- */
 
@@ -225,12 +249,13 @@ struct client_request {
     struct hasup_meta_writer meta;
     int model;
     uint64_t timeout;
+    struct bytes record; /* of a durable request that is asked for; len 0: none is */
 };
 
 static int take_field(struct unix_client *client, struct client_request *r,
                       const struct hasup_field *field)
 {
-    uint32_t priority;
+    uint32_t priority, prefer;
     switch (field->tag) {
     case HASUP_TAG_MODEL:
         r->model = engine_model(client->door->engine, (const char *)field->value, field->len);
@@ -247,6 +272,15 @@ static int take_field(struct unix_client *client, struct client_request *r,
         return 0;
     case HASUP_TAG_BUFFER_ID:
     case HASUP_TAG_BUFFER_OFFSET: return 0;
+    case HASUP_TAG_RECORD:
+        r->record = (struct bytes){field->value, field->len};
+        return field->len ? 0 : HASUP_EPROTO;
+    case HASUP_TAG_PREFER:
+        if (hasup_field_get32(field, &prefer))
+            return HASUP_EPROTO;
+        r->submission.async = prefer & HASUP_PREFER_ASYNC;
+        r->submission.no_wait = prefer & HASUP_PREFER_NO_WAIT;
+        return 0;
     case HASUP_TAG_IDEMPOTENCY_KEY:
         r->submission.key = (struct bytes){field->value, field->len};
         hasup_meta_put(&r->meta, HASUP_TAG_IDEMPOTENCY_KEY, field->value, field->len);
@@ -273,6 +307,33 @@ static void refuse_at_the_door(struct unix_client *client, uint64_t id, uint32_t
             .status = status, .code = code, .message = message, .retry_after = retry_after});
 }
 
+static void ask(struct unix_client *client, uint64_t id, struct client_request *r)
+{
+    struct engine *engine = client->door->engine;
+    const char *name = (const char *)r->record.at;
+    struct record_info info = {0};
+    int error = engine_record(engine, name, r->record.len, &info);
+    bool ended = info.state == RECORD_DONE || info.state == RECORD_REFUSED;
+    if (!error && r->submission.no_wait && !ended) {
+        send_accepted(client, id, name);
+        return;
+    }
+    struct unix_request *record = error ? NULL : record_new(client, id);
+    if (record) {
+        r->submission.door = &UNIX_DOOR;
+        r->submission.context = record;
+        r->submission.body = (struct body){0};
+        error = engine_ask(engine, name, r->record.len, &r->submission, &record->request);
+        if (error)
+            record_free(record);
+    }
+    if (error == HASUP_ENOTFOUND)
+        refuse_at_the_door(client, id, 404, "not_found", "there is no such request", 0);
+    else if (error || !record)
+        refuse_at_the_door(client, id, 429, "overloaded", refusal_message(REFUSED_OVERLOADED),
+                           HASUP_S);
+}
+
 static void submit(struct unix_client *client, uint64_t id, struct client_request *r)
 {
     struct engine *engine = client->door->engine;
@@ -280,6 +341,11 @@ static void submit(struct unix_client *client, uint64_t id, struct client_reques
     if (r->model < 0 || !engine_model_body_max(engine, (uint32_t)r->model, &body_max)) {
         refuse_at_the_door(client, id, 404, "not_found",
                            r->no_model[0] ? r->no_model : refusal_message(REFUSED_NOT_FOUND), 0);
+        return;
+    }
+    if (r->submission.key.len > KEY_MAX) {
+        refuse_at_the_door(client, id, 400, "bad_request",
+                           "an idempotency key has 255 bytes at most", 0);
         return;
     }
     if (r->submission.body.len > body_max) {
@@ -327,7 +393,10 @@ static int client_request(struct unix_client *client, const struct hasup_frame *
         r.submission.meta_len = r.meta.used;
         if (r.timeout)
             r.submission.deadline = deadline_after(loop_now(client->door->engine->loop), r.timeout);
-        submit(client, frame->id, &r);
+        if (r.record.len)
+            ask(client, frame->id, &r);
+        else
+            submit(client, frame->id, &r);
     }
     if (meta != small)
         free(meta);

@@ -628,6 +628,12 @@ void core_record_view(const struct core *core, uint64_t record, struct record_vi
     view->attempts = item->attempts;
 }
 
+void core_durable_view(const struct core *core, struct durable_view *view)
+{
+    *view = (struct durable_view){.unfinished = core->entries.used - core->entries.finished,
+                                  .finished = core->entries.finished};
+}
+
 /* ---- invariants ---- */
 
 static void slot_check(const struct core *core, const struct slot *slot)

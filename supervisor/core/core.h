@@ -373,10 +373,16 @@ struct record_view {
  * quarantined. */
 bool core_wants_hash(const struct core *core, uint32_t model);
 
+struct durable_view { /* durable requests */
+    uint32_t unfinished; /* accepted, or about to be, without an end */
+    uint32_t finished;   /* whose end is kept for who comes back */
+};
+
 /* false where there is no such slot or model */
 bool core_slot_view(const struct core *core, uint32_t slot, struct slot_view *view);
 bool core_model_view(const struct core *core, uint32_t model, struct model_view *view);
 void core_record_view(const struct core *core, uint64_t record, struct record_view *view);
+void core_durable_view(const struct core *core, struct durable_view *view);
 
 const char *slot_state_name(enum slot_state state);
 const char *event_name(enum event_type type);

@@ -546,8 +546,10 @@ void durable_forget(struct core *core, struct item *item)
 void durable_dropped(struct core *core, uint64_t record)
 {
     struct entry *entry = entry_by_record(&core->entries, record);
-    if (!entry)
+    if (!entry) { /* of a model that is not configured: only the journal has it */
+        persist(core, 0, record, PERSIST_FORGET);
         return;
+    }
     if (entry->state != ENTRY_RUNNING) {
         entry_drop(core, entry);
         return;

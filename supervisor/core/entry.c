@@ -73,6 +73,7 @@ struct entry *entry_new(struct entries *entries, uint64_t record, const uint64_t
                             .body = body,
                             .state = ENTRY_RUNNING,
                             .keyed = !key_is_none(key)};
+    entries->used++;
     struct entry **chain = &entries->by_record[record & entries->mask];
     entry->next_by_record = *chain;
     *chain = entry;
@@ -98,6 +99,7 @@ void entry_unkey(struct entries *entries, struct entry *entry)
 void entry_finish(struct entries *entries, struct entry *entry, bool refused)
 {
     entry->state = refused ? ENTRY_REFUSED : ENTRY_DONE;
+    entries->finished++;
     entry->older = entries->newest;
     entry->newer = NULL;
     if (entries->newest)
@@ -121,9 +123,11 @@ void entry_free(struct entries *entries, struct entry *entry)
     *at = entry->next_by_record;
     entry_unkey(entries, entry);
     if (entry_is_finished(entry)) {
+        entries->finished--;
         *(entry->older ? &entry->older->newer : &entries->oldest) = entry->newer;
         *(entry->newer ? &entry->newer->older : &entries->newest) = entry->older;
     }
+    entries->used--;
     *entry = (struct entry){.newer = entries->free};
     entries->free = entry;
 }
@@ -150,4 +154,5 @@ void entries_check(const struct entries *entries)
         listed++;
     }
     assert(free_count + used == entries->high && listed == finished);
+    assert(used == entries->used && finished == entries->finished);
 }

@@ -78,6 +78,7 @@ struct entries {
     struct entry *list, *free, *oldest, *newest;
     struct entry **by_key, **by_record; /* chains; mask + 1 of each */
     uint32_t mask, high, limit;
+    uint32_t used, finished; /* entries; of them, those with an end */
 };
 
 /* Requests that were in hand when a worker died, in groups, which stand one behind the other. */

@@ -23,6 +23,7 @@ LONG = "a-model-with-a-name-that-goes-on-and-on-and-on"
 MODELS = (f"  m: {{command: [{WORKER}]}}\n"
           f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 0}}}}\n"
           f"  {LONG}: {{command: [{WORKER}]}}\n")
+ONE_BY_ONE = MODELS.replace(f"  m: {{command: [{WORKER}]", f"  m: {{command: [{WORKER}], concurrency_max: 1")
 BROKEN = f"  bad: {{command: [{WORKER}, --die], restart: {{backoff_min: 10ms, start_limit: 2}}}}\n"
 
 
@@ -270,6 +271,205 @@ class Verbs(unittest.TestCase):
         self.assertEqual(self.ctl("config")[0], self.ctl("--json", "config")[0])
         version = self.json("version")
         self.assertEqual(version["hasupctl"], version["hasupd"])
+
+
+class Requests(unittest.TestCase):
+    """hasupctl requests, and infer's ways to come back."""
+
+    def start(self, models=ONE_BY_ONE, **more):
+        self.world = World(models, **more)
+        self.addCleanup(self.world.close)
+
+    ctl, json = Verbs.ctl, Verbs.json
+
+    def hold(self, key="held", model="m"):
+        """A request that runs until release(gate)."""
+        gate = self.world.fifo(f"gate-{key}")
+        connection = self.world.begin(model, f"wait {gate}", {"Idempotency-Key": key})
+        self.until("running")
+        return gate, connection
+
+    def until(self, state, count=1):
+        end = time.monotonic() + LIMIT
+        while len(self.json("requests", "--state", state)) != count:
+            self.assertLess(time.monotonic(), end, f"never {count} {state}")
+
+    def test_without_a_durable_request_there_is_none_and_no_journal_is_made(self):
+        self.start()
+        self.assertEqual(self.ctl("requests"), ("no requests\n", ""))
+        self.assertEqual(self.json("requests", "list"), [])
+        self.assertIn("no such request", self.ctl("requests", "show", "0" * 32, code=1)[1])
+        self.assertIn("no such request", self.ctl("requests", "drop", "0" * 32, code=1)[1])
+        self.assertNotIn("journal:", self.ctl("status")[0])
+        self.assertFalse(self.world.status()["journal"]["open"])
+        self.assertFalse(os.path.exists(os.path.join(self.world.state, "journal.db")))
+
+    def test_every_state_is_listed_and_filtered(self):
+        self.start()
+        for key in ("a", "b"):
+            self.world.post("m", f"echo {key}", {"Idempotency-Key": key})
+        self.world.post(LONG, "echo x", {"Idempotency-Key": "a"})
+        self.assertEqual(self.world.post("counter", "x", {"Prefer": "respond-async"})[0], 202)
+        self.assertEqual(self.world.post("m", "crash", {"Idempotency-Key": "poison"})[0], 422)
+        gate, held = self.hold()
+        late = self.world.begin("m", "echo late", {"Idempotency-Key": "late", "X-Request-Timeout": "600"})
+        self.until("waiting")
+        self.until("done", 4)
+        rows = self.json("requests")
+        self.assertEqual([row["key"] for row in rows], ["late", "held", "poison", None, "a", "b", "a"])
+        self.assertEqual([row["state"] for row in rows], ["waiting", "running", "quarantined"] + ["done"] * 4)
+        self.assertEqual([row["model"] for row in rows], ["m", "m", "m", "counter", LONG, "m", "m"])
+        for row in rows:
+            self.assertEqual(set(row), {"id", "model", "state", "attempts", "configured", "async", "key", "created_wall_ms",
+                                        "age_ms", "deadline_wall_ms", "finished_wall_ms", "expires_wall_ms", "bytes",
+                                        "status", "streamed", "answer_bytes"})
+        self.assertEqual([rows[0][k] for k in ("status", "bytes", "answer_bytes")], [None, len("echo late"), None])
+        self.assertEqual([rows[5][k] for k in ("status", "bytes", "answer_bytes")], [200, None, 1])
+        self.assertEqual((rows[2]["status"], rows[2]["attempts"]), (422, 3))
+        self.assertTrue(rows[3]["async"])
+        self.assertEqual([row["id"] for row in self.json("requests", "--model", "m", "--state", "done")],
+                         [rows[5]["id"], rows[6]["id"]])
+        self.assertEqual([row["id"] for row in self.json("requests", "-n", "2")], [row["id"] for row in rows[:2]])
+        text, more = self.ctl("requests", "-n", "2")
+        self.assertEqual((len(text.splitlines()), more), (3, "hasupctl: the newest 2; -n N shows more, --all shows all\n"))
+        for args, said in ((("--model", "couter"), 'did you mean "counter"?'), (("--state", "dead"), 'no state "dead"')):
+            self.assertIn(said, self.ctl("requests", *args, code=1)[1])
+        for row in rows:  # the number is HTTP's, too
+            self.assertIn(self.world.get(f"/requests/{row['id']}")[0], (200, 202, 422))
+        self.world.release(gate)
+        self.assertEqual((self.world.finish(held)[0], self.world.finish(late)[2]), (200, b"late"))
+
+    def test_usage(self):
+        for args, said in ((("requests", "shwo"), "list, show or drop"), (("requests", "show"), "which request?"),
+                           (("requests", "drop"), "one request at a time"), (("requests", "-n"), "-n wants a value"),
+                           (("requests", "-n", "0"), "above 0"), (("requests", "--bogus"), "--bogus"),
+                           (("infer", "--key"), "--key wants a key"), (("infer", "m", "--bogus"), "--bogus"),
+                           (("infer", "m", "a", "b"), "one request at a time")):
+            done = hasupctl(*args)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), args)
+            self.assertIn(said, done.stderr)
+
+    def test_list_fits_80_and_60_columns(self):
+        self.start()
+        self.world.post("m", "echo x", {"Idempotency-Key": "a"})
+        self.world.post(LONG, "echo x", {"Idempotency-Key": "a"})
+        for columns, there, gone in ((80, "TRIES   ANSWER MODEL", None), (60, "AGE MODEL", "TRIES"), (50, "STATE       MODEL", "AGE")):
+            shown = on_terminal([f"{BUILD}/hasupctl", "-s", self.world.socket, "requests"], columns, NO_COLOR="1")
+            self.assertIn(there, shown)
+            self.assertTrue(not gone or gone not in shown)
+            self.assertIn(f"\n  {LONG}\n", shown)
+            self.assertLessEqual(max(map(len, shown.splitlines())), columns)
+        self.assertIn("\033[32mdone", on_terminal([f"{BUILD}/hasupctl", "-s", self.world.socket, "requests"], 80))
+
+    def test_many_come_in_pages_each_once(self):
+        self.start()
+        connection = self.world.connect()
+        for i in range(600):
+            connection.request("POST", "/models/m/invoke", b"echo x", {"Idempotency-Key": f"k{i}"})
+            connection.getresponse().read()
+        connection.close()
+        self.assertEqual([row["key"] for row in self.json("requests", "--all")], [f"k{i}" for i in reversed(range(600))])
+        self.assertEqual(len(self.json("requests")), 100)
+        self.assertEqual(len(self.json("requests", "-n", "300")), 300)
+        self.assertEqual(self.json("requests", "--all", "--state", "running"), [])
+        status = self.world.status()["journal"]
+        self.assertEqual((status["unfinished"], status["results"]), (0, 600))
+
+    def test_show_and_the_stored_answer(self):
+        self.start()
+        self.world.post("m", "echo kept", {"Idempotency-Key": "a"})
+        self.assertEqual(self.world.post("m", "crash", {"Idempotency-Key": "c"})[0], 422)
+        gate, held = self.hold()
+        running, poison, done = self.json("requests")
+        text, _ = self.ctl("requests", "show", done["id"])
+        self.assertRegex(text, rf"\Arequest {done['id']} of m\n  state     done, status 200\n  attempts  1\n  key       a\n"
+                               r"  answer    4 B\n  accepted  .* ago\)\n  finished  .* ago\)\n  kept      .*\(in .*\)\n\Z")
+        self.assertEqual(set(self.json("requests", "show", done["id"])), set(done))
+        self.assertEqual(self.ctl("requests", "show", done["id"], "--body"), ("kept", ""))
+        self.assertEqual(self.json("requests", "show", "--body", done["id"]), {"status": 200, "attempts": 1, "body": "kept"})
+        self.assertIn("422 quarantined", self.ctl("requests", "show", poison["id"], "--body", code=1)[1])
+        self.assertIn("is running: there is no answer yet", self.ctl("requests", "show", running["id"], "--body", code=1)[1])
+        self.assertIn("  deadline  ", self.ctl("requests", "show", running["id"])[0])
+        wrong = done["id"][:-1] + ("0" if done["id"][-1] != "0" else "1")
+        for verb in ("show", "drop"):
+            self.assertIn("no such request", self.ctl("requests", verb, wrong, code=1)[1])
+        self.world.release(gate)
+        self.world.finish(held)
+
+    def test_drop_ends_what_runs_and_forgets_what_is_done(self):
+        self.start()
+        self.world.post("m", "echo x", {"Idempotency-Key": "a"})
+        gate, held = self.hold()
+        running, done = self.json("requests")
+        self.assertEqual(self.ctl("requests", "drop", running["id"]), (f"{running['id']}: dropped\n", ""))
+        self.assertEqual(self.world.finish(held)[0], 410)
+        self.assertEqual(self.json("requests", "drop", done["id"]), {"id": done["id"], "state": "dropped"})
+        self.world.release(gate)
+        end = time.monotonic() + LIMIT
+        while self.json("requests"):
+            self.assertLess(time.monotonic(), end)
+        self.assertIn("no such request", self.ctl("requests", "drop", done["id"], code=1)[1])
+
+    def test_what_waits_for_a_model_that_is_gone_is_seen_and_can_be_dropped(self):
+        self.start()
+        for i, state in enumerate(("running", "waiting")):
+            gate = self.world.fifo(f"gate{i}")
+            connection = self.world.begin("m", f"wait {gate}", {"Idempotency-Key": f"k{i}", "X-Request-Timeout": "3600"})
+            self.until(state)
+            connection.close()
+        self.world.process.kill()
+        self.world.process.wait()
+        self.world.process.stderr.close()
+        self.world.events, self.world.buffer = [], b""
+        self.world.write(ONE_BY_ONE.replace("  m:", "  other:"))
+        self.world.start()
+        self.world.wait_event("journal.strangers", requests=2)
+        second, first = self.json("requests")
+        self.assertEqual((first["state"], first["configured"], first["key"]), ("waiting", False, "k0"))
+        self.assertIn("no model of this name is configured", self.ctl("requests", "show", first["id"])[0])
+        self.assertEqual(self.ctl("requests", "drop", first["id"])[0], f"{first['id']}: dropped\n")
+        self.assertEqual([row["id"] for row in self.json("requests", "--model", "m")], [second["id"]])
+
+    def test_infer_with_a_key_has_one_answer_and_async_an_id(self):
+        self.start()
+        first = self.ctl("infer", "--key", "k", "m", input=b"pid")[0]
+        self.world.kill("m/0")
+        self.assertEqual(self.ctl("infer", "m", "--key", "k", input=b"pid")[0], first)
+        self.assertEqual(self.world.post("m", "pid", {"Idempotency-Key": "k"})[2].decode(), first)  # one scope: the model
+        self.assertIn("422 key_reused", self.ctl("infer", "--key", "k", "m", input=b"echo other", code=1)[1])
+        self.assertIn("400 bad_request", self.ctl("infer", "--key", "k" * 256, "m", input=b"", code=1)[1])
+        id = self.ctl("infer", "--async", "m", input=b"echo later")[0].strip()
+        self.assertRegex(id, r"\A[0-9a-f]{32}\Z")
+        self.until("done", 2)
+        self.assertEqual(self.ctl("requests", "show", "--body", id)[0], "later")
+        accepted = self.json("infer", "--async", "m", input=b"echo later")
+        self.assertEqual((accepted["status"], len(accepted["id"])), (202, 32))
+        self.assertEqual(self.ctl("infer", "--async", "--key", "k", "m", input=b"pid")[0].strip(),
+                         self.json("requests")[-1]["id"])
+
+    def test_status_shows_the_journal_and_that_it_fails(self):
+        self.start()
+        self.world.post("m", "echo x", {"Idempotency-Key": "a"})
+        status = self.world.status()
+        self.assertEqual([status["journal"][k] for k in ("open", "failing", "unfinished", "results", "letters", "error")],
+                         [True, False, 0, 1, 0, ""])
+        self.assertGreater(status["journal"]["bytes"] + status["journal"]["wal_bytes"], 4096)
+        self.assertEqual(status["models"][0]["unstored"], 0)
+        self.assertRegex(self.ctl("status")[0], r"(?m)^journal: 0 unfinished, 1 answers kept, [0-9.]+ \w+, WAL [0-9.]+ \w+$")
+        shown = on_terminal([f"{BUILD}/hasupctl", "-s", self.world.socket, "status"], 44, NO_COLOR="1")
+        self.assertRegex(shown, r"(?m)^journal: 0 unfinished, 1 answers kept,$\n^  [0-9.]+ \w+, WAL ")
+
+    def test_status_says_since_when_and_why_the_journal_fails(self):
+        self.start()
+        os.mkdir(os.path.join(self.world.state, "journal.db"))
+        self.assertEqual(self.world.post("m", "echo x", {"Idempotency-Key": "a"})[0], 503)
+        journal = self.world.status()["journal"]
+        self.assertTrue(journal["failing"])
+        self.assertLess(abs(time.time() * 1000 - journal["failing_since_wall_ms"]), LIMIT * 1000)
+        self.assertIn("Is a directory", journal["error"])
+        text, _ = self.ctl("status")
+        self.assertRegex(text, r"the journal FAILS for \d+ m?s, durable requests are refused:\n  .*journal.db.*Is a directory")
+        self.assertIn("cannot be opened", self.ctl("requests", code=1)[1])
 
 
 if __name__ == "__main__":
