@@ -85,14 +85,14 @@ static json_t *model_json(const struct engine *engine, const struct model *model
         json_array_append_new(slots, slot_json(engine, slot));
     }
     json_int_t mends = v.broken ? (v.mends - loop_now(engine->loop)) / HASUP_MS : 0;
-    return json_pack("{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:o}",
-                     "name", model->config->name, "accepting", v.accepting, "broken", v.broken,
-                     "mends_ms", mends, "suspects", (int)v.suspects, "ready", (int)v.ready,
-                     "workers", (int)model->workers, "queued", (int)v.queued, "inflight",
-                     (int)v.inflight, "queued_bytes", (json_int_t)v.queued_bytes, "answered",
-                     (json_int_t)v.answered, "refused", (json_int_t)v.refused, "attempts",
-                     (json_int_t)v.attempts, "replays", (json_int_t)v.replays, "unstored",
-                     (int)v.unstored, "slots", slots);
+    return json_pack(
+        "{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:o}", "name",
+        model->config->name, "accepting", v.accepting, "broken", v.broken, "mends_ms", mends,
+        "suspects", (int)v.suspects, "ready", (int)v.ready, "workers", (int)model->workers,
+        "queued", (int)v.queued, "inflight", (int)v.inflight, "queued_bytes",
+        (json_int_t)v.queued_bytes, "answered", (json_int_t)v.answered, "refused",
+        (json_int_t)v.refused, "attempts", (json_int_t)v.attempts, "replays", (json_int_t)v.replays,
+        "unstored", (int)v.unstored, "slots", slots);
 }
 
 static json_int_t size_of(const char *directory, const char *name)
