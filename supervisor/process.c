@@ -32,7 +32,7 @@ struct process {
     struct leaf *leaf; /* NULL: followed by group and token */
     uint64_t oom_kills;
     char token[TOKEN];
-    bool reaped, killing;
+    bool reaped;
     bool group_gone; /* its process group's number may be another's by now */
     unsigned doubts; /* how often an unknown child kept its tree from being called empty */
     struct process *next;
@@ -188,7 +188,8 @@ static void process_reaped(struct process *process, int status, const struct rus
         exit.signal = WTERMSIG(status);
     else
         exit.code = WEXITSTATUS(status);
-    exit.oom = exit.signal == SIGKILL && !process->killing && process->leaf &&
+    /* hasupd kills what closed its socket, so that it may have killed a dead one. */
+    exit.oom = exit.signal == SIGKILL && process->leaf &&
                leaf_oom_kills(process->leaf) > process->oom_kills;
     process->reaped = true;
     process->owner->ops->exited(process->owner->context, process, &exit);
@@ -407,7 +408,6 @@ void process_signal(struct process *process, int signo)
 
 void process_kill_tree(struct process *process)
 {
-    process->killing = true;
     if (process->leaf) {
         leaf_kill(process->leaf);
     } else {

@@ -61,12 +61,18 @@ static struct action *notice_model(struct core *core, enum notice what, const st
     return action;
 }
 
-static void pardon(struct core *core, struct body *body)
+/* The body may run again, also for those who come with a key that was refused because of it. */
+static void pardon_hash(struct core *core, uint32_t model, const uint64_t hash[2])
 {
     struct action *action = action_add(core, ACTION_PARDON);
-    action->model = body->model;
-    action->pardon.hash[0] = body->hash[0];
-    action->pardon.hash[1] = body->hash[1];
+    action->model = model;
+    memcpy(action->pardon.hash, hash, sizeof action->pardon.hash);
+    durable_pardoned(core, hash);
+}
+
+static void pardon(struct core *core, struct body *body)
+{
+    pardon_hash(core, body->model, body->hash);
     body_free(core, body);
 }
 
@@ -294,6 +300,7 @@ static void quarantine(struct core *core, struct model *model, struct body *body
     struct action *action = action_add(core, ACTION_QUARANTINE);
     action->model = model->index;
     action->request = item ? item->id : 0;
+    action->record = item && item->entry ? item->entry->record : 0;
     action->quarantine.hash[0] = body->hash[0];
     action->quarantine.hash[1] = body->hash[1];
     action->quarantine.attempts = body->crashes;
@@ -386,8 +393,7 @@ void blame_identified(struct core *core, const struct event *event)
 void blame_lifted(struct core *core, const struct event *event)
 {
     struct body *body = body_find(&core->bodies, event->lifted.hash);
-    struct action *action = action_add(core, ACTION_PARDON);
-    memcpy(action->pardon.hash, event->lifted.hash, sizeof action->pardon.hash);
+    pardon_hash(core, body ? body->model : UINT32_MAX, event->lifted.hash);
     if (body)
         body_free(core, body);
 }

@@ -408,6 +408,7 @@ static void entry_end(struct core *core, struct item *item)
         entry_unkey(&core->entries, entry);
     entry->why = item->why;
     entry->attempts = item->attempts;
+    memcpy(entry->hash, item->hash, sizeof entry->hash);
     entry_finish(&core->entries, entry, item->refused);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
 }
@@ -512,6 +513,7 @@ static void refusal_write(struct core *core, struct item *item)
         entry_unkey(&core->entries, entry); /* who comes again with the key runs it anew */
     entry->why = item->why;
     entry->attempts = item->attempts;
+    memcpy(entry->hash, item->hash, sizeof entry->hash);
     entry_finish(&core->entries, entry, true);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
 }
@@ -563,6 +565,13 @@ void durable_dropped(struct core *core, uint64_t record)
     item->why = REFUSED_DROPPED;
     request_drop(core, item);
     model_settle(core, model);
+}
+
+void durable_pardoned(struct core *core, const uint64_t hash[2])
+{
+    struct entry *entry;
+    while ((entry = entry_condemned(&core->entries, hash)))
+        entry_drop(core, entry);
 }
 
 void durable_expired(struct core *core, struct entry *entry)

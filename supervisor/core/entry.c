@@ -55,6 +55,15 @@ struct entry *entry_by_record(const struct entries *entries, uint64_t record)
     return entry;
 }
 
+struct entry *entry_condemned(const struct entries *entries, const uint64_t hash[2])
+{
+    struct entry *entry = entries->oldest;
+    while (entry && (entry->state != ENTRY_REFUSED || entry->why != REFUSED_QUARANTINED ||
+                     entry->hash[0] != hash[0] || entry->hash[1] != hash[1]))
+        entry = entry->newer;
+    return entry;
+}
+
 /* ---- life ---- */
 
 struct entry *entry_new(struct entries *entries, uint64_t record, const uint64_t key[2],

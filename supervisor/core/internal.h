@@ -68,6 +68,7 @@ struct entry {
     uint64_t record, key[2], body, request, token;
     enum { ENTRY_FREE, ENTRY_WAITING, ENTRY_RUNNING, ENTRY_DONE, ENTRY_REFUSED } state;
     enum refusal why; /* of REFUSED, after so many attempts */
+    uint64_t hash[2]; /* of REFUSED as quarantined: the body, where it is known */
     uint32_t attempts;
     bool keyed; /* stands in the table of keys */
     struct entry *next_by_key, *next_by_record;
@@ -499,6 +500,8 @@ bool durable_outlasts(struct core *core, struct item *item);
 void durable_left(struct core *core, struct item *item); /* a joined one's client is gone */
 void durable_dropped(struct core *core, uint64_t record);
 void durable_recovered(struct core *core, const struct event *event);
+/* Requests that were refused because of this body may be asked anew. */
+void durable_pardoned(struct core *core, const uint64_t hash[2]);
 void durable_expired(struct core *core, struct entry *entry);
 void durable_retry(struct core *core);
 void durable_sync(struct core *core);
@@ -512,6 +515,8 @@ struct entry *entry_by_record(const struct entries *entries, uint64_t record);
 /* NULL: every one is in use; the oldest finished one is the one to free. */
 struct entry *entry_new(struct entries *entries, uint64_t record, const uint64_t key[2],
                         uint64_t body);
+/* The oldest finished one that was refused because of this body; NULL: there is none. */
+struct entry *entry_condemned(const struct entries *entries, const uint64_t hash[2]);
 /* Nobody finds it by its key any more. */
 void entry_unkey(struct entries *entries, struct entry *entry);
 /* It is finished: the newest of those. */

@@ -36,16 +36,13 @@ static const char CONFIG[] =
     "  digits:\n"
     "    command: [BUILD/examples/digits]\n"
     "    workers: 3\n"
-    "    max_attempts: 50\n"
     "    timeouts: {attempt: 2s}\n"
     "  textgen:\n"
     "    command: [BUILD/examples/textgen]\n"
     "    workers: 2\n"
-    "    max_attempts: 50\n"
     "    timeouts: {attempt: 2s}\n"
     "  counter:\n"
     "    command: [BUILD/examples/counter]\n"
-    "    max_attempts: 50\n"
     "    checkpoint: {interval: 500ms}\n"
     "    timeouts: {attempt: 2s}\n";
 
@@ -54,7 +51,6 @@ static const char CONFIG[] =
 static const char CONFIG_PYTHON[] = "  digits-py:\n"
                                     "    command: [/usr/bin/python3, BUILD/../examples/digits.py]\n"
                                     "    workers: 2\n"
-                                    "    max_attempts: 50\n"
                                     "    timeouts: {attempt: 5s}\n"
                                     "    restart: {start_limit: 1000, backoff_max: 200ms}\n";
 

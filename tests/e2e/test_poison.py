@@ -108,6 +108,7 @@ class Poison(unittest.TestCase):
             self.assertEqual(crashes(world), 3)
             (letter,) = letters(world)
             self.assertEqual(letter["body"], POISON.encode())
+            self.assertGreater(letter["record"], 0)
             world.process.kill()
             world.process.wait()
             world.process.stderr.close()

@@ -327,6 +327,33 @@ static void promise_6_what_died_together_is_tried_by_halves(void **state)
     assert_int_equal(seen_count(w, ACTION_DISPATCH), 2); /* the other half */
 }
 
+static void a_worker_that_was_held_is_let_go_when_another_is_idle_first(void **state)
+{
+    struct world *w = *state;
+    begin(w, 2);
+    comes_up(w, 0, 2);
+    comes_up(w, 1, 2);
+    for (unsigned i = 0; i < 3; i++)
+        submit(w);
+    struct slot_view first;
+    assert_true(core_slot_view(w->core, 0, &first));
+    uint32_t dead = first.inflight == 1 ? 0 : 1;
+    dies(w, dead); /* the other one has two in hand, and is held */
+    uint64_t fresh = submit(w);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 0);
+    while (state_of(w, dead) != SLOT_STARTING)
+        world_pass(w, 100 * HASUP_MS);
+    comes_up(w, dead, 2);
+    assert_int_equal(seen_nth(w, ACTION_DISPATCH, 0)->slot, dead); /* the suspect, alone */
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 1);
+    struct event reply = of_worker(w, EVENT_REPLIED, !dead);
+    for (uint64_t i = 0; i < 3 && !seen_of(w, ACTION_DISPATCH, fresh); i++) {
+        reply.request = (uint64_t)1 << 32 | i;
+        world_do(w, reply);
+    }
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, fresh)->slot, !dead);
+}
+
 static void a_suspect_that_waits_expires(void **state)
 {
     struct world *w = *state;
@@ -425,6 +452,7 @@ int main(void)
         STORY(promise_7_while_the_breaker_is_open_requests_wait_or_are_told_when_to_come),
         STORY(promise_7_workers_that_are_killed_at_once_do_not_open_the_breaker),
         STORY(promise_6_what_died_together_is_tried_by_halves),
+        STORY(a_worker_that_was_held_is_let_go_when_another_is_idle_first),
         STORY(a_suspect_that_waits_expires),
         STORY(nor_does_it_run_in_the_instant_before_its_timer),
         STORY(a_quarantine_of_an_earlier_run_holds_and_can_be_lifted),

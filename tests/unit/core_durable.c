@@ -179,6 +179,45 @@ static void a_shutdown_waits_until_the_rows_are_gone(void **state)
     assert_int_equal(seen_count(w, ACTION_EXIT), 1);
 }
 
+/* The slot's next worker, when its backoff is over. */
+static void comes_again(struct world *w)
+{
+    while (state_of(w, 0) != SLOT_STARTING)
+        world_pass(w, 100 * HASUP_MS);
+    comes_up(w, 0, 1);
+}
+
+static void promise_6_a_key_that_was_quarantined_is_free_again_with_its_body(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    w->policy.restart.start_limit = 0;
+    set_model(w, false);
+    uint64_t poison = accepted(w, 7, false);
+    for (unsigned kills = 0; kills < 3; kills++) {
+        dies(w, 0);
+        if (kills < 2)
+            comes_again(w);
+    }
+    assert_refused(w, poison, REFUSED_QUARANTINED);
+    const struct action *letter = seen(w, ACTION_QUARANTINE);
+    assert_int_equal(letter->record, 1);
+    const struct event again = {.type = EVENT_SUBMITTED,
+                                .model = WORLD_MODEL,
+                                .request = (uint64_t)1 << 32 | w->made++,
+                                .submitted = {.size = 100, .key = {7, 7}}};
+    uint64_t hash[2] = {letter->quarantine.hash[0], letter->quarantine.hash[1]};
+    world_do(w, again);
+    assert_refused(w, again.request, REFUSED_QUARANTINED); /* one key, one answer */
+    struct event lifted = {.type = EVENT_LIFTED};
+    memcpy(lifted.lifted.hash, hash, sizeof hash);
+    world_do(w, lifted);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_FORGET);
+    world_do(w, again);
+    assert_int_equal(seen_count(w, ACTION_REFUSE), 0);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_ACCEPT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +231,7 @@ int main(void)
         STORY(a_row_that_could_not_go_is_tried_again),
         STORY(a_client_that_left_hears_nothing_and_its_row_goes),
         STORY(a_shutdown_waits_until_the_rows_are_gone),
+        STORY(promise_6_a_key_that_was_quarantined_is_free_again_with_its_body),
     };
     return cmocka_run_group_tests_name("core_durable", tests, NULL, NULL);
 }
