@@ -176,7 +176,7 @@ all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS)
 
 help:
 	@echo "make          build the release: build/hasupd, build/hasupctl, build/libhasup.a"
-	@echo "make demo     kill workers under load for 20 s; set up, build, one minute"
+	@echo "make demo     kill workers and hasupd under load for 20 s; set up, build, one minute"
 	@echo "make check    everything that a change must pass; sets up and builds"
 	@echo "make bench    what it costs, beside the floors and the peers; a few minutes"
 	@echo "make soak     hasupd killed at random points, RUNS=300 SEED=1; the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"

@@ -8,22 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PIXELS = 64, DIGIT_ASKS = 359, TEXT_ASKS = 24, TEXT_LENGTH = 120, COUNTED_ROOM = 1 << 22 };
+enum { PIXELS = 64, DIGIT_ASKS = 359, TEXT_ASKS = 24, TEXT_LENGTH = 600, COUNTED_ROOM = 1 << 22 };
 
 static int ask_add(struct asks *asks, enum kind kind, const char *path, const char *body, int label)
 {
     if (asks->count == ASKS_MAX)
         return -1;
-    size_t room = strlen(body) + strlen(path) + 256;
     struct ask *ask = &asks->list[asks->count];
-    *ask = (struct ask){.kind = kind, .label = label, .request = malloc(room)};
-    if (!ask->request)
+    *ask = (struct ask){
+        .kind = kind, .label = label, .path = path, .body = strdup(body), .len = strlen(body)};
+    if (!ask->body)
         return -1;
-    ask->request_len = (size_t)snprintf(ask->request, room,
-                                        "POST %s HTTP/1.1\r\nHost: hasup\r\n"
-                                        "Content-Type: application/json\r\n"
-                                        "Content-Length: %zu\r\n\r\n%s",
-                                        path, strlen(body), body);
     if (!asks->of_kind[kind]++)
         asks->first[kind] = asks->count;
     asks->count++;
@@ -31,14 +26,13 @@ static int ask_add(struct asks *asks, enum kind kind, const char *path, const ch
 }
 
 /* One row of the held-out digits as an Open Inference Protocol request. */
-static int add_digit(struct asks *asks, enum kind kind, const char *model, char *row)
+static int add_digit(struct asks *asks, enum kind kind, const char *path, char *row)
 {
-    char body[1024], path[64];
+    char body[1024];
     char *last = strrchr(row, ',');
     if (!last)
         return -1;
     int label = atoi(last + 1);
-    snprintf(path, sizeof path, "/v2/models/%s/infer", model);
     snprintf(body, sizeof body,
              "{\"inputs\":[{\"name\":\"image\",\"shape\":[1,%d],\"datatype\":\"FP32\","
              "\"data\":[%.*s]}]}",
@@ -46,7 +40,7 @@ static int add_digit(struct asks *asks, enum kind kind, const char *model, char 
     return ask_add(asks, kind, path, body, label);
 }
 
-static int add_digits(struct asks *asks, enum kind kind, const char *model, int most)
+static int add_digits(struct asks *asks, enum kind kind, const char *path, int most)
 {
     char row[1024];
     int failed = 0;
@@ -56,7 +50,7 @@ static int add_digits(struct asks *asks, enum kind kind, const char *model, int 
         return -1;
     }
     for (int i = 0; i < most && !failed && fgets(row, sizeof row, file); i++)
-        failed = add_digit(asks, kind, model, row);
+        failed = add_digit(asks, kind, path, row);
     fclose(file);
     return failed;
 }
@@ -66,8 +60,8 @@ int asks_load(struct asks *asks, bool with_python)
     static const char *const PROMPTS[] = {"The Light", "Colours", "In the Prism", "Rays of"};
     char body[256];
     *asks = (struct asks){.counted = calloc(COUNTED_ROOM, 1)};
-    if (!asks->counted || add_digits(asks, KIND_DIGITS, "digits", DIGIT_ASKS) ||
-        (with_python && add_digits(asks, KIND_PYTHON, "digits-py", DIGIT_ASKS)))
+    if (!asks->counted || add_digits(asks, KIND_DIGITS, "/v2/models/digits/infer", DIGIT_ASKS) ||
+        (with_python && add_digits(asks, KIND_PYTHON, "/v2/models/digits-py/infer", DIGIT_ASKS)))
         return -1;
     for (int i = 0; i < TEXT_ASKS; i++) {
         snprintf(body, sizeof body, "{\"prompt\":\"%s\",\"n\":%d,\"seed\":%d}",
@@ -81,7 +75,7 @@ int asks_load(struct asks *asks, bool with_python)
 void asks_free(struct asks *asks)
 {
     for (size_t i = 0; i < asks->count; i++) {
-        free(asks->list[i].request);
+        free(asks->list[i].body);
         free(asks->list[i].answer);
     }
     free(asks->counted);

@@ -1,7 +1,9 @@
 /*
  * client.c: HTTP/1.1 clients, each with one keep-alive connection and one request at a time. Parses
- * with llhttp.  An answer that is not whole when the connection ends, or does not come in PATIENCE,
- * is lost; bytes that come when nothing was asked are a duplicate.
+ * with llhttp.  Who loses the connection before the answer is whole comes back with the same key,
+ * and of a stream with the number of its last event; where nobody should lose it, the answer is
+ * lost.  So is one that does not come in PATIENCE.  Bytes that come when nothing was asked are a
+ * duplicate.
  */
 #include "tests/chaos/chaos.h"
 
@@ -25,7 +27,10 @@ struct client {
     llhttp_t parser;
     struct ask *ask; /* NULL: nothing is asked */
     hasup_ns asked;
-    size_t sent;
+    char head[512];
+    size_t head_len, sent; /* sent: of head and body */
+    uint64_t asked_count;
+    struct sse sse; /* of KIND_TEXT */
     char body[BODY_ROOM];
     size_t body_len;
     bool done;
@@ -36,7 +41,8 @@ struct clients {
     int port;
     struct asks *asks;
     struct tally *tally;
-    uint64_t random;
+    uint64_t seed;
+    bool patient;
     size_t next[KINDS];
     llhttp_settings_t settings;
     struct client list[CLIENTS];
@@ -49,9 +55,17 @@ static hasup_ns now_ns(void)
     return (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec;
 }
 
+/* A refusal is not. */
+static bool is_stream(const struct client *client)
+{
+    return client->ask->kind == KIND_TEXT && client->parser.status_code == 200;
+}
+
 static int on_body(llhttp_t *parser, const char *at, size_t len)
 {
     struct client *client = parser->data;
+    if (is_stream(client))
+        return sse_read(&client->sse, at, len, client->body, &client->body_len, BODY_ROOM) ? 0 : -1;
     if (client->body_len + len > sizeof client->body)
         return -1;
     memcpy(client->body + client->body_len, at, len);
@@ -66,6 +80,7 @@ static int on_complete(llhttp_t *parser)
     return HPE_PAUSED;
 }
 
+/* Where hasupd is away, the connection comes later. */
 static void client_connect(struct client *client)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -73,7 +88,8 @@ static void client_connect(struct client *client)
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int one = 1;
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address)) {
+    if (client->fd < 0 || (connect(client->fd, (struct sockaddr *)&address, sizeof address) &&
+                           !client->all->patient)) {
         perror("connect to hasupd");
         exit(1);
     }
@@ -89,8 +105,7 @@ static void client_reconnect(struct client *client)
 
 static void client_lost(struct client *client, const char *why)
 {
-    fprintf(stderr, "\nlost: %.*s: %s\n", (int)strcspn(client->ask->request, "\r"),
-            client->ask->request, why);
+    fprintf(stderr, "\nlost: %s of client %u: %s\n", client->ask->path, client->number, why);
     client->all->tally->lost++;
     client->ask = NULL;
     client_reconnect(client);
@@ -107,16 +122,56 @@ static enum kind kind_of(const struct clients *clients, unsigned number)
     return python && number >= 9 ? KIND_PYTHON : KIND_DIGITS;
 }
 
+/* Asks, or asks again: the same request, with the same key. */
+static void client_begin(struct client *client, bool again)
+{
+    const struct ask *ask = client->ask;
+    struct clients *all = client->all;
+    char more[96] = "";
+    if (ask->kind == KIND_TEXT) {
+        sse_open(&client->sse, again);
+        if (client->sse.last_id)
+            snprintf(more, sizeof more, "Last-Event-ID: %u\r\n", client->sse.last_id);
+        strncat(more, "Accept: text/event-stream\r\n", sizeof more - strlen(more) - 1);
+        all->tally->went_on += again && client->sse.last_id;
+    }
+    if (ask->kind != KIND_TEXT || !again)
+        client->body_len = 0;
+    client->head_len =
+        (size_t)snprintf(client->head, sizeof client->head,
+                         "POST %s HTTP/1.1\r\nHost: hasup\r\nContent-Type: application/json\r\n"
+                         "Idempotency-Key: %llx-%u-%llu\r\n%sContent-Length: %zu\r\n\r\n",
+                         ask->path, (unsigned long long)all->seed, client->number,
+                         (unsigned long long)client->asked_count, more, ask->len);
+    client->sent = 0;
+    client->done = false;
+    llhttp_init(&client->parser, HTTP_RESPONSE, &all->settings);
+    client->parser.data = client;
+    all->tally->came_back += again;
+}
+
+static void client_broken(struct client *client, const char *why)
+{
+    if (!client->all->patient) {
+        client_lost(client, why);
+        return;
+    }
+    client_reconnect(client);
+    client_begin(client, true); /* sent once it is connected */
+}
+
 static void client_send(struct client *client)
 {
     const struct ask *ask = client->ask;
-    while (client->sent < ask->request_len) {
-        ssize_t got = send(client->fd, ask->request + client->sent, ask->request_len - client->sent,
-                           MSG_NOSIGNAL);
+    while (client->sent < client->head_len + ask->len) {
+        bool head = client->sent < client->head_len;
+        size_t at = head ? client->sent : client->sent - client->head_len;
+        ssize_t got = send(client->fd, (head ? client->head : ask->body) + at,
+                           (head ? client->head_len : ask->len) - at, MSG_NOSIGNAL);
         if (got < 0 && errno == EAGAIN)
             return;
         if (got < 0) {
-            client_lost(client, strerror(errno));
+            client_broken(client, strerror(errno));
             return;
         }
         client->sent += (size_t)got;
@@ -130,11 +185,9 @@ static void client_ask(struct client *client)
     size_t at = all->next[kind]++ % all->asks->of_kind[kind];
     client->ask = &all->asks->list[all->asks->first[kind] + at];
     client->asked = now_ns();
-    client->sent = client->body_len = 0;
-    client->done = false;
-    llhttp_init(&client->parser, HTTP_RESPONSE, &all->settings);
-    client->parser.data = client;
+    client->asked_count++;
     all->tally->sent++;
+    client_begin(client, false);
     client_send(client);
 }
 
@@ -150,6 +203,9 @@ static void client_answered(struct client *client)
         tally->refused++;
         fprintf(stderr, "\nrefused: %d %.*s\n", client->parser.status_code, (int)client->body_len,
                 client->body);
+    } else if (ask->kind == KIND_TEXT && (!client->sse.ended || client->sse.failed)) {
+        tally->wrong++;
+        fprintf(stderr, "\na stream of client %u ended without its end\n", client->number);
     } else {
         tally->answered++;
         tally->per_kind[ask->kind]++;
@@ -172,7 +228,7 @@ static void client_receive(struct client *client)
         return;
     }
     if (got <= 0) {
-        client_lost(client, got ? strerror(errno) : "the connection ended before the answer");
+        client_broken(client, got ? strerror(errno) : "the connection ended before the answer");
         return;
     }
     enum llhttp_errno error = llhttp_execute(&client->parser, bytes, (size_t)got);
@@ -192,7 +248,7 @@ struct clients *clients_new(int port, struct asks *asks, uint64_t seed)
         return NULL;
     clients->port = port;
     clients->asks = asks;
-    clients->random = seed;
+    clients->seed = seed;
     llhttp_settings_init(&clients->settings);
     clients->settings.on_body = on_body;
     clients->settings.on_message_complete = on_complete;
@@ -211,9 +267,15 @@ void clients_free(struct clients *clients)
     free(clients);
 }
 
-void clients_begin(struct clients *clients, struct tally *tally)
+void clients_moved(struct clients *clients, int port)
+{
+    clients->port = port;
+}
+
+void clients_begin(struct clients *clients, struct tally *tally, bool patient)
 {
     clients->tally = tally;
+    clients->patient = patient;
     *tally = (struct tally){.latencies = malloc(LATENCIES_MAX * sizeof *tally->latencies)};
     if (!tally->latencies)
         abort();
@@ -227,7 +289,7 @@ unsigned clients_turn(struct clients *clients, int ms, bool asking)
         struct client *client = &clients->list[i];
         if (!client->ask && asking)
             client_ask(client);
-        bool unsent = client->ask && client->sent < client->ask->request_len;
+        bool unsent = client->ask && client->sent < client->head_len + client->ask->len;
         pollers[i] =
             (struct pollfd){.fd = client->fd, .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
     }

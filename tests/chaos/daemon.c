@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <jansson.h>
 #include <poll.h>
 #include <signal.h>
@@ -21,30 +22,33 @@ enum { READY_TRIES = 600, READY_PAUSE_MS = 50, CALL_MS = 10 * 1000 };
 
 struct daemon {
     pid_t pid;
+    const char *build;
+    bool verbose;
+    uint64_t restarts; /* of workers, in earlier lives */
     char directory[256], socket[300];
     struct hasup_client *client;
     int port;
 };
 
 /* BUILD stands for the directory with the programs; the file's own directory is the daemon's. */
-static const char CONFIG[] =
-    "state_dir: state\n"
-    "runtime_dir: .\n"
-    "listen: {http: '127.0.0.1:0'}\n"
-    "shutdown: {grace: 10s}\n"
-    "models:\n"
-    "  digits:\n"
-    "    command: [BUILD/examples/digits]\n"
-    "    workers: 3\n"
-    "    timeouts: {attempt: 2s}\n"
-    "  textgen:\n"
-    "    command: [BUILD/examples/textgen]\n"
-    "    workers: 2\n"
-    "    timeouts: {attempt: 2s}\n"
-    "  counter:\n"
-    "    command: [BUILD/examples/counter]\n"
-    "    checkpoint: {interval: 500ms}\n"
-    "    timeouts: {attempt: 2s}\n";
+static const char CONFIG[] = "state_dir: state\n"
+                             "runtime_dir: .\n"
+                             "listen: {http: '127.0.0.1:0'}\n"
+                             "shutdown: {grace: 10s}\n"
+                             "models:\n"
+                             "  digits:\n"
+                             "    command: [BUILD/examples/digits]\n"
+                             "    workers: 3\n"
+                             "    timeouts: {attempt: 2s}\n"
+                             "  textgen:\n"
+                             "    command: [BUILD/examples/textgen]\n"
+                             "    workers: 2\n"
+                             "    timeouts: {attempt: 2s}\n"
+                             "  counter:\n"
+                             "    command: [BUILD/examples/counter]\n"
+                             "    journal: always\n"
+                             "    checkpoint: {interval: 500ms}\n"
+                             "    timeouts: {attempt: 2s}\n";
 
 /* Python takes a second to load; a few of those, killed on the way, must not open the breaker here.
  */
@@ -77,16 +81,16 @@ static int write_config(const struct daemon *daemon, const char *build, bool wit
     return fclose(file);
 }
 
-static int launch(struct daemon *daemon, const char *build, bool verbose)
+static int launch(struct daemon *daemon)
 {
     char program[4096], config[300], log[300];
-    snprintf(program, sizeof program, "%s/hasupd", build);
+    snprintf(program, sizeof program, "%s/hasupd", daemon->build);
     snprintf(config, sizeof config, "%s/supervisor.yaml", daemon->directory);
     snprintf(log, sizeof log, "%s/log", daemon->directory);
     daemon->pid = fork();
     if (daemon->pid == 0) {
-        int fd = open(log, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-        if (!verbose && fd >= 0)
+        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (!daemon->verbose && fd >= 0)
             dup2(fd, STDERR_FILENO);
         execl(program, program, "-c", config, (char *)NULL);
         perror(program);
@@ -109,14 +113,15 @@ static json_t *status(struct daemon *daemon)
     return json_loadb((const char *)answer.body, answer.len, 0, NULL);
 }
 
-static int wait_ready(struct daemon *daemon)
+/* Until every model serves, or (`listens`) until it answers at all. */
+static int wait_ready(struct daemon *daemon, bool listens)
 {
     for (int i = 0; i < READY_TRIES; i++) {
         json_t *now = status(daemon);
         bool ready = json_is_true(json_object_get(now, "ready"));
         daemon->port = (int)json_integer_value(json_object_get(now, "http_port"));
         json_decref(now);
-        if (ready)
+        if (ready || (listens && daemon->port))
             return 0;
         if (waitpid(daemon->pid, NULL, WNOHANG) == daemon->pid)
             return -1;
@@ -142,6 +147,8 @@ struct daemon *daemon_start(const char *build, bool with_python, bool verbose)
     struct daemon *daemon = calloc(1, sizeof *daemon);
     if (!daemon)
         return NULL;
+    daemon->build = build;
+    daemon->verbose = verbose;
     snprintf(daemon->directory, sizeof daemon->directory, "%s/hasup-chaos.XXXXXX",
              tmp ? tmp : "/tmp");
     if (!mkdtemp(daemon->directory)) {
@@ -150,8 +157,7 @@ struct daemon *daemon_start(const char *build, bool with_python, bool verbose)
         return NULL;
     }
     snprintf(daemon->socket, sizeof daemon->socket, "%s/hasup.sock", daemon->directory);
-    if (write_config(daemon, build, with_python) || launch(daemon, build, verbose) ||
-        wait_ready(daemon)) {
+    if (write_config(daemon, build, with_python) || launch(daemon) || wait_ready(daemon, false)) {
         fprintf(stderr, "hasupd did not become ready; its log:\n");
         show_log(daemon);
         daemon_stop(daemon);
@@ -188,7 +194,7 @@ bool daemon_victim(struct daemon *daemon, uint64_t chance, struct victim *victim
 
 uint64_t daemon_restarts(struct daemon *daemon)
 {
-    uint64_t restarts = 0;
+    uint64_t restarts = daemon->restarts;
     size_t i, k;
     json_t *now = status(daemon), *model, *slot;
     json_array_foreach(json_object_get(now, "models"), i, model)
@@ -198,33 +204,41 @@ uint64_t daemon_restarts(struct daemon *daemon)
     return restarts;
 }
 
-static void remove_files(const char *directory)
+static void forget_client(struct daemon *daemon)
 {
-    static const char *const FILES[] = {"supervisor.yaml",
-                                        "log",
-                                        "hasup.sock",
-                                        "state/checkpoints.db",
-                                        "state/checkpoints.db-journal"};
-    char path[600];
-    for (size_t i = 0; i < HASUP_LEN(FILES); i++) {
-        snprintf(path, sizeof path, "%s/%s", directory, FILES[i]);
-        unlink(path);
-    }
-    snprintf(path, sizeof path, "%s/state", directory);
-    rmdir(path);
-    rmdir(directory);
+    if (daemon->client)
+        hasup_client_close(daemon->client);
+    daemon->client = NULL;
+}
+
+bool daemon_kill(struct daemon *daemon)
+{
+    daemon->restarts = daemon_restarts(daemon);
+    kill(daemon->pid, SIGKILL);
+    waitpid(daemon->pid, NULL, 0);
+    forget_client(daemon);
+    daemon->port = 0;
+    return !launch(daemon) && !wait_ready(daemon, true);
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *at)
+{
+    (void)info;
+    (void)type;
+    (void)at;
+    return remove(path);
 }
 
 int daemon_stop(struct daemon *daemon)
 {
     int code = 0;
-    hasup_client_close(daemon->client);
+    forget_client(daemon);
     if (daemon->pid > 0) {
         kill(daemon->pid, SIGTERM);
         if (waitpid(daemon->pid, &code, 0) == daemon->pid)
             code = WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code);
     }
-    remove_files(daemon->directory);
+    nftw(daemon->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     free(daemon);
     return code;
 }

@@ -1,8 +1,8 @@
 /*
  * main.c: make demo and make soak: a calm phase that learns the right answers and the latency, then
- * the same questions while workers are killed about every 100 ms and one is stopped.  Exit code 0
- * only when no request was lost, duplicated, refused or answered wrongly and the counter counted
- * exactly.
+ * the same questions while workers are killed about every 100 ms, one is stopped, and hasupd itself
+ * is killed twice.  Exit code 0 only when no request was lost, duplicated, refused or answered
+ * wrongly and the counter counted exactly.
  */
 #include "tests/chaos/chaos.h"
 
@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { HASUPD_DEATHS = 2 };
 
 struct options {
     const char *build;
@@ -26,7 +28,7 @@ struct chaos {
     struct daemon *daemon;
     struct clients *clients;
     struct tally calm, fire;
-    uint64_t random, kills, stops, restarts, count_errors;
+    uint64_t random, kills, stops, deaths, restarts, count_errors;
     int exit_code;
 };
 
@@ -83,16 +85,32 @@ static void strike(struct chaos *chaos, hasup_ns *next, bool *stopped, hasup_ns 
     chaos->kills += kill(victim.pid, SIGKILL) == 0;
 }
 
+/* At one third and at two thirds. */
+static void strike_hasupd(struct chaos *chaos, hasup_ns start, int seconds)
+{
+    hasup_ns third = seconds * HASUP_S / 3;
+    if (chaos->deaths == HASUPD_DEATHS || now_ns() < start + (hasup_ns)(chaos->deaths + 1) * third)
+        return;
+    chaos->deaths++;
+    if (!daemon_kill(chaos->daemon)) {
+        fputs("\nhasupd did not come back\n", stderr);
+        exit(1);
+    }
+    clients_moved(chaos->clients, daemon_port(chaos->daemon));
+}
+
 static void phase(struct chaos *chaos, const char *name, int seconds, struct tally *tally,
                   bool fire)
 {
     hasup_ns start = now_ns(), end = start + seconds * HASUP_S, next = start;
     bool stopped = false;
-    clients_begin(chaos->clients, tally);
+    clients_begin(chaos->clients, tally, fire);
     while (now_ns() < end) {
         clients_turn(chaos->clients, 5, true);
-        if (fire)
-            strike(chaos, &next, &stopped, start + seconds * HASUP_S / 3);
+        if (fire) {
+            strike(chaos, &next, &stopped, start + seconds * HASUP_S / 2);
+            strike_hasupd(chaos, start, seconds);
+        }
         progress(chaos, name, tally, end - now_ns());
     }
     while (clients_turn(chaos->clients, 5, false))
@@ -141,6 +159,9 @@ static void print_table(struct chaos *chaos)
     print_row("workers killed (SIGKILL)", 0, chaos->kills);
     print_row("workers stopped (SIGSTOP)", 0, chaos->stops);
     print_row("restarts", 0, chaos->restarts);
+    print_row("hasupd killed (SIGKILL)", 0, chaos->deaths);
+    print_row("asked again, same key", calm->came_back, fire->came_back);
+    print_row("  gone on, Last-Event-ID", calm->went_on, fire->went_on);
     printf("  %-28s %9.2f ms %9.2f ms\n", "latency, median", percentile(calm, 0.5),
            percentile(fire, 0.5));
     printf("  %-28s %9.2f ms %9.2f ms\n", "latency, 99 %", percentile(calm, 0.99),
@@ -165,7 +186,7 @@ static bool run(struct chaos *chaos)
                                                               chaos->fire.per_kind[KIND_COUNTER]);
     print_table(chaos);
     return is_clean(&chaos->calm) && is_clean(&chaos->fire) && !chaos->count_errors &&
-           chaos->kills > 0 && chaos->stops > 0;
+           chaos->kills > 0 && chaos->stops > 0 && chaos->deaths == HASUPD_DEATHS;
 }
 
 static void usage(void)
