@@ -112,6 +112,8 @@ static int lock_file(struct journal *journal, bool *created, char error[JOURNAL_
 {
     struct stat info;
     journal->lock_fd = open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (journal->lock_fd < 0) /* a lock needs no more */
+        journal->lock_fd = open(journal->path, O_RDONLY | O_CLOEXEC);
     if (journal->lock_fd < 0)
         return system_error(journal->path, "open", errno, error);
     if (flock(journal->lock_fd, LOCK_EX | LOCK_NB)) {
@@ -210,7 +212,8 @@ static int summarize(struct journal *journal, struct journal_summary *summary,
     return failed ? sql_failed(db->db, db->path, "count", error) : 0;
 }
 
-static int begin_run(struct journal *journal, struct journal_summary *summary,
+/* Reads what the last run left.  The new one's marker is the connection's from here on. */
+static int look_back(struct journal *journal, struct journal_summary *summary,
                      char error[JOURNAL_ERROR])
 {
     struct row_run last = {.clean = summary->created, .reserved = 1};
@@ -222,14 +225,49 @@ static int begin_run(struct journal *journal, struct journal_summary *summary,
     summary->last_wall_ns = last.last_wall_ns;
     db->run.reserved = last.reserved;
     code = summarize(journal, summary, error);
+    db->run.began_wall_ns = journal_wall_ns();
+    db->run_stored = db->run;
+    return code;
+}
+
+static int begin_run(struct journal *journal, struct journal_summary *summary,
+                     char error[JOURNAL_ERROR])
+{
+    struct journal_db *db = &journal->db;
+    int code = journal_db_open(db, journal->path, true, error);
+    if (!code && !summary->created)
+        code = check_file(journal, error);
+    if (!code)
+        code = look_back(journal, summary, error);
     if (code)
         return code;
-    db->run.began_wall_ns = db->run.last_wall_ns = journal_wall_ns();
+    db->run.last_wall_ns = db->run.began_wall_ns;
     db->run_stored = db->run;
     if (journal_db_mark(db) != SQLITE_OK)
         return sql_failed(db->db, db->path, "begin the run", error);
     journal->chores = db->chores != 0;
     journal->stats = db->stats;
+    return 0;
+}
+
+/* The disk cannot be written, but what stands there must not be forgotten: it is read, and the
+ * first commit that succeeds begins the run. */
+static int begin_unwritable(struct journal *journal, struct journal_summary *summary,
+                            char error[JOURNAL_ERROR])
+{
+    struct journal_db *db = &journal->db;
+    char why[JOURNAL_ERROR];
+    journal_db_close(db);
+    *db = (struct journal_db){.path = db->path, .events_max = db->events_max,
+                              .letters_max = db->letters_max};
+    int code = journal_db_open(db, journal->path, false, why);
+    if (!code)
+        code = look_back(journal, summary, why);
+    journal_db_close(db);
+    if (code)
+        return code;
+    summary->unwritable = true;
+    memcpy(journal->error, error, sizeof journal->error);
     return 0;
 }
 
@@ -284,12 +322,11 @@ int journal_open(const struct journal_options *options, struct journal **out,
         return HASUP_ENOMEM;
     }
     int code = lock_file(journal, &summary->created, error);
-    if (!code)
-        code = journal_db_open(&journal->db, journal->path, true, error);
-    if (!code && !summary->created)
-        code = check_file(journal, error);
-    if (!code)
+    if (!code) {
         code = begin_run(journal, summary, error);
+        if (code == HASUP_EIO && !summary->created)
+            code = begin_unwritable(journal, summary, error);
+    }
     if (code) {
         journal_free(journal);
         return code;

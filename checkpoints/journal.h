@@ -177,6 +177,7 @@ struct journal_options {
 
 struct journal_summary {
     bool created;                          /* there was no file */
+    bool unwritable;                       /* it can be read only, for now; `error` says why */
     bool clean;                            /* the last run ended by journal_close */
     int64_t last_wall_ns;                  /* when the last run was last known to live; 0: never */
     uint64_t next_record;                  /* greater than any that was ever given */
@@ -188,7 +189,8 @@ struct journal;
 /* Opens or creates (0600) the file, repairs nothing silently, marks the run as begun.  Starts no
  * thread.  While it is open, nothing else in this process may open and close the file by its path
  * (POSIX locks); other processes may read it with SQLite.
- * HASUP_ECORRUPT (not a database, or SQLite finds it damaged), HASUP_EIO (disk, permissions),
+ * HASUP_ECORRUPT (not a database, or SQLite finds it damaged), HASUP_EIO (disk, permissions; where
+ * only writing fails, it is open all the same, and each commit tries again: summary.unwritable),
  * HASUP_EINVAL (newer schema, or another hasupd has it open); `error` says which file and why. */
 int journal_open(const struct journal_options *options, struct journal **journal,
                  struct journal_summary *summary, char error[JOURNAL_ERROR]) HASUP_NODISCARD;

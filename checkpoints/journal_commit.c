@@ -98,11 +98,23 @@ static int fail(struct journal_db *db, struct journal_op *ops, bool in_commit)
     return code;
 }
 
+/* A disk that cannot be written is read all the same. */
+static int only_read(struct journal_db *db, struct journal_op *ops)
+{
+    char ignored[SQL_ERROR];
+    int code = journal_db_open(db, db->path, false, ignored);
+    answer_failed(db, ops, code);
+    journal_db_close(db);
+    return code;
+}
+
 int journal_db_commit(struct journal_db *db, struct journal_op *ops, bool may_wait)
 {
     bool write = prepare(ops);
     if (!db->db) {
         int code = journal_db_open(db, db->path, true, db->error);
+        if (code && !write)
+            return only_read(db, ops);
         if (code) {
             answer_failed(db, ops, code);
             return code;

@@ -5,9 +5,12 @@
  * inside a commit.
  */
 #include "checkpoints/journal_db.h"
+#include "checkpoints/reader.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #define LETTER_TABLE                                                                               \
     "CREATE TABLE letter ("                                                                        \
@@ -112,21 +115,46 @@ static int set_up(struct journal_db *db, bool write, char error[SQL_ERROR])
     return code;
 }
 
-int journal_db_open(struct journal_db *db, const char *path, bool write, char error[SQL_ERROR])
+static int open_file(struct journal_db *db, const char *path, bool write, char error[SQL_ERROR])
 {
     enum { BUSY_MS = 2000 };
     int mode = write ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-    db->path = path;
-    if (sqlite3_open_v2(path, &db->db, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
-        int code = sql_failed(db->db, path, "open", error);
-        journal_db_close(db);
-        return code;
+    if (sqlite3_open_v2(path, &db->db, mode | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+        return sql_failed(db->db, path, "open", error);
+    if (write && sqlite3_db_readonly(db->db, "main") == 1) { /* SQLite opened it as it could */
+        int why = access(path, W_OK) ? errno : EACCES;
+        snprintf(error, SQL_ERROR, "%.150s: cannot be written: %.80s", path, strerror(why));
+        return HASUP_EIO;
     }
     sqlite3_extended_result_codes(db->db, 1);
     sqlite3_busy_timeout(db->db, BUSY_MS);
     int code = set_up(db, write, error);
+    return code ? code : sql_check_schema(db->db, path, &JOURNAL_SQL_SCHEMA, write, error);
+}
+
+/* On a disk that cannot be written, where SQLite cannot make what it reads a WAL with. */
+static int open_unwritable(struct journal_db *db, const char *path, char error[SQL_ERROR])
+{
+    struct reader reader;
+    int code = reader_open(&reader, path, error);
+    db->db = reader.db;
+    if (!code && reader.wal_unread) {
+        snprintf(error, SQL_ERROR, "%.150s: its WAL cannot be read here", path);
+        code = HASUP_EIO;
+    }
     if (!code)
-        code = sql_check_schema(db->db, path, &JOURNAL_SQL_SCHEMA, write, error);
+        code = set_up(db, false, error);
+    return code ? code : sql_check_schema(db->db, path, &JOURNAL_SQL_SCHEMA, false, error);
+}
+
+int journal_db_open(struct journal_db *db, const char *path, bool write, char error[SQL_ERROR])
+{
+    db->path = path;
+    int code = open_file(db, path, write, error);
+    if (code == HASUP_EIO && !write) {
+        journal_db_close(db);
+        code = open_unwritable(db, path, error);
+    }
     if (!code && write && sql_number(db->db, "PRAGMA user_version") == 1)
         code = sql_run(db->db, path, FROM_1, "bring up to schema 2", error);
     if (code)

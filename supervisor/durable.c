@@ -96,10 +96,17 @@ static void journal_works(struct engine *engine)
     engine->durable.failing = false;
 }
 
+/* Opened later than at the start, it may hold what nobody was given back: its numbers and keys
+ * would be given twice. */
+static bool holds_unknown(const struct journal_summary *summary)
+{
+    return !summary->created && summary->next_record > 1;
+}
+
 bool durable_open(struct engine *engine, bool must, struct journal_summary *summary)
 {
     char path[4096], error[JOURNAL_ERROR];
-    struct journal_summary ignored;
+    struct journal_summary late;
     if (engine->durable.journal)
         return true;
     snprintf(path, sizeof path, "%s/journal.db", engine->config->state_dir);
@@ -111,11 +118,22 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
                                             .wake = on_wake,
                                             .bad = on_bad,
                                             .context = engine};
-    if (!journal_open(&options, &engine->durable.journal, summary ? summary : &ignored, error))
-        return true;
-    journal_failed(engine, error);
     engine->durable.retry = loop_now(engine->loop) + OPEN_RETRY;
-    return false;
+    if (journal_open(&options, &engine->durable.journal, summary ? summary : &late, error)) {
+        journal_failed(engine, error);
+        return false;
+    }
+    if (!summary && holds_unknown(&late)) {
+        journal_close(engine->durable.journal, late.clean);
+        engine->durable.journal = NULL;
+        engine->durable.retry = HASUP_NEVER;
+        journal_failed(engine, "journal.db could not be read when hasupd started, and now it can: "
+                               "restart hasupd to take in what it holds");
+        return false;
+    }
+    if ((summary ? summary : &late)->unwritable)
+        journal_failed(engine, error);
+    return true;
 }
 
 /* ---- operations ---- */

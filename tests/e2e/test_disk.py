@@ -63,6 +63,10 @@ class Disk:
         else:
             assert libc.umount2(self.path.encode(), 0) == 0, os.strerror(ctypes.get_errno())
 
+    def whole_read_only(self, yes):
+        """The file system itself: files that are open stay open."""
+        mount("none", self.path, None, MS_REMOUNT | (MS_RDONLY if yes else 0), "mode=0700")
+
     def fill(self):
         with open(os.path.join(self.path, "filler"), "wb", buffering=0) as file:
             try:
@@ -225,6 +229,106 @@ class BadDisks(unittest.TestCase):
             other.execute("COMMIT")
             other.close()
             world.wait_event("checkpoints.recovered", since=mark)
+
+
+class JournalOnABadDisk(unittest.TestCase):
+    """Durable requests are refused with a reason while the disk takes nothing; the others never notice."""
+    MODELS = (f"  echo: {{command: [{OBJECTS}/tests/e2e/worker], workers: 2}}\n"
+              f"  counter: {{command: [{BUILD}/examples/counter], journal: always, checkpoint: {{interval: 0}}}}")
+    BODY = "echo " + "x" * 100000
+
+    def ask(self, world, key, body=None, **headers):
+        return world.post("echo", body or self.BODY, {"Idempotency-Key": key, **headers})
+
+    def assert_refused(self, answer):
+        status, headers, data = answer
+        self.assertEqual(status, 503, data)
+        self.assertGreaterEqual(int(headers["Retry-After"]), 1)
+        error = json.loads(data)["error"]
+        self.assertEqual(error["code"], "unavailable")
+        self.assertIn("the journal cannot be written now", error["message"])
+
+    def until_refused(self, world):
+        """Asks until the disk takes no more: (keys that were answered, the first that was not)."""
+        for i in range(500):
+            answer = self.ask(world, f"k{i}")
+            if answer[0] != 200:
+                self.assert_refused(answer)
+                return i
+        self.fail("the disk never got full")
+
+    def assert_refuses_loudly(self, world, mark, message):
+        """Every way to be durable is refused; what is not, goes on, and its worker may die."""
+        self.assert_refused(self.ask(world, "other"))
+        self.assert_refused(self.ask(world, "async", Prefer="respond-async"))
+        self.assert_refused(world.post("counter", "x" * 100000))
+        for i in range(10):
+            if i == 5:
+                world.kill("echo/0")
+            self.assertEqual(world.post("echo", f"echo {i}")[::2], (200, str(i).encode()))
+        status = world.status()["journal"]
+        self.assertTrue(status["failing"])
+        self.assertIn(message, status["error"])
+        self.assertIn("the journal FAILS", world.ctl("status").stdout.decode())
+        world.mark()
+        self.assertEqual([e["event"] for e in world.events[mark:]].count("journal.failing"), 1)
+
+    def assert_recovers(self, world, mark, answered):
+        """By itself, with the next request; and what was answered before is still there."""
+        self.assertEqual(self.ask(world, "after")[0], 200)
+        world.wait_event("journal.recovered", since=mark)
+        self.assertFalse(world.status()["journal"]["failing"])
+        self.assertNotIn("FAILS", world.ctl("status").stdout.decode())
+        for i in range(answered):
+            status, headers, data = self.ask(world, f"k{i}")
+            self.assertEqual((status, len(data)), (200, 100000))
+        self.assertEqual(self.ask(world, "other")[0], 200)
+        status, _, count = world.post("counter", "")
+        self.assertEqual(status, 200)
+        return int(count)
+
+    def fails_then_recovers(self, world, break_it, mend, message):
+        self.assertEqual(world.post("counter", "")[2], b"1\n")
+        mark = world.mark()
+        break_it()
+        answered = self.until_refused(world)
+        self.assert_refuses_loudly(world, mark, message)
+        mend()
+        self.assertEqual(self.assert_recovers(world, mark, answered), 2)  # what was refused never ran
+        world.process.kill()
+        world.process.wait()
+        with World(self.MODELS, state=world.state) as after:
+            self.assertEqual(after.post("counter", "")[2], b"3\n")
+            self.assertEqual(self.ask(after, "after")[0], 200)
+            self.assertEqual(after.stop(), 0)
+
+    def test_promises_2_8_11_a_full_disk(self):
+        with Disk("8m") as disk, World(self.MODELS, state=disk.path) as world:
+            self.fails_then_recovers(world, disk.fill, disk.free, "full")
+
+    def begin_read_only(self, end):
+        """A start on a disk that cannot be written: what is stored is known, nothing is added, until it can be."""
+        with Disk("8m") as disk:
+            with World(self.MODELS, state=disk.path) as world:
+                self.assertEqual(world.post("counter", "")[2], b"1\n")
+                self.assertEqual(self.ask(world, "k0")[0], 200)
+                end(world)
+            disk.whole_read_only(True)
+            with World(self.MODELS, state=disk.path) as world:
+                self.assert_refuses_loudly(world, 0, "only")
+                self.assertEqual(len(self.ask(world, "k0")[2]), 100000)  # told from what is stored
+                disk.whole_read_only(False)
+                self.assertEqual(self.assert_recovers(world, 0, 1), 2)
+                end(world)
+            with World(self.MODELS, state=disk.path) as world:
+                self.assertEqual(world.post("counter", "")[2], b"3\n")
+                self.assertEqual(world.stop(), 0)
+
+    def test_promises_2_8_11_a_start_on_a_read_only_disk(self):
+        self.begin_read_only(lambda world: self.assertEqual(world.stop(), 0))
+
+    def test_promises_2_8_11_a_start_on_a_read_only_disk_after_a_kill(self):
+        self.begin_read_only(lambda world: (world.process.kill(), world.process.wait()))
 
 
 class UnderFire(unittest.TestCase):

@@ -35,7 +35,11 @@ class World:
         self.environment = {**os.environ, **(environment or {})}
         self.write(models, top)
         if start:
-            self.start(wait)
+            try:
+                self.start(wait)
+            except BaseException:
+                self.close()
+                raise
 
     def write(self, models, top=""):
         with open(self.config, "w") as file:
