@@ -290,6 +290,7 @@ static struct journal *journal_new(const struct journal_options *options)
     journal->context = options->context;
     journal->db.path = journal->reader.db.path = journal->path;
     journal->db.events_max = options->events_max;
+    journal->db.events_age = options->events_age;
     journal->db.letters_max = options->letters_max;
     journal->reader.bad = options->bad ? options->bad : nobody;
     journal->reader.context = options->context;

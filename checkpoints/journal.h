@@ -169,6 +169,7 @@ typedef void journal_bad(void *context, uint64_t record, const char *reason);
 struct journal_options {
     const char *path;
     uint32_t events_max;         /* rows of lifecycle events kept; 0: none */
+    hasup_ns events_age;         /* older ones go as new ones come; 0: however old they are */
     uint32_t letters_max;        /* dead letters kept; 0: none */
     void (*wake)(void *context); /* from the journal's thread: something is done */
     journal_bad *bad;            /* NULL: nobody wants to know */
@@ -270,5 +271,16 @@ int journal_each_event(struct journal *journal, uint64_t after,
 int journal_each_letter(struct journal *journal, uint64_t after,
                         bool (*each)(void *context, const struct journal_letter *letter),
                         void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+
+/* ---- for who is not hasupd ---- */
+
+/* One event of this or an earlier run; false: no more. */
+typedef bool journal_past_event(void *context, int64_t created_wall_ns, struct journal_bytes body);
+
+/* The lifecycle events since a time, oldest first, from the file alone, which is not changed.
+ * `*incomplete`: the newest may be missing, because the WAL could not be read.  HASUP_ENOTFOUND:
+ * there is no journal; else as journal_open. */
+int journal_past_events(const char *path, int64_t since_wall_ns, journal_past_event *each,
+                        void *context, bool *incomplete, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 
 #endif

@@ -101,8 +101,8 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
                 " AND position > ?3 AND position <= ?4 AND position > 0"                           \
                 " ORDER BY position LIMIT ?5")                                                     \
     X(EVENT, "INSERT INTO event (id, created, sum, body) VALUES (?1, ?2, ?3, ?4)")                 \
-    X(EVENT_PRUNE, "DELETE FROM event WHERE id IN"                                                 \
-                   " (SELECT id FROM event WHERE id <= ?1 ORDER BY id LIMIT 2)")                   \
+    X(EVENT_PRUNE, "DELETE FROM event WHERE id IN (SELECT id FROM event ORDER BY id LIMIT 2)"      \
+                   " AND (id <= ?1 OR created < ?2)")                                              \
     X(LETTER,                                                                                      \
       "REPLACE INTO letter (number, hash_low, hash_high, record, attempts, flags, priority,"       \
       " created, expires, model, reports, sum, body_len, payload_sum, meta, body)"                 \
@@ -163,10 +163,11 @@ struct journal_db {
     const char *path;
     sqlite3_stmt *statements[STATEMENTS];
     unsigned chores;
-    int wal_pages; /* after the last commit */
+    int wal_pages;        /* after the last commit */
     uint64_t sweep_after; /* chunks of records up to this one have an owner */
     uint32_t clear_left;  /* chunks that the transaction may still delete */
     uint64_t events_max, last_event, letters_max;
+    hasup_ns events_age;
     struct journal_stats stats, stats_stored;
     uint64_t highest; /* record that was accepted */
     struct row_run run, run_stored;

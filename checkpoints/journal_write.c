@@ -276,6 +276,21 @@ static int write_trim(struct journal_db *db, struct journal_op *op)
     return journal_db_trim_set(db, op->model, op->ordinal, op->position, done);
 }
 
+/* Two go for each that comes, so that a smaller limit is reached in steps, too. */
+static int prune_events(struct journal_db *db, int64_t now)
+{
+    sqlite3_stmt *prune = journal_db_statement(db, STATEMENT_EVENT_PRUNE);
+    if (!prune)
+        return sqlite3_extended_errcode(db->db);
+    bool many = db->last_event > db->events_max;
+    bind_number(prune, 1, many ? db->last_event - db->events_max : 0);
+    sqlite3_bind_int64(prune, 2, db->events_age ? now - db->events_age : 0);
+    int got = journal_db_step(prune);
+    if (got == SQLITE_OK)
+        db->stats.events -= (uint64_t)sqlite3_changes(db->db);
+    return got;
+}
+
 static int write_event(struct journal_db *db, struct journal_op *op, sqlite3_stmt *insert)
 {
     uint64_t id = ++db->last_event;
@@ -288,14 +303,8 @@ static int write_event(struct journal_db *db, struct journal_op *op, sqlite3_stm
                 row_payload_sum(ROW_EVENT, id, (uint64_t)op->created_wall_ns, none, op->body));
     bind_bytes(insert, 4, op->body);
     int got = step_for(op, insert);
-    if (got != SQLITE_OK)
-        return got;
-    db->stats.events += !op->error;
-    if (id <= db->events_max)
-        return got;
-    got = run_on(db, STATEMENT_EVENT_PRUNE, id - db->events_max);
-    db->stats.events -= got == SQLITE_OK ? (uint64_t)sqlite3_changes(db->db) : 0;
-    return got;
+    db->stats.events += got == SQLITE_OK && !op->error;
+    return got == SQLITE_OK ? prune_events(db, op->created_wall_ns) : got;
 }
 
 int journal_db_write(struct journal_db *db, struct journal_op *op)

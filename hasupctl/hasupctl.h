@@ -42,6 +42,10 @@ int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
 extern const char CTL_AUDIT_OPTIONS[];
 
+/* `events` of earlier runs, too, where --since or --all is asked for. */
+int ctl_events(const struct ctl *ctl);
+/* One line of events or logs, as JSON or for eyes, there with its `day` or without. */
+void ctl_print_event(const struct ctl *ctl, const char *line, size_t len, bool day);
 /* Prints the parts of an answer as they come, or all of it as JSON; the exit code. */
 int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client);
 /* "3 min", "12 s", "450 ms". */

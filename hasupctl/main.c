@@ -200,11 +200,6 @@ static int verb_version(const struct ctl *ctl)
     return code;
 }
 
-static int verb_events(const struct ctl *ctl)
-{
-    return ctl_lines(ctl, "events");
-}
-
 static int verb_logs(const struct ctl *ctl)
 {
     return ctl_lines(ctl, "logs");
@@ -228,7 +223,8 @@ static const struct verb {
     {"infer", ctl_infer, true, "infer [--key KEY] [--async] MODEL [FILE]",
      "send FILE or standard input"},
     {"requests", ctl_requests, true, "requests [list|show|drop] …", "durable requests"},
-    {"events", verb_events, true, "events [-f] [-n N] [MODEL[/SLOT]]", "what happened"},
+    {"events", ctl_events, true, "events [-f|--since 1h|--all] [-n N] [MODEL[/SLOT]]",
+     "what happened"},
     {"logs", verb_logs, true, "logs [-f] [-n N] [MODEL[/SLOT]]", "what workers printed"},
     {"checkpoint", ctl_checkpoint, true, "checkpoint now|list|show|export|import|prune …",
      "saved states of slots"},
@@ -249,8 +245,7 @@ static void help_line(FILE *to, const struct verb *verb)
 
 static void help(FILE *to)
 {
-    fputs("usage: hasupctl [-s SOCKET] [--state-dir DIR] [--json] VERB …\n\n",
-          to);
+    fputs("usage: hasupctl [-s SOCKET] [--state-dir DIR] [--json] VERB …\n\n", to);
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
         help_line(to, &VERBS[i]);
     fputs("\n--json: every verb answers in JSON.  A socket comes from -s,\n"

@@ -201,25 +201,27 @@ static void print_fields(json_t *entry)
     }
 }
 
-/* "05:12:07.123 digits/0  slot.ready ready after 3 ms" */
-static void print_line(const struct ctl *ctl, const struct hasup_client_answer *answer)
+/* "05:12:07.123 digits/0  slot.ready ready after 3 ms"; `day`: with the date before it. */
+void ctl_print_event(const struct ctl *ctl, const char *line, size_t len, bool day)
 {
-    json_t *entry = ctl->json ? NULL : json_loadb((const char *)answer->body, answer->len, 0, NULL);
+    json_t *entry = ctl->json ? NULL : json_loadb(line, len, 0, NULL);
     if (!entry) {
-        fwrite(answer->body, 1, answer->len, stdout);
+        fwrite(line, 1, len, stdout);
         putchar('\n');
         return;
     }
     const char *time = field(entry, "time"), *clock = strchr(time, 'T');
     const char *event = field(entry, "event");
-    bool line = strncmp(event, "worker.", 7) == 0;
+    bool printed = strncmp(event, "worker.", 7) == 0;
     const char *message = field(entry, "message"), *slot = field(entry, "slot");
+    if (day && clock)
+        printf("%.*s ", (int)(clock - time), time);
     printf("%.12s %-10s", clock ? clock + 1 : time, slot[0] ? slot : "hasupd");
-    if (!line)
+    if (!printed)
         printf(" %s", event);
     if (message[0])
         printf(" %s", message);
-    if (!line)
+    if (!printed)
         print_fields(entry);
     putchar('\n');
     json_decref(entry);
@@ -277,7 +279,7 @@ int ctl_lines(const struct ctl *ctl, const char *verb)
             code = answer.status == 200 ? CTL_OK : ctl_refused(&answer);
             break;
         }
-        print_line(ctl, &answer);
+        ctl_print_event(ctl, (const char *)answer.body, answer.len, false);
         fflush(stdout);
     }
     hasup_client_close(client);

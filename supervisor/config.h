@@ -49,6 +49,8 @@ struct config {
         uint64_t cache; /* bytes: of the newest manifests */
     } checkpoints;
     uint32_t results_max; /* journal.results: stored answers kept at most, all models */
+    uint32_t events_max;  /* journal.events: lifecycle events kept at most; 0: none */
+    hasup_ns events_age;  /* journal.events_age; 0: however old they are */
     hasup_ns shutdown_grace;
     struct config_model *models;
     size_t model_count;

@@ -6,6 +6,7 @@
 #include "supervisor/control.h"
 
 #include "supervisor/events.h"
+#include "supervisor/history.h"
 #include "supervisor/requests.h"
 #include "supervisor/status.h"
 
@@ -31,6 +32,7 @@ struct control {
     struct engine *engine;
     char *config_file;
     struct events *events;
+    struct history *history;
     hasup_ns started;
     struct follower *followers;
     unsigned follower_count;
@@ -142,9 +144,12 @@ static bool line_matches(const char *json, size_t len, const char *wanted)
     return !slot && n > 0 && memmem(json, len, key, (size_t)n);
 }
 
-static void event_added(void *context, enum event_class class, const char *json, size_t len)
+static void event_added(void *context, enum event_class class, int64_t wall_ns, const char *json,
+                        size_t len)
 {
     struct control *control = context;
+    if (class == EVENTS_LIFECYCLE)
+        history_event(control->history, wall_ns, json, len);
     for (struct follower *f = control->followers; f; f = f->next) {
         if (f->what == AWAITS_CHECKPOINTS || f->what == AWAITS_JOURNAL ||
             (f->what == FOLLOWS_EVENTS) != (class == EVENTS_LIFECYCLE) ||
@@ -159,9 +164,10 @@ struct listing {
     const char *slot;
 };
 
-static void list_line(void *context, const char *json, size_t len)
+static void list_line(void *context, int64_t wall_ns, const char *json, size_t len)
 {
     const struct listing *listing = context;
+    (void)wall_ns;
     if (line_matches(json, len, listing->slot))
         unix_client_chunk(listing->call->client, listing->call->id, json, len);
 }
@@ -472,7 +478,8 @@ struct control *control_new(struct engine *engine, const char *config_file)
     control->started = loop_now(engine->loop);
     control->config_file = strdup(config_file);
     control->events = events_new(RING_BYTES, event_added, control);
-    if (!control->config_file || !control->events) {
+    control->history = control->events ? history_new(engine, control->events) : NULL;
+    if (!control->config_file || !control->history) {
         control_free(control);
         return NULL;
     }
@@ -482,6 +489,11 @@ struct control *control_new(struct engine *engine, const char *config_file)
     return control;
 }
 
+void control_end(struct control *control)
+{
+    history_end(control->history);
+}
+
 void control_free(struct control *control)
 {
     if (!control)
@@ -489,6 +501,7 @@ void control_free(struct control *control)
     log_tap(NULL, NULL);
     while (control->followers)
         follower_remove(control, &control->followers);
+    history_free(control->history);
     events_free(control->events);
     free(control->config_file);
     free(control);

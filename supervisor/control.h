@@ -11,6 +11,8 @@ struct control;
 
 /* `config_file`: what reload reads again. */
 struct control *control_new(struct engine *engine, const char *config_file);
+/* hasupd stops: what is to be kept is given to the journal. */
+void control_end(struct control *control);
 void control_free(struct control *control);
 
 /* Answers by unix_client_reply and unix_client_chunk, now or later. */

@@ -113,7 +113,8 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
     if (loop_now(engine->loop) < engine->durable.retry || (!must && access(path, F_OK) != 0))
         return false;
     const struct journal_options options = {.path = path,
-                                            .events_max = 0,
+                                            .events_max = engine->config->events_max,
+                                            .events_age = engine->config->events_age,
                                             .letters_max = engine->config->limits.quarantine,
                                             .wake = on_wake,
                                             .bad = on_bad,
@@ -133,6 +134,8 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
     }
     if ((summary ? summary : &late)->unwritable)
         journal_failed(engine, error);
+    if (engine->durable.opened)
+        engine->durable.opened(engine->durable.opened_context);
     return true;
 }
 
@@ -637,6 +640,10 @@ static void tell_fetched(const struct durable_op *op)
 static void op_done(struct engine *engine, struct durable_op *op)
 {
     int error = op->op.error;
+    if (op->op.kind == JOURNAL_EVENT && error && engine->durable.journal)
+        journal_failed(engine, journal_last_error(engine->durable.journal));
+    else if (op->op.kind == JOURNAL_EVENT && !error)
+        journal_works(engine);
     if (op->done) {
         op->done(op->context, &op->op);
         op_free(op);

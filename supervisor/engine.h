@@ -170,6 +170,8 @@ struct engine {
         uint64_t after; /* recovery: requests up to this record are loaded, */
         bool more;      /* and there are more in the journal */
         char error[JOURNAL_ERROR];
+        void (*opened)(void *context); /* who hears that it is open (history.c); NULL: nobody */
+        void *opened_context;
     } durable;
     struct {
         struct letter *list; /* letters.c: the newest first */

@@ -6,9 +6,9 @@
 
 #include <stdlib.h>
 
-enum { LINE_MAX_BYTES = 8192, CLASSES = 2 };
+enum { LINE_MAX_BYTES = 8192, CLASSES = 2, HEAD = 12 };
 
-/* Lines stand one after the other as u32 length and bytes, wrapping at `room`. */
+/* Lines stand one after the other as u32 length, u64 time and bytes, wrapping at `room`. */
 struct ring {
     uint8_t *bytes;
     size_t room, start, used, lines;
@@ -16,7 +16,8 @@ struct ring {
 
 struct events {
     struct ring rings[CLASSES];
-    void (*added)(void *context, enum event_class class, const char *json, size_t len);
+    void (*added)(void *context, enum event_class class, int64_t wall_ns, const char *json,
+                  size_t len);
     void *context;
 };
 
@@ -43,9 +44,9 @@ static size_t ring_line(const struct ring *ring, size_t at)
     return hasup_get32(len);
 }
 
-static void ring_add(struct ring *ring, const char *line, size_t len)
+static void ring_add(struct ring *ring, int64_t wall_ns, const char *line, size_t len)
 {
-    uint8_t head[4];
+    uint8_t head[HEAD];
     if (!ring->bytes && !(ring->bytes = malloc(ring->room)))
         return;
     while (ring->room - ring->used < sizeof head + len) {
@@ -55,6 +56,7 @@ static void ring_add(struct ring *ring, const char *line, size_t len)
         ring->lines--;
     }
     hasup_put32(head, (uint32_t)len);
+    hasup_put64(head + 4, (uint64_t)wall_ns);
     ring_put(ring, ring->start + ring->used, head, sizeof head);
     ring_put(ring, ring->start + ring->used + sizeof head, line, len);
     ring->used += sizeof head + len;
@@ -62,8 +64,8 @@ static void ring_add(struct ring *ring, const char *line, size_t len)
 }
 
 struct events *events_new(size_t bytes,
-                          void (*added)(void *context, enum event_class class, const char *json,
-                                        size_t len),
+                          void (*added)(void *context, enum event_class class, int64_t wall_ns,
+                                        const char *json, size_t len),
                           void *context)
 {
     struct events *events = calloc(1, sizeof *events);
@@ -92,21 +94,24 @@ void events_tap(void *context, const struct log_entry *entry)
     size_t len = log_entry_json(entry, line, sizeof line);
     enum event_class class =
         strncmp(entry->event, "worker.", 7) == 0 ? EVENTS_LINES : EVENTS_LIFECYCLE;
-    ring_add(&events->rings[class], line, len);
-    events->added(events->context, class, line, len);
+    ring_add(&events->rings[class], entry->wall_ns, line, len);
+    events->added(events->context, class, entry->wall_ns, line, len);
 }
 
 void events_each(const struct events *events, enum event_class class, size_t count,
-                 void (*each)(void *context, const char *json, size_t len), void *context)
+                 void (*each)(void *context, int64_t wall_ns, const char *json, size_t len),
+                 void *context)
 {
     const struct ring *ring = &events->rings[class];
     char line[LINE_MAX_BYTES];
     size_t at = ring->start, skip = ring->lines > count ? ring->lines - count : 0;
     for (size_t i = 0; i < ring->lines; i++) {
+        uint8_t time[8];
         size_t len = ring_line(ring, at);
-        ring_get(ring, at + 4, line, len);
-        at = (at + 4 + len) % ring->room;
+        ring_get(ring, at + 4, time, sizeof time);
+        ring_get(ring, at + HEAD, line, len);
+        at = (at + HEAD + len) % ring->room;
         if (i >= skip)
-            each(context, line, len);
+            each(context, (int64_t)hasup_get64(time), line, len);
     }
 }

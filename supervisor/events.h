@@ -13,14 +13,15 @@ enum event_class { EVENTS_LIFECYCLE, EVENTS_LINES /* what workers print */ };
 
 /* Calls `added` for each entry as it comes. */
 struct events *events_new(size_t bytes,
-                          void (*added)(void *context, enum event_class class, const char *json,
-                                        size_t len),
+                          void (*added)(void *context, enum event_class class, int64_t wall_ns,
+                                        const char *json, size_t len),
                           void *context);
 void events_free(struct events *events);
 /* A log tap: context is the struct events. */
 void events_tap(void *context, const struct log_entry *entry);
 /* The last `count` lines of a class that are still there, oldest first. */
 void events_each(const struct events *events, enum event_class class, size_t count,
-                 void (*each)(void *context, const char *json, size_t len), void *context);
+                 void (*each)(void *context, int64_t wall_ns, const char *json, size_t len),
+                 void *context);
 
 #endif

@@ -236,6 +236,7 @@ static void close_doors(struct daemon *daemon)
 static int daemon_end(struct daemon *daemon)
 {
     close_doors(daemon);
+    control_end(daemon->control);
     return engine_end(daemon->engine);
 }
 

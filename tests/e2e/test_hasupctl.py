@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -470,6 +471,91 @@ class Requests(unittest.TestCase):
         text, _ = self.ctl("status")
         self.assertRegex(text, r"the journal FAILS for \d+ m?s, durable requests are refused:\n  .*journal.db.*Is a directory")
         self.assertIn("cannot be opened", self.ctl("requests", code=1)[1])
+
+
+class History(unittest.TestCase):
+    """Lifecycle events outlive hasupd where there is a journal."""
+    KEY = {"Idempotency-Key": "k"}
+
+    def stored(self, world):
+        db = sqlite3.connect(f"file:{world.state}/journal.db?mode=ro", uri=True, timeout=LIMIT)
+        try:
+            return [json.loads(row[0]) for row in db.execute("SELECT body FROM event ORDER BY id")]
+        finally:
+            db.close()
+
+    def until_stored(self, world, event):
+        end = time.monotonic() + LIMIT
+        while not any(e["event"] == event for e in self.stored(world)):
+            self.assertLess(time.monotonic(), end, f"{event} is never stored")
+
+    def offline(self, world, *args, code=0):
+        done = hasupctl("--state-dir", world.state, "events", *args)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return done.stdout
+
+    def test_events_of_earlier_runs_are_told_with_and_without_hasupd(self):
+        with World(MODELS) as world:
+            world.post("m", "echo x", self.KEY)
+            world.kill("m/0")
+            world.wait_event("slot.exited", slot="m/0")
+            self.until_stored(world, "slot.exited")  # by itself: nothing else is written
+            world.process.kill()
+            world.process.wait()
+            world.process.stderr.close()
+            first = world.process.pid
+            text = self.offline(world, "--all")
+            self.assertRegex(text, r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} hasupd     hasupd\.started ")
+            self.assertRegex(text, r"(?m) m/0 +slot\.exited killed by signal 9 \(Killed\)")
+            world.events, world.buffer = [], b""
+            world.start()
+            world.kill("m/0")
+            world.wait_event("slot.exited", slot="m/0")
+            lines = [json.loads(line) for line in world.ctl("--json", "events", "--since", "1h").stdout.splitlines()]
+            self.assertEqual(len([e for e in lines if e["event"] == "slot.exited"]), 2)  # each once
+            self.assertEqual([e["pid"] for e in lines if e["event"] == "hasupd.started"], [first, world.process.pid])
+            times = [e["time"] for e in lines]
+            self.assertEqual(times, sorted(times))
+            self.assertEqual(world.stop(), 0)
+            self.assertEqual([e["event"] for e in self.stored(world)][-1], "hasupd.stopped")
+            self.assertEqual(len(self.offline(world, "--all", "-n", "2").splitlines()), 2)
+            self.assertNotIn("hasupd.started", self.offline(world, "--all", "m"))
+            self.assertIn("m/0", self.offline(world, "--all", "m/0"))
+            self.assertEqual(self.offline(world, "--all", "counter/1"), "")
+
+    def test_they_open_no_journal_and_are_written_when_one_opens(self):
+        with World(MODELS) as world:
+            world.kill("m/0")
+            world.wait_event("slot.exited", slot="m/0")
+            self.assertFalse(os.path.exists(os.path.join(world.state, "journal.db")))
+            self.assertIn("slot.exited", world.ctl("events", "--all").stdout.decode())  # from memory
+            self.assertIn("none, so no events", hasupctl("--state-dir", world.state, "events", "--all").stderr)
+            world.post("counter", "x", self.KEY)
+            self.assertEqual(world.stop(), 0)  # at once: what waits is written at the stop
+            events = [e["event"] for e in self.stored(world)]
+            self.assertEqual(events[0], "hasupd.started")
+            self.assertIn("slot.exited", events)
+
+    def test_their_number_is_bounded_and_0_keeps_none(self):
+        for most in (0, 5):
+            with World(MODELS, top=f"journal: {{events: {most}}}") as world:
+                world.post("m", "echo x", self.KEY)
+                for workers in range(2, 6):
+                    mark = world.mark()
+                    world.ctl("scale", "m", str(workers))
+                    world.wait_event("slot.ready", since=mark, slot=f"m/{workers - 1}")
+                self.assertEqual(world.stop(), 0)
+                self.assertEqual(len(self.stored(world)), most)
+                if most:
+                    self.assertEqual(self.stored(world)[-1]["event"], "hasupd.stopped")
+
+    def test_usage(self):
+        for args, said in ((("--since",), "wants a duration"), (("--since", "5"), "wants a duration"),
+                           (("--all", "-f"), "does not go with"), (("--all", "a", "b"), "at most one"),
+                           (("--all", "-n", "x"), "wants a number")):
+            done = hasupctl("events", *args)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), args)
+            self.assertIn(said, done.stderr)
 
 
 if __name__ == "__main__":

@@ -416,6 +416,75 @@ static void only_the_newest_events_stay(void **state)
     assert_int_equal(world.bad, 0);
 }
 
+static void events_that_are_old_or_above_a_smaller_limit_go_in_steps(void **state)
+{
+    (void)state;
+    world.events_max = 100;
+    world_open(&world);
+    for (int64_t i = 1; i <= 100; i++)
+        world_must(&world, (struct journal_op){.kind = JOURNAL_EVENT, .created_wall_ns = i});
+    assert_int_equal(journal_stats(world.journal).events, 100);
+    world_close(&world, true);
+    world.events_max = 10;
+    world_open(&world);
+    for (int64_t i = 101; i <= 110; i++) {
+        int64_t before = ask("SELECT count(*) FROM event");
+        world_must(&world, (struct journal_op){.kind = JOURNAL_EVENT, .created_wall_ns = i});
+        assert_int_equal(ask("SELECT count(*) FROM event"), before - 1); /* one comes, two go */
+    }
+    world_close(&world, true);
+    world.events_max = 1000;
+    world.events_age = 50;
+    world_open(&world);
+    for (int64_t i = 0; i < 95; i++)
+        world_must(&world, (struct journal_op){.kind = JOURNAL_EVENT, .created_wall_ns = 160});
+    assert_int_equal(ask("SELECT min(created) FROM event"), 110);
+    assert_int_equal(journal_stats(world.journal).events, ask("SELECT count(*) FROM event"));
+}
+
+struct past_seen {
+    unsigned count;
+    int64_t first, last;
+};
+
+static bool see_past(void *context, int64_t created_wall_ns, struct journal_bytes body)
+{
+    struct past_seen *seen = context;
+    assert_true(same_bytes(body, bytes_of((uint64_t)created_wall_ns, 100)));
+    seen->first = seen->count++ ? seen->first : created_wall_ns;
+    seen->last = created_wall_ns;
+    return true;
+}
+
+static struct past_seen past_events(int64_t since)
+{
+    struct past_seen seen = {0};
+    bool incomplete = true;
+    if (journal_past_events(world.path, since, see_past, &seen, &incomplete, world.error))
+        fail_msg("%s", world.error);
+    assert_false(incomplete);
+    return seen;
+}
+
+static void others_read_events_beside_hasupd_and_after_it(void **state)
+{
+    (void)state;
+    bool incomplete;
+    assert_int_equal(journal_past_events(world.path, 0, see_past, NULL, &incomplete, world.error),
+                     HASUP_ENOTFOUND);
+    world_open(&world);
+    for (int64_t i = 1; i <= 20; i++)
+        world_must(&world, (struct journal_op){.kind = JOURNAL_EVENT,
+                                               .created_wall_ns = i,
+                                               .body = bytes_of((uint64_t)i, 100)});
+    assert_int_equal(past_events(0).count, 20);
+    assert_int_equal(past_events(16).first, 16);
+    world_close(&world, true);
+    change("UPDATE event SET created = 7 WHERE id = 20"); /* damaged: passed over */
+    assert_int_equal(past_events(0).count, 19);
+    assert_int_equal(past_events(0).last, 19);
+}
+
 static int64_t size_of(const char *suffix)
 {
     struct stat info;
@@ -538,6 +607,8 @@ int main(void)
         TEST(a_long_stream_is_forgotten_in_steps),
         TEST(a_trim_drops_the_bodies_that_a_checkpoint_covers),
         TEST(only_the_newest_events_stay),
+        TEST(events_that_are_old_or_above_a_smaller_limit_go_in_steps),
+        TEST(others_read_events_beside_hasupd_and_after_it),
         TEST(the_files_stay_bounded_under_constant_load),
         TEST(free_pages_are_given_back),
         TEST(recovery_of_100000_requests_is_fast),

@@ -25,6 +25,7 @@ struct journal_world {
     char dir[64], path[96], error[JOURNAL_ERROR];
     int wake_fd;
     uint32_t events_max, letters_max;
+    hasup_ns events_age;
     struct journal *journal;
     struct journal_summary summary;
     unsigned bad; /* rows that were passed over */
@@ -62,6 +63,7 @@ static inline int world_try_open(struct journal_world *world)
 {
     const struct journal_options options = {.path = world->path,
                                             .events_max = world->events_max,
+                                            .events_age = world->events_age,
                                             .letters_max = world->letters_max,
                                             .wake = world_wake,
                                             .bad = world_bad,
