@@ -109,7 +109,7 @@ $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 # The bench: hasup, the floors and the peers in one run.
-BENCH_WORKERS := first noted sum
+BENCH_WORKERS := first large noted sum
 BENCH := $(patsubst %.c,$(B)/%.o,$(filter-out bench/worker_%.c,$(wildcard bench/*.c)))
 $(B)/bench/floor_http.o: CFLAGS_ALL += -isystem /usr/share/include
 $(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,checkpoints) $(call lib,ipc) \

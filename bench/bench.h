@@ -183,6 +183,7 @@ void part_requests(void);
 void part_http(void);
 void part_bodies(void);
 void part_checkpoint(void);
+void part_state(void);
 void part_durable(void);
 void part_recovery(void);
 

@@ -9,11 +9,11 @@
 static const struct part {
     const char *name;
     void (*run)(void);
-} PARTS[] = {{"restart", part_restart},       {"memory", part_memory},
-             {"relay", part_relay},           {"requests", part_requests},
-             {"durable", part_durable},       {"recovery", part_recovery},
-             {"bodies", part_bodies},         {"http", part_http},
-             {"checkpoint", part_checkpoint}, {"core", part_core}};
+} PARTS[] = {
+    {"restart", part_restart},   {"memory", part_memory},   {"relay", part_relay},
+    {"requests", part_requests}, {"durable", part_durable}, {"recovery", part_recovery},
+    {"bodies", part_bodies},     {"http", part_http},       {"checkpoint", part_checkpoint},
+    {"state", part_state},       {"core", part_core}};
 
 static bool wanted(const char *name, int argc, char **argv)
 {
