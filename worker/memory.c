@@ -35,6 +35,13 @@ static void memory_free(struct hasup_memory *memory)
     free(memory);
 }
 
+void hasup_memory_free_gone(struct hasup_runtime *runtime)
+{
+    if (runtime->gone)
+        memory_free(runtime->gone);
+    runtime->gone = NULL;
+}
+
 void hasup_memory_free_all(struct hasup_runtime *runtime)
 {
     struct hasup_memory *lists[] = {runtime->theirs, runtime->ours};
@@ -43,6 +50,7 @@ void hasup_memory_free_all(struct hasup_runtime *runtime)
             next = m->next;
             memory_free(m);
         }
+    hasup_memory_free_gone(runtime);
 }
 
 struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t id)
@@ -99,7 +107,8 @@ int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
         if ((*at)->id == id) {
             struct hasup_memory *gone = *at;
             *at = gone->next;
-            memory_free(gone);
+            hasup_memory_free_gone(runtime);
+            runtime->gone = gone;
             break;
         }
     return 0;

@@ -40,6 +40,7 @@ struct hasup_runtime {
     struct hasup_waiting *waiting, **waiting_tail;
     uint8_t *held; /* the channel's memory that a running request's body stands in */
     struct hasup_memory *theirs, *ours;
+    struct hasup_memory *gone; /* the last one withdrawn: given back in a pause, as it takes long */
     uint32_t next_memory;
     size_t inline_max;
     hasup_ns pace; /* about the longest of the last requests */
@@ -89,6 +90,7 @@ int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct 
 int hasup_send_frame(struct hasup_runtime *runtime, const struct hasup_frame *frame);
 /* Tells hasupd that a body of its that is no request's has been read. */
 int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id);
+void hasup_memory_free_gone(struct hasup_runtime *runtime);
 void hasup_memory_free_all(struct hasup_runtime *runtime);
 
 /* response.c */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 enum { EXIT_BROKEN = 1, EXIT_NO_HASUPD = 2, FLUSH_AT = 128 * 1024 };
+enum { PAUSE_MS = 100 }; /* nothing to do for so long: memory is given back */
 
 #define SLOW (100 * HASUP_US) /* a request that takes longer does not hold back other answers */
 
@@ -34,7 +35,9 @@ static int wait_for(struct hasup_runtime *runtime, short events)
     bool snapshot = events == POLLIN && runtime->snapshot.child;
     struct pollfd pollers[] = {{.fd = runtime->channel.fd, .events = events},
                                {.fd = snapshot ? runtime->snapshot.result : -1, .events = POLLIN}};
-    int got = poll(pollers, HASUP_LEN(pollers), -1);
+    int got = poll(pollers, HASUP_LEN(pollers), events == POLLIN && runtime->gone ? PAUSE_MS : -1);
+    if (got == 0)
+        hasup_memory_free_gone(runtime);
     return got < 0 && errno != EINTR ? HASUP_ESYS : 0;
 }
 

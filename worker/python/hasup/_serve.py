@@ -17,6 +17,8 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Union
 from . import _frames as f
 from . import _snapshot
 
+PAUSE = 0.1  # nothing to do for so long: memory is given back
+
 Body = Union[bytes, bytearray, memoryview, str]
 Part = Union[Body, "Progress", "ResumeAt"]
 Answer = Union[Body, "Reply", Iterable[Part], None]
@@ -222,6 +224,7 @@ class _Runtime:
         self.channel = f.Channel(sock)
         self.theirs: Dict[int, _Memory] = {}
         self.ours: List[_Memory] = []
+        self.gone: Optional[_Memory] = None  # the last one withdrawn: given back in a pause, as it takes long
         self.numbers = 0  # of buffers that were announced
         self.snapshots = self.resumes = False  # granted
         self.snapshot: Optional[_snapshot.Snapshot] = None  # a child that takes the state
@@ -282,12 +285,18 @@ class _Runtime:
         elif frame.type == f.BUFFER_GONE:
             gone = self.theirs.pop(number, None)
             if gone:
-                gone.close()
+                self.free_gone()
+                self.gone = gone
         else:
             size = f.U64.unpack(values.get(f.TAG_BUFFER_SIZE, b"\0" * 8))[0]
             if frame.descriptor < 0 or not size or os.fstat(frame.descriptor).st_size < size:
                 raise f.ProtocolError("a buffer is smaller than it says")
             self.theirs[number] = _Memory(number, os.dup(frame.descriptor), size, False)
+
+    def free_gone(self) -> None:
+        if self.gone:
+            self.gone.close()
+        self.gone = None
 
     def body_of(self, frame: f.Frame) -> Union[bytes, memoryview]:
         if not frame.flags & f.FLAG_BUFFER:
@@ -521,6 +530,8 @@ class _Runtime:
                     self.take(self.waiting.pop(0))
             self.end_snapshot(wait=False)
             self.flush()
+            if self.gone and not select.select([self.channel.socket], [], [], PAUSE)[0]:
+                self.free_gone()
             self.blocking = True
             if self.terminated:
                 raise _Leave
