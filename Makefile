@@ -233,7 +233,7 @@ soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 
 # All of it, or make bench ONLY=relay (restart memory relay requests durable recovery bodies http
-# checkpoint core).
+# checkpoint state core).
 ONLY ?=
 bench:
 	@tools/setup bench
