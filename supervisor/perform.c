@@ -22,6 +22,7 @@ uint32_t refusal_status(enum refusal why)
     case REFUSED_KEY_REUSED: return 422;
     case REFUSED_IN_PROGRESS: return 409;
     case REFUSED_DROPPED: return 410;
+    case REFUSED_GONE: return 410;
     }
     return 500;
 }
@@ -39,6 +40,7 @@ const char *refusal_code(enum refusal why)
     case REFUSED_KEY_REUSED: return "key_reused";
     case REFUSED_IN_PROGRESS: return "in_progress";
     case REFUSED_DROPPED: return "dropped";
+    case REFUSED_GONE: return "gone";
     }
     return "worker_error";
 }
@@ -66,6 +68,9 @@ const char *refusal_message(enum refusal why)
     case REFUSED_IN_PROGRESS:
         return "the request with this idempotency key still runs; ask again, or without wait=0";
     case REFUSED_DROPPED: return "the request was dropped";
+    case REFUSED_GONE:
+        return "the stream that Last-Event-ID belongs to is not kept any more: it was refused or "
+               "dropped, or its time is over; begin it anew, without Last-Event-ID";
     }
     return "refused";
 }

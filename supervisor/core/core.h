@@ -105,7 +105,8 @@ enum refusal { REFUSED_NOT_FOUND, REFUSED_OVERLOADED, REFUSED_UNAVAILABLE, REFUS
                REFUSED_NOT_DURABLE, /* the journal cannot be written */
                REFUSED_KEY_REUSED,  /* the key's request had another body */
                REFUSED_IN_PROGRESS, /* the key's request still runs, and its client will not wait */
-               REFUSED_DROPPED };   /* somebody dropped it */
+               REFUSED_DROPPED,     /* somebody dropped it */
+               REFUSED_GONE };      /* a part of its stream was heard, and nobody knows it now */
 
 /* What is written to the journal. */
 enum persist {

@@ -28,6 +28,7 @@ enum plant {
     PLANT_BLAME_MATES,       /* a request is quarantined that never stood alone */
     PLANT_NO_BREAKER,        /* a bad deployment puts the world into quarantine */
     PLANT_RUN_QUARANTINED,   /* what is quarantined runs again */
+    PLANT_BEGIN_IN_THE_MIDDLE, /* a stream that nobody knows goes on behind another one */
     PLANT_COUNT
 };
 

@@ -254,6 +254,11 @@ void request_submitted(struct core *core, const struct event *event)
     }
     if (durable && durable_joined(core, model, event))
         return;
+    if (event->submitted.heard && !PLANT(PLANT_BEGIN_IN_THE_MIDDLE)) {
+        /* Run anew it might say something else, behind what its client has of the first run. */
+        refuse_at_once(core, event, model, REFUSED_GONE);
+        return;
+    }
     if (refused_at_once(core, event, model, &why)) {
         refuse_at_once(core, event, model, why);
         return;

@@ -177,7 +177,17 @@ static void chunk_durably(struct sim *sim, struct client *client, const struct a
     if (action->chunk.number != client->heard + 1)
         sim_fail(sim, "request %llx hears chunk %llu after %llu", (unsigned long long)client->id,
                  (unsigned long long)action->chunk.number, (unsigned long long)client->heard);
+    if (!of || !of->row)
+        return;
+    if (client->heard && client->heard_variant != of->row->variant)
+        sim_fail(sim, "request %llx: a stream goes on behind what its client has of another one",
+                 (unsigned long long)client->id);
     client->heard = action->chunk.number;
+    client->heard_variant = of->row->variant;
+    if (client->person) {
+        client->person->heard = client->heard;
+        client->person->variant = client->heard_variant;
+    }
 }
 
 void client_chunk(struct sim *sim, const struct action *action)
@@ -214,6 +224,13 @@ void client_refused(struct sim *sim, const struct action *action)
     if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE) &&
         action->refuse.retry_after <= 0)
         sim_fail(sim, "refused without a time to try again");
+    if (client && why == REFUSED_GONE) {
+        if (!client->heard)
+            sim_fail(sim, "request %llx is refused as gone, and asked for the whole stream",
+                     (unsigned long long)client->id);
+        if (client->person)
+            client->person->heard = 0;
+    }
     if (client)
         client->overloaded = why == REFUSED_OVERLOADED;
     if (client && why == REFUSED_QUARANTINED && !client->person &&

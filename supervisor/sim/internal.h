@@ -144,7 +144,7 @@ struct client {
     struct person *person; /* who asks; NULL: nobody who could come back, or nobody any more */
     bool async, held;      /* held: `value` is a reply's */
     uint64_t value;
-    uint64_t heard; /* chunks of a durable stream */
+    uint64_t heard, heard_variant; /* chunks of a durable stream, and of which run they are */
 };
 
 /* A request in the journal.  What is `pending` is lost when hasupd dies. */
@@ -181,6 +181,7 @@ struct person {
     uint64_t value;
     hasup_ns expires; /* until then the same must be said again */
     uint32_t asking;  /* requests of his that have not ended */
+    uint64_t heard, variant; /* of his stream, by his last connection */
 };
 
 /* What kills in this seed; see poison.c. */

@@ -327,6 +327,10 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
                                         .no_wait = sim_chance(sim, 50),
                                         .key = {person->key[0], person->key[1]},
                                         .body = sim_hash(person->content, 7) + other_body}};
+    if (person->heard && !client->async && random_below(r, 2)) { /* Last-Event-ID */
+        event.submitted.heard = client->heard = person->heard;
+        client->heard_variant = person->variant;
+    }
     if (core_wants_hash(sim->core, person->model))
         poison_hash(sim, client, event.submitted.hash);
     sim_post(sim, &event);

@@ -192,14 +192,16 @@ class Client(threading.Thread):
 
 
 def kill_worker(pid):
-    """It may be gone already, and its number somebody else's: only a worker of ours is killed."""
+    """It may be gone already, and its number somebody else's: only a worker of ours is killed.  Whether it was."""
+    ours = False
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             ours = f"{MARK}=".encode() in file.read()
         if ours:
             os.kill(pid, signal.SIGKILL)
     except OSError:
-        pass
+        return False
+    return ours
 
 
 def processes_of(mark):
