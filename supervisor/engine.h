@@ -167,6 +167,7 @@ struct engine {
         uint64_t seed;  /* of the hashes of keys */
         uint64_t tokens[ENGINE_TOKENS]; /* random, not yet given to a request */
         unsigned tokens_left;
+        uint64_t own;   /* this run's requests have this record, or a greater one */
         uint64_t after; /* recovery: requests up to this record are loaded, */
         bool more;      /* and there are more in the journal */
         char error[JOURNAL_ERROR];

@@ -16,7 +16,7 @@
 struct recovering {
     struct engine *engine;
     struct slot *slot; /* of logged ones */
-    uint64_t count, strangers, known;
+    uint64_t count, strangers;
     uint64_t last;     /* record */
     uint64_t position; /* of the last logged one */
     bool full;
@@ -198,6 +198,8 @@ static bool each_unfinished(void *context, const struct journal_row *row)
 {
     struct recovering *recovery = context;
     struct engine *engine = recovery->engine;
+    if (row->record >= engine->durable.own)
+        return false; /* this run accepted it, and it is in the table */
     int model = engine_model(engine, row->model, strlen(row->model));
     recovery->last = row->record;
     if (model < 0) {
@@ -272,6 +274,7 @@ void recovery_begin(struct engine *engine)
         return;
     FAULT(recovery_marked);
     core_first_record(engine->core, summary.next_record);
+    engine->durable.own = summary.next_record;
     if (!summary.created && !summary.clean)
         LOG_EVENT(LEVEL_WARNING, "journal.unclean", "the previous run ended without shutdown",
                   LOG_INT("unfinished", summary.unfinished), LOG_INT("finished", summary.finished),

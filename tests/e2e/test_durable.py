@@ -72,6 +72,43 @@ class Durable(unittest.TestCase):
             self.assertEqual(world.post("m", "pid", key)[2], first)
             self.assertNotEqual(world.post("m", "pid")[2], first)
 
+    def test_promise_2_what_waits_for_room_runs_once_beside_what_comes_now(self):
+        """More than the table has room for; what this run accepts is not taken for an earlier run's."""
+        later, both = {"Prefer": "respond-async"}, f"{ALWAYS}\n{ALWAYS.replace('m:', 'n:')}"
+        with World(both, "limits: {requests: 64}") as world:
+            old, new = world.fifo("old"), world.fifo("new")
+            for _ in range(40):
+                self.assertEqual(world.post("m", f"wait {old}", later)[0], 202)
+            world.write(both, "limits: {requests: 16}")
+            kill_and_start(world)
+            late = [world.post("n", f"wait {new}", later) for _ in range(2)]
+            self.assertEqual([status for status, _, _ in late], [202, 202])
+            gates = [os.open(gate, os.O_RDWR) for gate in (old, new)]  # what one does not read waits for the next
+            os.write(gates[0], bytes(64))
+            wait_until(lambda: world.slot("m/0")["answered"] == 40, "not all of the earlier run's ran")
+            os.write(gates[1], bytes(64))
+            for _, headers, _ in late:
+                wait_until(lambda: world.get(headers["Location"])[0] == 200, "a late one never ran")
+            wait_until(lambda: world.slot("n/0")["inflight"] == 0, "one runs again")
+            self.assertEqual(world.slot("n/0")["answered"], 2)
+            self.assertEqual(world.stop(), 0)
+            for gate in gates:
+                os.close(gate)
+
+    def test_promise_2_who_heard_a_whole_stream_is_not_told_that_it_is_damaged(self):
+        """A browser comes again after the last event, too; nothing follows it but the end."""
+        with World(ALWAYS) as world:
+            key = {"Idempotency-Key": "k", "Accept": "text/event-stream"}
+            heard = world.post("m", "stream 3", key)[2]
+            self.assertIn(b"id: 4\nevent: end\n", heard)
+            for last in ("3", "4", "5", "4294967297"):  # the last one is none that this server gave
+                status, _, body = world.post("m", "stream 3", {**key, "Last-Event-ID": last})
+                self.assertEqual(status, 200, body)
+                self.assertNotIn(b"part", body)
+                self.assertIn(b"event: end\n", body)
+            mark = world.mark()
+            self.assertNotIn("journal.result_lost", [e["event"] for e in world.events[:mark]])
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)
