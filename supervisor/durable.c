@@ -582,7 +582,7 @@ void durable_retell(struct engine *engine, const struct action *action)
 {
     struct request *request = engine_request(engine, action->request);
     struct durable_op *op = op_new(engine, JOURNAL_FETCH, action->record);
-    op->op.number = (uint32_t)action->chunk.number;
+    op->op.number = action->chunk.number < UINT32_MAX ? (uint32_t)action->chunk.number : UINT32_MAX;
     op->retold = request;
     request->durable.retold = true;
     op_add(engine, op);
