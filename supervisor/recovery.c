@@ -17,6 +17,7 @@ struct recovering {
     struct engine *engine;
     struct slot *slot; /* of logged ones */
     uint64_t count, strangers;
+    uint64_t large, largest; /* those that no room is enough for, and the bytes of one */
     uint64_t last;     /* record */
     uint64_t position; /* of the last logged one */
     bool full;
@@ -194,6 +195,16 @@ static void recover_stream(struct engine *engine, struct request *request, struc
     event->recovered.sent = stream_produced(request);
 }
 
+/* It would wait for room for ever, and all that come after it.  Its key stays known. */
+static void keep_large(struct recovering *recovery, const struct journal_row *row)
+{
+    struct event event = recovered(recovery, row, RECOVERY_WAITING);
+    recovery->large++;
+    if (row->body.len > recovery->largest)
+        recovery->largest = row->body.len;
+    engine_post(recovery->engine, &event);
+}
+
 static bool each_unfinished(void *context, const struct journal_row *row)
 {
     struct recovering *recovery = context;
@@ -204,6 +215,10 @@ static bool each_unfinished(void *context, const struct journal_row *row)
     recovery->last = row->record;
     if (model < 0) {
         recovery->strangers++;
+        return true;
+    }
+    if (row->body.len > engine->config->limits.body_bytes) {
+        keep_large(recovery, row);
         return true;
     }
     struct request *request = adopt(recovery, row, (uint32_t)model);
@@ -252,8 +267,13 @@ static void load_unfinished(struct recovering *recovery)
                     : 0;
     if (code)
         failed("requests", error);
-    engine->durable.more =
-        !code && (recovery->full || recovery->count + recovery->strangers >= most);
+    if (recovery->large)
+        LOG_EVENT(LEVEL_ERROR, "journal.too_large",
+                  "requests that are larger than limits.body_bytes stay in the journal: restart "
+                  "hasupd with a larger one to have them run",
+                  LOG_INT("requests", recovery->large), LOG_INT("largest", recovery->largest));
+    uint64_t read = recovery->count + recovery->strangers + recovery->large;
+    engine->durable.more = !code && (recovery->full || read >= most);
     engine->durable.after = recovery->last;
 }
 

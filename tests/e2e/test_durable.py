@@ -109,6 +109,27 @@ class Durable(unittest.TestCase):
             mark = world.mark()
             self.assertNotIn("journal.result_lost", [e["event"] for e in world.events[:mark]])
 
+    def test_promise_2_one_that_finds_no_room_any_more_holds_up_no_other(self):
+        """limits.body_bytes was made smaller than what is in the journal: said, and kept for larger limits."""
+        later = {"Prefer": "respond-async"}
+        small = ALWAYS.replace("journal", "body_max: 64KiB, journal")
+        with World(ALWAYS) as world:
+            gate = world.fifo("gate")
+            held = os.open(gate, os.O_RDWR)
+            bodies = [f"wait {gate}", "sum" + "x" * 200000, "echo small"]
+            places = [world.post("m", body, later)[1]["Location"] for body in bodies]
+            world.write(small, "limits: {body_bytes: 64KiB}")
+            kill_and_start(world)
+            said = world.wait_event("journal.too_large")
+            self.assertIn("limits.body_bytes", said["message"])
+            self.assertEqual((said["requests"], said["largest"]), (1, 200003))
+            os.write(held, b"x")
+            wait_until(lambda: world.get(places[2])[0] == 200, "held up for ever")
+            world.write(ALWAYS)
+            kill_and_start(world)
+            wait_until(lambda: world.get(places[1])[0] == 200, "not kept")
+            os.close(held)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)
