@@ -595,7 +595,10 @@ static void refuse_retold(const struct durable_op *op)
     struct refusal_text text = {.why = why,
                                 .status = refusal_status(why),
                                 .code = refusal_code(why),
-                                .message = refusal_message(why),
+                                .message = io ? "the journal cannot be read now, which has the "
+                                                "answer; hasupctl status says why"
+                                              : "the stored answer is damaged or gone; under "
+                                                "another idempotency key the request runs anew",
                                 .retry_after = io ? HASUP_S : 0};
     struct request *request = op->retold;
     if (!io)

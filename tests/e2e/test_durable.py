@@ -130,6 +130,34 @@ class Durable(unittest.TestCase):
             wait_until(lambda: world.get(places[1])[0] == 200, "not kept")
             os.close(held)
 
+    def test_promise_3_a_stored_answer_that_is_damaged_is_said_and_not_told(self):
+        with World(ALWAYS) as world:
+            key = {"Idempotency-Key": "k"}
+            self.assertEqual(world.post("m", "echo x", key)[2], b"x")
+            with sqlite3.connect(f"{world.state}/journal.db", timeout=LIMIT) as db:
+                db.execute("UPDATE result SET body = x'79'")
+            db.close()
+            status, _, body = world.post("m", "echo x", key)
+            self.assertEqual(status, 404)
+            self.assertIn(b"the stored answer is damaged or gone", body)
+            world.wait_event("journal.result_lost")
+
+    def test_a_dropped_request_is_gone_in_words_too(self):
+        with World(ALWAYS) as world:
+            gate = world.fifo("gate")
+            place = world.post("m", f"wait {gate}", {"Prefer": "respond-async"})[1]["Location"]
+            waiting = world.connect()
+            waiting.request("GET", place, headers={"Prefer": "wait=50"})
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            drop = world.connect()
+            drop.request("DELETE", place)
+            self.assertEqual(drop.getresponse().status, 200)
+            answer = waiting.getresponse()
+            self.assertEqual((answer.status, answer.reason), (410, "Gone"))
+            drop.close()
+            waiting.close()
+            world.release(gate)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)
