@@ -285,6 +285,8 @@ static void perform_notice(struct engine *engine, const struct action *action)
         what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING : LEVEL_ERROR;
     if (what == NOTICE_CHECKPOINT_FAILED && slot && slot->checkpoints_failing)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
+    if (what == NOTICE_NOT_STORED && engine->durable.failing)
+        level = LEVEL_DEBUG; /* likewise "journal.failing"; each answer that waits would say it */
     if (what == NOTICE_MODEL_MENDED)
         level = LEVEL_INFO;
     const char *model =

@@ -306,6 +306,25 @@ class JournalOnABadDisk(unittest.TestCase):
         with Disk("8m") as disk, World(self.MODELS, state=disk.path) as world:
             self.fails_then_recovers(world, disk.fill, disk.free, "full")
 
+    def test_promise_11_answers_that_wait_for_a_full_disk_do_not_flood_the_log(self):
+        with Disk("8m") as disk, World(self.MODELS, state=disk.path) as world:
+            gate, mark = world.fifo("gate"), world.mark()
+            held = os.open(gate, os.O_RDWR)
+            later = {"Prefer": "respond-async"}
+            for body in [f"wait {gate}"] * 8 + ["big 200000"] * 24:
+                self.assertEqual(world.post("echo", body, later)[0], 202)
+            disk.fill()
+            os.write(held, b"x" * 64)
+            world.wait_event("journal.failing", since=mark)
+            end = time.monotonic() + LIMIT
+            while world.status()["models"][0]["unstored"] < 24:
+                self.assertLess(time.monotonic(), end, "not all were answered")
+            world.mark()
+            self.assertLess([e["level"] for e in world.events[mark:]].count("error"), 3)
+            disk.free()
+            world.wait_event("journal.recovered", since=mark)
+            os.close(held)
+
     def begin_read_only(self, end):
         """A start on a disk that cannot be written: what is stored is known, nothing is added, until it can be."""
         with Disk("8m") as disk:
