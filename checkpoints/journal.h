@@ -67,8 +67,10 @@ enum {
                * expires, reports (a JSON array), meta, body: a dead letter.  One of the same hash \
                * is replaced; the oldest go above journal_options.letters_max */                   \
     X(LIFT)   /* hash: the dead letter goes.  No error where there is none */                      \
-    X(FETCH_LETTER) /* hash: reads a dead letter into `letter`; always on the thread.              \
-                     * HASUP_ENOTFOUND, HASUP_ECORRUPT */                                          \
+    X(FETCH_LETTER) /* reads a dead letter into `letter`; always on the thread: by hash; where     \
+                     * that is 0, the newest of `record`; where that is 0, too, the newest with a                             \
+                     * number below `position` (0: any), without meta and body.  HASUP_ENOTFOUND,                               \
+                     * HASUP_ECORRUPT */                                                           \
     X(LIST)  /* record, number, model: reads the heads of requests with a smaller record (0: all), \
               * newest first, into `listed`; looks at `number` rows at most, and passes over those \
               * of another model than the one that is named (NULL: none is); always on the thread  \

@@ -113,6 +113,10 @@ struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
     X(LIFT, "DELETE FROM letter WHERE hash_low = ?1 AND hash_high = ?2")                           \
     X(FETCH_LETTER, "SELECT " LETTER_HEAD ", payload_sum, meta, body FROM letter"                  \
                     " WHERE hash_low = ?1 AND hash_high = ?2")                                     \
+    X(LETTER_OF, "SELECT " LETTER_HEAD ", payload_sum, meta, body FROM letter"                     \
+                 " WHERE record = ?1 ORDER BY number DESC LIMIT 1")                                \
+    X(LETTER_BELOW, "SELECT " LETTER_HEAD " FROM letter WHERE number < ?1"                         \
+                    " ORDER BY number DESC LIMIT 1")                                               \
     X(LETTERS, "SELECT " LETTER_HEAD " FROM letter WHERE number > ?1 ORDER BY number")             \
     X(FETCH, "SELECT " RESULT_HEAD ", s.payload_sum, s.meta, s.body FROM result s"                 \
              " WHERE s.record = ?1")                                                               \

@@ -152,8 +152,14 @@ static struct journal_letter *letter_copy(const struct journal_letter *from)
 static void take_letter(struct journal_op *op, sqlite3_stmt *statement)
 {
     struct journal_letter letter = {0};
+    bool head = sqlite3_column_count(statement) == LETTER_HEAD_COLUMNS;
     if (!row_letter_read(statement, 0, &letter)) {
         op->error = HASUP_ECORRUPT;
+        return;
+    }
+    if (head) {
+        op->letter = letter_copy(&letter);
+        op->error = op->letter ? 0 : HASUP_ENOMEM;
         return;
     }
     letter.meta = row_bytes(statement, LETTER_HEAD_COLUMNS + 1);
@@ -165,18 +171,34 @@ static void take_letter(struct journal_op *op, sqlite3_stmt *statement)
         op->error = HASUP_ENOMEM;
 }
 
+/* The statement that finds it, with its values; NULL: it could not be prepared. */
+static sqlite3_stmt *find_letter(struct journal_db *db, const struct journal_op *op)
+{
+    bool by_hash = op->hash[0] || op->hash[1];
+    sqlite3_stmt *find = journal_db_statement(db, by_hash      ? STATEMENT_FETCH_LETTER
+                                                  : op->record ? STATEMENT_LETTER_OF
+                                                               : STATEMENT_LETTER_BELOW);
+    if (!find)
+        return NULL;
+    if (by_hash) {
+        bind_number(find, 1, op->hash[0]);
+        bind_number(find, 2, op->hash[1]);
+    } else {
+        bind_number(find, 1, op->record ? op->record : op->position ? op->position : INT64_MAX);
+    }
+    return find;
+}
+
 void journal_db_fetch_letter(struct journal_db *db, struct journal_op *op)
 {
     free(op->letter); /* of a first try, whose transaction failed */
     op->letter = NULL;
     op->error = 0;
-    sqlite3_stmt *find = journal_db_statement(db, STATEMENT_FETCH_LETTER);
+    sqlite3_stmt *find = find_letter(db, op);
     if (!find) {
         op->error = sql_code(sqlite3_extended_errcode(db->db));
         return;
     }
-    bind_number(find, 1, op->hash[0]);
-    bind_number(find, 2, op->hash[1]);
     int got = sqlite3_step(find);
     if (got == SQLITE_ROW)
         take_letter(op, find);

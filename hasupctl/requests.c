@@ -200,6 +200,57 @@ static int verb_list(const struct ctl *ctl)
     return list_all(ctl, &list);
 }
 
+/* ---- dead letters ---- */
+
+/* NULL: there are no more, or it failed (*code). */
+static json_t *letter_below(const struct ctl *ctl, json_int_t *before, int *code)
+{
+    json_t *answer, *letter = NULL;
+    *code = ctl_call(ctl, json_pack("{s:s, s:I}", "verb", "requests letters", "before", *before),
+                     &answer);
+    if (*code == CTL_OK && json_is_object(json_object_get(answer, "letter"))) {
+        letter = json_incref(json_object_get(answer, "letter"));
+        *before = json_integer_value(json_object_get(answer, "next"));
+    }
+    json_decref(answer);
+    return letter;
+}
+
+/* ID, AGE, BODY and MODEL; why it is there stands below, because it is long. */
+static void print_letter(const json_t *letter)
+{
+    char age[32], bytes[32];
+    long long ms = (long long)(ctl_wall_now() / HASUP_MS) - number(letter, "created_wall_ms");
+    printf("%-*s %7s %8s %s\n", ID_WIDTH, text(letter, "id"), ctl_duration(ms < 0 ? 0 : ms, age),
+           json_is_true(json_object_get(letter, "kept"))
+               ? ctl_bytes((unsigned long long)number(letter, "bytes"), bytes)
+               : "-",
+           text(letter, "model"));
+    printf("  killed %lld, the last: %s\n", number(letter, "attempts"), text(letter, "reason"));
+}
+
+static int verb_letters(const struct ctl *ctl)
+{
+    json_t *letter, *all = json_array();
+    json_int_t before = 0;
+    int code;
+    if (ctl->argc)
+        return ctl_usage(ctl, "unexpected argument: %s", ctl->argv[0]);
+    while ((letter = letter_below(ctl, &before, &code))) {
+        if (!ctl->json && !json_array_size(all))
+            printf("%-*s %7s %8s %s\n", ID_WIDTH, "ID", "AGE", "BODY", "MODEL");
+        if (!ctl->json)
+            print_letter(letter);
+        json_array_append_new(all, letter);
+    }
+    if (!code && ctl->json)
+        ctl_print_json(all);
+    else if (!code && !json_array_size(all))
+        puts("no dead letters");
+    json_decref(all);
+    return code;
+}
+
 /* ---- show ---- */
 
 static void print_time(const json_t *one, const char *key, const char *what)
@@ -217,9 +268,43 @@ static void print_time(const json_t *one, const char *key, const char *what)
            ctl_duration(away > 0 ? away : -away, far), away > 0 ? "" : " ago");
 }
 
+/* How its workers died. */
+static void print_deaths(const json_t *letter)
+{
+    char lived[32], rss[32];
+    json_t *death, *line;
+    size_t i, k;
+    printf("  letter    the body is %s\n", json_is_true(json_object_get(letter, "kept"))
+                                               ? "kept: hasupctl requests retry runs it again"
+                                               : "not kept (quarantine_keep_body)");
+    print_time(letter, "expires_wall_ms", "refused");
+    json_array_foreach(json_object_get(letter, "deaths"), i, death)
+    {
+        printf("  death     %s, pid %lld, lived %s, %s: %s\n", text(death, "slot"),
+               number(death, "pid"), ctl_duration(number(death, "lived_ms"), lived),
+               ctl_bytes((unsigned long long)number(death, "max_rss_kib") * 1024, rss),
+               text(death, "reason"));
+        json_array_foreach(json_object_get(death, "stderr"), k, line)
+            printf("    | %s\n", json_string_value(line));
+    }
+}
+
+/* A dead letter by its own id: of a request that may have been volatile. */
+static void print_letter_alone(const json_t *letter)
+{
+    printf("dead letter %s of %s\n", text(letter, "id"), text(letter, "model"));
+    printf("  state     quarantined: it killed %lld workers\n", number(letter, "attempts"));
+    print_time(letter, "created_wall_ms", "since");
+    print_deaths(letter);
+}
+
 static void print_one(const json_t *one)
 {
     char bytes[32];
+    if (json_object_get(one, "deaths")) {
+        print_letter_alone(one);
+        return;
+    }
     json_t *size = json_object_get(one, "bytes");
     printf("request %s of %s\n", text(one, "id"), text(one, "model"));
     printf("  state     %s", text(one, "state"));
@@ -241,6 +326,8 @@ static void print_one(const json_t *one)
     print_time(one, "deadline_wall_ms", "deadline");
     print_time(one, "finished_wall_ms", "finished");
     print_time(one, "expires_wall_ms", "kept");
+    if (json_is_object(json_object_get(one, "letter")))
+        print_deaths(json_object_get(one, "letter"));
 }
 
 /* The stored answer, as who sent the request would have got it. */
@@ -271,8 +358,11 @@ static int verb_show(const struct ctl *ctl)
     if (!id)
         return ctl_usage(ctl, "which request? hasupctl requests names their ids");
     int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "requests show", "id", id), &one);
-    bool ended = one && !json_is_null(json_object_get(one, "status"));
-    if (!code && body && !ended) {
+    bool ended = json_is_integer(json_object_get(one, "status"));
+    if (!code && body && json_object_get(one, "deaths")) {
+        fprintf(stderr, "hasupctl: %s is a dead letter and has no answer\n", id);
+        code = CTL_FAILED;
+    } else if (!code && body && !ended) {
         fprintf(stderr, "hasupctl: %s is %s: there is no answer yet\n", id, text(one, "state"));
         code = CTL_FAILED;
     } else if (!code && body) {
@@ -286,7 +376,22 @@ static int verb_show(const struct ctl *ctl)
     return code;
 }
 
-/* ---- drop ---- */
+/* ---- retry and drop ---- */
+
+static int verb_retry(const struct ctl *ctl)
+{
+    json_t *answer;
+    if (ctl->argc != 1 || ctl->argv[0][0] == '-')
+        return ctl_usage(ctl, "one dead letter at a time; hasupctl requests letters names them");
+    int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "requests retry", "id", ctl->argv[0]),
+                        &answer);
+    if (!code && ctl->json)
+        ctl_print_json(answer);
+    else if (!code)
+        puts(*text(answer, "id") ? text(answer, "id") : "it runs again; its model keeps no answer");
+    json_decref(answer);
+    return code;
+}
 
 static int verb_drop(const struct ctl *ctl)
 {
@@ -312,6 +417,8 @@ int ctl_requests(const struct ctl *ctl)
         {"list", "requests [list] [--model MODEL] [--state STATE] [-n N | --all]", verb_list},
         {"show", "requests show ID [--body]", verb_show},
         {"drop", "requests drop ID", verb_drop},
+        {"retry", "requests retry ID", verb_retry},
+        {"letters", "requests letters", verb_letters},
     };
     struct ctl rest = *ctl;
     rest.usage = VERBS[0].usage;
@@ -324,5 +431,5 @@ int ctl_requests(const struct ctl *ctl)
             rest.argv++;
             return VERBS[i].run(&rest);
         }
-    return ctl_usage(ctl, "requests %s: list, show or drop", ctl->argv[0]);
+    return ctl_usage(ctl, "requests %s: list, show, drop, retry or letters", ctl->argv[0]);
 }

@@ -398,6 +398,8 @@ static const struct verb VERBS[] = {
     {"requests", NO_TARGET, false, run_requests, 0, requests_list},
     {"requests show", NO_TARGET, false, run_requests, 0, requests_show},
     {"requests drop", NO_TARGET, false, run_requests, 0, requests_drop},
+    {"requests letters", NO_TARGET, false, run_requests, 0, requests_letters},
+    {"requests retry", NO_TARGET, true, run_requests, 0, requests_retry},
     {"config", NO_TARGET, false, run_config, 0, NULL},
     {"version", NO_TARGET, false, run_version, 0, NULL},
     {"shutdown", NO_TARGET, false, run_shutdown, 0, NULL},

@@ -34,9 +34,8 @@ static int64_t wall_now(void)
     return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
 }
 
-HASUP_PRINTF(4, 5)
-static void refuse(const struct requests_call *call, uint32_t status, const char *code,
-                   const char *format, ...)
+void requests_refuse(const struct requests_call *call, uint32_t status, const char *code,
+                     const char *format, ...)
 {
     char message[1024];
     va_list args;
@@ -48,7 +47,7 @@ static void refuse(const struct requests_call *call, uint32_t status, const char
         json_pack("{s:{s:s, s:o}}", "error", "code", code, "message", json_words(message)));
 }
 
-static const char *text_of(const struct requests_call *call, const char *key)
+const char *requests_text(const struct requests_call *call, const char *key)
 {
     const char *text = json_string_value(json_object_get(call->in, key));
     return text ? text : "";
@@ -74,7 +73,7 @@ static const char *state_of(const struct engine *engine, const struct journal_li
     return stranger && !row->status ? "waiting" : NULL;
 }
 
-static json_t *wall_json(int64_t wall_ns)
+json_t *requests_wall(int64_t wall_ns)
 {
     return wall_ns ? json_integer(wall_ns / HASUP_MS) : json_null();
 }
@@ -102,10 +101,10 @@ static json_t *row_json(const struct engine *engine, const struct journal_listed
         row->model, "state", state, "attempts", (int)view.attempts, "configured",
         engine_model(engine, row->model, strlen(row->model)) >= 0, "async",
         (row->flags & JOURNAL_ASYNC) != 0, "key", key_json(row), "created_wall_ms",
-        wall_json(row->created_wall_ns), "age_ms", (json_int_t)(age > 0 ? age / HASUP_MS : 0),
-        "deadline_wall_ms", wall_json(ended ? 0 : row->deadline_wall_ns), "finished_wall_ms",
-        wall_json(ended ? row->finished_wall_ns : 0), "expires_wall_ms",
-        wall_json(ended ? row->expires_wall_ns : 0));
+        requests_wall(row->created_wall_ns), "age_ms", (json_int_t)(age > 0 ? age / HASUP_MS : 0),
+        "deadline_wall_ms", requests_wall(ended ? 0 : row->deadline_wall_ns), "finished_wall_ms",
+        requests_wall(ended ? row->finished_wall_ns : 0), "expires_wall_ms",
+        requests_wall(ended ? row->expires_wall_ns : 0));
     json_object_set_new(json, "bytes",
                         ended ? json_null() : json_integer((json_int_t)row->body_len));
     json_object_set_new(json, "status", ended ? json_integer(row->status) : json_null());
@@ -120,10 +119,10 @@ static json_t *row_json(const struct engine *engine, const struct journal_listed
 
 /* ---- pages ---- */
 
-static void unreadable(const struct asked *asked, int error)
+void requests_unreadable(const struct requests_call *call, int error)
 {
-    refuse(&asked->call, 503, "unavailable", "the journal cannot be read: %s",
-           hasup_strerror(error));
+    requests_refuse(call, 503, "unavailable", "the journal cannot be read: %s",
+                    hasup_strerror(error));
 }
 
 /* Whether nothing was found because the name is a mistake. */
@@ -140,7 +139,7 @@ static void tell_page(const struct asked *asked, json_t *rows, uint64_t next)
     if (is_no_model(asked, rows, next)) {
         json_decref(rows);
         engine_no_model(asked->call.engine, asked->model, strlen(asked->model), text);
-        refuse(&asked->call, 404, "not_found", "%s", text);
+        requests_refuse(&asked->call, 404, "not_found", "%s", text);
         return;
     }
     asked->call.answer(asked->call.context, asked->call.ticket, 200,
@@ -156,7 +155,7 @@ static void page_read(void *context, struct journal_op *op)
     size_t bytes = 0;
     if (op->error) {
         json_decref(rows);
-        unreadable(asked, op->error);
+        requests_unreadable(&asked->call, op->error);
         return;
     }
     for (const struct journal_listed *row = op->listed.rows; row; row = row->next) {
@@ -177,13 +176,14 @@ static void page_read(void *context, struct journal_op *op)
 }
 
 /* Where there is no journal there is no request. */
-static bool is_open(const struct requests_call *call)
+bool requests_open(const struct requests_call *call)
 {
     struct engine *engine = call->engine;
     if (durable_open(engine, false, NULL))
         return true;
     if (engine->durable.failing)
-        refuse(call, 503, "unavailable", "the journal cannot be opened: %s", engine->durable.error);
+        requests_refuse(call, 503, "unavailable", "the journal cannot be opened: %s",
+                        engine->durable.error);
     return false;
 }
 
@@ -193,7 +193,7 @@ static void ask(const struct requests_call *call, struct asked *asked, uint64_t 
     struct journal_op *op = asked ? durable_ask(JOURNAL_LIST, done, asked) : NULL;
     if (!op) {
         free(asked);
-        refuse(call, 500, "internal", "out of memory");
+        requests_refuse(call, 500, "internal", "out of memory");
         return;
     }
     asked->call = *call;
@@ -214,12 +214,12 @@ static bool state_is_known(const char *state)
 
 void requests_list(const struct requests_call *call)
 {
-    const char *model = text_of(call, "model"), *state = text_of(call, "state");
+    const char *model = requests_text(call, "model"), *state = requests_text(call, "state");
     json_int_t before = json_integer_value(json_object_get(call->in, "before"));
     if (*state && !state_is_known(state)) {
-        refuse(call, 400, "bad_request",
-               "there is no state \"%.40s\": waiting, running, done, refused or quarantined",
-               state);
+        requests_refuse(
+            call, 400, "bad_request",
+            "there is no state \"%.40s\": waiting, running, done, refused or quarantined", state);
         return;
     }
     struct asked *asked = calloc(1, sizeof *asked);
@@ -228,7 +228,7 @@ void requests_list(const struct requests_call *call)
         snprintf(asked->state, sizeof asked->state, "%s", state);
         asked->first = before <= 0;
     }
-    if (is_open(call)) {
+    if (requests_open(call)) {
         ask(call, asked, before > 0 ? (uint64_t)before : 0, PAGE_ROWS, page_read);
         return;
     }
@@ -241,10 +241,10 @@ void requests_list(const struct requests_call *call)
 
 /* ---- one ---- */
 
-static void no_request(const struct requests_call *call)
+void requests_unknown(const struct requests_call *call)
 {
-    refuse(call, 404, "not_found",
-           "there is no such request; hasupctl requests lists those that are kept");
+    requests_refuse(call, 404, "not_found",
+                    "there is no such request; hasupctl requests lists those that are kept");
 }
 
 /* It is accepted this moment: its row is on its way. */
@@ -254,12 +254,17 @@ static void tell_unwritten(const struct asked *asked)
     char id[RECORD_ID + 1];
     durable_record_id(asked->record, asked->token, id);
     if (engine_record(asked->call.engine, id, RECORD_ID, &info)) {
-        no_request(&asked->call);
+        requests_letter(&asked->call, id, false);
         return;
     }
     asked->call.answer(asked->call.context, asked->call.ticket, 200,
                        json_pack("{s:s, s:s, s:s, s:i}", "id", id, "model", info.model, "state",
                                  "waiting", "attempts", (int)info.attempts));
+}
+
+static bool is_quarantined(const json_t *one)
+{
+    return strcmp(json_string_value(json_object_get(one, "state")), "quarantined") == 0;
 }
 
 static void one_read(void *context, struct journal_op *op)
@@ -269,7 +274,9 @@ static void one_read(void *context, struct journal_op *op)
     bool found = row && row->record == asked->record && row->token == asked->token;
     json_t *json = found ? row_json(asked->call.engine, row) : NULL;
     if (op->error)
-        unreadable(asked, op->error);
+        requests_unreadable(&asked->call, op->error);
+    else if (json && is_quarantined(json))
+        requests_with_letter(&asked->call, asked->record, json);
     else if (json)
         asked->call.answer(asked->call.context, asked->call.ticket, 200, json);
     else
@@ -280,19 +287,19 @@ static void one_read(void *context, struct journal_op *op)
 static void ask_one(const struct requests_call *call,
                     void (*done)(void *context, struct journal_op *op))
 {
-    const char *id = text_of(call, "id");
+    const char *id = requests_text(call, "id");
     uint64_t record, token;
     struct asked *asked = NULL;
     if (!durable_id_read(id, strlen(id), &record, &token)) {
-        no_request(call);
-    } else if (is_open(call)) {
+        requests_unknown(call);
+    } else if (requests_open(call)) {
         if ((asked = calloc(1, sizeof *asked))) {
             asked->record = record;
             asked->token = token;
         }
         ask(call, asked, record + 1, 1, done);
     } else if (!call->engine->durable.failing) {
-        no_request(call);
+        requests_unknown(call);
     }
 }
 
@@ -315,10 +322,11 @@ static void stranger_read(void *context, struct journal_op *op)
     struct record_view view;
     char id[RECORD_ID + 1];
     if (op->error) {
-        unreadable(asked, op->error);
+        requests_unreadable(&asked->call, op->error);
     } else if (!row || row->record != asked->record || row->token != asked->token ||
                !state_of(asked->call.engine, row, &view)) {
-        no_request(&asked->call);
+        durable_record_id(asked->record, asked->token, id);
+        requests_letter(&asked->call, id, true);
     } else {
         engine_post(asked->call.engine,
                     &(struct event){.type = EVENT_DROPPED, .record = asked->record});
@@ -329,7 +337,7 @@ static void stranger_read(void *context, struct journal_op *op)
 
 void requests_drop(const struct requests_call *call)
 {
-    const char *id = text_of(call, "id");
+    const char *id = requests_text(call, "id");
     if (engine_drop(call->engine, id, strlen(id)))
         ask_one(call, stranger_read);
     else

@@ -341,7 +341,7 @@ class Requests(unittest.TestCase):
         self.assertEqual((self.world.finish(held)[0], self.world.finish(late)[2]), (200, b"late"))
 
     def test_usage(self):
-        for args, said in ((("requests", "shwo"), "list, show or drop"), (("requests", "show"), "which request?"),
+        for args, said in ((("requests", "shwo"), "list, show, drop, retry or letters"), (("requests", "show"), "which request?"),
                            (("requests", "drop"), "one request at a time"), (("requests", "-n"), "-n wants a value"),
                            (("requests", "-n", "0"), "above 0"), (("requests", "--bogus"), "--bogus"),
                            (("infer", "--key"), "--key wants a key"), (("infer", "m", "--bogus"), "--bogus"),
@@ -430,6 +430,61 @@ class Requests(unittest.TestCase):
         self.assertIn("no model of this name is configured", self.ctl("requests", "show", first["id"])[0])
         self.assertEqual(self.ctl("requests", "drop", first["id"])[0], f"{first['id']}: dropped\n")
         self.assertEqual([row["id"] for row in self.json("requests", "--model", "m")], [second["id"]])
+
+    def test_dead_letters_are_shown_tried_again_and_dropped(self):
+        self.start(ONE_BY_ONE.replace("concurrency_max: 1", "concurrency_max: 1, max_attempts: 1, quarantine_keep_body: 64KiB"))
+        self.assertEqual(self.ctl("requests", "letters"), ("no dead letters\n", ""))
+        for body, headers in (("segv no memory left", {}), ("crash", {"Idempotency-Key": "c"})):
+            self.world.post("m", "echo fine")  # others are answered: it is the body
+            self.assertEqual(self.world.post("m", body, headers)[0], 422, body)
+        mine, volatile = self.json("requests", "letters")
+        self.assertEqual(set(mine), {"id", "model", "state", "attempts", "configured", "created_wall_ms", "expires_wall_ms",
+                                     "kept", "bytes", "reason"})
+        self.assertEqual((mine["bytes"], mine["kept"], mine["model"]), (5, True, "m"))
+        text, _ = self.ctl("requests", "letters")
+        self.assertRegex(text, rf"\AID .*\n{mine['id']} +\d+ \w+ +5 B m\n  killed 1, the last: killed by signal 6 \(Aborted\)\n")
+        self.assertEqual(self.world.status()["journal"]["letters"], 2)
+        (row,) = self.json("requests")
+        shown = self.json("requests", "show", row["id"])
+        self.assertEqual((shown["state"], shown["letter"]["id"]), ("quarantined", mine["id"]))
+        self.assertEqual(shown["letter"]["deaths"][-1]["signal"], signal.SIGABRT)
+        self.assertRegex(self.ctl("requests", "show", row["id"])[0], r"(?m)^  death     m/0, pid \d+, lived .*: killed by signal 6")
+        alone, _ = self.ctl("requests", "show", volatile["id"])
+        self.assertRegex(alone, rf"\Adead letter {volatile['id']} of m\n  state     quarantined: it killed 1 workers\n")
+        self.assertIn("    | no memory left\n", alone)
+        self.assertIn("has no answer", self.ctl("requests", "show", volatile["id"], "--body", code=1)[1])
+        again = self.ctl("requests", "retry", row["id"])[0].strip()  # by the request's id; it kills once more
+        self.world.post("m", "echo fine")
+        self.until("quarantined")
+        self.assertEqual(self.json("requests", "show", again)["state"], "quarantined")
+        self.assertEqual(self.world.get(f"/requests/{again}")[0], 422)
+        self.assertEqual(self.json("requests", "drop", volatile["id"]), {"id": volatile["id"], "state": "dropped"})
+        self.assertEqual([letter["model"] for letter in self.json("requests", "letters")], ["m"])
+        for verb in ("show", "drop"):
+            self.assertIn("no such request", self.ctl("requests", verb, volatile["id"], code=1)[1])
+        self.assertIn("no dead letter", self.ctl("requests", "retry", volatile["id"], code=1)[1])
+
+    def test_a_retry_that_lives_is_answered_and_one_without_a_body_is_told_why_not(self):
+        models = ONE_BY_ONE.replace("concurrency_max: 1", "concurrency_max: 1, max_attempts: 1, quarantine_keep_body: 64KiB")
+        self.start(models)
+        gate = self.world.fifo("gate")
+        hung = self.world.begin("m", f"wait {gate}", {"X-Request-Timeout": "600"})
+        end = time.monotonic() + LIMIT
+        while self.world.slot("m/0")["inflight"] != 1:
+            self.assertLess(time.monotonic(), end)
+        self.world.kill("m/0")
+        self.assertEqual(self.world.finish(hung)[0], 422)  # alone, and once is enough here
+        (letter,) = self.json("requests", "letters")
+        id = self.ctl("requests", "retry", letter["id"])[0].strip()
+        self.until("running")
+        self.world.release(gate)
+        self.until("done")
+        self.assertEqual((self.ctl("requests", "show", "--body", id)[1], self.json("requests", "letters")), ("", []))
+        self.world.write(models.replace("quarantine_keep_body: 64KiB", "quarantine_keep_body: 0"))
+        self.ctl("reload")
+        self.assertEqual(self.world.post("m", "crash", {})[0], 422)
+        (letter,) = self.json("requests", "letters")
+        self.assertIn("its body was not kept", self.ctl("requests", "retry", letter["id"], code=1)[1])
 
     def test_infer_with_a_key_has_one_answer_and_async_an_id(self):
         self.start()
