@@ -357,7 +357,7 @@ static void report(const struct journal_audit *journal)
     t = &journal->quarantined;
     if (t->count)
         audit_found(audit, AUDIT_CODE_QUARANTINED, journal->path, t->since,
-                    "hasupctl requests show says what killed its workers",
+                    "hasupctl requests letters lists them, show says how workers died",
                     "%llu request%s quarantined because workers died of them; the first is %s",
                     (unsigned long long)t->count, t->count == 1 ? " was" : "s were", t->first);
     if (journal->reader.wal_unread)

@@ -16,7 +16,7 @@
  * quarantined in it without proof is pardoned.  Later one request at a time is tried; the pauses
  * double up to restart.breaker; an answer closes it.
  *
- * One group: its body is quarantined, with proof where the row began anew since its last crash;
+ * One group: its body is quarantined, with proof where an answer ended a row since its last crash;
  * without, where nobody else died in the row: there was nobody to try.  That is the one false
  * verdict which a bad deployment can bring about, and it is pardoned when another request dies.
  *
@@ -70,10 +70,18 @@ static void pardon_hash(struct core *core, uint32_t model, const uint64_t hash[2
     durable_pardoned(core, hash);
 }
 
+/* Free to run again, and still known: should it kill, it is nobody else. */
+static void body_release(struct core *core, struct body *body)
+{
+    body->quarantined = body->proven = false;
+    body->crashes = 0;
+    timer_set_at(&core->wheel, &body->timer, core->now + SUSPICION);
+}
+
 static void pardon(struct core *core, struct body *body)
 {
     pardon_hash(core, body->model, body->hash);
-    body_free(core, body);
+    body_release(core, body);
 }
 
 /* What this row counted against bodies was the model's doing. */
@@ -163,6 +171,9 @@ static void row_end(struct core *core, struct model *model)
 
 void breaker_reset(struct core *core, struct model *model)
 {
+    for (struct body *body = core->bodies.oldest; body; body = body->newer)
+        if (body->model == model->index && !body->quarantined)
+            body->crashes = 0;
     row_end(core, model);
     breaker_close(core, model);
 }
@@ -235,12 +246,13 @@ void blame_answered(struct core *core, struct model *model, struct item *item)
     struct body *body = body_find(&core->bodies, item->hash);
     item->crashes = 0;
     if (body && body->quarantined)
-        pardon(core, body);
-    else if (body)
+        pardon_hash(core, body->model, body->hash);
+    if (body)
         body_free(core, body);
     if (item->seen != model->row.seen)
         return; /* it began before the last crash, which it says nothing of */
     row_end(core, model);
+    model->row.answers++;
     breaker_close(core, model);
 }
 
@@ -340,7 +352,8 @@ static void judge(struct core *core, struct model *model, const struct event *ev
     if (body->quarantined)
         return;
     timer_set_at(&core->wheel, &body->timer, core->now + (ttl > SUSPICION ? ttl : SUSPICION));
-    body->proven = body->crashes && body->row != model->row.first;
+    body->proven = body->crashes && body->answers != model->row.answers;
+    body->answers = model->row.answers;
     body->row = model->row.first;
     body->crashes++;
     /* Another request with this body had died in this row: they are one group. */
@@ -358,14 +371,10 @@ static void judge(struct core *core, struct model *model, const struct event *ev
 
 void body_timed_out(struct core *core, struct body *body)
 {
-    if (!body->quarantined) {
+    if (body->quarantined)
+        body_release(core, body);
+    else
         body_free(core, body);
-        return;
-    }
-    /* Free to run again, and known: it is nobody else that kills then. */
-    body->quarantined = body->proven = false;
-    body->crashes = 0;
-    timer_set_at(&core->wheel, &body->timer, core->now + SUSPICION);
 }
 
 /* ---- events ---- */
@@ -395,7 +404,7 @@ void blame_lifted(struct core *core, const struct event *event)
     struct body *body = body_find(&core->bodies, event->lifted.hash);
     pardon_hash(core, body ? body->model : UINT32_MAX, event->lifted.hash);
     if (body)
-        body_free(core, body);
+        body_release(core, body);
 }
 
 void blame_recovered(struct core *core, const struct event *event)

@@ -98,6 +98,7 @@ struct body {
     bool proven; /* between its crashes others were answered */
     uint32_t crashes;
     uint64_t accused, row; /* its last accusation; the row of crashes in which it crashed last */
+    uint64_t answers;      /* rows of the model that had ended by an answer, at its last crash */
     struct body *next;     /* of its chain; or free */
     struct body *older, *newer; /* by their last crash */
 };
@@ -230,6 +231,7 @@ struct model {
     uint32_t bodies;      /* of it that are remembered */
     struct {              /* crashes one after the other, with no answer between: see blame.c */
         uint32_t crashes, groups; /* groups: of requests that have none in common */
+        uint64_t answers;         /* rows that ended by an answer */
         bool beside;              /* others died at the same time as one of these */
         hasup_ns last;            /* when */
         uint64_t seen;            /* crashes that counted, ever */

@@ -190,6 +190,8 @@ void poison_breaker(struct sim *sim, uint32_t model)
 void poison_unsettled(struct sim *sim)
 {
     sim->false_verdicts += sim->deploy != DEPLOY_GOOD;
+    for (unsigned i = 0; i < SIM_LETTERS; i++)
+        sim->letters[i].kills = 0;
 }
 
 /* hasupd dies: it knows its dead letters again, and nothing of suspects. */

@@ -118,6 +118,38 @@ class Poison(unittest.TestCase):
                 self.assertEqual(world.post("m", POISON, {"Idempotency-Key": f'"{key}"'})[0], 422)
             self.assertEqual(crashes(world), 0)
 
+    def test_promise_6_a_dead_letter_is_shown_tried_again_and_taken_away(self):
+        with tempfile.TemporaryDirectory() as directory:
+            bad = os.path.join(directory, "bad")
+            models = f"  m: {{command: [{WORKER}, --kills-while, {bad}], quarantine_keep_body: 1KiB, {RESTART}}}"
+            with World(models) as world:
+                self.assertEqual(world.ctl("requests", "letters").stdout, b"no dead letters\n")
+                open(bad, "w").close()
+                self.assertEqual(world.post("m", "echo mended")[0], 422)  # nobody else was there to be tried
+                world.wait_event("request.quarantined")
+                (letter,) = json.loads(world.ctl("--json", "requests", "letters").stdout)
+                self.assertEqual((letter["model"], letter["attempts"], letter["kept"]), ("m", 3, True))
+                self.assertIn(letter["id"], world.ctl("requests", "letters").stdout.decode())
+                shown = world.ctl("requests", "show", letter["id"]).stdout.decode()
+                self.assertIn("killed by signal 6", shown)
+                self.assertIn("killed 3 workers", shown)
+                os.unlink(bad)
+                self.assertEqual(world.post("m", "echo mended")[0], 422)
+                again = json.loads(world.ctl("--json", "requests", "retry", letter["id"]).stdout)
+                while (answer := world.get(f"/requests/{again['id']}"))[0] == 202:
+                    pass
+                self.assertEqual(answer, (200, b"mended"))
+                self.assertEqual(world.post("m", "echo mended")[2], b"mended")
+                self.assertEqual(json.loads(world.ctl("--json", "requests", "letters").stdout), [])
+                self.assertEqual(world.ctl("requests", "retry", letter["id"], check=False).returncode, 1)
+                self.assertEqual(world.post("m", "exit 9")[0], 422)
+                (letter,) = json.loads(world.ctl("--json", "requests", "letters").stdout)
+                world.ctl("requests", "drop", letter["id"])
+                self.assertEqual(json.loads(world.ctl("--json", "requests", "letters").stdout), [])
+                before = crashes(world)
+                self.assertEqual(world.post("m", "exit 9")[0], 422)
+                self.assertGreater(crashes(world), before)
+
     def test_promise_6_a_client_that_gives_up_and_comes_again_is_found_too(self):
         models = model("m", "workers: 2, timeouts: {attempt: 400ms}, ")
         with World(models) as world:

@@ -403,6 +403,36 @@ static void a_quarantine_of_an_earlier_run_holds_and_can_be_lifted(void **state)
     assert_int_equal(seen_count(w, ACTION_REFUSE), 0);
 }
 
+static void what_an_operator_begins_anew_proves_nothing(void **state)
+{
+    struct world *w = *state;
+    begin(w, 1);
+    uint64_t request = submit_body(w, POISON);
+    for (unsigned kills = 0; kills < 2; kills++) {
+        comes_again(w);
+        assert_true(given(w) == request);
+        dies(w, 0);
+    }
+    command(w, CORE_ALL_SLOTS, COMMAND_START);
+    comes_up(w, 0, 1);
+    assert_true(given(w) == request);
+    dies(w, 0);
+    assert_int_equal(seen_count(w, ACTION_QUARANTINE), 0);
+    assert_int_equal(kill_until_quarantined(w, request), 2); /* three since */
+}
+
+static void a_body_that_was_lifted_and_kills_again_is_nobody_else(void **state)
+{
+    struct world *w = *state;
+    begin(w, 1);
+    kill_until_quarantined(w, submit_body(w, POISON));
+    world_do(w, (struct event){.type = EVENT_LIFTED, .lifted = {.hash = {POISON, 1}}});
+    comes_again(w);
+    uint64_t again = submit_body(w, POISON);
+    assert_int_equal(kill_until_quarantined(w, again), 3);
+    assert_int_equal(seen_notices(w, NOTICE_MODEL_BROKEN), 0);
+}
+
 static void promise_8_bodies_are_bounded_and_suspects_go_first(void **state)
 {
     struct world *w = *state;
@@ -456,6 +486,8 @@ int main(void)
         STORY(a_suspect_that_waits_expires),
         STORY(nor_does_it_run_in_the_instant_before_its_timer),
         STORY(a_quarantine_of_an_earlier_run_holds_and_can_be_lifted),
+        STORY(what_an_operator_begins_anew_proves_nothing),
+        STORY(a_body_that_was_lifted_and_kills_again_is_nobody_else),
         STORY(promise_8_bodies_are_bounded_and_suspects_go_first),
         STORY(promise_4_a_bad_deployment_drops_nothing_from_a_log),
     };
