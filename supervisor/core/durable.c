@@ -171,6 +171,9 @@ static void join_running(struct core *core, struct model *model, const struct ev
     assert(leader && leader->entry == entry);
     if (event->submitted.no_wait && !event->submitted.async) {
         refuse_now(core, model, event->request, REFUSED_IN_PROGRESS, 0);
+    } else if (event->submitted.heard > leader->chunks_stored) {
+        /* More than there is: it heard another stream, of a run that was refused. */
+        refuse_now(core, model, event->request, REFUSED_GONE, 0);
     } else if (leader->settled) {
         /* Refused, but a worker still has it: it cannot begin anew before that ends. */
         refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0);

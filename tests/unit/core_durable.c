@@ -179,6 +179,28 @@ static void a_shutdown_waits_until_the_rows_are_gone(void **state)
     assert_int_equal(seen_count(w, ACTION_EXIT), 1);
 }
 
+static void promise_5_who_heard_more_than_there_is_heard_another_stream(void **state)
+{
+    struct world *w = *state;
+    begin(w, false);
+    uint64_t request = accepted(w, 7, false);
+    chunks(w, 0, request, 10, true);
+    persisted(w, request, PERSIST_CHUNK, 0);
+    struct event again = {.type = EVENT_SUBMITTED,
+                          .model = WORLD_MODEL,
+                          .request = (uint64_t)1 << 32 | w->made++,
+                          .submitted = {.size = 100, .key = {7, 7}, .heard = 2}};
+    world_do(w, again);
+    assert_refused(w, again.request, REFUSED_GONE);
+    again.request = (uint64_t)1 << 32 | w->made++;
+    again.submitted.heard = 1;
+    world_do(w, again);
+    assert_int_equal(w->count, 0); /* waits for the second */
+    chunks(w, 0, request, 10, true);
+    persisted(w, request, PERSIST_CHUNK, 0);
+    assert_int_equal(seen_of(w, ACTION_CHUNK, again.request)->chunk.number, 2);
+}
+
 /* The slot's next worker, when its backoff is over. */
 static void comes_again(struct world *w)
 {
@@ -231,6 +253,7 @@ int main(void)
         STORY(a_row_that_could_not_go_is_tried_again),
         STORY(a_client_that_left_hears_nothing_and_its_row_goes),
         STORY(a_shutdown_waits_until_the_rows_are_gone),
+        STORY(promise_5_who_heard_more_than_there_is_heard_another_stream),
         STORY(promise_6_a_key_that_was_quarantined_is_free_again_with_its_body),
     };
     return cmocka_run_group_tests_name("core_durable", tests, NULL, NULL);
