@@ -1,7 +1,9 @@
 """When a durable request's row goes, and what of it outlives hasupd."""
 import os
 import signal
+import socket
 import sqlite3
+import struct
 import sys
 import time
 import unittest
@@ -157,6 +159,88 @@ class Durable(unittest.TestCase):
             drop.close()
             waiting.close()
             world.release(gate)
+
+
+class Local:
+    """A client of the Unix socket that says what it will not wait for (docs/protocol.md)."""
+    MODEL, ROUTE, CODE, KEY, PREFER, NO_WAIT = 6, 12, 18, 28, 36, 2
+
+    def __init__(self, world):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(LIMIT)
+        self.socket.connect(world.socket)
+
+    def send(self, key, body, no_wait=False):
+        fields = [(self.MODEL, b"m"), (self.ROUTE, b"invoke"), (self.KEY, key.encode())]
+        fields += [(self.PREFER | 0x8000, struct.pack("<I", self.NO_WAIT))] if no_wait else []
+        meta = b"".join(struct.pack("<HHI", tag, 0, len(value)) + value for tag, value in fields)
+        head = struct.pack("<BBBBIQQII", 0xA7, 1, 5, 0, len(meta), 1, len(body), 0, 0)
+        self.socket.sendall(head + meta + body.encode())
+
+    def answer(self):
+        """Status, code, body."""
+        head = struct.unpack("<BBBBIQQII", self.take(32))
+        meta, code = self.take(head[4]), ""
+        while meta:
+            tag, _, length = struct.unpack_from("<HHI", meta)
+            code = meta[8:8 + length].decode() if tag == self.CODE else code
+            meta = meta[8 + length:]
+        return head[7], code, self.take(head[6])
+
+    def take(self, length):
+        got = b""
+        while len(got) < length:
+            more = self.socket.recv(length - len(got))
+            assert more, "the connection ended"
+            got += more
+        return got
+
+
+class Keys(unittest.TestCase):
+    ROUTES = ("/models/m/invoke", "/v2/models/m/infer", "/v2/models/m/versions/1/infer", "/v2/models/m/generate",
+              "/v2/models/m/versions/1/generate", "/v2/models/m/generate_stream")
+
+    def request(self, world, path, body, key, **headers):
+        connection = world.connect()
+        connection.request("POST", path, body, {"Idempotency-Key": f'"{key}"'} | headers)
+        return connection
+
+    def refused(self, connection):
+        answer = connection.getresponse()
+        data = answer.read()
+        connection.close()
+        return answer.status, data
+
+    def test_promise_3_who_comes_while_it_runs_joins_or_hears_409_or_422_on_every_route(self):
+        with World(f"  m: {{command: [{WORKER}], concurrency_max: 1}}") as world:
+            for number, path in enumerate(self.ROUTES):
+                with self.subTest(path=path):
+                    key, gate = f"k{number}", world.fifo(f"gate{number}")
+                    body = f"wait {gate}"
+                    first = self.request(world, path, body, key)
+                    wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+                    second = self.request(world, path, body, key)  # joins: nothing else runs it
+                    status, said = self.refused(self.request(world, path, body, key, Prefer="wait=0"))
+                    self.assertEqual((status, b"still runs" in said), (409, True), said)
+                    status, said = self.refused(self.request(world, path, body + "x", key))
+                    self.assertEqual((status, b"another body" in said), (422, True), said)
+                    local = Local(world)
+                    local.send(key, body, no_wait=True)
+                    self.assertEqual(local.answer()[:2], (409, "in_progress"))
+                    local.send(key, "other")
+                    self.assertEqual(local.answer()[:2], (422, "key_reused"))
+                    local.send(key, body)  # joins, too
+                    wait_until(lambda: world.status()["requests"]["count"] == 3, "they never joined")
+                    world.release(gate)
+                    for connection in (first, second):
+                        self.assertIn(b"done", world.finish(connection)[2])
+                    self.assertEqual(local.answer(), (200, "", b"done"))
+                    local.socket.close()
+                    answered = world.slot("m/0")["answered"]
+                    status, said = self.refused(self.request(world, path, body, key, Prefer="wait=0"))  # it has ended
+                    self.assertEqual((status, b"done" in said), (200, True))
+                    self.assertEqual(self.refused(self.request(world, path, "y", key))[0], 422)
+                    self.assertEqual(world.slot("m/0")["answered"], answered)
 
 
 if __name__ == "__main__":
