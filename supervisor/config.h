@@ -49,6 +49,7 @@ struct config {
         uint64_t cache; /* bytes: of the newest manifests */
     } checkpoints;
     uint32_t results_max; /* journal.results: stored answers kept at most, all models */
+    uint64_t result_bytes; /* journal.result_bytes: of those together */
     uint32_t events_max;  /* journal.events: lifecycle events kept at most; 0: none */
     hasup_ns events_age;  /* journal.events_age; 0: however old they are */
     hasup_ns shutdown_grace;

@@ -54,6 +54,8 @@ const struct config_key config_top_keys[] = {
     TOP("limits.quarantine", CONFIG_COUNT, limits.quarantine, .fallback = "1000", .min = 1,
         .max = 1u << 16),
     TOP("journal.results", CONFIG_COUNT, results_max, .fallback = "65536", .max = 1u << 24),
+    TOP("journal.result_bytes", CONFIG_SIZE, result_bytes, .fallback = "1GiB", .min = KIB(64),
+        .max = GIB(1024)),
     TOP("journal.events", CONFIG_COUNT, events_max, .fallback = "10000", .max = 1u << 20),
     TOP("journal.events_age", CONFIG_DURATION, events_age, .fallback = "720h", .min = HASUP_S,
         .max = 3660 * DAY, .never = true),

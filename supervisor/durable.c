@@ -43,6 +43,7 @@ struct durable_op {
     uint64_t request;
     char model[STORE_MODEL];
     struct kept_chunk *chunk;
+    uint64_t size; /* RESULT: of all that is stored of it */
     void (*done)(void *context, struct journal_op *op); /* of one that is not the core's */
     void *context;                                      /* malloc'ed, or NULL */
     struct request *retold; /* FETCH: who waits for it; its door may be gone meanwhile */
@@ -321,6 +322,9 @@ static void write_result(struct engine *engine, const struct action *action,
     op->op.expires_wall_ns = wall_of(engine, action->persist.expires);
     op->op.meta = (struct journal_bytes){held->bytes, held->meta_len};
     op->op.body = body_of(&held->body);
+    op->size = op->op.meta.len + op->op.body.len;
+    for (const struct kept_chunk *chunk = request->durable.first; chunk; chunk = chunk->next)
+        op->size += chunk->meta_len + chunk->len;
     if (action->persist.position)
         op->op.ordinal = engine->slots[action->slot]->ordinal;
     op->op.position = action->persist.position;
@@ -671,7 +675,7 @@ static void op_done(struct engine *engine, struct durable_op *op)
                   op->op.kind == JOURNAL_DONE || op->what == PERSIST_RESULT;
     struct event event = {.type = EVENT_PERSISTED,
                           .request = op->request,
-                          .persisted = {.what = op->what, .error = error}};
+                          .persisted = {.what = op->what, .error = error, .size = op->size}};
     op_free(op);
     if (waited)
         engine_post(engine, &event);

@@ -411,6 +411,7 @@ static int engine_tables(struct engine *engine)
     const struct core_limits limits = {.models = engine->config->limits.models,
                                        .slots = engine->config->limits.slots,
                                        .requests = engine->config->limits.requests,
+                                       .result_bytes = engine->config->result_bytes,
                                        .entries = engine->config->limits.requests +
                                                   engine->config->results_max,
                                        .bodies = engine->config->limits.quarantine};

@@ -155,6 +155,7 @@ static bool each_finished(void *context, const struct journal_row *row)
 {
     struct recovering *recovery = context;
     struct event event = recovered(recovery, row, RECOVERY_FINISHED);
+    event.recovered.size = row->stored_bytes;
     recovery->count++;
     if (row->record > recovery->last)
         recovery->last = row->record;

@@ -631,7 +631,8 @@ void core_record_view(const struct core *core, uint64_t record, struct record_vi
 void core_durable_view(const struct core *core, struct durable_view *view)
 {
     *view = (struct durable_view){.unfinished = core->entries.used - core->entries.finished,
-                                  .finished = core->entries.finished};
+                                  .finished = core->entries.finished,
+                                  .bytes = core->entries.bytes};
 }
 
 /* ---- invariants ---- */

@@ -77,6 +77,8 @@ struct core_limits {
     uint32_t models, slots, requests;
     uint32_t entries;      /* durable requests that are remembered, finished ones too; the oldest
                               finished one goes to make room.  0: no request is durable */
+    uint64_t result_bytes; /* of the answers that are kept, all together; above it the oldest go, a
+                              few at each that comes.  0: no limit */
     uint32_t bodies;       /* bodies under suspicion and quarantined that are remembered; the oldest
                               suspect goes to make room, then the oldest quarantined one */
 };
@@ -208,13 +210,14 @@ struct event {
             uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
             uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */
         } submitted;
-        struct { enum persist what; int error; } persisted;
+        struct { enum persist what; int error; uint64_t size; } persisted; /* size: of a RESULT */
         uint64_t record; /* DROPPED */
         struct { uint64_t hash[2]; struct identity how; } identified; /* hash never 0, 0 */
         struct { uint64_t hash[2]; } lifted;
         struct {
             enum recovery what;
-            uint64_t record, token, key[2], body, hash[2], size;
+            uint64_t record, token, key[2], body, hash[2];
+            uint64_t size; /* of its body; FINISHED: of its result */
             hasup_ns deadline, expires;
             uint8_t priority;
             bool async, refused;
@@ -377,6 +380,7 @@ bool core_wants_hash(const struct core *core, uint32_t model);
 struct durable_view { /* durable requests */
     uint32_t unfinished; /* accepted, or about to be, without an end */
     uint32_t finished;   /* whose end is kept for who comes back */
+    uint64_t bytes;      /* of the answers of those */
 };
 
 /* false where there is no such slot or model */

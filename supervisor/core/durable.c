@@ -397,8 +397,20 @@ void durable_replied(struct core *core, struct slot *slot, struct item *item, ui
         store_result(core, item);
 }
 
+/* What is kept has grown by one: the oldest go where it is too much, but never that one, which its
+ * client has hardly heard of.  In steps: a large result may come after very many small ones. */
+static void results_bound(struct core *core)
+{
+    enum { STEP = 64 };
+    struct entries *entries = &core->entries;
+    uint64_t most = PLANT(PLANT_KEEP_RESULTS) ? 0 : core->limits.result_bytes;
+    for (int i = 0; most && i < STEP && entries->bytes > most && entries->oldest != entries->newest;
+         i++)
+        entry_drop(core, entries->oldest);
+}
+
 /* Its end is durable: what of it is remembered, and how long. */
-static void entry_end(struct core *core, struct item *item)
+static void entry_end(struct core *core, struct item *item, uint64_t size)
 {
     struct entry *entry = item->entry;
     bool returns = entry->keyed || item->async;
@@ -412,11 +424,13 @@ static void entry_end(struct core *core, struct item *item)
     entry->why = item->why;
     entry->attempts = item->attempts;
     memcpy(entry->hash, item->hash, sizeof entry->hash);
+    entry->size = size;
     entry_finish(&core->entries, entry, item->refused);
     timer_set_at(&core->wheel, &entry->timer, expiry(core, item));
+    results_bound(core);
 }
 
-static void result_stored(struct core *core, struct item *item, int error)
+static void result_stored(struct core *core, struct item *item, int error, uint64_t size)
 {
     struct model *model = &core->models[item->model];
     struct slot *slot = item->logged ? &core->slots[item->slot] : NULL;
@@ -436,7 +450,7 @@ static void result_stored(struct core *core, struct item *item, int error)
         entry_free(&core->entries, item->entry);
         item->entry = NULL;
     } else {
-        entry_end(core, item);
+        entry_end(core, item, size);
     }
     if (!item->settled) {
         item->settled = true;
@@ -470,7 +484,7 @@ void durable_persisted(struct core *core, const struct event *event)
     case PERSIST_RESULT:
     case PERSIST_DONE:
         if (item->storing == STORING_RESULT)
-            result_stored(core, item, event->persisted.error);
+            result_stored(core, item, event->persisted.error, event->persisted.size);
         return;
     case PERSIST_REFUSAL:
     case PERSIST_FORGET:
@@ -681,8 +695,10 @@ void durable_recovered(struct core *core, const struct event *event)
             entry_unkey(&core->entries, entry);
         entry->why = event->recovered.why;
         entry->attempts = event->recovered.attempts;
+        entry->size = event->recovered.size;
         entry_finish(&core->entries, entry, event->recovered.refused);
         timer_set_at(&core->wheel, &entry->timer, event->recovered.expires);
+        results_bound(core);
         return;
     case RECOVERY_REQUEST: recover_request(core, event); return;
     case RECOVERY_TRIMMED: recover_trimmed(core, event); return;

@@ -109,6 +109,7 @@ void entry_finish(struct entries *entries, struct entry *entry, bool refused)
 {
     entry->state = refused ? ENTRY_REFUSED : ENTRY_DONE;
     entries->finished++;
+    entries->bytes += entry->size;
     entry->older = entries->newest;
     entry->newer = NULL;
     if (entries->newest)
@@ -133,6 +134,7 @@ void entry_free(struct entries *entries, struct entry *entry)
     entry_unkey(entries, entry);
     if (entry_is_finished(entry)) {
         entries->finished--;
+        entries->bytes -= entry->size;
         *(entry->older ? &entry->older->newer : &entries->oldest) = entry->newer;
         *(entry->newer ? &entry->newer->older : &entries->newest) = entry->older;
     }
@@ -146,6 +148,7 @@ void entry_free(struct entries *entries, struct entry *entry)
 void entries_check(const struct entries *entries)
 {
     uint32_t free_count = 0, finished = 0, used = 0, listed = 0;
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < entries->high; i++) {
         const struct entry *entry = &entries->list[i];
         free_count += entry->state == ENTRY_FREE;
@@ -161,7 +164,8 @@ void entries_check(const struct entries *entries)
         assert(entry_is_finished(at) && (at->newer || entries->newest == at));
         assert(!at->newer || at->newer->older == at);
         listed++;
+        bytes += at->size;
     }
     assert(free_count + used == entries->high && listed == finished);
-    assert(used == entries->used && finished == entries->finished);
+    assert(bytes == entries->bytes && used == entries->used && finished == entries->finished);
 }

@@ -65,6 +65,7 @@ struct list {
 /* A durable request, from SUBMITTED until its result expires. */
 struct entry {
     struct timer_node timer; /* its expiry, once it is finished */
+    uint64_t size; /* of its result, which is kept */
     uint64_t record, key[2], body, request, token;
     enum { ENTRY_FREE, ENTRY_WAITING, ENTRY_RUNNING, ENTRY_DONE, ENTRY_REFUSED } state;
     enum refusal why; /* of REFUSED, after so many attempts */
@@ -80,6 +81,7 @@ struct entries {
     struct entry **by_key, **by_record; /* chains; mask + 1 of each */
     uint32_t mask, high, limit;
     uint32_t used, finished; /* entries; of them, those with an end */
+    uint64_t bytes;          /* of the results of those */
 };
 
 /* Requests that were in hand when a worker died, in groups, which stand one behind the other. */

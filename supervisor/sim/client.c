@@ -179,7 +179,8 @@ static void chunk_durably(struct sim *sim, struct client *client, const struct a
                  (unsigned long long)action->chunk.number, (unsigned long long)client->heard);
     if (!of || !of->row)
         return;
-    if (client->heard && client->heard_variant != of->row->variant)
+    bool lost = client->person && client->person->lost;
+    if (client->heard && client->heard_variant != of->row->variant && !lost)
         sim_fail(sim, "request %llx: a stream goes on behind what its client has of another one",
                  (unsigned long long)client->id);
     client->heard = action->chunk.number;
@@ -231,6 +232,9 @@ void client_refused(struct sim *sim, const struct action *action)
         if (client->person)
             client->person->heard = 0;
     }
+    /* The honest end of a stream whose key is free again: what comes with it begins anew. */
+    if (client && why == REFUSED_NOT_DURABLE && client->person)
+        client->person->heard = 0;
     if (client)
         client->overloaded = why == REFUSED_OVERLOADED;
     if (client && why == REFUSED_QUARANTINED && !client->person &&

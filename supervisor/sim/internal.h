@@ -182,6 +182,7 @@ struct person {
     hasup_ns expires; /* until then the same must be said again */
     uint32_t asking;  /* requests of his that have not ended */
     uint64_t heard, variant; /* of his stream, by his last connection */
+    bool lost;               /* its answer was let go of before its time: there may be another */
 };
 
 /* What kills in this seed; see poison.c. */
@@ -219,6 +220,7 @@ struct sim {
     bool faults, exited, shutting_down;
     hasup_ns grace;          /* the shutdown's deadline */
     unsigned fault_permille; /* how rough this seed is */
+    uint64_t result_bytes;   /* the core's limit; 0: none */
     enum regime regime;
     enum deploy deploy;
     uint32_t false_verdicts; /* that a bad deployment may still bring about */

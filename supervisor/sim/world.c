@@ -122,6 +122,16 @@ static void trace_action(const struct action *action)
                (unsigned long long)action->dispatch.position, action->dispatch.replay);
 }
 
+/* What is kept for who comes back is bounded, but for the newest answer alone. */
+static void check_results(struct sim *sim)
+{
+    struct durable_view view;
+    core_durable_view(sim->core, &view);
+    if (sim->result_bytes && view.bytes > sim->result_bytes && view.finished > 1)
+        sim_fail(sim, "%llu bytes of answers are kept, more than %llu",
+                 (unsigned long long)view.bytes, (unsigned long long)sim->result_bytes);
+}
+
 static void step(struct sim *sim, struct event *event)
 {
     event->now = sim->now;
@@ -133,6 +143,7 @@ static void step(struct sim *sim, struct event *event)
     sim->steps_at_now++;
     if (sim->options.check_every && sim->report->steps % sim->options.check_every == 0)
         core_check(sim->core);
+    check_results(sim);
     for (size_t i = 0; i < sim->actions.count && !sim->report->failed; i++) {
         if (sim->options.trace)
             trace_action(&sim->actions.list[i]);
@@ -353,14 +364,20 @@ static void run_liveness(struct sim *sim)
 
 void sim_run(const struct sim_options *options, struct sim_report *report)
 {
-    const struct core_limits limits = {SIM_MODELS, SIM_SLOTS, SIM_REQUESTS, SIM_ENTRIES,
-                                       SIM_BODIES};
+    const uint64_t result_bytes = options->seed % 2 ? 0 : 20000;
+    const struct core_limits limits = {.models = SIM_MODELS,
+                                       .result_bytes = result_bytes,
+                                       .slots = SIM_SLOTS,
+                                       .requests = SIM_REQUESTS,
+                                       .entries = SIM_ENTRIES,
+                                       .bodies = SIM_BODIES};
     struct sim *sim = calloc(1, sizeof *sim);
     *report = (struct sim_report){0};
     if (!sim)
         abort();
     sim->options = *options;
     sim->report = report;
+    sim->result_bytes = result_bytes;
     random_init(&sim->random, options->seed * 2 + 1);
     sim->core = core_new(&limits, options->seed);
     if (!sim->core || actions_init(&sim->actions, sim->core))

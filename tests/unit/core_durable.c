@@ -240,6 +240,38 @@ static void promise_6_a_key_that_was_quarantined_is_free_again_with_its_body(voi
     assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_ACCEPT);
 }
 
+static void the_oldest_answers_go_where_their_bytes_are_too_many(void **state)
+{
+    struct world *w = *state;
+    struct durable_view view;
+    begin(w, false);
+    const struct core_limits limits = {.models = 2,
+                                       .slots = 32,
+                                       .requests = WORLD_REQUESTS,
+                                       .entries = CORE_LIMIT,
+                                       .result_bytes = 1000};
+    actions_fini(&w->out);
+    core_free(w->core);
+    w->core = core_new(&limits, 1);
+    assert_int_equal(actions_init(&w->out, w->core), 0);
+    set_model(w, false);
+    comes_up(w, 0, 4);
+    for (uint64_t i = 1; i <= 7; i++) {
+        uint64_t request = accepted(w, i, false);
+        replies(w, 0, request);
+        world_do(w, (struct event){.type = EVENT_PERSISTED,
+                                   .request = request,
+                                   .persisted = {.what = PERSIST_RESULT,
+                                                 .size = i == 7 ? 5000 : 300}});
+        unsigned gone = i < 4 ? 0 : i == 7 ? 3 : 1; /* the one that comes stays in any case */
+        assert_int_equal(seen_count(w, ACTION_PERSIST), gone);
+        core_durable_view(w->core, &view);
+        assert_int_equal(view.finished, i < 4 ? i : i == 7 ? 1 : 3);
+    }
+    assert_int_equal(view.bytes, 5000);
+    core_check(w->core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +287,7 @@ int main(void)
         STORY(a_shutdown_waits_until_the_rows_are_gone),
         STORY(promise_5_who_heard_more_than_there_is_heard_another_stream),
         STORY(promise_6_a_key_that_was_quarantined_is_free_again_with_its_body),
+        STORY(the_oldest_answers_go_where_their_bytes_are_too_many),
     };
     return cmocka_run_group_tests_name("core_durable", tests, NULL, NULL);
 }
