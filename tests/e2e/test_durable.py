@@ -161,6 +161,25 @@ class Durable(unittest.TestCase):
             world.release(gate)
 
 
+class Bounds(unittest.TestCase):
+    def test_promise_8_the_bytes_of_kept_answers_are_bounded_also_by_a_smaller_limit_at_the_next_start(self):
+        models = f"  m: {{command: [{WORKER}]}}"
+        with World(models, top="journal: {result_bytes: 100KiB}") as world:
+            for i in range(12):
+                self.assertEqual(world.post("m", f"big {16384 + i}", {"Idempotency-Key": f"k{i}"})[0], 200)
+            self.assertEqual(world.status()["journal"]["results"], 6)
+            wait_until(lambda: rows(world, "result") == 6, "their rows stay")
+            answered = world.slot("m/0")["answered"]
+            self.assertEqual(len(world.post("m", f"big {16384 + 11}", {"Idempotency-Key": "k11"})[2]), 16384 + 11)
+            self.assertEqual(world.slot("m/0")["answered"], answered)  # the newest are kept
+            self.assertEqual(world.stop(), 0)
+            world.write(models, top="journal: {result_bytes: 64KiB}")
+            world.events, world.buffer = [], b""
+            world.start()
+            self.assertEqual(world.status()["journal"]["results"], 3)
+            wait_until(lambda: rows(world, "result") == 3, "their rows stay")
+
+
 class Local:
     """A client of the Unix socket that says what it will not wait for (docs/protocol.md)."""
     MODEL, ROUTE, CODE, KEY, PREFER, NO_WAIT = 6, 12, 18, 28, 36, 2
