@@ -30,7 +30,8 @@ struct queue {
 
 struct journal {
     char *path;
-    int lock_fd; /* holds the flock; closed after SQLite's own descriptors */
+    int lock_fd; /* holds the flock; closed after SQLite's own descriptors; the owner's, as db */
+    struct stat locked;
     void (*wake)(void *context);
     void *context;
     struct journal_db db; /* whose: see above; `fold` and `folding` likewise */
@@ -110,7 +111,6 @@ static int sync_directory(const char *path, char error[JOURNAL_ERROR])
  * another kind (POSIX), which readers share; this one nobody else takes. */
 static int lock_file(struct journal *journal, bool *created, char error[JOURNAL_ERROR])
 {
-    struct stat info;
     journal->lock_fd = open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (journal->lock_fd < 0) /* a lock needs no more */
         journal->lock_fd = open(journal->path, O_RDONLY | O_CLOEXEC);
@@ -122,9 +122,9 @@ static int lock_file(struct journal *journal, bool *created, char error[JOURNAL_
         snprintf(error, JOURNAL_ERROR, "%.180s: another hasupd has it open", journal->path);
         return HASUP_EINVAL;
     }
-    if (fstat(journal->lock_fd, &info))
+    if (fstat(journal->lock_fd, &journal->locked))
         return system_error(journal->path, "stat", errno, error);
-    *created = info.st_size == 0;
+    *created = journal->locked.st_size == 0;
     return *created ? sync_directory(journal->path, error) : 0;
 }
 
@@ -389,6 +389,58 @@ static void fail_all(struct journal *journal, struct queue *queue)
     *queue = (struct queue){0};
 }
 
+static bool is_taken_away(const struct journal *journal)
+{
+    struct stat now;
+    return journal->lock_fd < 0 || stat(journal->path, &now) ||
+           now.st_ino != journal->locked.st_ino || now.st_dev != journal->locked.st_dev;
+}
+
+static void unlock_file(struct journal *journal)
+{
+    journal_db_close(&journal->db);
+    if (journal->lock_fd >= 0)
+        close(journal->lock_fd);
+    journal->lock_fd = -1;
+}
+
+/* Begins an empty file where there was one; never goes on with one that somebody put there, whose
+ * records nobody was given back. */
+static int begin_anew(struct journal *journal)
+{
+    struct journal_db *db = &journal->db;
+    bool created = false;
+    int code = lock_file(journal, &created, db->error);
+    if (!code && !created) {
+        snprintf(db->error, SQL_ERROR, "%.150s: was replaced while hasupd ran: restart hasupd",
+                 journal->path);
+        code = HASUP_EIO;
+    }
+    if (code)
+        unlock_file(journal);
+    db->run.last_wall_ns = 0; /* the first commit writes the marker */
+    db->run_stored = db->run;
+    db->stats = db->stats_stored = (struct journal_stats){0};
+    return code;
+}
+
+/* By the connection's owner.  What is written to a file that was removed is kept by nobody. */
+static int commit(struct journal *journal, struct journal_op *group, bool may_wait)
+{
+    struct journal_db *db = &journal->db;
+    int code = 0;
+    if (is_taken_away(journal) && journal->lock_fd >= 0) {
+        unlock_file(journal);
+        db->chores = 0;
+        snprintf(db->error, SQL_ERROR, "%.150s: was removed or replaced; what it held is lost",
+                 journal->path);
+        code = HASUP_EIO;
+    } else if (is_taken_away(journal)) {
+        code = begin_anew(journal);
+    }
+    return code ? journal_db_refuse(db, group, code) : journal_db_commit(db, group, may_wait);
+}
+
 static void *journal_main(void *context)
 {
     struct journal *journal = context;
@@ -407,7 +459,7 @@ static void *journal_main(void *context)
         pthread_mutex_unlock(&journal->lock);
         int code = 0;
         if (group)
-            code = journal_db_commit(&journal->db, group, true);
+            code = commit(journal, group, true);
         else
             do_chore(journal);
         pthread_mutex_lock(&journal->lock);
@@ -450,7 +502,7 @@ static bool commit_here(struct journal *journal, bool may_wait)
 {
     while (journal->added.head) {
         struct journal_op *last, *group = queue_group(&journal->added, &last);
-        int code = journal_db_commit(&journal->db, group, may_wait);
+        int code = commit(journal, group, may_wait);
         if (code == HASUP_EAGAIN) {
             last->next = journal->added.head;
             if (!journal->added.head)

@@ -98,6 +98,13 @@ static int fail(struct journal_db *db, struct journal_op *ops, bool in_commit)
     return code;
 }
 
+int journal_db_refuse(struct journal_db *db, struct journal_op *ops, int code)
+{
+    prepare(ops);
+    answer_failed(db, ops, code);
+    return code;
+}
+
 /* A disk that cannot be written is read all the same. */
 static int only_read(struct journal_db *db, struct journal_op *ops)
 {

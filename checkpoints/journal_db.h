@@ -193,6 +193,9 @@ int journal_db_run(struct journal_db *db, enum journal_statement which);
 int journal_db_mark(struct journal_db *db);
 int64_t journal_wall_ns(void);
 
+/* Fails a group without a commit; gives `code`. */
+int journal_db_refuse(struct journal_db *db, struct journal_op *ops, int code);
+
 /* ---- operations; inside a transaction ---- */
 
 static inline bool journal_op_reads(const struct journal_op *op)

@@ -325,6 +325,33 @@ class JournalOnABadDisk(unittest.TestCase):
             world.wait_event("journal.recovered", since=mark)
             os.close(held)
 
+    def test_promises_2_8_11_a_directory_removed_under_it(self):
+        """What was accepted is gone with it, which is said; nothing is promised that no file keeps."""
+        with World(self.MODELS) as world:
+            self.assertEqual(self.ask(world, "k0")[0], 200)
+            mark = world.mark()
+            shutil.rmtree(world.state)
+            self.assert_refused(self.ask(world, "k1"))
+            self.assertIn("removed or replaced", world.wait_event("journal.failing", since=mark)["message"])
+            self.assert_refuses_loudly(world, mark, "journal.db")
+            os.mkdir(world.state, 0o700)
+            self.assertEqual(self.assert_recovers(world, mark, 0), 1)
+            world.process.kill()
+            world.process.wait()
+            with World(self.MODELS, state=world.state) as after:
+                self.assertEqual(self.ask(after, "after")[0], 200)
+                self.assertEqual(after.post("counter", "")[2], b"2\n")
+
+    def test_a_journal_that_somebody_put_there_is_not_gone_on_with(self):
+        with World(self.MODELS) as world:
+            self.assertEqual(self.ask(world, "k0")[0], 200)
+            path = os.path.join(world.state, "journal.db")
+            shutil.copy(path, path + ".copy")
+            os.rename(path + ".copy", path)
+            self.assert_refused(self.ask(world, "k1"))
+            self.assert_refused(self.ask(world, "k2"))
+            self.assertIn("restart hasupd", world.status()["journal"]["error"])
+
     def begin_read_only(self, end):
         """A start on a disk that cannot be written: what is stored is known, nothing is added, until it can be."""
         with Disk("8m") as disk:
