@@ -34,7 +34,7 @@ class Killed(unittest.TestCase):
             if name in SECOND:
                 self.play([BEFORE, f"{name}:1"], 2 * seed)
             else:
-                for count in (1, 4):
+                for count in (1,) if name.startswith("letter_") else (1, 4):  # one body kills, and is known then
                     self.play([f"{name}:{count}"], 2 * seed + count % 2)
 
     def test_promises_1_to_5_hold_when_hasupd_is_killed_while_it_recovers(self):
