@@ -171,7 +171,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: help all setup lint bench demo soak e2e check unit tsan python-unit purity sim clean
+.PHONY: help all setup lint bench demo soak e2e check check-release check-sanitized unit tsan python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 help:
@@ -244,9 +244,15 @@ bench:
 check:
 	@tools/setup check
 	@tools/lint
-	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit e2e
-	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit e2e
-	@$(MAKE) --no-print-directory FLAVOUR=tsan CI=true tsan
+	@$(MAKE) --no-print-directory -j2 -Orecurse check-release check-sanitized
+
+# Two at once, because tests wait more than they compute; each says what it has to say at its end.
+check-release:
+	@$(MAKE) --no-print-directory -j1 FLAVOUR=release CI=true all purity sim unit python-unit e2e
+
+check-sanitized:
+	@$(MAKE) --no-print-directory -j1 FLAVOUR=asan CI=true unit e2e
+	@$(MAKE) --no-print-directory -j1 FLAVOUR=tsan CI=true tsan
 
 clean:
 	rm -rf build
