@@ -77,6 +77,10 @@ def keyed(op, extra=None):
     return {**({"Idempotency-Key": op.key} if op.key else {}), **(extra or {})}
 
 
+class NotReached(AssertionError):
+    """A life went by without the point at which it was to end."""
+
+
 def expect(what, good):
     if not good:
         raise AssertionError(what)
@@ -342,7 +346,8 @@ class Run:
         for client in clients:
             expect(client.error, not client.error)
         if self.strict:
-            expect(f"{self.faults[self.life - 1]} was not reached", reached)
+            if not reached:
+                raise NotReached(f"{self.faults[self.life - 1]} was not reached")
         self.rows = rows_of(self.state)
 
     def check(self, port):
