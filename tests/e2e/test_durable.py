@@ -5,11 +5,10 @@ import socket
 import sqlite3
 import struct
 import sys
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import LIMIT, WORKER, World  # noqa: E402
+from world import LIMIT, WORKER, World, wait_until  # noqa: E402
 
 ALWAYS = f"  m: {{command: [{WORKER}], journal: always}}"
 
@@ -20,14 +19,6 @@ def rows(world, table="request"):
         return db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     finally:
         db.close()
-
-
-def wait_until(true, what):
-    """Polls what no event tells."""
-    end = time.monotonic() + LIMIT
-    while not true():
-        assert time.monotonic() < end, what
-        os.sched_yield()
 
 
 def kill_and_start(world):

@@ -10,23 +10,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import BUILD, LIMIT, WORKER, World, alive  # noqa: E402
+from world import BUILD, LIMIT, WORKER, World, alive, wait_until  # noqa: E402
 
 ONE = f"  m: {{command: [{WORKER}]}}"
 TWO = f"  m: {{command: [{WORKER}], workers: 2}}"
 COUNTER = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 0}}}}"
-
-
-def wait_until(true, what):
-    """Polls a condition of the kernel's that no event tells."""
-    end = time.monotonic() + LIMIT
-    while not true():
-        assert time.monotonic() < end, what
-        os.sched_yield()
 
 
 class Filter(ctypes.Structure):

@@ -8,7 +8,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "unit")]
 import raw_worker  # noqa: E402
 import vectors  # noqa: E402
-from world import LIMIT, WORKER, World  # noqa: E402
+from world import LIMIT, WORKER, World, wait_until  # noqa: E402
 
 RAW = f"[/usr/bin/python3, -B, {HERE}/raw_worker.py]"
 RESTART = "restart: {backoff_min: 1ms, backoff_max: 1ms, start_limit: 1000}"
@@ -60,7 +60,7 @@ class Workers(unittest.TestCase):
             self.assertEqual(world.finish(waiting)[::2], (200, b"done"))
             self.assertEqual([world.slot(name)["crashes"] for name in ("m/0", "held/0")], [0, 0])
             self.assertEqual(world.slot("liar/0")["crashes"], len(raw_worker.LIES))
-            self.assertLessEqual(descriptors(world), before)
+            wait_until(lambda: descriptors(world) <= before, "descriptors are left")
 
     def test_a_request_beside_a_lie_is_answered_by_another_worker(self):
         models = f"  liar: {{command: {RAW}, workers: 2, max_attempts: 2, {RESTART}}}"
@@ -120,7 +120,7 @@ class Clients(unittest.TestCase):
                     self.refused(world, data)
                     self.assertEqual(world.post("m", "echo x")[::2], (200, b"x"))
             self.assertEqual(world.pid("m/0"), pid)
-            self.assertLessEqual(descriptors(world), before)
+            wait_until(lambda: descriptors(world) <= before, "descriptors are left")
 
     def test_a_local_client_is_answered_as_the_vectors_say(self):
         frames = {v.name: v.bytes for v in vectors.frames()}

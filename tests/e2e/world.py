@@ -207,6 +207,14 @@ class World:
         self.close()
 
 
+def wait_until(true, what):
+    """Polls what no event tells."""
+    end = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < end, what
+        os.sched_yield()
+
+
 def alive(pid):
     """Whether a process runs (a zombie does not)."""
     try:
