@@ -43,7 +43,7 @@ struct durable_op {
     uint64_t request;
     char model[STORE_MODEL];
     struct kept_chunk *chunk;
-    uint64_t size; /* RESULT: of all that is stored of it */
+    uint64_t size;                                      /* RESULT: of all that is stored of it */
     void (*done)(void *context, struct journal_op *op); /* of one that is not the core's */
     void *context;                                      /* malloc'ed, or NULL */
     struct request *retold; /* FETCH: who waits for it; its door may be gone meanwhile */
@@ -254,6 +254,7 @@ static void write_accept(struct engine *engine, const struct action *action,
 {
     struct durable_op *op = op_new(engine, JOURNAL_ACCEPT, action->record);
     snprintf(op->model, sizeof op->model, "%s", engine->models[request->model].config->name);
+    request->durable.record = action->record;
     op->what = PERSIST_ACCEPT;
     op->request = request->id;
     op->op.token = request->durable.token;
@@ -523,14 +524,15 @@ void durable_answer(struct engine *engine, struct request *request, const struct
     const struct reply reply = {.status = held->status,
                                 .frame = &frame,
                                 .body = held->body,
-                                .attempts = action->answer.attempts};
+                                .attempts = action->answer.attempts,
+                                .record = of->durable.record};
     request->door = NULL;
     FAULT(answer_before_told);
     door->reply(request->context, &reply);
     FAULT(answer_after_told);
 }
 
-static void tell_chunk(const struct door *door, void *context, uint64_t number,
+static void tell_chunk(const struct request *to, uint64_t record, uint64_t number,
                        struct journal_bytes meta, struct journal_bytes bytes, uint32_t attempts)
 {
     struct hasup_frame frame = {.type = HASUP_CHUNK,
@@ -538,9 +540,10 @@ static void tell_chunk(const struct door *door, void *context, uint64_t number,
                                 .meta = meta.at,
                                 .meta_len = (uint32_t)meta.len,
                                 .fd = -1};
-    const struct reply head = {.status = 200, .frame = &frame, .attempts = attempts};
+    const struct reply head = {
+        .status = 200, .frame = &frame, .attempts = attempts, .record = record};
     FAULT(chunk_before_told);
-    door->chunk(context, &head, bytes.at, bytes.len);
+    to->door->chunk(to->context, &head, bytes.at, bytes.len);
     FAULT(chunk_after_told);
 }
 
@@ -554,7 +557,7 @@ void durable_chunk(struct engine *engine, struct request *request, const struct 
     if (!chunk)
         return;
     /* The meta of the first speaks of the whole: a client that comes later hears it, too. */
-    tell_chunk(request->door, request->context, chunk->number,
+    tell_chunk(request, of->durable.record, chunk->number,
                (struct journal_bytes){first->bytes, first->meta_len},
                (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len}, 0);
 }
@@ -622,7 +625,7 @@ static void tell_fetched(const struct durable_op *op)
          chunk = chunk->next) {
         if (chunk->number == 1) /* that of a later one is for the next run only */
             meta = (struct journal_bytes){chunk->bytes, chunk->meta_len};
-        tell_chunk(door, request->context, chunk->number, meta,
+        tell_chunk(request, got->record, chunk->number, meta,
                    (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len},
                    got->fetched.attempts);
     }
@@ -635,7 +638,8 @@ static void tell_fetched(const struct durable_op *op)
     const struct reply reply = {.status = got->fetched.status,
                                 .frame = &frame,
                                 .body = {.bytes = got->fetched.body, .len = got->fetched.body_len},
-                                .attempts = got->fetched.attempts};
+                                .attempts = got->fetched.attempts,
+                                .record = got->record};
     request->door = NULL;
     FAULT(retell_before);
     door->reply(request->context, &reply);
@@ -754,11 +758,12 @@ int engine_ask(struct engine *engine, const char *id, size_t len, const struct s
     request->door = s->door;
     request->context = s->context;
     *out = request;
-    engine_post(engine,
-                &(struct event){
-                    .type = EVENT_SUBMITTED,
-                    .request = request->id,
-                    .submitted = {.record = record, .deadline = s->deadline, .heard = s->heard}});
+    engine_post(engine, &(struct event){.type = EVENT_SUBMITTED,
+                                        .request = request->id,
+                                        .submitted = {.record = record,
+                                                      .deadline = s->deadline,
+                                                      .heard = s->heard,
+                                                      .heard_of = s->heard_of}});
     return 0;
 }
 

@@ -204,6 +204,7 @@ static int request_identify(struct engine *engine, const struct submission *s,
     event->submitted.async = request->durable.async = s->async;
     event->submitted.no_wait = s->no_wait;
     event->submitted.heard = s->heard;
+    event->submitted.heard_of = s->heard_of;
     request->durable.priority = s->priority;
     if (token_take(engine, &request->durable.token))
         return HASUP_ESYS;

@@ -50,7 +50,7 @@ struct request {
     bool resumes;              /* its worker has yet to say where it goes on */
     struct {                   /* of a durable one */
         bool async, retold;    /* retold: the core has done with it, an answer is being fetched */
-        uint64_t token, body_hash;
+        uint64_t record, token, body_hash; /* record: once it is on its way to the journal */
         struct bytes key; /* malloc'ed */
         uint8_t priority;
         struct held *held;

@@ -89,6 +89,7 @@ static struct request *adopt(struct recovering *recovery, const struct journal_r
     if (!request)
         return NULL;
     request->durable.async = row->flags & JOURNAL_ASYNC;
+    request->durable.record = row->record;
     request->durable.token = row->token;
     return request;
 }

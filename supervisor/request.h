@@ -24,6 +24,7 @@ struct reply {
     const struct hasup_frame *frame; /* its meta: CONTENT_TYPE, HEADER…, ERROR */
     struct body body;
     uint32_t attempts;
+    uint64_t record; /* the journal's number of it, which names the run; 0: nobody can come back */
 };
 
 struct refusal_text {
@@ -67,7 +68,8 @@ struct submission {
     struct bytes key; /* idempotency key; len 0: none.  Copied. */
     bool async;       /* answered by `accepted`; its client comes back for the answer */
     bool no_wait;     /* refused with 409 where its key's request still runs */
-    uint64_t heard;   /* of a stream: its client has the chunks up to this number */
+    uint64_t heard;   /* of a stream: its client has the chunks up to this number, */
+    uint64_t heard_of; /* and they came with this `record` of a reply */
 };
 
 /* Hands a request in.  *request is set before anything else happens, for engine_cancel; it is dead

@@ -206,7 +206,8 @@ struct event {
             uint64_t key[2];   /* a hash of model and idempotency key; both 0: none */
             uint64_t body;     /* a hash of the body, where there is a key */
             uint64_t hash[2];  /* of model and body; needed where core_wants_hash, else 0, 0 will do */
-            uint64_t heard;    /* chunks of the stream that its client has already */
+            uint64_t heard;    /* chunks of the stream that its client has already, */
+            uint64_t heard_of; /* of this record */
             uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
             uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */
         } submitted;

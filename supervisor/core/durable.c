@@ -172,7 +172,7 @@ static void join_running(struct core *core, struct model *model, const struct ev
     if (event->submitted.no_wait && !event->submitted.async) {
         refuse_now(core, model, event->request, REFUSED_IN_PROGRESS, 0);
     } else if (event->submitted.heard > leader->chunks_stored) {
-        /* More than there is: it heard another stream, of a run that was refused. */
+        /* More than there is: a number that nobody gave it. */
         refuse_now(core, model, event->request, REFUSED_GONE, 0);
     } else if (leader->settled) {
         /* Refused, but a worker still has it: it cannot begin anew before that ends. */
@@ -200,10 +200,17 @@ static void retell(struct core *core, const struct event *event, const struct en
     action_add(core, ACTION_FORGET)->request = event->request;
 }
 
-/* What who comes for it hears. */
+/* What who comes for it hears.  Who has a part of another record's stream, which was refused and
+ * left the key free, has not a part of this one's. */
 static void tell_entry(struct core *core, struct model *model, const struct event *event,
                        struct entry *entry)
 {
+    bool told = entry->state == ENTRY_RUNNING || entry->state == ENTRY_DONE;
+    if (told && event->submitted.heard && event->submitted.heard_of != entry->record &&
+        !PLANT(PLANT_JOIN_IN_THE_MIDDLE)) {
+        refuse_now(core, model, event->request, REFUSED_GONE, 0);
+        return;
+    }
     switch (entry->state) {
     case ENTRY_RUNNING: join_running(core, model, event, entry); break;
     case ENTRY_DONE: retell(core, event, entry); break;

@@ -29,7 +29,8 @@ enum plant {
     PLANT_NO_BREAKER,        /* a bad deployment puts the world into quarantine */
     PLANT_RUN_QUARANTINED,   /* what is quarantined runs again */
     PLANT_BEGIN_IN_THE_MIDDLE, /* a stream that nobody knows goes on behind another one */
-    PLANT_KEEP_RESULTS,      /* what is kept is not bounded by its bytes */
+    PLANT_JOIN_IN_THE_MIDDLE,  /* who heard a part of another run goes on with this one */
+    PLANT_KEEP_RESULTS,        /* what is kept is not bounded by its bytes */
     PLANT_COUNT
 };
 

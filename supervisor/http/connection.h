@@ -116,7 +116,7 @@ struct connection {
     uint32_t key_at, key_len;  /* the idempotency key, in the meta; len 0: none */
     bool async, waits;         /* Prefer: respond-async; waits: Prefer named a wait, */
     hasup_ns wait;             /* of this length */
-    uint64_t heard;            /* Last-Event-ID: a number */
+    uint64_t heard, heard_of;  /* Last-Event-ID: a number, and the run that it is of */
     char record[RECORD_ID + 1]; /* of a route about a durable request; "": none */
     uint64_t raw; /* bytes of a chunked body with its framing */
     struct {
@@ -133,6 +133,7 @@ struct connection {
     const uint8_t *tail_bytes;
     uint64_t tail_len;
     uint64_t events; /* of a stream so far */
+    uint64_t run;    /* whose they are: reply.record */
     bool streaming, sse;
 };
 

@@ -240,18 +240,34 @@ static void take_prefer(struct reading *r, struct text name, struct text value)
     }
 }
 
+/* A number in that base, all of the text; false: it is none. */
+static bool read_number(struct text t, unsigned base, uint64_t *number)
+{
+    *number = 0;
+    if (!t.len || t.len > 16)
+        return false;
+    for (size_t i = 0; i < t.len; i++) {
+        char digit = t.at[i];
+        unsigned value = digit >= '0' && digit <= '9'   ? (unsigned)(digit - '0')
+                         : digit >= 'a' && digit <= 'f' ? (unsigned)(digit - 'a' + 10)
+                                                        : base;
+        if (value >= base)
+            return false;
+        *number = *number * base + value;
+    }
+    return true;
+}
+
+/* As http_stream.c writes them: RUN-NUMBER, or NUMBER where nobody can come back. */
 static void take_last_event(struct reading *r, struct text name, struct text value)
 {
-    uint64_t number = 0;
+    const char *dash = value.len ? memchr(value.at, '-', value.len) : NULL;
+    struct text run = {value.at, dash ? (size_t)(dash - value.at) : 0};
+    struct text number = {dash ? dash + 1 : value.at, value.len - (dash ? run.len + 1 : 0)};
     (void)name;
-    for (size_t i = 0; i < value.len; i++) {
-        if (value.at[i] < '0' || value.at[i] > '9' || value.len > 18) {
-            wrong(r->c, "Last-Event-ID is not a number that this server gave");
-            return;
-        }
-        number = number * 10 + (uint64_t)(value.at[i] - '0');
-    }
-    r->c->heard = number;
+    if (value.len && ((dash && !read_number(run, 16, &r->c->heard_of)) ||
+                      !read_number(number, 10, &r->c->heard)))
+        wrong(r->c, "Last-Event-ID is not one that this server gave");
 }
 
 /* ---- all of them ---- */
@@ -324,7 +340,7 @@ void head_take(struct connection *c, const struct head *head)
     c->key_len = 0;
     c->async = c->waits = false;
     c->wait = 0;
-    c->heard = 0;
+    c->heard = c->heard_of = 0;
     c->record[0] = '\0';
     c->head_only = c->parser.method == HTTP_HEAD;
     c->body.max = 0;

@@ -301,7 +301,8 @@ static void submit(struct connection *c)
                            .key = {c->meta + c->key_at, c->key_len},
                            .async = c->async,
                            .no_wait = c->waits && !c->wait,
-                           .heard = c->heard};
+                           .heard = c->heard,
+                           .heard_of = c->heard_of};
     if (c->body.buffer)
         s.body.buffer = c->body.buffer;
     else
@@ -364,7 +365,8 @@ static void run_record(struct connection *c)
     struct submission s = {.door = &HTTP_DOOR,
                            .context = c,
                            .deadline = c->wait ? loop_now(c->http->loop) + c->wait : 0,
-                           .heard = c->heard};
+                           .heard = c->heard,
+                           .heard_of = c->heard_of};
     if (method_of(c) == METHOD_DELETE) {
         drop_record(c);
         return;

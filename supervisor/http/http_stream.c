@@ -56,9 +56,12 @@ static size_t event_lines(const uint8_t *bytes, size_t len, uint8_t *out)
 
 static void event_write(struct connection *c, const char *name, const uint8_t *bytes, size_t len)
 {
-    char head[64];
-    int head_len = snprintf(head, sizeof head, "id: %llu\n%s%s%s", (unsigned long long)++c->events,
-                            name ? "event: " : "", name ? name : "", name ? "\n" : "");
+    char head[96], run[24] = "";
+    if (c->run)
+        snprintf(run, sizeof run, "%llx-", (unsigned long long)c->run);
+    int head_len =
+        snprintf(head, sizeof head, "id: %s%llu\n%s%s%s", run, (unsigned long long)++c->events,
+                 name ? "event: " : "", name ? name : "", name ? "\n" : "");
     size_t lines = event_lines(bytes, len, NULL), whole = (size_t)head_len + lines + 1;
     part_open(c, whole);
     uint8_t *at = c->doomed ? NULL : out_reserve(c, whole);
@@ -87,6 +90,7 @@ static bool stream_start(struct connection *c, const struct reply *head)
     a.type_len = c->sse ? sizeof events - 1 : words.type ? words.type_len : sizeof bytes - 1;
     c->streaming = true;
     c->events = c->heard;
+    c->run = head->record;
     return answer_head(c, &a);
 }
 
@@ -156,7 +160,7 @@ void stream_whole(struct connection *c, const struct reply *reply, const uint8_t
     struct reply rest = *reply;
     if (!stream_start(c, reply))
         return;
-    if (reply->body.len)
+    if (reply->body.len && !c->heard) /* it is the first event */
         stream_chunk(c, reply, bytes, (size_t)reply->body.len);
     rest.body.len = 0;
     stream_end(c, &rest);

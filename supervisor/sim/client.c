@@ -180,12 +180,15 @@ static void chunk_durably(struct sim *sim, struct client *client, const struct a
     if (!of || !of->row)
         return;
     bool lost = client->person && client->person->lost;
-    if (client->heard && client->heard_variant != of->row->variant && !lost)
+    if (client->heard && (client->heard_of != of->row->record ||
+                          (client->heard_variant != of->row->variant && !lost)))
         sim_fail(sim, "request %llx: a stream goes on behind what its client has of another one",
                  (unsigned long long)client->id);
     client->heard = action->chunk.number;
     client->heard_variant = of->row->variant;
+    client->heard_of = of->row->record;
     if (client->person) {
+        client->person->heard_of = client->heard_of;
         client->person->heard = client->heard;
         client->person->variant = client->heard_variant;
     }

@@ -144,7 +144,7 @@ struct client {
     struct person *person; /* who asks; NULL: nobody who could come back, or nobody any more */
     bool async, held;      /* held: `value` is a reply's */
     uint64_t value;
-    uint64_t heard, heard_variant; /* chunks of a durable stream, and of which run they are */
+    uint64_t heard, heard_variant, heard_of; /* chunks of a durable stream; of which run, record */
 };
 
 /* A request in the journal.  What is `pending` is lost when hasupd dies. */
@@ -181,7 +181,7 @@ struct person {
     uint64_t value;
     hasup_ns expires; /* until then the same must be said again */
     uint32_t asking;  /* requests of his that have not ended */
-    uint64_t heard, variant; /* of his stream, by his last connection */
+    uint64_t heard, variant, heard_of; /* of his stream, by his last connection */
     bool lost;               /* its answer was let go of before its time: there may be another */
 };
 

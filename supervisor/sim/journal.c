@@ -343,6 +343,7 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
     if (person->heard && !client->async && random_below(r, 2)) { /* Last-Event-ID */
         event.submitted.heard = client->heard = person->heard;
         client->heard_variant = person->variant;
+        event.submitted.heard_of = client->heard_of = person->heard_of;
     }
     if (core_wants_hash(sim->core, person->model))
         poison_hash(sim, client, event.submitted.hash);
@@ -400,6 +401,9 @@ void person_retold(struct sim *sim, const struct action *action)
     }
     if (!row || !row->finished || row->refused)
         sim_fail(sim, "request %llx hears a stored answer that is not stored",
+                 (unsigned long long)client->id);
+    else if (client->heard && client->heard_of != row->record)
+        sim_fail(sim, "request %llx hears the rest of another stream",
                  (unsigned long long)client->id);
     else
         person_hears(sim, client, row);

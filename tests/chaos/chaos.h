@@ -67,7 +67,8 @@ struct sse {
     char line[SSE_LINE], data[SSE_LINE]; /* of the event that is being read */
     size_t line_len, data_len;
     char event[16];
-    unsigned id, last_id; /* last_id: of the last whole event */
+    char id[40], last_id[40]; /* last: of the last whole event */
+    unsigned number, last;
     bool any_data, ended, failed;
 };
 

@@ -130,10 +130,10 @@ static void client_begin(struct client *client, bool again)
     char more[96] = "";
     if (ask->kind == KIND_TEXT) {
         sse_open(&client->sse, again);
-        if (client->sse.last_id)
-            snprintf(more, sizeof more, "Last-Event-ID: %u\r\n", client->sse.last_id);
+        if (client->sse.last)
+            snprintf(more, sizeof more, "Last-Event-ID: %s\r\n", client->sse.last_id);
         strncat(more, "Accept: text/event-stream\r\n", sizeof more - strlen(more) - 1);
-        all->tally->went_on += again && client->sse.last_id;
+        all->tally->went_on += again && client->sse.last;
     }
     if (ask->kind != KIND_TEXT || !again)
         client->body_len = 0;

@@ -9,7 +9,12 @@
 
 void sse_open(struct sse *sse, bool again)
 {
-    *sse = (struct sse){.last_id = again ? sse->last_id : 0};
+    struct sse was = *sse;
+    *sse = (struct sse){0};
+    if (!again)
+        return;
+    sse->last = was.last;
+    memcpy(sse->last_id, was.last_id, sizeof sse->last_id);
 }
 
 static bool append(char *to, size_t *len, size_t room, const char *from, size_t more)
@@ -31,16 +36,25 @@ static bool add_data(struct sse *sse, const char *value, size_t len)
 
 static bool event_ends(struct sse *sse, char *body, size_t *body_len, size_t room)
 {
-    bool good = sse->id == sse->last_id + 1;
+    bool good = sse->number == sse->last + 1;
     sse->ended = strcmp(sse->event, "end") == 0;
     sse->failed = strcmp(sse->event, "error") == 0;
     if (good && !sse->ended && !sse->failed)
         good = append(body, body_len, room, sse->data, sse->data_len);
-    sse->last_id = sse->id;
+    sse->last = sse->number;
+    memcpy(sse->last_id, sse->id, sizeof sse->last_id);
     sse->data_len = 0;
     sse->any_data = false;
     sse->event[0] = '\0';
     return good;
+}
+
+/* RUN-NUMBER: the run's numbers follow each other. */
+static void take_id(struct sse *sse, const char *text)
+{
+    const char *dash = strrchr(text, '-');
+    snprintf(sse->id, sizeof sse->id, "%s", text);
+    sse->number = (unsigned)strtoul(dash ? dash + 1 : text, NULL, 10);
 }
 
 static bool line_ends(struct sse *sse, char *body, size_t *body_len, size_t room)
@@ -52,7 +66,7 @@ static bool line_ends(struct sse *sse, char *body, size_t *body_len, size_t room
     if (!len)
         return event_ends(sse, body, body_len, room);
     if (strncmp(line, "id: ", 4) == 0)
-        sse->id = (unsigned)strtoul(line + 4, NULL, 10);
+        take_id(sse, line + 4);
     else if (strncmp(line, "event: ", 7) == 0)
         snprintf(sse->event, sizeof sse->event, "%s", line + 7);
     else if (strncmp(line, "data: ", 6) == 0)

@@ -21,7 +21,7 @@ import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import BUILD, LIMIT, OBJECTS, WORKER, World  # noqa: E402
+from world import BUILD, LIMIT, OBJECTS, WORKER, World, events_of  # noqa: E402
 
 FAULTY = os.path.join(OBJECTS, "tests/hasupd-faults")
 CLIENTS = 4
@@ -51,7 +51,7 @@ class Op:
         self.kind, self.model, self.body, self.key = kind, model, body, key
         self.id = None  # of a 202
         self.answer = None  # told: may never change
-        self.parts, self.last, self.ended = [], 0, False  # of a stream
+        self.parts, self.last, self.last_event, self.ended = [], 0, None, False  # of a stream
         self.dropped = False  # nobody promised it any more
 
     def __repr__(self):
@@ -116,24 +116,14 @@ def drop(port, op):
 
 def read_events(op, answer):
     """Adds what comes; every event's number follows the one before."""
-    number, name, data = None, None, []
-    for line in answer:
-        line = line.decode().rstrip("\n")
-        if line.startswith("id: "):
-            number = int(line[4:])
-        elif line.startswith("event: "):
-            name = line[7:]
-        elif line.startswith("data: "):
-            data.append(line[6:])
-        elif not line and number is not None:
-            expect(f"{op}: event {number} after {op.last}", number == op.last + 1)
-            expect(f"{op}: {name} {data}", name in (None, "end"))
-            if name == "end":
-                op.ended = True
-                return
-            op.last = number
-            op.parts.append("\n".join(data))
-            number, name, data = None, None, []
+    for event, number, name, data in events_of(answer):
+        expect(f"{op}: event {event} after {op.last}", number == op.last + 1)
+        expect(f"{op}: {name} {data}", name in (None, "end"))
+        if name == "end":
+            op.ended = True
+            return
+        op.last, op.last_event = number, event
+        op.parts.append(data)
     raise http.client.IncompleteRead(b"")
 
 
@@ -153,7 +143,7 @@ def stream(port, op):
     try:
         connection.request("POST", f"/models/{op.model}/invoke", op.body,
                            keyed(op, {"Accept": "text/event-stream",
-                                      **({"Last-Event-ID": str(op.last)} if op.last else {})}))
+                                      **({"Last-Event-ID": op.last_event} if op.last else {})}))
         answer = connection.getresponse()
         expect(f"{op}: {answer.status}", answer.status == 200)
         read_events(op, answer)

@@ -1,5 +1,7 @@
 """When a durable request's row goes, and what of it outlives hasupd."""
+import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -8,7 +10,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import LIMIT, WORKER, World, wait_until  # noqa: E402
+from world import LIMIT, WORKER, World, events_of, wait_until  # noqa: E402
 
 ALWAYS = f"  m: {{command: [{WORKER}], journal: always}}"
 
@@ -93,14 +95,34 @@ class Durable(unittest.TestCase):
         with World(ALWAYS) as world:
             key = {"Idempotency-Key": "k", "Accept": "text/event-stream"}
             heard = world.post("m", "stream 3", key)[2]
-            self.assertIn(b"id: 4\nevent: end\n", heard)
-            for last in ("3", "4", "5", "4294967297"):  # the last one is none that this server gave
-                status, _, body = world.post("m", "stream 3", {**key, "Last-Event-ID": last})
+            run = re.search(rb"id: ([0-9a-f]+-)4\nevent: end\n", heard).group(1).decode()
+            for last in ("3", "4", "5", "4294967297"):  # the last two are none that this server gave
+                status, _, body = world.post("m", "stream 3", {**key, "Last-Event-ID": run + last})
                 self.assertEqual(status, 200, body)
                 self.assertNotIn(b"part", body)
                 self.assertIn(b"event: end\n", body)
             mark = world.mark()
             self.assertNotIn("journal.result_lost", [e["event"] for e in world.events[:mark]])
+
+    def test_promise_5_who_heard_another_run_does_not_go_on_with_this_one(self):
+        with World(f"  m: {{command: [{WORKER}], workers: 2}}") as world:
+            key = {"Idempotency-Key": "k", "Accept": "text/event-stream"}
+            gate = world.fifo("gate")
+            first = world.begin("m", f"stream 3 {gate}", key)
+            event, number, _, _ = next(events_of(first.getresponse()))
+            self.assertEqual(number, 1)
+            row = json.loads(world.ctl("--json", "requests").stdout)[0]
+            world.ctl("requests", "drop", row["id"])  # the key is free again
+            second = world.begin("m", f"stream 3 {gate}", key)
+            again, _, _, data = next(events_of(second.getresponse()))
+            self.assertEqual((again.rpartition("-")[2], data), ("1", "part 1 of 3\n"))
+            self.assertNotEqual(event, again)
+            for stale in (event, "1"):
+                status, _, body = world.post("m", f"stream 3 {gate}", {**key, "Last-Event-ID": stale})
+                self.assertEqual((status, json.loads(body)["error"]["code"]), (410, "gone"))
+            world.release(gate)
+            for connection in (first, second):
+                connection.close()
 
     def test_promise_2_one_that_finds_no_room_any_more_holds_up_no_other(self):
         """limits.body_bytes was made smaller than what is in the journal: said, and kept for larger limits."""

@@ -11,7 +11,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from killed import MARK, kill_worker  # noqa: E402
-from world import BUILD, LIMIT, WORKER, World  # noqa: E402
+from world import BUILD, LIMIT, WORKER, World, events_of  # noqa: E402
 
 LENGTH, BLOWS = 2000, 40  # at most so many on one stream
 BODY = json.dumps({"prompt": "The Light", "n": LENGTH, "seed": 7})
@@ -25,7 +25,7 @@ class Reader:
 
     def __init__(self, world, model, body, key):
         self.world, self.model, self.body, self.key = world, model, body, key
-        self.text, self.last, self.connections, self.error = "", 0, 0, None
+        self.text, self.last, self.last_event, self.connections, self.error = "", 0, None, 0, None
 
     def code(self):
         return self.error and self.error["error"]["code"]
@@ -45,29 +45,19 @@ class Reader:
         try:
             connection.request("POST", f"/models/{self.model}/invoke", self.body,
                                {"Accept": "text/event-stream", "Idempotency-Key": self.key,
-                                **({"Last-Event-ID": str(self.last)} if self.last else {})})
+                                **({"Last-Event-ID": self.last_event} if self.last else {})})
             answer = connection.getresponse()
             if answer.status != 200:
                 self.error = json.loads(answer.read())
                 return
-            number, name, data = 0, None, []
-            for line in answer:
-                line = line.decode().rstrip("\n")
-                if line.startswith("id: "):
-                    number = int(line[4:])
-                elif line.startswith("event: "):
-                    name = line[7:]
-                elif line.startswith("data: "):
-                    data.append(line[6:])
-                elif number:
-                    assert number == self.last + 1, (number, self.last)
-                    if name:
-                        self.error = json.loads("\n".join(data)) if name == "error" else None
-                        return
-                    self.text += "\n".join(data)
-                    self.last = number
-                    number, name, data = 0, None, []
-                    yield self.last
+            for event, number, name, data in events_of(answer):
+                assert number == self.last + 1, (event, self.last)
+                if name:
+                    self.error = json.loads(data) if name == "error" else None
+                    return
+                self.text += data
+                self.last, self.last_event = number, event
+                yield self.last
             raise http.client.IncompleteRead(b"")
         finally:
             connection.close()
@@ -151,7 +141,7 @@ class Streams(unittest.TestCase):
                     struck = True
                     getattr(fire, strike)()
             later = Reader(world, "m", body, "k")
-            later.last = reader.last
+            later.last, later.last_event = reader.last, reader.last_event
             list(later.events())
             return reader, later
 

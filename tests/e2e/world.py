@@ -207,6 +207,22 @@ class World:
         self.close()
 
 
+def events_of(answer):
+    """The id, its number, the name and the data of each server-sent event that comes whole."""
+    event, name, data = None, None, []
+    for line in answer:
+        line = line.decode().rstrip("\n")
+        if line.startswith("id: "):
+            event = line[4:]
+        elif line.startswith("event: "):
+            name = line[7:]
+        elif line.startswith("data: "):
+            data.append(line[6:])
+        elif not line and event is not None:
+            yield event, int(event.rpartition("-")[2]), name, "\n".join(data)
+            event, name, data = None, None, []
+
+
 def wait_until(true, what):
     """Polls what no event tells."""
     end = time.monotonic() + LIMIT

@@ -53,7 +53,8 @@ static struct engine_world {
     uint64_t body_len;
     bool in_buffer, unready;
     bool async, no_wait;
-    uint64_t heard;
+    uint64_t heard, heard_of;
+    uint64_t run; /* what replies say of themselves */
     char key[256];
     enum record_state record; /* of the only one there is */
     uint32_t asked, dropped;
@@ -64,7 +65,8 @@ static void fake_reply(struct request *request, uint32_t status, const struct ha
 {
     static const struct hasup_frame bare = {.fd = -1};
     struct reply reply = {
-        .status = status, .frame = frame ? frame : &bare, .body = body, .attempts = 1};
+        .status = status, .frame = frame ? frame : &bare, .body = body, .attempts = 1,
+        .record = engine.run};
     request->used = false;
     request->door->reply(request->context, &reply);
 }
@@ -80,7 +82,7 @@ static void fake_chunk(struct request *request, const void *bytes, size_t len) W
 static void fake_chunk(struct request *request, const void *bytes, size_t len)
 {
     static const struct hasup_frame bare = {.fd = -1};
-    struct reply head = {.status = 200, .frame = &bare, .attempts = 1};
+    struct reply head = {.status = 200, .frame = &bare, .attempts = 1, .record = engine.run};
     request->door->chunk(request->context, &head, bytes, len);
 }
 
@@ -114,6 +116,7 @@ int engine_submit(struct engine *unused, const struct submission *s, struct requ
     engine.async = s->async;
     engine.no_wait = s->no_wait;
     engine.heard = s->heard;
+    engine.heard_of = s->heard_of;
     snprintf(engine.key, sizeof engine.key, "%.*s", (int)s->key.len,
              s->key.len ? (const char *)s->key.at : "");
     assert_true(s->meta_len <= sizeof engine.meta);

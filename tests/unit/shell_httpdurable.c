@@ -56,12 +56,29 @@ static void prefer_is_read_and_the_unknown_passed_over(void **state)
     assert_true(engine.no_wait && !engine.async);
     invoke_with("Prefer: wait=10\r\n");
     assert_false(engine.no_wait);
-    invoke_with("Last-Event-ID: 41\r\nIdempotency-Key: k\r\n");
+    invoke_with("Last-Event-ID: 2f-41\r\nIdempotency-Key: k\r\n");
     assert_int_equal(engine.heard, 41);
+    assert_int_equal(engine.heard_of, 0x2f);
+    invoke_with("Last-Event-ID: 41\r\nIdempotency-Key: k\r\n"); /* of no run that is kept */
+    assert_int_equal(engine.heard, 41);
+    assert_int_equal(engine.heard_of, 0);
     invoke_with("Last-Event-ID: 41\r\n"); /* nobody can come back to it */
     assert_int_equal(engine.heard, 0);
-    invoke_with("Last-Event-ID: x\r\n");
-    assert_int_equal(got.status, 400);
+    static const char *const WRONG[] = {"x",
+                                        "-",
+                                        "2f-",
+                                        "-3",
+                                        "2F-3",
+                                        "2f-3x",
+                                        "2f-2f-3",
+                                        "12345678901234567",
+                                        "12345678901234567-1"};
+    for (size_t i = 0; i < HASUP_LEN(WRONG); i++) {
+        char header[64];
+        snprintf(header, sizeof header, "Last-Event-ID: %s\r\n", WRONG[i]);
+        invoke_with(header);
+        assert_int_equal(got.status, 400);
+    }
     world_close();
 }
 
@@ -149,14 +166,15 @@ static void a_stream_goes_on_behind_the_last_event_that_its_client_has(void **st
     engine.mode = HOLD;
     client_open(&client);
     client_say(&client, "POST /v2/models/m/generate_stream HTTP/1.1\r\n" HOST
-                        "Idempotency-Key: k\r\nLast-Event-ID: 3\r\nContent-Length: 0\r\n\r\n");
+                        "Idempotency-Key: k\r\nLast-Event-ID: 2f-3\r\nContent-Length: 0\r\n\r\n");
     run_until(submitted, -1);
+    engine.run = 0x2f;
     assert_int_equal(engine.heard, 3);
     fake_chunk(engine.last, "four", 4);
     fake_text(engine.last, 200, "");
     client_head(&client);
     client_chunks(&client);
-    assert_non_null(strstr(got.body, "id: 4\ndata: four\n\n"));
+    assert_non_null(strstr(got.body, "id: 2f-4\ndata: four\n\n"));
     client_close(&client);
     world_close();
 }
@@ -168,14 +186,14 @@ static void who_missed_only_the_end_of_a_stream_hears_it(void **state)
     world_open(NULL);
     engine.mode = HOLD;
     client_open(&client);
-    client_say(&client,
-               "POST /models/m/invoke HTTP/1.1\r\n" HOST "Accept: text/event-stream\r\n"
-               "Idempotency-Key: k\r\nLast-Event-ID: 3\r\nContent-Length: 0\r\n\r\n");
+    client_say(&client, "POST /models/m/invoke HTTP/1.1\r\n" HOST "Accept: text/event-stream\r\n"
+                        "Idempotency-Key: k\r\nLast-Event-ID: 2f-3\r\nContent-Length: 0\r\n\r\n");
     run_until(submitted, -1);
+    engine.run = 0x2f;
     fake_text(engine.last, 200, "");
     client_head(&client);
     client_chunks(&client);
-    assert_non_null(strstr(got.body, "id: 4\nevent: end\n"));
+    assert_non_null(strstr(got.body, "id: 2f-4\nevent: end\n"));
     client_close(&client);
     world_close();
 }
