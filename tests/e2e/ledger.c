@@ -6,16 +6,15 @@
  * Arguments: --size N bytes of state (8); --snapshot: a child takes it.  In `save`, by environment:
  * SAVE_GATE=PATH waits until somebody writes to the FIFO, SAVE_FAILS fails, SAVE_DIES dies.
  */
+#include "tests/e2e/gate.h"
 #include "worker/hasup.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 enum { TOUCHES = 32, HUGE_PAGE = 2 << 20 };
 
@@ -62,26 +61,11 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     return hasup_reply(response, text, (size_t)len);
 }
 
-/* An end of file is the end of who wrote to the one before. */
-static void wait_for(const char *path)
-{
-    char byte;
-    ssize_t got;
-    do {
-        int fd = open(path, O_RDONLY);
-        got = fd < 0 ? -1 : read(fd, &byte, 1);
-        if (got < 0)
-            perror(path);
-        if (fd >= 0)
-            close(fd);
-    } while (got == 0);
-}
-
 static int save(void *model, struct hasup_state *state)
 {
     (void)model;
     if (getenv("SAVE_GATE"))
-        wait_for(getenv("SAVE_GATE"));
+        gate_wait(getenv("SAVE_GATE"));
     if (getenv("SAVE_DIES"))
         raise(SIGKILL);
     return getenv("SAVE_FAILS") ? -1 : hasup_state_write(state, words, size);

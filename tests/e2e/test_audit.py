@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -103,11 +104,8 @@ class Files(unittest.TestCase):
                     if i == 75:
                         world.kill("counter/0")
                 load.killed = True
-                world.process.kill()
-            world.process.wait()
-            world.process.stderr.close()
+                world.stop(signal.SIGKILL)
             self.assert_sound(world.state, "--deep")
-            world.events, world.buffer = [], b""
             world.start()
             with Load(world):
                 for i in range(50):
@@ -130,9 +128,7 @@ class Files(unittest.TestCase):
             while time.monotonic() < since + 1.5:  # idle for longer than --max-age
                 self.assertEqual(audit(world.state, "--max-age", "1s").returncode, 0)
             world.post("counter", "")
-            world.process.kill()  # what it had is lost, and that stays to be seen
-            world.process.wait()
-            world.process.stderr.close()
+            world.stop(signal.SIGKILL)  # what it had is lost, and that stays to be seen
             while audit(world.state, "--max-age", "1s").returncode == 0:
                 self.assertLess(time.monotonic(), end)
 

@@ -40,7 +40,6 @@ class Base(unittest.TestCase):
     def restart(self, world, top="", models=COUNTER):
         self.assertEqual(world.stop(), 0)
         world.write(models, top)
-        world.events, world.buffer = [], b""
         world.start()
 
 
@@ -75,7 +74,6 @@ class Keys(Base):
             self.assertEqual(self.bytes_of(database), before)
             os.chmod(keys, 0o600)
             key_file(world, KEY_B, KEY_A)  # the key is changed
-            world.events, world.buffer = [], b""
             world.start()
             self.count(world, 4, 5)
             self.restart(world, top)
@@ -119,7 +117,6 @@ class Files(Base):
             self.assertIn(b"hasupd runs", refused.stderr)
             self.assertEqual(other.stop(), 0)
             self.assertIn(b"counter/0 goes on", self.ok(ctl(other.state, "checkpoint", "import", path)))
-            other.events, other.buffer = [], b""
             other.start()
             self.count(other, 6, 7)
             self.ok(ctl(other.state, "audit", "--deep"))
@@ -147,7 +144,6 @@ class Files(Base):
             self.assertEqual(done.returncode, 1)
             self.assertIn(b"it is of the model counter; --force", done.stderr)
             self.ok(ctl(world.state, "checkpoint", "import", "-", "second/0", "--force", data=whole))
-            world.events, world.buffer = [], b""
             world.start()
             self.assertEqual(world.post("second", "")[2], b"5\n")
 

@@ -4,21 +4,19 @@ The disks are small tmpfs mounts in a mount namespace of the test's own, which h
 """
 import contextlib
 import ctypes
-import http.client
 import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from fire import ask_under_fire, pid_after, state_of  # noqa: E402
 from world import BUILD, LIMIT, OBJECTS, ROOT, World  # noqa: E402
 
 COUNTER = (f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: 100ms}}, "
@@ -85,14 +83,6 @@ class Disk:
         while libc.umount2(self.path.encode(), 2) == 0:
             pass
         os.rmdir(self.path)
-
-
-def state_of(directory, model):
-    """The newest good checkpoint: position and bytes."""
-    done = subprocess.run([os.path.join(OBJECTS, "tests/store-state"), f"{directory}/checkpoints.db", model, "0"],
-                          capture_output=True, timeout=LIMIT)
-    assert done.returncode == 0, done.stderr
-    return int(done.stderr), done.stdout
 
 
 class BadDisks(unittest.TestCase):
@@ -381,50 +371,17 @@ class UnderFire(unittest.TestCase):
     """Eight clients, a worker killed at random moments, a checkpoint at a known position in the midst."""
     CLIENTS, EACH = 8, 60
 
-    @staticmethod
-    def kill_next(world, slot, killed):
-        """Kills the worker that follows those killed before."""
-        end = time.monotonic() + LIMIT
-        while (pid := world.pid(slot)) <= 1 or pid in killed:
-            assert time.monotonic() < end, "no worker comes after the one that was killed"
-        killed.add(pid)
-        with contextlib.suppress(ProcessLookupError):  # it drained or died by itself
-            os.kill(pid, 9)
-
     def load(self, world, bodies, model, kills):
-        """Every body once, by clients side by side; the answers."""
-        answers, todo, lock = [], list(bodies), threading.Lock()
-        killed, killing = set(), threading.Lock()
-        rng = random.Random(int(os.environ.get("HASUP_SEED", "1")))
-        at = sorted(rng.sample(range(len(bodies)), kills))
+        rng, killed = random.Random(int(os.environ.get("HASUP_SEED", "1"))), set()
 
-        def client():
-            connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=LIMIT)
-            while True:
-                with lock:
-                    if not todo:
-                        break
-                    body = todo.pop()
-                connection.request("POST", f"/models/{model}/invoke", body)
-                answer = connection.getresponse()
-                data = answer.read()
-                with lock:
-                    answers.append((answer.status, data, body))
-                    kill = at and len(answers) > at[0]
-                    if kill:
-                        at.pop(0)
-                if kill:
-                    with killing:
-                        self.kill_next(world, f"{model}/0", killed)
-            connection.close()
+        def strike():
+            pid = pid_after(world, f"{model}/0", killed)
+            killed.add(pid)
+            with contextlib.suppress(ProcessLookupError):  # it drained or died by itself
+                os.kill(pid, 9)
 
-        threads = [threading.Thread(target=client) for _ in range(self.CLIENTS)]
-        for thread in threads:
-            thread.start()
-        world.ctl("checkpoint", "now", model, check=False)  # a kill may meet it
-        for thread in threads:
-            thread.join()
-        return answers
+        return ask_under_fire(world, model, bodies, self.CLIENTS, rng.sample(range(len(bodies)), kills), strike,
+                              lambda: world.ctl("checkpoint", "now", model, check=False))  # a kill may meet it
 
     def test_promise_4_a_counter_under_fire_counts_exactly(self):
         count = self.CLIENTS * self.EACH

@@ -9,7 +9,9 @@ import struct
 import sys
 import unittest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "unit")]
+import fake_hasupd as f  # noqa: E402
 from world import LIMIT, WORKER, World, events_of, wait_until  # noqa: E402
 
 ALWAYS = f"  m: {{command: [{WORKER}], journal: always}}"
@@ -23,28 +25,20 @@ def rows(world, table="request"):
         db.close()
 
 
-def kill_and_start(world):
-    world.process.kill()
-    world.process.wait()
-    world.process.stderr.close()
-    world.events, world.buffer = [], b""
-    world.start()
-
-
 class Durable(unittest.TestCase):
     def test_promise_2_what_was_accepted_without_a_key_runs_after_hasupd_was_killed(self):
         with World(ALWAYS) as world:
             gate = world.fifo("gate")
             waiting = world.begin("m", f"wait {gate}")
             wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
-            kill_and_start(world)
+            world.kill_and_start()
             waiting.close()
             self.assertEqual(world.wait_event("journal.unclean")["unfinished"], 1)
             wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight again")
             self.assertEqual(rows(world), 1)
             world.release(gate)
             wait_until(lambda: rows(world) == 0, "its row stays")
-            kill_and_start(world)
+            world.kill_and_start()
             self.assertEqual(world.wait_event("journal.unclean")["unfinished"], 0)
 
     def test_an_answer_that_nobody_can_come_back_for_is_not_kept(self):
@@ -63,7 +57,7 @@ class Durable(unittest.TestCase):
         with World(ALWAYS) as world:
             key = {"Idempotency-Key": "k"}
             first = world.post("m", "pid", key)[2]
-            kill_and_start(world)
+            world.kill_and_start()
             self.assertEqual(world.post("m", "pid", key)[2], first)
             self.assertNotEqual(world.post("m", "pid")[2], first)
 
@@ -75,7 +69,7 @@ class Durable(unittest.TestCase):
             for _ in range(40):
                 self.assertEqual(world.post("m", f"wait {old}", later)[0], 202)
             world.write(both, "limits: {requests: 16}")
-            kill_and_start(world)
+            world.kill_and_start()
             late = [world.post("n", f"wait {new}", later) for _ in range(2)]
             self.assertEqual([status for status, _, _ in late], [202, 202])
             gates = [os.open(gate, os.O_RDWR) for gate in (old, new)]  # what one does not read waits for the next
@@ -134,14 +128,14 @@ class Durable(unittest.TestCase):
             bodies = [f"wait {gate}", "sum" + "x" * 200000, "echo small"]
             places = [world.post("m", body, later)[1]["Location"] for body in bodies]
             world.write(small, "limits: {body_bytes: 64KiB}")
-            kill_and_start(world)
+            world.kill_and_start()
             said = world.wait_event("journal.too_large")
             self.assertIn("limits.body_bytes", said["message"])
             self.assertEqual((said["requests"], said["largest"]), (1, 200003))
             os.write(held, b"x")
             wait_until(lambda: world.get(places[2])[0] == 200, "held up for ever")
             world.write(ALWAYS)
-            kill_and_start(world)
+            world.kill_and_start()
             wait_until(lambda: world.get(places[1])[0] == 200, "not kept")
             os.close(held)
 
@@ -187,45 +181,28 @@ class Bounds(unittest.TestCase):
             self.assertEqual(world.slot("m/0")["answered"], answered)  # the newest are kept
             self.assertEqual(world.stop(), 0)
             world.write(models, top="journal: {result_bytes: 64KiB}")
-            world.events, world.buffer = [], b""
             world.start()
             self.assertEqual(world.status()["journal"]["results"], 3)
             wait_until(lambda: rows(world, "result") == 3, "their rows stay")
 
 
-class Local:
+class Local(f.Peer):
     """A client of the Unix socket that says what it will not wait for (docs/protocol.md)."""
-    MODEL, ROUTE, CODE, KEY, PREFER, NO_WAIT = 6, 12, 18, 28, 36, 2
+    CODE, KEY, PREFER, NO_WAIT = 18, 28, 36, 2
 
     def __init__(self, world):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(LIMIT)
+        super().__init__(socket.socket(socket.AF_UNIX))
         self.socket.connect(world.socket)
 
-    def send(self, key, body, no_wait=False):
-        fields = [(self.MODEL, b"m"), (self.ROUTE, b"invoke"), (self.KEY, key.encode())]
-        fields += [(self.PREFER | 0x8000, struct.pack("<I", self.NO_WAIT))] if no_wait else []
-        meta = b"".join(struct.pack("<HHI", tag, 0, len(value)) + value for tag, value in fields)
-        head = struct.pack("<BBBBIQQII", 0xA7, 1, 5, 0, len(meta), 1, len(body), 0, 0)
-        self.socket.sendall(head + meta + body.encode())
+    def ask(self, key, body, no_wait=False):
+        meta = f.field(f.TAG_MODEL, "m") + f.field(f.TAG_ROUTE, "invoke") + f.field(self.KEY, key)
+        meta += f.field(self.PREFER | 0x8000, struct.pack("<I", self.NO_WAIT)) if no_wait else b""
+        self.send(f.REQUEST, 1, meta, body.encode())
 
     def answer(self):
         """Status, code, body."""
-        head = struct.unpack("<BBBBIQQII", self.take(32))
-        meta, code = self.take(head[4]), ""
-        while meta:
-            tag, _, length = struct.unpack_from("<HHI", meta)
-            code = meta[8:8 + length].decode() if tag == self.CODE else code
-            meta = meta[8 + length:]
-        return head[7], code, self.take(head[6])
-
-    def take(self, length):
-        got = b""
-        while len(got) < length:
-            more = self.socket.recv(length - len(got))
-            assert more, "the connection ended"
-            got += more
-        return got
+        _, _, status, meta, body = self.receive()
+        return status, f.fields(meta).get(self.CODE, b"").decode(), body
 
 
 class Keys(unittest.TestCase):
@@ -257,11 +234,11 @@ class Keys(unittest.TestCase):
                     status, said = self.refused(self.request(world, path, body + "x", key))
                     self.assertEqual((status, b"another body" in said), (422, True), said)
                     local = Local(world)
-                    local.send(key, body, no_wait=True)
+                    local.ask(key, body, no_wait=True)
                     self.assertEqual(local.answer()[:2], (409, "in_progress"))
-                    local.send(key, "other")
+                    local.ask(key, "other")
                     self.assertEqual(local.answer()[:2], (422, "key_reused"))
-                    local.send(key, body)  # joins, too
+                    local.ask(key, body)  # joins, too
                     wait_until(lambda: world.status()["requests"]["count"] == 3, "they never joined")
                     world.release(gate)
                     for connection in (first, second):

@@ -418,10 +418,7 @@ class Requests(unittest.TestCase):
             connection = self.world.begin("m", f"wait {gate}", {"Idempotency-Key": f"k{i}", "X-Request-Timeout": "3600"})
             self.until(state)
             connection.close()
-        self.world.process.kill()
-        self.world.process.wait()
-        self.world.process.stderr.close()
-        self.world.events, self.world.buffer = [], b""
+        self.world.stop(signal.SIGKILL)
         self.world.write(ONE_BY_ONE.replace("  m:", "  other:"))
         self.world.start()
         self.world.wait_event("journal.strangers", requests=2)
@@ -555,14 +552,11 @@ class History(unittest.TestCase):
             world.kill("m/0")
             world.wait_event("slot.exited", slot="m/0")
             self.until_stored(world, "slot.exited")  # by itself: nothing else is written
-            world.process.kill()
-            world.process.wait()
-            world.process.stderr.close()
+            world.stop(signal.SIGKILL)
             first = world.process.pid
             text = self.offline(world, "--all")
             self.assertRegex(text, r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} hasupd     hasupd\.started ")
             self.assertRegex(text, r"(?m) m/0 +slot\.exited killed by signal 9 \(Killed\)")
-            world.events, world.buffer = [], b""
             world.start()
             world.kill("m/0")
             world.wait_event("slot.exited", slot="m/0")

@@ -1,6 +1,7 @@
 """Promises 6 and 7: a request that kills workers is found and quarantined; a bad deployment is told apart from it."""
 import json
 import os
+import signal
 import sqlite3
 import tempfile
 import unittest
@@ -79,9 +80,7 @@ class Poison(unittest.TestCase):
                 world.wait_event("slot.exited", since=0)
             while not (found := letters(world)) or not all(r["stderr"] for r in found[0]["reports"]):
                 world.post("m", "echo a turn of the loop")
-            world.process.kill()
-            world.process.wait()
-            world.process.stderr.close()
+            world.stop(signal.SIGKILL)
             (letter,) = letters(world)
             self.assertEqual((letter["model"], letter["record"], letter["attempts"], letter["body"]), ("m", 0, 3, b""))
             self.assertEqual(len(letter["reports"]), 3)
@@ -92,7 +91,6 @@ class Poison(unittest.TestCase):
                 self.assertEqual(report["stderr"][-1], "the marked body")
                 self.assertGreater(report["max_rss_kib"], 100)
                 self.assertGreater(report["pid"], 1)
-            world.events.clear()
             world.start()
             status, _, body = world.post("m", POISON)
             self.assertEqual(status, 422)
@@ -109,11 +107,7 @@ class Poison(unittest.TestCase):
             (letter,) = letters(world)
             self.assertEqual(letter["body"], POISON.encode())
             self.assertGreater(letter["record"], 0)
-            world.process.kill()
-            world.process.wait()
-            world.process.stderr.close()
-            world.events.clear()
-            world.start()
+            world.kill_and_start()
             for key in ("one", "three"):
                 self.assertEqual(world.post("m", POISON, {"Idempotency-Key": f'"{key}"'})[0], 422)
             self.assertEqual(crashes(world), 0)

@@ -123,7 +123,6 @@ class Answers(unittest.TestCase):
             for i in range(1, 6):
                 world.post("counter", "")
             self.assertEqual(world.stop(), 0)
-            world.events, world.buffer = [], b""
             world.start()
             self.assertEqual(world.post("counter", "")[2], b"6\n")
 
@@ -293,7 +292,6 @@ class Answers(unittest.TestCase):
                                    capture_output=True, timeout=LIMIT)
             self.assertEqual(audit.returncode, 1, audit)
             self.assertIn(b"damaged: counter/0", audit.stdout)
-            world.events, world.buffer = [], b""
             world.start()
             world.wait_event("checkpoint.damaged", slot="counter/0")
             self.assertEqual(world.post("counter", "")[2], b"3\n")
@@ -326,7 +324,6 @@ class Answers(unittest.TestCase):
             self.assertEqual(world.post("counter", "")[2], b"1\n")
             self.assertEqual(world.stop(), 0)
             db = self.put_directory_for_database(world)
-            world.events, world.buffer = [], b""
             world.start(wait=False)
             waiting = world.begin("counter", "")
             said = world.wait_event("checkpoint.unreadable", slot="counter/0")
@@ -346,7 +343,6 @@ class Answers(unittest.TestCase):
             self.assertEqual(world.stop(), 0)
             with open(os.path.join(world.state, "checkpoints.db"), "r+b") as file:
                 file.write(b"no database any more")
-            world.events, world.buffer = [], b""
             world.start()
             world.wait_event("slot.state_lost", slot="counter/0")
             self.assertEqual(world.post("counter", "")[2], b"1\n")
@@ -424,11 +420,8 @@ class Trees(unittest.TestCase):
             with open("/proc/self/mountinfo") as file:
                 mount = next(line.split()[4] for line in file if " - cgroup2 " in line)
             leaf = mount + path
-            world.process.kill()
-            world.process.wait()
-            world.process.stderr.close()
+            world.stop(signal.SIGKILL)
             self.assertTrue(alive(grandchild))
-            world.events, world.buffer = [], b""
             world.start()
             wait_until(lambda: not alive(grandchild), "the grandchild lives on")
             with World(ONE) as other:  # removes what could not be removed while it died

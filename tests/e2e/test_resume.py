@@ -77,11 +77,7 @@ class Resumed:
         with World(self.models()) as world:
             connection, _, _, gate, _ = self.interrupted(world, "progress", KEY)
             connection.close()
-            world.process.kill()
-            world.process.wait()
-            world.process.stderr.close()
-            world.events, world.buffer = [], b""
-            world.start()
+            world.kill_and_start()
             again = world.begin("m", f"amble {PARTS} {gate} progress", KEY)
             world.release(gate)
             self.assertEqual(world.finish(again)[2], text(PARTS))

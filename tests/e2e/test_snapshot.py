@@ -3,7 +3,6 @@
 The worker is tests/e2e/ledger.c: each answer depends on all requests before it and on words all over the state.
 """
 import contextlib
-import http.client
 import os
 import random
 import select
@@ -16,6 +15,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from fire import ask_under_fire, pid_after, state_of  # noqa: E402
 from world import BUILD, LIMIT, OBJECTS, ROOT, World, alive  # noqa: E402
 
 LEDGER, SIZE = f"{OBJECTS}/tests/e2e/ledger", 8 << 20
@@ -25,14 +25,6 @@ PATIENT = "max_attempts: 50, restart: {start_limit: 1000}"  # as many kills as a
 def ledger(*arguments, checkpoint="interval: 0", more=PATIENT, size=SIZE):
     command = ", ".join([LEDGER, "--size", str(size), *arguments])
     return f"  ledger: {{command: [{command}], checkpoint: {{{checkpoint}}}, {more}}}"
-
-
-def state_of(world, model="ledger"):
-    """The newest good checkpoint: position and bytes."""
-    done = subprocess.run([os.path.join(OBJECTS, "tests/store-state"), f"{world.state}/checkpoints.db", model, "0"],
-                          capture_output=True, timeout=LIMIT)
-    assert done.returncode == 0, done.stderr
-    return int(done.stderr), done.stdout
 
 
 def children(pid):
@@ -48,7 +40,7 @@ def undisturbed(bodies):
     with World(ledger()) as world:
         answers = [world.post("ledger", body)[::2] for body in bodies]
         assert world.stop() == 0
-        return answers, state_of(world)
+        return answers, state_of(world.state, "ledger")
 
 
 class Case(unittest.TestCase):
@@ -63,16 +55,9 @@ class Case(unittest.TestCase):
         self.assertEqual(world.stop(), 0)
         wanted, (position, state) = undisturbed(bodies)
         self.assertEqual(answers, wanted)
-        got_position, got = state_of(world)
+        got_position, got = state_of(world.state, "ledger")
         self.assertEqual((len(got), got_position), (len(state), position))
         self.assertTrue(got == state, "the states differ")
-
-    def pid_after(self, world, killed):
-        """The worker that follows those killed before."""
-        end = time.monotonic() + LIMIT
-        while (pid := world.pid("ledger/0")) <= 1 or pid in killed:
-            assert time.monotonic() < end, "no worker comes after the one that was killed"
-        return pid
 
 
 class UnderFire(Case):
@@ -80,7 +65,7 @@ class UnderFire(Case):
     CLIENTS, COUNT, KILLS = 4, 240, 16
 
     def strike(self, world, killed, rng, struck):
-        pid = self.pid_after(world, killed)
+        pid = pid_after(world, "ledger/0", killed)
         child = children(pid)
         with contextlib.suppress(ProcessLookupError):  # it ended by itself
             if child and rng.random() < 0.6:
@@ -93,36 +78,11 @@ class UnderFire(Case):
 
     def fire(self, world, seed):
         """Every body once; (answer, body) in the order of the counts that the answers bear."""
-        rng, lock, striking = random.Random(seed), threading.Lock(), threading.Lock()
-        todo = [b"%d of seed %d" % (i, seed) for i in range(self.COUNT)]
-        at, answers, killed = sorted(rng.sample(range(self.COUNT), self.KILLS)), [], set()
+        rng, killed = random.Random(seed), set()
         struck = {"child": 0, "worker": 0, "worker with a child": 0}
-
-        def client():
-            connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=LIMIT)
-            while True:
-                with lock:
-                    if not todo:
-                        break
-                    body = todo.pop()
-                connection.request("POST", "/models/ledger/invoke", body)
-                answer = connection.getresponse()
-                data = answer.read()
-                with lock:
-                    answers.append((answer.status, data, body))
-                    strikes = at and len(answers) > at[0]
-                    if strikes:
-                        at.pop(0)
-                if strikes:
-                    with striking:
-                        self.strike(world, killed, rng, struck)
-            connection.close()
-
-        threads = [threading.Thread(target=client) for _ in range(self.CLIENTS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        bodies = [b"%d of seed %d" % (i, seed) for i in range(self.COUNT)]
+        answers = ask_under_fire(world, "ledger", bodies, self.CLIENTS, rng.sample(range(self.COUNT), self.KILLS),
+                                 lambda: self.strike(world, killed, rng, struck))
         self.assertEqual({status for status, _, _ in answers}, {200})
         answers.sort(key=lambda answer: int(answer[1].split()[0]))
         return [answer[:2] for answer in answers], [answer[2] for answer in answers], struck
@@ -273,7 +233,6 @@ class AtAPoint(Case):
         for end in ends:
             self.assertTrue(select.select([end], [], [], LIMIT)[0], "it outlives hasupd")
             os.close(end)
-        world.events, world.buffer = [], b""
         world.start()
         answers += self.ask(world, self.BODIES[30:])
         self.open_for_the_last(world)

@@ -78,11 +78,7 @@ class Fire:
             self.workers += kill_worker(pid)
 
     def kill_hasupd(self):
-        self.world.process.kill()
-        self.world.process.wait(LIMIT)
-        self.world.process.stderr.close()
-        self.world.events, self.world.buffer = [], b""
-        self.world.start(wait=False)
+        self.world.kill_and_start(wait=False)
         self.hasupds += 1
 
 

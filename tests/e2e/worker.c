@@ -21,9 +21,9 @@
  * 3 at once with a line on stderr; --kills-while PATH: every request kills while there is such a
  * file.
  */
+#include "tests/e2e/gate.h"
 #include "worker/hasup.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,27 +37,11 @@ static int fail_load;
 static int resumable;
 static unsigned concurrency = 4;
 
-/* Blocks until somebody writes to the FIFO.  An end of file is the end of who wrote to the one
- * before. */
-static void wait_for(const char *path)
-{
-    char byte;
-    ssize_t got;
-    do {
-        int fd = open(path, O_RDONLY);
-        got = fd < 0 ? -1 : read(fd, &byte, 1);
-        if (got < 0)
-            perror(path);
-        if (fd >= 0)
-            close(fd);
-    } while (got == 0);
-}
-
 static int load(void **model)
 {
     (void)model;
     if (load_path)
-        wait_for(load_path);
+        gate_wait(load_path);
     if (fail_load)
         fprintf(stderr, "the weights are not there\n");
     return fail_load;
@@ -112,7 +96,7 @@ static int stream(struct hasup_response *response, const char *body, int noise)
     sscanf(body, "%*s %d %255s", &count, path);
     for (int i = 0; i < count; i++) {
         if (path[0] && i == count - 1)
-            wait_for(path);
+            gate_wait(path);
         int len = snprintf(part, sizeof part, "part %d of %d%s", i + 1, count, "\n");
         if (noise)
             len = snprintf(part, sizeof part, "part %d by %d\n", i + 1, (int)getpid());
@@ -151,7 +135,7 @@ static int amble(const struct hasup_request *request, struct hasup_response *res
     hasup_resume_at(response, at);
     while (done < count) {
         if (path[0] != '-' && done == count - 1)
-            wait_for(path);
+            gate_wait(path);
         int len = snprintf(part, sizeof part, "part %d of %d\n", ++done, count);
         if (hasup_chunk(response, part, (size_t)len) ||
             hasup_progress(response, &done, sizeof done))
@@ -224,7 +208,7 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         return write(atoi(getenv("HASUP_FD")), "this is no frame, and it is long enough for one",
                      47) < 0;
     if (strncmp(body, "wait ", 5) == 0) {
-        wait_for(body + 5);
+        gate_wait(body + 5);
         return reply_text(response, "done");
     }
     if (strcmp(body, "pid") == 0) {

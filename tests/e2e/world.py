@@ -29,7 +29,7 @@ class World:
         self.state = state or os.path.join(self.directory, "state")
         self.socket = os.path.join(self.directory, "hasup.sock")
         self.config = os.path.join(self.directory, "supervisor.yaml")
-        self.events, self.buffer, self.process = [], b"", None
+        self.process = None
         self.before = before  # runs in hasupd's process before hasupd
         self.program = program or f"{BUILD}/hasupd"
         self.environment = {**os.environ, **(environment or {})}
@@ -47,6 +47,7 @@ class World:
                        f"listen: {{http: '127.0.0.1:0'}}\n{top}\nmodels:\n{models}\n")
 
     def start(self, wait=True):
+        self.events, self.buffer = [], b""
         self.process = subprocess.Popen([self.program, "-c", self.config], stderr=subprocess.PIPE,
                                         stdin=subprocess.DEVNULL, preexec_fn=self.before, env=self.environment)
         os.set_blocking(self.process.stderr.fileno(), False)
@@ -191,6 +192,11 @@ class World:
         code = self.process.wait(LIMIT)
         self.process.stderr.close()
         return code
+
+    def kill_and_start(self, wait=True):
+        """hasupd dies by kill -9, and is started again on what it left."""
+        assert self.stop(signal.SIGKILL) == -signal.SIGKILL
+        self.start(wait)
 
     def close(self):
         if self.process and self.process.returncode is None:

@@ -28,13 +28,36 @@ def fields(meta):
     return found
 
 
-class Worker:
+class Peer:
+    """The other end of a socket on which frames go."""
+
+    def __init__(self, connection):
+        self.socket = connection
+        self.socket.settimeout(60)
+
+    def exactly(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            assert more, "the peer is gone"
+            data += more
+        return data
+
+    def receive(self):
+        _, _, kind, _, meta, number, body, seq, _ = HEADER.unpack(self.exactly(HEADER.size))
+        meta = self.exactly(meta)
+        return kind, number, seq, meta, self.exactly(body)
+
+    def send(self, kind, number=0, meta=b"", body=b"", flags=0, seq=0):
+        self.socket.sendall(HEADER.pack(0xA7, 1, kind, flags, len(meta), number, len(body), seq, 0) + meta + body)
+
+
+class Worker(Peer):
     """One process, greeted and made ready as hasupd would."""
 
     def __init__(self, command, state=None, position=0, stderr=None):
         ours, theirs = socket.socketpair()
-        ours.settimeout(60)
-        self.socket = ours
+        super().__init__(ours)
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT, stderr=stderr,
                                         env=dict(os.environ, HASUP_FD=str(theirs.fileno())))
         theirs.close()
@@ -50,22 +73,6 @@ class Worker:
         assert not meta, meta
         self.position = position
         self.progress = []  # of the last request: how many bytes stood before it, and the blob
-
-    def exactly(self, count):
-        data = b""
-        while len(data) < count:
-            more = self.socket.recv(count - len(data))
-            assert more, "the worker is gone"
-            data += more
-        return data
-
-    def receive(self):
-        _, _, kind, _, meta, number, body, seq, _ = HEADER.unpack(self.exactly(HEADER.size))
-        meta = self.exactly(meta)
-        return kind, number, seq, meta, self.exactly(body)
-
-    def send(self, kind, number=0, meta=b"", body=b"", flags=0, seq=0):
-        self.socket.sendall(HEADER.pack(0xA7, 1, kind, flags, len(meta), number, len(body), seq, 0) + meta + body)
 
     def ask(self, route, body, resume=None):
         """Status, parts of the answer.  `resume`: one of another worker's progress."""
@@ -95,6 +102,13 @@ class Worker:
         kind, _, _, _, body = self.receive()
         assert kind == STATE
         return body
+
+    def end(self):
+        """However its test went, the process does not outlive it."""
+        self.socket.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def close(self):
         self.send(DRAIN)

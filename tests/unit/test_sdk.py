@@ -35,16 +35,8 @@ class Case:
 
     def start(self, command, **options):
         worker = f.Worker(command, **options)
-        self.addCleanup(self.end, worker)
+        self.addCleanup(worker.end)
         return worker
-
-    @staticmethod
-    def end(worker):
-        """However the test went, its process does not outlive it."""
-        worker.socket.close()
-        if worker.process.poll() is None:
-            worker.process.kill()
-            worker.process.wait()
 
     def test_a_request_is_answered(self):
         worker = self.start(self.plain)

@@ -35,15 +35,8 @@ class Case:
     def start(self, command=None, **env):
         settings = [f"{key}={value}" for key, value in env.items()]
         worker = f.Worker(["/usr/bin/env", *settings, *(command or self.command)], stderr=subprocess.DEVNULL)
-        self.addCleanup(self.end, worker)
+        self.addCleanup(worker.end)
         return worker
-
-    @staticmethod
-    def end(worker):
-        worker.socket.close()
-        if worker.process.poll() is None:
-            worker.process.kill()
-            worker.process.wait()
 
     def gate(self):
         directory = tempfile.TemporaryDirectory(prefix="hasup-snapshot.")
