@@ -67,15 +67,6 @@ static void fill(const struct place *place)
     store_close(store);
 }
 
-static void sql(const struct place *place, const char *text)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(place->db, &db), SQLITE_OK);
-    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
-        fail_msg("%s", sqlite3_errmsg(db));
-    sqlite3_close(db);
-}
-
 /* Flips a bit in the stored bytes of the first slot's checkpoint at this position. */
 static void damage(const struct place *place, uint64_t position)
 {
@@ -139,7 +130,7 @@ static void promise_11_every_manifest_is_checked_by_the_quick_audit(void **state
 {
     const struct place *place = *state;
     fill(place);
-    sql(place, "UPDATE manifest SET created = created + 1 WHERE id = 1");
+    file_sql(place->db, "UPDATE manifest SET created = created + 1 WHERE id = 1");
     struct report report = audit_with(place->directory, false, 0, 10 * HASUP_S);
     assert_found(&report, "damaged m/0: checkpoint 1 of m/0 at position 1");
     assert_int_equal(report.summary.verified, 2);
@@ -173,10 +164,11 @@ static void promise_11_an_incomplete_one_is_found(void **state)
 {
     const struct place *place = *state;
     fill(place);
-    sql(place, "DELETE FROM pack WHERE id = (SELECT first FROM span WHERE generation = 5)");
+    file_sql(place->db,
+             "DELETE FROM pack WHERE id = (SELECT first FROM span WHERE generation = 5)");
     struct report report = audit(place);
     assert_found(&report, "incomplete m/0: checkpoint 5");
-    sql(place, "DELETE FROM span WHERE generation = 5");
+    file_sql(place->db, "DELETE FROM span WHERE generation = 5");
     report = audit(place);
     assert_found(&report, "parts belong to no checkpoint");
 }
@@ -186,7 +178,7 @@ static void promise_11_what_was_there_and_is_gone_is_found(void **state)
     const struct place *place = *state;
     char journal[112];
     fill(place);
-    sql(place, "DELETE FROM manifest WHERE id = 6");
+    file_sql(place->db, "DELETE FROM manifest WHERE id = 6");
     struct report report = audit(place);
     assert_found(&report, "checkpoint 6 was saved last and is not there");
     file_write(place->db, "", 0);
@@ -314,7 +306,7 @@ static void what_cannot_be_checked_is_neither_sound_nor_a_finding(void **state)
     assert_int_equal(report.result, AUDIT_COULD_NOT);
     assert_non_null(strstr(report.error, "/dev/null: Not a directory"));
     fill(place);
-    sql(place, "PRAGMA user_version = 7");
+    file_sql(place->db, "PRAGMA user_version = 7");
     report = audit(place);
     assert_int_equal(report.result, AUDIT_COULD_NOT);
     assert_non_null(strstr(report.error, "schema version 7"));

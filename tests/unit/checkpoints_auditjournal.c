@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <sys/wait.h>
 
 #include "checkpoints/audit.h"
@@ -150,15 +149,6 @@ static void checkpoint(const struct journal_world *world, uint64_t position)
     store_close(store);
 }
 
-static void sql(const struct journal_world *world, const char *text)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(world->path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
-        fail_msg("%s: %s", text, sqlite3_errmsg(db));
-    sqlite3_close(db);
-}
-
 /* ---- sound ones ---- */
 
 static void a_sound_journal_is_sound_and_counted(void **state)
@@ -229,7 +219,7 @@ static void promise_11_a_damaged_row_is_found(void **state)
         world_close(world, true);
         struct report report = audit(world);
         assert_sound(&report);
-        sql(world, CASES[i].sql);
+        file_sql(world->path, CASES[i].sql);
         report = audit(world);
         assert_one(&report, CASES[i].found);
         world_teardown((void **)&world);
@@ -252,20 +242,13 @@ static void promise_11_what_lacks_a_part_is_found(void **state)
         world_setup((void **)&world);
         fill(world);
         world_close(world, true);
-        sql(world, CASES[i].sql);
+        file_sql(world->path, CASES[i].sql);
         struct report report = audit(world);
         assert_one(&report, CASES[i].found);
         assert_found(&report, "incomplete ");
         world_teardown((void **)&world);
     }
     (void)state;
-}
-
-static void write_file(const char *path, const void *bytes, size_t len)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0 && write(fd, bytes, len) == (ssize_t)len);
-    close(fd);
 }
 
 static void promise_11_what_is_no_journal_any_more_is_found(void **state)
@@ -275,19 +258,19 @@ static void promise_11_what_is_no_journal_any_more_is_found(void **state)
     const struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
     fill(world);
     world_close(world, true);
-    write_file(world->path, "", 0);
+    file_write(world->path, "", 0);
     struct report report = audit(world);
     assert_sound(&report); /* hasupd makes one this moment, for all that is known */
     assert_int_equal(utimensat(AT_FDCWD, world->path, old, 0), 0);
     report = audit(world);
     assert_one(&report, "the file is empty");
     memset(junk, 'x', sizeof junk);
-    write_file(world->path, junk, sizeof junk);
+    file_write(world->path, junk, sizeof junk);
     report = audit(world);
     assert_one(&report, "damaged ");
     assert_int_equal(unlink(world->path), 0);
     snprintf(wal, sizeof wal, "%s-wal", world->path);
-    write_file(wal, "x", 1);
+    file_write(wal, "x", 1);
     report = audit(world);
     assert_one(&report, "only its -wal is there");
 }
@@ -355,7 +338,8 @@ static void promise_4_a_logged_request_without_its_body_is_found(void **state)
     struct journal_world *world = *state;
     fill(world);
     world_close(world, true);
-    sql(world, "UPDATE request SET payload_sum = NULL, meta = NULL, body = NULL WHERE record = 6");
+    file_sql(world->path,
+             "UPDATE request SET payload_sum = NULL, meta = NULL, body = NULL WHERE record = 6");
     struct report report = audit(world);
     assert_one(&report, "gap m/0: the request at position 4 of its log has no body");
     assert_true(report.since == AGO(3));
@@ -461,11 +445,11 @@ static void quarantined_requests_are_noted(void **state)
     assert_int_equal(report.summary.quarantined, 1);
     assert_found(&report, "quarantined ");
     assert_found(&report, "the first is 0000000000000abc0000000000000def of m");
-    sql(world, "UPDATE letter SET body = x'00'");
+    file_sql(world->path, "UPDATE letter SET body = x'00'");
     report = audit(world);
     assert_int_equal(report.result, AUDIT_FINDINGS);
     assert_found(&report, "the body of dead letter 1");
-    sql(world, "UPDATE letter SET attempts = 4");
+    file_sql(world->path, "UPDATE letter SET attempts = 4");
     report = audit(world);
     assert_found(&report, "dead letter 1 does not fit");
 }
@@ -479,7 +463,7 @@ static void a_wal_that_is_not_folded_back_is_found(void **state)
     fill(world);
     world_close(world, true);
     snprintf(wal, sizeof wal, "%s-wal", world->path);
-    write_file(wal, "", 0);
+    file_write(wal, "", 0);
     assert_int_equal(truncate(wal, 65 << 20), 0);
     struct report report = audit(world);
     assert_found(&report, "wal ");
@@ -507,7 +491,7 @@ static void a_newer_schema_cannot_be_checked(void **state)
     struct journal_world *world = *state;
     fill(world);
     world_close(world, true);
-    sql(world, "PRAGMA user_version = 77");
+    file_sql(world->path, "PRAGMA user_version = 77");
     struct report report = audit(world);
     assert_int_equal(report.result, AUDIT_COULD_NOT);
     assert_non_null(strstr(report.error, "schema version 77"));

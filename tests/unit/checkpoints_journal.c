@@ -6,20 +6,6 @@
 
 static struct journal_world world;
 
-static int set_up(void **state)
-{
-    (void)state;
-    world_init(&world);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    world_fini(&world);
-    return 0;
-}
-
 /* Asks the file beside the running journal, as any reader would. */
 static int64_t ask(const char *sql)
 {
@@ -33,15 +19,6 @@ static int64_t ask(const char *sql)
     sqlite3_finalize(statement);
     sqlite3_close(db);
     return value;
-}
-
-/* Changes the closed file behind the journal's back. */
-static void change(const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(world.path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
 }
 
 static void operations_end_in_the_order_in_which_they_were_added(void **state)
@@ -304,10 +281,10 @@ static void what_is_not_a_journal_of_this_version_is_refused(void **state)
     (void)state;
     world_open(&world);
     world_close(&world, true);
-    change("PRAGMA user_version = 3");
+    file_sql(world.path, "PRAGMA user_version = 3");
     assert_int_equal(world_try_open(&world), HASUP_EINVAL);
     assert_non_null(strstr(world.error, "newer"));
-    change("PRAGMA application_id = 5");
+    file_sql(world.path, "PRAGMA application_id = 5");
     assert_int_equal(world_try_open(&world), HASUP_EINVAL);
     assert_non_null(strstr(world.error, "not a journal"));
     FILE *file = fopen(world.path, "w");
@@ -480,7 +457,7 @@ static void others_read_events_beside_hasupd_and_after_it(void **state)
     assert_int_equal(past_events(0).count, 20);
     assert_int_equal(past_events(16).first, 16);
     world_close(&world, true);
-    change("UPDATE event SET created = 7 WHERE id = 20"); /* damaged: passed over */
+    file_sql(world.path, "UPDATE event SET created = 7 WHERE id = 20"); /* damaged: passed over */
     assert_int_equal(past_events(0).count, 19);
     assert_int_equal(past_events(0).last, 19);
 }
@@ -589,7 +566,7 @@ static void recovery_of_100000_requests_is_fast(void **state)
     free(ops);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) WORLD_TEST(name, &world)
 
 int main(void)
 {

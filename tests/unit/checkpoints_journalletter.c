@@ -1,23 +1,7 @@
 /* Dead letters in journal.db: written, read, lifted, bounded, kept over restarts, checked. */
 #include "tests/unit/journal_world.h"
 
-#include <sqlite3.h>
-
 static struct journal_world world;
-
-static int setup(void **state)
-{
-    (void)state;
-    world_init(&world);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    world_fini(&world);
-    return 0;
-}
 
 static struct journal_bytes text(const char *text)
 {
@@ -92,15 +76,6 @@ static int fetched(uint64_t n)
     }
     free(op.letter);
     return error;
-}
-
-static void change(const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(world.path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
-        fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-    sqlite3_close(db);
 }
 
 static void promise_6_a_dead_letter_survives_a_restart(void **state)
@@ -186,8 +161,8 @@ static void promise_11_a_damaged_letter_is_not_believed(void **state)
     world_must(&world, letter_of(1));
     world_must(&world, letter_of(2));
     world_close(&world, true);
-    change("UPDATE letter SET expires = expires + 1 WHERE number = 1");
-    change("UPDATE letter SET body = x'00' WHERE number = 2");
+    file_sql(world.path, "UPDATE letter SET expires = expires + 1 WHERE number = 1");
+    file_sql(world.path, "UPDATE letter SET body = x'00' WHERE number = 2");
     world_open(&world);
     assert_int_equal(letters().count, 1);
     assert_int_equal(world.bad, 1);
@@ -201,7 +176,7 @@ static void a_journal_of_schema_1_is_brought_up(void **state)
     world_open(&world);
     world_must(&world, accept_of(1));
     world_close(&world, true);
-    change("DROP TABLE letter; PRAGMA user_version = 1");
+    file_sql(world.path, "DROP TABLE letter; PRAGMA user_version = 1");
     world_open(&world);
     assert_int_equal(world.summary.unfinished, 1);
     world_must(&world, letter_of(1));
@@ -211,17 +186,13 @@ static void a_journal_of_schema_1_is_brought_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(promise_6_a_dead_letter_survives_a_restart, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_lifted_letter_is_gone_and_lifting_again_is_no_error,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(one_body_has_one_letter_the_newest, setup, teardown),
-        cmocka_unit_test_setup_teardown(promise_8_letters_are_bounded_and_the_oldest_go, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_body_is_kept_only_where_that_is_said, setup, teardown),
-        cmocka_unit_test_setup_teardown(promise_11_a_damaged_letter_is_not_believed, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(a_journal_of_schema_1_is_brought_up, setup, teardown),
+        WORLD_TEST(promise_6_a_dead_letter_survives_a_restart, &world),
+        WORLD_TEST(a_lifted_letter_is_gone_and_lifting_again_is_no_error, &world),
+        WORLD_TEST(one_body_has_one_letter_the_newest, &world),
+        WORLD_TEST(promise_8_letters_are_bounded_and_the_oldest_go, &world),
+        WORLD_TEST(a_body_is_kept_only_where_that_is_said, &world),
+        WORLD_TEST(promise_11_a_damaged_letter_is_not_believed, &world),
+        WORLD_TEST(a_journal_of_schema_1_is_brought_up, &world),
     };
     return cmocka_run_group_tests_name("checkpoints_journalletter", tests, NULL, NULL);
 }

@@ -2,32 +2,9 @@
  * damaged. */
 #include "journal_world.h"
 
-#include <sqlite3.h>
 #include <time.h>
 
 static struct journal_world world;
-
-static int set_up(void **state)
-{
-    (void)state;
-    world_init(&world);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    world_fini(&world);
-    return 0;
-}
-
-static void change(const char *sql)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(world.path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
 
 static void rows_free(struct journal_op *op)
 {
@@ -109,7 +86,7 @@ static void a_damaged_row_is_passed_over(void **state)
     (void)state;
     fill(20);
     world_close(&world, true);
-    change("UPDATE request SET created = created + 1 WHERE record = 9");
+    file_sql(world.path, "UPDATE request SET created = created + 1 WHERE record = 9");
     world_open(&world);
     assert_int_equal(walk(NULL, 6, 20, 9), 19);
 }
@@ -153,7 +130,7 @@ static void a_page_of_a_hundred_thousand_is_short(void **state)
     free(ops);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) WORLD_TEST(name, &world)
 
 int main(void)
 {

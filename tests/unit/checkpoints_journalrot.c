@@ -5,7 +5,6 @@
 #include "journal_world.h"
 #include "fault_vfs.h"
 
-#include <fcntl.h>
 
 enum { RECORDS = 60, FLIPS = 400 };
 
@@ -22,24 +21,6 @@ static void fill(struct journal_world *world)
     for (uint32_t number = 1; number <= 100; number++)
         world_must(world, chunk_of(3, number));
     world_close(world, true);
-}
-
-static uint8_t *read_file(const char *path, size_t *len)
-{
-    uint8_t *bytes = malloc(1 << 22);
-    int fd = open(path, O_RDONLY);
-    ssize_t got = read(fd, bytes, 1 << 22);
-    assert_true(fd >= 0 && got > 0);
-    close(fd);
-    *len = (size_t)got;
-    return bytes;
-}
-
-static void write_file(const char *path, const uint8_t *bytes, size_t len)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    assert_int_equal(write(fd, bytes, len), len);
-    close(fd);
 }
 
 struct chunks {
@@ -118,17 +99,17 @@ static void a_flipped_bit_is_never_delivered_and_loses_nothing_unseen(void **sta
     unsigned noticed = 0;
     world_init(&world);
     fill(&world);
-    uint8_t *bytes = read_file(world.path, &len);
+    uint8_t *bytes = file_read(world.path, &len);
     for (uint64_t seed = 1; seed <= FLIPS; seed++) {
         size_t bit = mix(seed) % (len * 8);
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        write_file(world.path, bytes, len);
+        file_write(world.path, bytes, len);
         noticed += look(&world, seed);
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
     print_message("%u of %d flips were noticed; the others hit free space\n", noticed, FLIPS);
     assert_true(noticed > FLIPS / 3);
-    write_file(world.path, bytes, len);
+    file_write(world.path, bytes, len);
     assert_false(look(&world, 0));
     free(bytes);
     world_fini(&world);
@@ -153,7 +134,7 @@ static void a_damaged_row_is_reported_and_the_others_are_delivered(void **state)
     size_t len, hit = 0;
     world_init(&world);
     fill(&world);
-    uint8_t *bytes = read_file(world.path, &len);
+    uint8_t *bytes = file_read(world.path, &len);
     for (uint64_t record = 1; record <= RECORDS; record++) {
         const struct journal_op op = accept_of(record);
         uint8_t *at = record % 3 && op.body.len > 100 && op.body.len < 1000 && op.meta.len > 20
@@ -162,7 +143,7 @@ static void a_damaged_row_is_reported_and_the_others_are_delivered(void **state)
         if (!at)
             continue;
         at[50] ^= 1;
-        write_file(world.path, bytes, len);
+        file_write(world.path, bytes, len);
         world_open(&world);
         assert_int_equal(world_see(&world, seen, RECORDS + 1), 0);
         assert_int_equal(world.bad, 1);

@@ -136,15 +136,6 @@ static void assert_open_says(const char *path, enum store_mode mode, int code, c
         fail_msg("\"%s\" does not name %s and say \"%s\"", error, path, what);
 }
 
-static void sql(const char *path, const char *text)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
-        fail_msg("%s", sqlite3_errmsg(db));
-    sqlite3_close(db);
-}
-
 static void what_is_not_a_store_is_said_and_left_byte_for_byte(void **state)
 {
     const struct place *place = *state;
@@ -157,7 +148,7 @@ static void what_is_not_a_store_is_said_and_left_byte_for_byte(void **state)
     assert_int_equal(unlink(place->db), 0);
     assert_open_says(place->db, STORE_READ, HASUP_ENOTFOUND, "No such file");
 
-    sql(place->db, "CREATE TABLE theirs (a); INSERT INTO theirs VALUES (1)");
+    file_sql(place->db, "CREATE TABLE theirs (a); INSERT INTO theirs VALUES (1)");
     uint8_t *before = file_read(place->db, &len);
     assert_open_says(place->db, STORE_WRITE, HASUP_EINVAL, "not one of hasup");
     assert_open_says(place->db, STORE_READ, HASUP_EINVAL, "not one of hasup");
@@ -174,7 +165,7 @@ static void another_schema_version_is_refused_and_says_which(void **state)
     struct store *store = opened(place->db, STORE_WRITE);
     save(store, &SLOT, 1, 100, 1);
     store_close(store);
-    sql(place->db, "PRAGMA user_version = 99");
+    file_sql(place->db, "PRAGMA user_version = 99");
     assert_open_says(place->db, STORE_WRITE, HASUP_EINVAL, "schema version 99");
     assert_open_says(place->db, STORE_READ, HASUP_EINVAL, "schema version 99");
 }

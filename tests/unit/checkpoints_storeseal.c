@@ -2,7 +2,6 @@
  * and destroys nothing.  Packing: where it pays, and only there. */
 #include "tests/unit/store_world.h"
 
-#include <sqlite3.h>
 
 enum { LEN = 300000 };
 
@@ -123,15 +122,6 @@ static void a_key_is_changed_and_the_old_one_still_opens(void **context)
     keys_free(after.keys);
 }
 
-static void sql(const struct place *place, const char *text)
-{
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(place->db, &db), SQLITE_OK);
-    if (sqlite3_exec(db, text, NULL, NULL, NULL) != SQLITE_OK)
-        fail_msg("%s", sqlite3_errmsg(db));
-    sqlite3_close(db);
-}
-
 static void promise_12_what_somebody_forged_is_not_taken_for_good(void **context)
 {
     const struct place *place = *context;
@@ -148,7 +138,7 @@ static void promise_12_what_somebody_forged_is_not_taken_for_good(void **context
         save(store, &SLOT, 1, LEN, 1);
         store_close(store);
         assert_int_equal(load_with(place, &(struct store_options){.keys = key.keys}).code, 0);
-        sql(place, FORGED[i]);
+        file_sql(place->db, FORGED[i]);
         assert_true(load_with(place, &(struct store_options){.keys = key.keys}).code != 0);
         assert_int_equal(unlink(place->db), 0);
     }

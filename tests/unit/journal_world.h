@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "checkpoints/journal.h"
+#include "tests/unit/checkpoints_files.h"
 
 struct journal_world {
     char dir[64], path[96], error[JOURNAL_ERROR];
@@ -98,6 +99,22 @@ static inline void world_fini(struct journal_world *world)
     assert_int_equal(rmdir(world->dir), 0);
     close(world->wake_fd);
 }
+
+static inline int world_set_up(void **state)
+{
+    world_init(*state);
+    return 0;
+}
+
+static inline int world_tear_down(void **state)
+{
+    world_fini(*state);
+    return 0;
+}
+
+/* A test with a new journal in `world`. */
+#define WORLD_TEST(name, world)                                                                    \
+    cmocka_unit_test_prestate_setup_teardown(name, world_set_up, world_tear_down, world)
 
 /* Flushes and waits until `count` operations are done; they are linked by `next`. */
 static inline struct journal_op *world_done(struct journal_world *world, size_t count)

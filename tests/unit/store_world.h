@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "checkpoints/store.h"
+#include "tests/unit/checkpoints_files.h"
 
 struct place {
     char directory[64], db[96];
@@ -95,9 +96,8 @@ static inline int try_save(struct store *store, const struct checkpoint_key *key
                            size_t len, uint32_t keep, char error[STORE_ERROR])
 {
     uint8_t *bytes = state_at(position, len);
-    int code =
-        store_save(store, key, position, (int64_t)position * HASUP_S, bytes, len,
-                   &(struct store_keep){.last = keep}, error);
+    int code = store_save(store, key, position, (int64_t)position * HASUP_S, bytes, len,
+                          &(struct store_keep){.last = keep}, error);
     free(bytes);
     return code;
 }
@@ -168,26 +168,6 @@ static inline struct loaded load_from(const char *path, enum store_mode mode)
     got = load(store, &SLOT);
     store_close(store);
     return got;
-}
-
-static inline uint8_t *file_read(const char *path, size_t *len)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(fd >= 0 && fstat(fd, &st) == 0);
-    uint8_t *bytes = malloc((size_t)st.st_size + 1);
-    assert_non_null(bytes);
-    assert_true(read(fd, bytes, (size_t)st.st_size) == st.st_size);
-    close(fd);
-    *len = (size_t)st.st_size;
-    return bytes;
-}
-
-static inline void file_write(const char *path, const void *bytes, size_t len)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0 && write(fd, bytes, len) == (ssize_t)len);
-    close(fd);
 }
 
 /* Runs `story` in a child with its own mounts, where the directory is a small tmpfs.  False: that
