@@ -336,32 +336,32 @@ static void report_stuck(const struct journal_audit *journal)
     }
 }
 
+static void report_tally(const struct journal_audit *journal, enum audit_code code,
+                         const struct tally *t, const char *advice, const char *one,
+                         const char *many)
+{
+    if (t->count)
+        audit_found(journal->audit, code, journal->path, t->since, advice, "%llu %s %s",
+                    (unsigned long long)t->count, t->count == 1 ? one : many, t->first);
+}
+
 static void report(const struct journal_audit *journal)
 {
-    struct audit *audit = journal->audit;
-    const struct tally *t = &journal->rows;
-    if (t->count)
-        audit_found(audit, AUDIT_CODE_DAMAGED, journal->path, 0, RESTART, "%llu row%s damaged; %s",
-                    (unsigned long long)t->count, t->count == 1 ? " is" : "s are", t->first);
-    t = &journal->parts;
-    if (t->count)
-        audit_found(audit, AUDIT_CODE_INCOMPLETE, journal->path, t->since, RESTART,
-                    "%llu row%s incomplete; %s", (unsigned long long)t->count,
-                    t->count == 1 ? " is" : "s are", t->first);
-    t = &journal->expired;
-    if (t->count)
-        audit_found(audit, AUDIT_CODE_EXPIRED, journal->path, t->since,
-                    "look for journal.failing in hasupd's log; a restart of hasupd removes them",
-                    "%llu answer%s kept past the end of their time, the first is %s",
-                    (unsigned long long)t->count, t->count == 1 ? " is" : "s are", t->first);
-    t = &journal->quarantined;
-    if (t->count)
-        audit_found(audit, AUDIT_CODE_QUARANTINED, journal->path, t->since,
-                    "hasupctl requests letters lists them, show says how workers died",
-                    "%llu request%s quarantined because workers died of them; the first is %s",
-                    (unsigned long long)t->count, t->count == 1 ? " was" : "s were", t->first);
+    report_tally(journal, AUDIT_CODE_DAMAGED, &journal->rows, RESTART, "row is damaged;",
+                 "rows are damaged;");
+    report_tally(journal, AUDIT_CODE_INCOMPLETE, &journal->parts, RESTART, "row is incomplete;",
+                 "rows are incomplete;");
+    report_tally(journal, AUDIT_CODE_EXPIRED, &journal->expired,
+                 "look for journal.failing in hasupd's log; a restart of hasupd removes them",
+                 "answer is kept past the end of its time, the first is",
+                 "answers are kept past the end of their time, the first is");
+    report_tally(journal, AUDIT_CODE_QUARANTINED, &journal->quarantined,
+                 "hasupctl requests letters lists them, show says how workers died",
+                 "request was quarantined because workers died of it; the first is",
+                 "requests were quarantined because workers died of them; the first is");
     if (journal->reader.wal_unread)
-        audit_found(audit, AUDIT_CODE_INCOMPLETE, journal->path, 0, "start hasupd, which merges it",
+        audit_found(journal->audit, AUDIT_CODE_INCOMPLETE, journal->path, 0,
+                    "start hasupd, which merges it",
                     "its -wal holds requests that are not merged and cannot be checked");
     report_stuck(journal);
 }

@@ -59,6 +59,10 @@ bool row_request_read(sqlite3_stmt *statement, int at, struct journal_row *row);
 bool row_result_read(sqlite3_stmt *statement, int at, struct row_result *result);
 bool row_letter_read(sqlite3_stmt *statement, int at, struct journal_letter *letter);
 struct journal_bytes row_bytes(sqlite3_stmt *statement, int column);
+static inline void row_bind(sqlite3_stmt *statement, int place, struct journal_bytes bytes)
+{
+    sql_bind_bytes(statement, place, bytes.at, bytes.len);
+}
 
 /* ---- statements, prepared at their first use and kept ---- */
 

@@ -7,25 +7,16 @@
 
 #include <stdlib.h>
 
-static void bind_number(sqlite3_stmt *statement, int place, uint64_t number)
-{
-    sqlite3_bind_int64(statement, place, (int64_t)number);
-}
-
-static void bind_bytes(sqlite3_stmt *statement, int place, struct journal_bytes bytes)
-{
-    sql_bind_bytes(statement, place, bytes.at, bytes.len);
-}
-
 /* ---- writing ---- */
 
-static int newest(struct journal_db *db, uint64_t *number)
+static int ask_number(struct journal_db *db, enum journal_statement which, uint64_t *number)
 {
-    sqlite3_stmt *statement = journal_db_statement(db, STATEMENT_LETTER_NEWEST);
+    sqlite3_stmt *statement = journal_db_statement(db, which);
     if (!statement)
         return sqlite3_extended_errcode(db->db);
     int got = sqlite3_step(statement);
-    *number = (uint64_t)sqlite3_column_int64(statement, 0);
+    if (got == SQLITE_ROW)
+        *number = (uint64_t)sqlite3_column_int64(statement, 0);
     int reset = sqlite3_reset(statement);
     return got == SQLITE_ROW ? SQLITE_OK : reset;
 }
@@ -33,34 +24,27 @@ static int newest(struct journal_db *db, uint64_t *number)
 /* They are few: counted again after each that comes or goes. */
 static int count_letters(struct journal_db *db)
 {
-    sqlite3_stmt *statement = journal_db_statement(db, STATEMENT_COUNT_LETTERS);
-    if (!statement)
-        return sqlite3_extended_errcode(db->db);
-    int got = sqlite3_step(statement);
-    if (got == SQLITE_ROW)
-        db->stats.letters = (uint64_t)sqlite3_column_int64(statement, 0);
-    int reset = sqlite3_reset(statement);
-    return got == SQLITE_ROW ? SQLITE_OK : reset;
+    return ask_number(db, STATEMENT_COUNT_LETTERS, &db->stats.letters);
 }
 
 static void bind_letter(sqlite3_stmt *insert, const struct journal_letter *letter)
 {
-    bind_number(insert, 1, letter->number);
-    bind_number(insert, 2, letter->hash[0]);
-    bind_number(insert, 3, letter->hash[1]);
-    bind_number(insert, 4, letter->record);
-    bind_number(insert, 5, letter->attempts);
-    bind_number(insert, 6, letter->flags);
-    bind_number(insert, 7, letter->priority);
+    sql_bind_number(insert, 1, letter->number);
+    sql_bind_number(insert, 2, letter->hash[0]);
+    sql_bind_number(insert, 3, letter->hash[1]);
+    sql_bind_number(insert, 4, letter->record);
+    sql_bind_number(insert, 5, letter->attempts);
+    sql_bind_number(insert, 6, letter->flags);
+    sql_bind_number(insert, 7, letter->priority);
     sqlite3_bind_int64(insert, 8, letter->created_wall_ns);
     sqlite3_bind_int64(insert, 9, letter->expires_wall_ns);
     sqlite3_bind_text(insert, 10, letter->model, -1, SQLITE_STATIC);
-    bind_bytes(insert, 11, letter->reports);
-    bind_number(insert, 12, row_letter_sum(letter));
-    bind_number(insert, 13, letter->body_len);
-    bind_number(insert, 14, row_letter_payload_sum(letter));
-    bind_bytes(insert, 15, letter->meta);
-    bind_bytes(insert, 16, letter->body);
+    row_bind(insert, 11, letter->reports);
+    sql_bind_number(insert, 12, row_letter_sum(letter));
+    sql_bind_number(insert, 13, letter->body_len);
+    sql_bind_number(insert, 14, row_letter_payload_sum(letter));
+    row_bind(insert, 15, letter->meta);
+    row_bind(insert, 16, letter->body);
 }
 
 static int prune(struct journal_db *db)
@@ -68,7 +52,7 @@ static int prune(struct journal_db *db)
     sqlite3_stmt *statement = journal_db_statement(db, STATEMENT_LETTER_PRUNE);
     if (!statement)
         return sqlite3_extended_errcode(db->db);
-    bind_number(statement, 1, db->letters_max);
+    sql_bind_number(statement, 1, db->letters_max);
     int got = journal_db_step(statement);
     return got == SQLITE_OK ? count_letters(db) : got;
 }
@@ -96,7 +80,7 @@ int journal_db_letter(struct journal_db *db, struct journal_op *op)
         op->error = HASUP_ETOOBIG;
     if (op->error || !db->letters_max)
         return SQLITE_OK;
-    int got = newest(db, &letter.number);
+    int got = ask_number(db, STATEMENT_LETTER_NEWEST, &letter.number);
     sqlite3_stmt *insert = journal_db_statement(db, STATEMENT_LETTER);
     if (got != SQLITE_OK || !insert)
         return got != SQLITE_OK ? got : sqlite3_extended_errcode(db->db);
@@ -115,8 +99,8 @@ int journal_db_lift(struct journal_db *db, struct journal_op *op)
     sqlite3_stmt *statement = journal_db_statement(db, STATEMENT_LIFT);
     if (!statement)
         return sqlite3_extended_errcode(db->db);
-    bind_number(statement, 1, op->hash[0]);
-    bind_number(statement, 2, op->hash[1]);
+    sql_bind_number(statement, 1, op->hash[0]);
+    sql_bind_number(statement, 2, op->hash[1]);
     int got = journal_db_step(statement);
     return got == SQLITE_OK ? count_letters(db) : got;
 }
@@ -181,10 +165,10 @@ static sqlite3_stmt *find_letter(struct journal_db *db, const struct journal_op 
     if (!find)
         return NULL;
     if (by_hash) {
-        bind_number(find, 1, op->hash[0]);
-        bind_number(find, 2, op->hash[1]);
+        sql_bind_number(find, 1, op->hash[0]);
+        sql_bind_number(find, 2, op->hash[1]);
     } else {
-        bind_number(find, 1, op->record ? op->record : op->position ? op->position : INT64_MAX);
+        sql_bind_number(find, 1, op->record ? op->record : op->position ? op->position : INT64_MAX);
     }
     return find;
 }

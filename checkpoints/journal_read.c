@@ -53,6 +53,19 @@ static int scan(struct journal_reader *reader, sqlite3_stmt *statement, bool str
     return code;
 }
 
+/* Of the rows behind `after`; bad ones are passed over. */
+static int scan_after(struct journal *journal, enum journal_statement which, uint64_t after,
+                      scan_row *row, void *context, char error[JOURNAL_ERROR])
+{
+    int code;
+    struct journal_reader *reader = journal_reader(journal);
+    sqlite3_stmt *statement = begin(reader, which, &code, error);
+    if (!statement)
+        return code;
+    sql_bind_number(statement, 1, after);
+    return scan(reader, statement, false, row, context, error);
+}
+
 struct rows {
     journal_each *each;
     void *context;
@@ -89,14 +102,10 @@ static const char *row_unfinished(void *context, sqlite3_stmt *statement, uint64
 int journal_each_unfinished(struct journal *journal, uint64_t after, uint64_t most,
                             journal_each *each, void *context, char error[JOURNAL_ERROR])
 {
-    int code;
-    struct journal_reader *reader = journal_reader(journal);
     struct rows rows = {each, context, most};
-    sqlite3_stmt *statement = begin(reader, STATEMENT_UNFINISHED, &code, error);
-    if (!statement || !most || after > INT64_MAX)
-        return code;
-    sqlite3_bind_int64(statement, 1, (int64_t)after);
-    return scan(reader, statement, false, row_unfinished, &rows, error);
+    if (!most || after > INT64_MAX)
+        return 0;
+    return scan_after(journal, STATEMENT_UNFINISHED, after, row_unfinished, &rows, error);
 }
 
 /* A result and its request; the row tells of both. */
@@ -274,14 +283,8 @@ int journal_each_event(struct journal *journal, uint64_t after,
                                     struct journal_bytes body),
                        void *context, char error[JOURNAL_ERROR])
 {
-    int code;
-    struct journal_reader *reader = journal_reader(journal);
     struct events events = {each, context};
-    sqlite3_stmt *statement = begin(reader, STATEMENT_EVENTS, &code, error);
-    if (!statement)
-        return code;
-    sqlite3_bind_int64(statement, 1, (int64_t)after);
-    return scan(reader, statement, false, row_event, &events, error);
+    return scan_after(journal, STATEMENT_EVENTS, after, row_event, &events, error);
 }
 
 /* ---- dead letters ---- */
@@ -307,14 +310,8 @@ int journal_each_letter(struct journal *journal, uint64_t after,
                         bool (*each)(void *context, const struct journal_letter *letter),
                         void *context, char error[JOURNAL_ERROR])
 {
-    int code;
-    struct journal_reader *reader = journal_reader(journal);
     struct letters letters = {each, context};
-    sqlite3_stmt *statement = begin(reader, STATEMENT_LETTERS, &code, error);
-    if (!statement)
-        return code;
-    sqlite3_bind_int64(statement, 1, (int64_t)after);
-    return scan(reader, statement, false, row_letter, &letters, error);
+    return scan_after(journal, STATEMENT_LETTERS, after, row_letter, &letters, error);
 }
 
 /* ---- FETCH ---- */

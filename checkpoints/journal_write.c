@@ -7,16 +7,6 @@
 
 enum { RESERVE = 1 << 16, CLEAR_BYTES = 4 * 1024 * 1024 };
 
-static void bind_number(sqlite3_stmt *statement, int place, uint64_t number)
-{
-    sqlite3_bind_int64(statement, place, (int64_t)number);
-}
-
-static void bind_bytes(sqlite3_stmt *statement, int place, struct journal_bytes bytes)
-{
-    sql_bind_bytes(statement, place, bytes.at, bytes.len);
-}
-
 /* Steps for `op`: its own mistakes are noted in it. */
 static int step_for(struct journal_op *op, sqlite3_stmt *statement)
 {
@@ -33,7 +23,7 @@ static int run_on(struct journal_db *db, enum journal_statement which, uint64_t 
     sqlite3_stmt *statement = journal_db_statement(db, which);
     if (!statement)
         return sqlite3_extended_errcode(db->db);
-    bind_number(statement, 1, record);
+    sql_bind_number(statement, 1, record);
     return journal_db_step(statement);
 }
 
@@ -54,19 +44,19 @@ static int write_accept(struct journal_db *db, struct journal_op *op, sqlite3_st
         op->error = HASUP_EINVAL;
         return SQLITE_OK;
     }
-    bind_number(insert, 1, op->record);
-    bind_number(insert, 2, op->token);
-    bind_number(insert, 3, op->flags);
-    bind_number(insert, 4, op->priority);
-    bind_number(insert, 5, op->body_hash);
+    sql_bind_number(insert, 1, op->record);
+    sql_bind_number(insert, 2, op->token);
+    sql_bind_number(insert, 3, op->flags);
+    sql_bind_number(insert, 4, op->priority);
+    sql_bind_number(insert, 5, op->body_hash);
     sqlite3_bind_int64(insert, 6, op->created_wall_ns);
     sqlite3_bind_int64(insert, 7, op->deadline_wall_ns);
     sqlite3_bind_text(insert, 8, op->model, -1, SQLITE_STATIC);
-    bind_bytes(insert, 9, op->key);
-    bind_number(insert, 10, row_request_sum(&row));
-    bind_number(insert, 11, row_payload_sum(ROW_REQUEST, op->record, 0, op->meta, op->body));
-    bind_bytes(insert, 12, op->meta);
-    bind_bytes(insert, 13, op->body);
+    row_bind(insert, 9, op->key);
+    sql_bind_number(insert, 10, row_request_sum(&row));
+    sql_bind_number(insert, 11, row_payload_sum(ROW_REQUEST, op->record, 0, op->meta, op->body));
+    row_bind(insert, 12, op->meta);
+    row_bind(insert, 13, op->body);
     if (op->record > db->highest)
         db->highest = op->record;
     int got = step_for(op, insert);
@@ -79,11 +69,12 @@ static int write_accept(struct journal_db *db, struct journal_op *op, sqlite3_st
 
 static int write_chunk(struct journal_op *op, sqlite3_stmt *insert)
 {
-    bind_number(insert, 1, op->record);
-    bind_number(insert, 2, op->number);
-    bind_number(insert, 3, row_payload_sum(ROW_CHUNK, op->record, op->number, op->meta, op->body));
-    bind_bytes(insert, 4, op->meta);
-    bind_bytes(insert, 5, op->body);
+    sql_bind_number(insert, 1, op->record);
+    sql_bind_number(insert, 2, op->number);
+    sql_bind_number(insert, 3,
+                    row_payload_sum(ROW_CHUNK, op->record, op->number, op->meta, op->body));
+    row_bind(insert, 4, op->meta);
+    row_bind(insert, 5, op->body);
     return step_for(op, insert);
 }
 
@@ -100,20 +91,20 @@ static int insert_result(struct journal_op *op, const char *model, sqlite3_stmt 
                                       .ordinal = op->ordinal,
                                       .finished_wall_ns = op->finished_wall_ns,
                                       .expires_wall_ns = op->expires_wall_ns};
-    bind_number(insert, 1, op->record);
-    bind_number(insert, 2, op->status);
-    bind_number(insert, 3, op->attempts);
-    bind_number(insert, 4, row_result_flags(&result));
+    sql_bind_number(insert, 1, op->record);
+    sql_bind_number(insert, 2, op->status);
+    sql_bind_number(insert, 3, op->attempts);
+    sql_bind_number(insert, 4, row_result_flags(&result));
     sqlite3_bind_int64(insert, 5, op->finished_wall_ns);
     sqlite3_bind_int64(insert, 6, op->expires_wall_ns);
-    bind_number(insert, 7, op->ordinal);
-    bind_number(insert, 8, op->position);
-    bind_number(insert, 9, op->digest);
+    sql_bind_number(insert, 7, op->ordinal);
+    sql_bind_number(insert, 8, op->position);
+    sql_bind_number(insert, 9, op->digest);
     sqlite3_bind_text(insert, 10, model, -1, SQLITE_STATIC);
-    bind_number(insert, 11, row_result_sum(&result));
-    bind_number(insert, 12, row_payload_sum(ROW_RESULT, op->record, 0, op->meta, op->body));
-    bind_bytes(insert, 13, op->meta);
-    bind_bytes(insert, 14, op->body);
+    sql_bind_number(insert, 11, row_result_sum(&result));
+    sql_bind_number(insert, 12, row_payload_sum(ROW_RESULT, op->record, 0, op->meta, op->body));
+    row_bind(insert, 13, op->meta);
+    row_bind(insert, 14, op->body);
     return step_for(op, insert);
 }
 
@@ -123,7 +114,7 @@ static int write_logged(struct journal_db *db, struct journal_op *op, sqlite3_st
     sqlite3_stmt *find = journal_db_statement(db, STATEMENT_MODEL);
     if (!find)
         return sqlite3_extended_errcode(db->db);
-    bind_number(find, 1, op->record);
+    sql_bind_number(find, 1, op->record);
     int got = sqlite3_step(find);
     const char *model = got == SQLITE_ROW ? (const char *)sqlite3_column_text(find, 0) : NULL;
     if (model)
@@ -150,7 +141,7 @@ static int write_result(struct journal_db *db, struct journal_op *op, sqlite3_st
 
 static int write_done(struct journal_db *db, struct journal_op *op, sqlite3_stmt *forget)
 {
-    bind_number(forget, 1, op->record);
+    sql_bind_number(forget, 1, op->record);
     int got = journal_db_step(forget);
     if (got == SQLITE_OK && sqlite3_changes(db->db) == 0)
         op->error = HASUP_ENOTFOUND;
@@ -165,7 +156,7 @@ int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all)
         return sqlite3_extended_errcode(db->db);
     int64_t up_to = -1, bytes = 0;
     int got;
-    bind_number(sizes, 1, record);
+    sql_bind_number(sizes, 1, record);
     *all = false;
     while ((got = sqlite3_step(sizes)) == SQLITE_ROW && db->clear_left && bytes < CLEAR_BYTES) {
         up_to = sqlite3_column_int64(sizes, 0);
@@ -180,7 +171,7 @@ int journal_db_forget_chunks(struct journal_db *db, uint64_t record, bool *all)
         return reset;
     if (up_to < 0)
         return SQLITE_OK;
-    bind_number(forget, 1, record);
+    sql_bind_number(forget, 1, record);
     sqlite3_bind_int64(forget, 2, up_to);
     return journal_db_step(forget);
 }
@@ -192,7 +183,7 @@ int journal_db_ask(struct journal_db *db, enum journal_statement which, uint64_t
     *found = false;
     if (!statement)
         return sqlite3_extended_errcode(db->db);
-    bind_number(statement, 1, record);
+    sql_bind_number(statement, 1, record);
     int got = sqlite3_step(statement);
     *found = got == SQLITE_ROW && sqlite3_column_int(statement, 0);
     int reset = sqlite3_reset(statement);
@@ -245,10 +236,10 @@ int journal_db_trim_set(struct journal_db *db, const char *model, uint32_t ordin
     if (!set)
         return sqlite3_extended_errcode(db->db);
     sqlite3_bind_text(set, 1, model, -1, SQLITE_STATIC);
-    bind_number(set, 2, ordinal);
-    bind_number(set, 3, position);
-    bind_number(set, 4, done);
-    bind_number(set, 5, row_trim_sum(model, ordinal, position, done));
+    sql_bind_number(set, 2, ordinal);
+    sql_bind_number(set, 3, position);
+    sql_bind_number(set, 4, done);
+    sql_bind_number(set, 5, row_trim_sum(model, ordinal, position, done));
     return journal_db_step(set);
 }
 
@@ -263,7 +254,7 @@ static int write_trim(struct journal_db *db, struct journal_op *op)
     if (!find)
         return sqlite3_extended_errcode(db->db);
     sqlite3_bind_text(find, 1, op->model, -1, SQLITE_STATIC);
-    bind_number(find, 2, op->ordinal);
+    sql_bind_number(find, 2, op->ordinal);
     int got = sqlite3_step(find);
     if (got == SQLITE_ROW && journal_db_trim_read(find, &position, &done))
         got = SQLITE_DONE;
@@ -283,7 +274,7 @@ static int prune_events(struct journal_db *db, int64_t now)
     if (!prune)
         return sqlite3_extended_errcode(db->db);
     bool many = db->last_event > db->events_max;
-    bind_number(prune, 1, many ? db->last_event - db->events_max : 0);
+    sql_bind_number(prune, 1, many ? db->last_event - db->events_max : 0);
     sqlite3_bind_int64(prune, 2, db->events_age ? now - db->events_age : 0);
     int got = journal_db_step(prune);
     if (got == SQLITE_OK)
@@ -297,11 +288,11 @@ static int write_event(struct journal_db *db, struct journal_op *op, sqlite3_stm
     const struct journal_bytes none = {0};
     if (!db->events_max)
         return SQLITE_OK;
-    bind_number(insert, 1, id);
+    sql_bind_number(insert, 1, id);
     sqlite3_bind_int64(insert, 2, op->created_wall_ns);
-    bind_number(insert, 3,
-                row_payload_sum(ROW_EVENT, id, (uint64_t)op->created_wall_ns, none, op->body));
-    bind_bytes(insert, 4, op->body);
+    sql_bind_number(insert, 3,
+                    row_payload_sum(ROW_EVENT, id, (uint64_t)op->created_wall_ns, none, op->body));
+    row_bind(insert, 4, op->body);
     int got = step_for(op, insert);
     db->stats.events += got == SQLITE_OK && !op->error;
     return got == SQLITE_OK ? prune_events(db, op->created_wall_ns) : got;

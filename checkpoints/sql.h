@@ -37,6 +37,10 @@ struct sql_bytes {
     size_t len;
 };
 struct sql_bytes sql_column_bytes(sqlite3_stmt *statement, int column);
+static inline int sql_bind_number(sqlite3_stmt *statement, int place, uint64_t number)
+{
+    return sqlite3_bind_int64(statement, place, (int64_t)number);
+}
 /* Never NULL bytes: an empty value is an empty blob. */
 int sql_bind_bytes(sqlite3_stmt *statement, int place, const uint8_t *at, size_t len);
 

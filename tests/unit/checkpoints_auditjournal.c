@@ -405,7 +405,7 @@ static void answers_past_their_time_are_found(void **state)
     world_must(world, old);
     struct report report = audit(world);
     assert_one(&report, "expired ");
-    assert_found(&report, "1 answer is kept past the end of their time, the first is record 20");
+    assert_found(&report, "1 answer is kept past the end of its time, the first is record 20");
     assert_true(report.since == AGO(100));
     /* No hasupd runs, or it just began: nobody could remove it. */
     report = audit_as(world, (struct audit_options){.running_wall_ns = 0});
