@@ -4,6 +4,8 @@
  */
 #include "checkpoints/activity.h"
 
+#include "checkpoints/owner.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,14 +25,45 @@ static int open_file(const char *state_dir, int flags)
     return open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-int activity_open(const char *state_dir)
+/* Where nothing can be written nobody can be made the owner, but there may be one. */
+static int refuse(const char *state_dir, int why, int64_t *owner)
 {
-    int fd = open_file(state_dir, O_WRONLY | O_CREAT | O_TRUNC);
-    if (fd >= 0 && fchmod(fd, 0600)) {
+    int fd = open_file(state_dir, O_RDONLY | O_NONBLOCK);
+    if (fd >= 0) {
+        if (owner_find(fd, owner))
+            why = EBUSY;
         close(fd);
-        return -1;
     }
-    return fd;
+    errno = why;
+    return -1;
+}
+
+int activity_open(const char *state_dir, int64_t *owner)
+{
+    int fd = open_file(state_dir, O_RDWR | O_CREAT | O_NONBLOCK);
+    if (fd < 0)
+        return refuse(state_dir, errno, owner);
+    int code = owner_take(fd, owner);
+    if (!code && fchmod(fd, 0600) == 0)
+        return fd;
+    int why = code == HASUP_EDENIED ? EBUSY : errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+int activity_begin(int fd)
+{
+    return ftruncate(fd, 0) ? HASUP_ESYS : 0;
+}
+
+bool activity_is_gone(int fd, const char *state_dir)
+{
+    char path[4096];
+    struct stat own, named;
+    snprintf(path, sizeof path, "%s/activity", state_dir);
+    return fstat(fd, &own) || lstat(path, &named) || own.st_ino != named.st_ino ||
+           own.st_dev != named.st_dev;
 }
 
 int activity_write(int fd, uint32_t index, const struct activity *activity)

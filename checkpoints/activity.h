@@ -20,9 +20,14 @@ struct activity {
     int64_t changed_wall_ns; /* since when there is such a change; 0: everything is stored */
 };
 
-/* Makes the file (0600), or empties the one of an earlier run: its changes are stored or lost by
- * now. The descriptor; -1: errno. */
-int activity_open(const char *state_dir);
+/* Makes the file (0600), or opens the one of an earlier run, and makes this process the directory's
+ * owner (owner.h) until it is closed.  The descriptor; -1: errno, where EBUSY is another process's,
+ * whose pid is then in `owner` (0: it is in another container or on another machine). */
+int activity_open(const char *state_dir, int64_t *owner);
+/* A run begins: the changes of an earlier one are stored or lost by now.  0 or HASUP_ESYS. */
+int activity_begin(int fd) HASUP_NODISCARD;
+/* The directory's file is another one by now, or there is none. */
+bool activity_is_gone(int fd, const char *state_dir);
 /* 0 or HASUP_ESYS. */
 int activity_write(int fd, uint32_t index, const struct activity *activity) HASUP_NODISCARD;
 /* All whole records.  HASUP_ENOTFOUND: there is no file. */

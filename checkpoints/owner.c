@@ -1,9 +1,15 @@
-/* owner.c: reads a process's beginning from /proc. */
+/*
+ * owner.c: a process's beginning, from /proc; and the lock that makes one process a file's owner.
+ * It is a POSIX lock: no child inherits it, the kernel drops it as the process dies, before anybody
+ * hears of that, and it names its holder.
+ */
 #include "checkpoints/owner.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 
-enum { NAME_FIELD = 2, START_FIELD = 22 };
+enum { NAME_FIELD = 2, START_FIELD = 22, TAKE_TRIES = 4 };
 
 uint64_t owner_start_ticks(int64_t pid)
 {
@@ -19,4 +25,29 @@ uint64_t owner_start_ticks(int64_t pid)
     for (int field = NAME_FIELD; at && field < START_FIELD; field++)
         at = strchr(at + 1, ' ');
     return at && sscanf(at, "%llu", &ticks) == 1 ? ticks : 0;
+}
+
+bool owner_find(int fd, int64_t *owner)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    *owner = 0;
+    if (fcntl(fd, F_GETLK, &lock) || lock.l_type == F_UNLCK)
+        return false;
+    *owner = lock.l_pid > 0 ? lock.l_pid : 0;
+    return true;
+}
+
+int owner_take(int fd, int64_t *owner)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    *owner = 0;
+    for (int i = 0; i < TAKE_TRIES; i++) {
+        if (fcntl(fd, F_SETLK, &lock) == 0)
+            return 0;
+        if (errno != EAGAIN && errno != EACCES)
+            return HASUP_ESYS;
+        if (owner_find(fd, owner)) /* else it ended between the two */
+            break;
+    }
+    return HASUP_EDENIED;
 }

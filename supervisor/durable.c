@@ -91,10 +91,12 @@ static void journal_failed(struct engine *engine, const char *why)
 
 static void journal_works(struct engine *engine)
 {
-    if (engine->durable.failing)
-        LOG_EVENT(LEVEL_INFO, "journal.recovered", "the journal takes requests again",
-                  LOG_TEXT("file", "journal.db"));
+    if (!engine->durable.failing)
+        return;
     engine->durable.failing = false;
+    noted_recovered(engine);
+    LOG_EVENT(LEVEL_INFO, "journal.recovered", "the journal takes requests again",
+              LOG_TEXT("file", "journal.db"));
 }
 
 /* Opened later than at the start, it may hold what nobody was given back: its numbers and keys

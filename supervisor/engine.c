@@ -440,6 +440,9 @@ static int engine_parts(struct engine *engine, const char *cgroup, char error[CO
     int got = snprintf(path, sizeof path, "%s/checkpoints.db", engine->config->state_dir);
     if (got < 0 || (size_t)got >= sizeof path)
         return HASUP_EINVAL;
+    got = noted_open(engine, error);
+    if (got)
+        return got;
     engine->processes = processes_new(engine->loop, &PROCESS_OPS, engine, cgroup, error);
     if (!engine->processes)
         return HASUP_ESYS;
@@ -496,11 +499,11 @@ int engine_end(struct engine *engine)
         processes_free(engine->processes);
     if (engine->writer)
         state_end(engine);
-    noted_end(engine);
     if (engine->started)
         LOG_EVENT(LEVEL_INFO, "hasupd.stopped", NULL, LOG_INT("pid", getpid()),
                   LOG_INT("exit_code", engine->exit_code));
     durable_close(engine);
+    noted_end(engine); /* now another hasupd may have the directory */
     return engine->exit_code;
 }
 

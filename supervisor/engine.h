@@ -180,8 +180,8 @@ struct engine {
     } letters;
     struct {
         int activity; /* the file; not above 0: it is not open */
-        bool failing;
-        int64_t began; /* wall time */
+        bool failing, shared; /* said already */
+        int64_t began;        /* wall time */
     } noted;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
@@ -297,7 +297,11 @@ void state_recovered(struct engine *engine, struct slot *slot);
 void state_end(struct engine *engine);
 
 /* ---- noted.c: for those who look at the state directory from outside ---- */
+/* Makes this process the state directory's owner; HASUP_ECONFIG: another one is, `error` says who. */
+int noted_open(struct engine *engine, char error[CONFIG_ERROR_MAX]) HASUP_NODISCARD;
 void noted_begin(struct engine *engine);
+/* The disk takes something: where the directory has not been owned so far, it is now. */
+void noted_recovered(struct engine *engine);
 void noted_end(struct engine *engine);
 void noted_configuration(struct engine *engine); /* there is a new one */
 void noted_dispatched(struct slot *slot, uint64_t position);

@@ -2,7 +2,10 @@
  * noted.c: what hasupd notes in its state directory for those who look at it from outside: since
  * when each slot has changes that no stored checkpoint has (`activity`), and who it is and how it
  * is configured (`running.json`, 0600: it may hold what only its user should read).  Nothing of it
- * is needed to serve: where it cannot be written, that is said once.  Decides nothing.
+ * is needed to serve: where it cannot be written, that is said once.  `activity` also keeps a
+ * second hasupd out of the directory: who has it open owns it (checkpoints/owner.h).  Where the
+ * disk takes nothing there is nothing to own, nor is the file system kept busy; once something is
+ * stored again, the directory is owned again.  Decides nothing.
  */
 #include "supervisor/engine.h"
 
@@ -29,7 +32,10 @@ static void note_failed(struct engine *engine, const char *file)
 {
     if (!engine->noted.failing)
         LOG_EVENT(LEVEL_WARNING, "notes.failing", strerror(errno), LOG_TEXT("file", file),
-                  LOG_TEXT("effect", "the audit knows less; serving goes on"));
+                  LOG_TEXT("effect", engine->noted.activity > 0
+                                         ? "the audit knows less; serving goes on"
+                                         : "the audit knows less, and a second hasupd would not be "
+                                           "kept out of state_dir; serving goes on"));
     engine->noted.failing = true;
 }
 
@@ -64,6 +70,7 @@ void noted_stored(struct slot *slot)
     bool more = slot->changed.newest > slot->stored_position;
     slot->changed.wall_ns = more ? slot->stored_wall_ns : 0; /* what is more came after that */
     slot->changed.position = slot->stored_position + 1;
+    noted_recovered(slot->engine);
     write_activity(slot);
 }
 
@@ -131,12 +138,60 @@ void noted_configuration(struct engine *engine)
     json_decref(json);
 }
 
+/* ---- whose directory it is ---- */
+
+/* 0 where nobody can own it, too. */
+int noted_open(struct engine *engine, char error[CONFIG_ERROR_MAX])
+{
+    const char *state_dir = engine->config->state_dir;
+    char who[64] = "in another container, or on another machine";
+    int64_t owner = 0;
+    int fd = activity_open(state_dir, &owner);
+    if (fd >= 0) {
+        noted_end(engine);
+        engine->noted.activity = fd;
+        return 0;
+    }
+    if (errno != EBUSY) {
+        note_failed(engine, "activity");
+        return 0;
+    }
+    if (owner)
+        snprintf(who, sizeof who, "pid %lld", (long long)owner);
+    snprintf(error, CONFIG_ERROR_MAX,
+             "state_dir: another hasupd (%s) keeps its states in %.700s; stop that one, or name "
+             "another state_dir",
+             who, state_dir);
+    return HASUP_ECONFIG;
+}
+
 void noted_begin(struct engine *engine)
 {
     engine->noted.began = wall_now();
-    engine->noted.activity = activity_open(engine->config->state_dir);
-    if (engine->noted.activity < 0)
+    if (engine->noted.activity > 0 && activity_begin(engine->noted.activity))
         note_failed(engine, "activity");
+    noted_configuration(engine);
+}
+
+void noted_recovered(struct engine *engine)
+{
+    char error[CONFIG_ERROR_MAX];
+    if (engine->noted.activity > 0 &&
+        !activity_is_gone(engine->noted.activity, engine->config->state_dir))
+        return;
+    if (noted_open(engine, error)) {
+        if (!engine->noted.shared)
+            LOG_EVENT(LEVEL_ERROR, "state_dir.shared", error,
+                      LOG_TEXT("effect", "both go on, and store their states over each other's"));
+        engine->noted.shared = true;
+        return;
+    }
+    if (engine->noted.activity <= 0)
+        return;
+    engine->noted.failing = engine->noted.shared = false;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i])
+            write_activity(engine->slots[i]);
     noted_configuration(engine);
 }
 
@@ -144,4 +199,5 @@ void noted_end(struct engine *engine)
 {
     if (engine->noted.activity > 0)
         close(engine->noted.activity);
+    engine->noted.activity = 0;
 }

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -172,6 +173,65 @@ class BadDisks(unittest.TestCase):
                 world.wait_event("checkpoints.recovered")
                 self.assertEqual(world.stop(), 0)
             self.assertEqual(state_of(disk.path, "counter")[0], 8)
+
+    def second(self, world):
+        """What a hasupd with a runtime_dir of its own says to the same state_dir, and its exit code."""
+        with tempfile.TemporaryDirectory() as other:
+            path = os.path.join(other, "c.yaml")
+            with open(path, "w") as file:
+                file.write(f"state_dir: {world.state}\nruntime_dir: {other}\nlisten: {{http: off}}\nmodels:\n{MANUAL}\n")
+            done = subprocess.run([f"{BUILD}/hasupd", "-c", path], capture_output=True, text=True, timeout=LIMIT)
+        return done.returncode, done.stderr
+
+    def assert_owner(self, world):
+        code, said = self.second(world)
+        self.assertEqual(code, 2)
+        self.assertIn(f"another hasupd (pid {world.process.pid}) keeps its states in", said)
+
+    def test_promise_11_a_read_only_directory_is_owned_as_soon_as_it_can_be_written(self):
+        with Disk() as disk:
+            with World(MANUAL, state=disk.path) as world:
+                disk.read_only(True)
+                self.assert_owner(world)  # it was there before
+                disk.read_only(False)
+                self.count(world)
+                self.assertEqual(world.stop(), 0)
+            disk.read_only(True)
+            with World(MANUAL, state=disk.path) as world:
+                self.assertIn("second hasupd", world.wait_event("notes.failing")["effect"])
+                disk.read_only(False)  # and nothing of hasupd's is in its way
+                self.count(world)
+                world.wait_event("checkpoints.recovered")
+                self.assert_owner(world)
+
+    def test_promise_11_two_that_began_on_a_read_only_disk_are_found(self):
+        with Disk() as disk:
+            with World(MANUAL, state=disk.path) as world:
+                self.count(world)
+                self.assertEqual(world.stop(), 0)
+            disk.read_only(True)
+            with World(MANUAL, state=disk.path) as first, World(MANUAL, state=disk.path) as second:
+                disk.read_only(False)
+                self.count(first)
+                self.count(second)
+                shared = second.wait_event("state_dir.shared")["message"]
+                self.assertIn(f"another hasupd (pid {first.process.pid})", shared)
+                self.count(second)
+                second.mark()
+                self.assertEqual([e["event"] for e in second.events].count("state_dir.shared"), 1)
+
+    def test_promise_11_a_directory_that_was_made_again_has_its_owner(self):
+        with World(MANUAL) as world:
+            shutil.rmtree(world.state)
+            os.mkdir(world.state, 0o700)
+            self.count(world)
+            world.ctl("checkpoint", "now", "counter")
+            self.assertIn("activity", os.listdir(world.state))
+            self.assert_owner(world)
+
+    def count(self, world):
+        self.assertEqual(world.post("counter", "")[0], 200)
+        world.ctl("checkpoint", "now", "counter")
 
     def test_promise_11_a_start_on_a_full_disk_restores(self):
         with Disk() as disk:

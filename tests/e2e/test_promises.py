@@ -1,4 +1,5 @@
 """The promises of the design, kept by real processes.  A test's name bears the promise's number."""
+import contextlib
 import ctypes
 import errno
 import json
@@ -529,7 +530,7 @@ class Operation(unittest.TestCase):
             self.assertNotEqual(world.pid("m/0"), pid)
 
     def test_a_file_where_the_socket_should_be_is_not_removed(self):
-        with World(ONE) as world:
+        with World(ONE, start=False) as world:
             path = os.path.join(world.directory, "notes")
             with open(path, "w") as file:
                 file.write("mine")
@@ -627,6 +628,57 @@ class Operation(unittest.TestCase):
                 done = subprocess.run([f"{BUILD}/hasupd", "-c", file], capture_output=True, text=True, timeout=LIMIT)
                 self.assertEqual(done.returncode, 2)
                 self.assertIn(f"{key}: {place} is not safe", done.stderr)
+
+    def second(self, world, other):
+        """The command of a hasupd with a runtime_dir of its own, and `world`'s state_dir."""
+        file = os.path.join(other, "c.yaml")
+        with open(file, "w") as config:
+            config.write(f"state_dir: {world.state}\nruntime_dir: {other}\nlisten: {{http: off}}\nmodels:\n{ONE}\n")
+        return [f"{BUILD}/hasupd", "-c", file]
+
+    def test_promise_11_a_state_directory_is_for_one_hasupd(self):
+        with World(ONE) as world, tempfile.TemporaryDirectory() as other:
+            command = self.second(world, other)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertEqual(done.stderr, f"hasupd: state_dir: another hasupd (pid {world.process.pid}) keeps its states in "
+                                          f"{world.state}; stop that one, or name another state_dir\n")
+            self.assertEqual(subprocess.run([command[0], "--check", command[2]], capture_output=True).returncode, 0)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            with open(f"{world.state}/running.json") as running:
+                self.assertEqual(json.load(running)["pid"], world.process.pid)
+            held = [os.readlink(f"/proc/{world.pid('m/0')}/fd/{fd}") for fd in os.listdir(f"/proc/{world.pid('m/0')}/fd")]
+            self.assertEqual([path for path in held if path.startswith(world.state)], [])
+
+    def test_promise_11_a_killed_hasupd_leaves_its_state_directory_at_once(self):
+        """Nobody has reaped it yet, and what it was asked in its last moment is no matter."""
+        with World(ONE) as world, tempfile.TemporaryDirectory() as other:
+            world.process.kill()
+            os.waitid(os.P_PID, world.process.pid, os.WEXITED | os.WNOWAIT)
+            second = subprocess.Popen(self.second(world, other), stderr=subprocess.PIPE)
+            try:
+                self.assertIn(b"hasupd.started", second.stderr.readline())
+            finally:
+                second.kill()
+                second.wait()
+                second.stderr.close()
+
+    def test_promise_11_of_many_that_start_at_once_one_owns_the_state_directory(self):
+        with tempfile.TemporaryDirectory() as state, contextlib.ExitStack() as stack:
+            started = []
+            for _ in range(6):
+                other = stack.enter_context(tempfile.TemporaryDirectory())
+                file = os.path.join(other, "c.yaml")
+                with open(file, "w") as config:
+                    config.write(f"state_dir: {state}/s\nruntime_dir: {other}\nlisten: {{http: off}}\nmodels:\n{ONE}\n")
+                started.append(subprocess.Popen([f"{BUILD}/hasupd", "-c", file], stderr=subprocess.PIPE))
+            first = [process.stderr.readline() for process in started]
+            for process in started:
+                process.kill()
+                process.wait()
+                process.stderr.close()
+            self.assertEqual(sum(b"hasupd.started" in line for line in first), 1, first)
+            self.assertEqual(sum(b"state_dir: another hasupd" in line for line in first), 5, first)
 
     def test_a_stopping_hasupd_refuses_commands(self):
         with World(ONE) as world:

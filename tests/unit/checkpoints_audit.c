@@ -215,8 +215,10 @@ static void what_is_out_of_order_is_found(void **state)
 static void changed(const struct place *place, uint64_t position, int64_t wall_ns)
 {
     struct activity idle = {"m", 0, 4, 0}, busy = {"m", 1, position, wall_ns};
-    int fd = activity_open(place->directory);
+    int64_t owner;
+    int fd = activity_open(place->directory, &owner);
     assert_true(fd >= 0);
+    assert_int_equal(activity_begin(fd), 0);
     assert_int_equal(activity_write(fd, 0, &idle) | activity_write(fd, 5, &busy), 0);
     close(fd);
 }
