@@ -300,15 +300,30 @@ static void state_load_kept(struct slot *slot, uint32_t worker)
     state_loaded(slot->engine, slot, worker, copy.there ? HASUP_EIO : HASUP_ENOMEM);
 }
 
+/* `no_store`: not some checkpoints are, but the file is no database. */
+static void state_damaged(const struct slot *slot, const struct checkpoint_job *done, bool no_store)
+{
+    const char *to_do = "hasupctl audit --deep shows what else is damaged";
+    char file[4096];
+    if (no_store)
+        to_do = "move the file and what stands beside it (checkpoints.db*) away: the next "
+                "checkpoint begins a new one; or stop hasupd, put a copy from a backup there, and "
+                "start";
+    snprintf(file, sizeof file, "%s/checkpoints.db", slot->engine->config->state_dir);
+    LOG_EVENT(LEVEL_ERROR, "checkpoint.damaged", done->message, LOG_TEXT("slot", slot->name),
+              LOG_INT("skipped", done->skipped),
+              LOG_INT("restored_position", done->error ? 0 : done->position),
+              LOG_TEXT("file", file), LOG_TEXT("to_do", to_do));
+}
+
 static void state_load_done(struct engine *engine, struct state_job *job)
 {
     struct slot *slot = job->slot;
     struct checkpoint_job *done = &job->job;
-    if (done->skipped)
-        LOG_EVENT(LEVEL_ERROR, "checkpoint.damaged", done->message, LOG_TEXT("slot", slot->name),
-                  LOG_INT("skipped", done->skipped),
-                  LOG_INT("restored_position", done->error ? 0 : done->position));
-    if (done->unwritable)
+    bool no_store = done->error == HASUP_ECORRUPT && !done->skipped;
+    if (done->skipped || no_store)
+        state_damaged(slot, done, no_store);
+    if (done->unwritable || no_store)
         state_not_stored(engine, slot, done->message);
     else if (done->error && done->error != HASUP_ENOTFOUND)
         state_fails(engine, slot, done->message); /* the core decides what is to be said */

@@ -134,6 +134,51 @@ class Files(Base):
             after = json.loads(self.ok(ctl(world.state, "--json", "checkpoint", "list")))
             self.assertEqual([one["id"] for one in after], [one["id"] for one in json.loads(before)])
 
+    def test_a_file_that_is_no_database_is_named_and_left_alone(self):
+        with World(COUNTER) as world:
+            self.count(world, 1, 3)
+            self.assertEqual(world.stop(), 0)
+            path, garbage = os.path.join(world.state, "checkpoints.db"), b"no database " * 400
+            with open(path, "wb") as file:
+                file.write(garbage)
+            world.events, world.buffer = [], b""
+            world.start()
+            damaged = world.wait_event("checkpoint.damaged", slot="counter/0")
+            self.assertIn("not a database", damaged["message"])
+            self.assertEqual(damaged["file"], path)
+            self.assertIn("move the file", damaged["to_do"])
+            world.wait_event("checkpoints.failing", slot="counter/0")
+            world.wait_event("slot.state_lost", slot="counter/0")
+            self.count(world, 1, 2)  # it serves, from the beginning
+            missing = world.ctl("checkpoint", "now", "counter", check=False)
+            self.assertEqual(missing.returncode, 1)
+            self.assertIn(b"not a database", missing.stdout + missing.stderr)
+            world.kill("counter/0")  # and the state in memory is not forgotten for it
+            self.count(world, 3, 4)
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), garbage)
+            os.rename(path, path + ".broken")  # what it said is to be done
+            world.ctl("checkpoint", "now", "counter")
+            world.wait_event("checkpoints.recovered")
+            self.assertEqual(world.stop(), 0)
+            world.events, world.buffer = [], b""
+            world.start()
+            self.count(world, 5, 6)
+            self.assertEqual(world.stop(), 0)
+
+    def test_a_broken_file_that_nobody_moved_makes_a_stop_fail_loudly(self):
+        with World(COUNTER) as world:
+            self.assertEqual(world.stop(), 0)
+            path = os.path.join(world.state, "checkpoints.db")
+            with open(path, "wb") as file:
+                file.write(b"no database " * 400)
+            world.events, world.buffer = [], b""
+            world.start()
+            self.count(world, 1, 2)
+            self.assertEqual(world.stop(), 1)
+            with open(path, "rb") as file:
+                self.assertEqual(file.read(), b"no database " * 400)
+
     def test_a_file_of_another_model_is_refused_unless_told(self):
         two = COUNTER + f"\n  second: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: never}}}}"
         with World(two) as world:
