@@ -537,9 +537,10 @@ int store_load_into(struct store *store, const struct checkpoint_key *key,
     free(newest.ids);
     if (code == HASUP_ENOTFOUND && wrong)
         return wrong;
-    if (code)
-        snprintf(error, STORE_ERROR, "%s",
-                 newest.count || code != HASUP_ENOTFOUND ? own : "there is no checkpoint");
+    if (code == HASUP_ENOTFOUND && !newest.count)
+        snprintf(error, STORE_ERROR, "there is no checkpoint of %s/%u", key->model, key->ordinal);
+    else if (code)
+        snprintf(error, STORE_ERROR, "%s", own);
     return code;
 }
 

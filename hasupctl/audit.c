@@ -139,10 +139,11 @@ static const char *plural(uint64_t count)
     return count == 1 ? "" : "s";
 }
 
-static void print_summary(const struct outcome *outcome, json_int_t now_wall_ms)
+static void print_summary(const struct order *order, const struct outcome *outcome)
 {
     char bytes[32];
     const struct audit_summary *summary = &outcome->summary;
+    json_int_t now_wall_ms = order->options.now_wall_ns / HASUP_MS;
     json_t *test;
     size_t i;
     json_array_foreach(outcome->restored, i, test) printf(
@@ -150,6 +151,8 @@ static void print_summary(const struct outcome *outcome, json_int_t now_wall_ms)
         word(test, "slot"), (long long)number(test, "id"), (long long)number(test, "position"),
         ctl_bytes((unsigned long long)number(test, "bytes"), bytes), (long long)number(test, "ms"),
         word(test, "result"));
+    if (order->restore && !summary->checkpoints && !outcome->error[0])
+        puts("no restore was tested: there is no checkpoint yet");
     printf("%u slot%s, %u checkpoint%s of %s, %u read back", summary->slots, plural(summary->slots),
            summary->checkpoints, plural(summary->checkpoints), ctl_bytes(summary->bytes, bytes),
            summary->verified);
@@ -186,7 +189,7 @@ static void print_outcome(const struct order *order, const struct outcome *outco
     json_array_foreach(outcome->findings, i, one) if (!order->quiet || !is_note(one))
         print_finding(one, now);
     if (!order->quiet && outcome->checked)
-        print_summary(outcome, now);
+        print_summary(order, outcome);
 }
 
 /* ---- the history ---- */
@@ -262,22 +265,37 @@ static bool parse_age(const char *text, hasup_ns *age)
     return true;
 }
 
-/* An option with a value; false: it is another, or the value is wrong. */
-static bool take_value(struct order *order, const char *name, const char *value)
+static int wrong_age(const struct ctl *ctl, const char *name, const char *value)
 {
-    if (!value)
-        return false;
-    if (strcmp(name, "--state-dir") == 0)
-        order->ctl.state_dir = value;
-    else if (strcmp(name, "-c") == 0)
-        order->config_file = value;
-    else if (strcmp(name, "--max-age") == 0)
-        return parse_age(value, &order->options.max_age);
-    else if (strcmp(name, "--max-restore-age") == 0)
-        return parse_age(value, &order->restore_age);
-    else
-        return strcmp(name, "--stuck") == 0 && parse_age(value, &order->options.stuck);
-    return true;
+    if (*value && value[strspn(value, "0123456789")] == '\0')
+        return ctl_usage(ctl, "%s %s: a unit is missing; s, m, h or d, such as %s %sm", name, value,
+                         name, value);
+    return ctl_usage(ctl, "%s wants a duration such as 90s, 5m, 2h, 7d; not \"%s\"", name, value);
+}
+
+/* An option with a value: 0, or the exit code of what is wrong with it, which was said. */
+static int take_value(struct order *order, const char *name, const char *value)
+{
+    const struct {
+        const char *name, **text; /* one of these */
+        hasup_ns *age;
+    } VALUES[] = {{"--state-dir", &order->ctl.state_dir, NULL},
+                  {"-c", &order->config_file, NULL},
+                  {"--max-age", NULL, &order->options.max_age},
+                  {"--max-restore-age", NULL, &order->restore_age},
+                  {"--stuck", NULL, &order->options.stuck}};
+    for (size_t i = 0; i < HASUP_LEN(VALUES); i++) {
+        if (strcmp(VALUES[i].name, name) != 0)
+            continue;
+        if (!value)
+            return ctl_usage(&order->ctl, "%s wants a value", name);
+        if (VALUES[i].text)
+            *VALUES[i].text = value;
+        else if (!parse_age(value, VALUES[i].age))
+            return wrong_age(&order->ctl, name, value);
+        return 0;
+    }
+    return ctl_usage(&order->ctl, "unknown option %s; hasupctl audit --help lists them", name);
 }
 
 static bool take_flag(struct order *order, const char *name)
@@ -304,10 +322,11 @@ static int parse(struct order *order, const struct ctl *ctl)
         if (take_flag(order, name)) {
             if (strcmp(name, "--restore-test") == 0 && next && next[0] != '-')
                 order->target = ctl->argv[++i];
-        } else if (take_value(order, name, next)) {
-            i++;
         } else {
-            return ctl_usage(ctl, "what is \"%s\"?", name);
+            int wrong = take_value(order, name, next);
+            if (wrong)
+                return wrong;
+            i++;
         }
     }
     order->options.now_wall_ns = ctl_wall_now();

@@ -52,13 +52,18 @@ char *ctl_state_dir(const struct ctl *ctl)
     if (asked)
         return asked;
     if (geteuid() == 0)
-        return strdup("/var/lib/hasup");
-    if (state && *state == '/')
+        snprintf(path, sizeof path, "/var/lib/hasup");
+    else if (state && *state == '/')
         snprintf(path, sizeof path, "%s/hasup", state);
     else if (home && *home == '/')
         snprintf(path, sizeof path, "%s/.local/state/hasup", home);
     else
         snprintf(path, sizeof path, "/var/tmp/hasup-%u", (unsigned)getuid());
+    if (access(path, F_OK))
+        fprintf(stderr,
+                "hasupctl: no hasupd was reached that says where its states are (-s names its "
+                "socket), and the default directory %s is not there; --state-dir names another\n",
+                path);
     return strdup(path);
 }
 
@@ -282,6 +287,18 @@ static int checkpoint_now(const struct ctl *ctl)
     json_decref(answer);
     return code == CTL_OK && failures ? CTL_FAILED : code;
 }
+
+const char CTL_CHECKPOINT_VERBS[] =
+    "  now MODEL[/SLOT]      take one, and wait until it is stored\n"
+    "  list [MODEL[/SLOT]]   what is stored\n"
+    "  show ID               one of them; verifies its hashes\n"
+    "  export MODEL/SLOT|ID FILE [--plain]\n"
+    "                        as one file, or - for standard output\n"
+    "  import FILE [MODEL/SLOT] [--force]\n"
+    "                        take it up; hasupd must be stopped\n"
+    "  prune MODEL[/SLOT] --keep N [--hourly N] [--daily N]\n"
+    "  prune MODEL[/SLOT] --all\n"
+    "                        let go of all others, or of all\n";
 
 int ctl_checkpoint(const struct ctl *ctl)
 {

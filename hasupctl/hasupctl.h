@@ -40,7 +40,7 @@ int ctl_lines(const struct ctl *ctl, const char *verb);
 int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
-extern const char CTL_AUDIT_OPTIONS[];
+extern const char CTL_AUDIT_OPTIONS[], CTL_CHECKPOINT_VERBS[];
 
 /* `events` of earlier runs, too, where --since or --all is asked for. */
 int ctl_events(const struct ctl *ctl);

@@ -256,6 +256,12 @@ static void help(FILE *to)
           to);
 }
 
+/* A beginning of a verb's name is nearer to it than any other. */
+static bool begins(const char *name, const char *with)
+{
+    return strlen(with) > 2 && strncmp(name, with, strlen(with)) == 0;
+}
+
 /* Letters that differ, roughly: how far a mistyped verb is from a known one. */
 static size_t distance(const char *a, const char *b)
 {
@@ -285,7 +291,7 @@ static int unknown_verb(const char *name)
     size_t best = 3;
     const char *near = NULL;
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++) {
-        size_t d = distance(name, VERBS[i].name);
+        size_t d = begins(VERBS[i].name, name) ? 0 : distance(name, VERBS[i].name);
         if (d < best) {
             best = d;
             near = VERBS[i].name;
@@ -308,6 +314,8 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, int argc, char **a
             printf("usage: hasupctl %s\n%s\n", verb->usage, verb->help);
             if (verb->run == ctl_audit)
                 fputs(CTL_AUDIT_OPTIONS, stdout);
+            if (verb->run == ctl_checkpoint)
+                fputs(CTL_CHECKPOINT_VERBS, stdout);
             return CTL_OK;
         }
         if (strcmp(argv[i], "--json") == 0)

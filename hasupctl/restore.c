@@ -79,6 +79,14 @@ static bool add_candidate(void *context, const struct checkpoint_info *info)
     return true;
 }
 
+static void no_checkpoint(const char *target, char error[STORE_ERROR])
+{
+    snprintf(error, STORE_ERROR,
+             "there is no checkpoint of %.100s to restore; hasupctl checkpoint list shows those "
+             "that there are",
+             target);
+}
+
 static int find_candidates(struct tester *tester, char error[STORE_ERROR])
 {
     char model[STORE_MODEL];
@@ -94,7 +102,7 @@ static int find_candidates(struct tester *tester, char error[STORE_ERROR])
         code = HASUP_ENOMEM;
     }
     if (!code && target && !tester->count) {
-        snprintf(error, STORE_ERROR, "there is no checkpoint of %.100s to restore", target);
+        no_checkpoint(target, error);
         code = HASUP_ENOTFOUND;
     }
     return code;
@@ -378,6 +386,8 @@ int restore_test(const struct restore_order *order, json_t *results, audit_repor
     int code = store_open(path, STORE_READ, &tester.store, error);
     if (code == HASUP_ENOTFOUND && !order->target)
         return 0;
+    if (code == HASUP_ENOTFOUND)
+        no_checkpoint(order->target, error);
     if (!code) {
         store_set(tester.store, &(struct store_options){.keys = order->keys});
         code = run_tests(&tester, error);

@@ -327,7 +327,11 @@ static void read_command(const struct place *p, char ***target)
         COMPLAIN(p, "expected a list of words; found text: write [%s]", list);
         return;
     }
-    if (p->node->kind != NODE_LIST || p->node->count == 0) {
+    if (p->node->kind == NODE_LIST && p->node->count == 0) {
+        COMPLAIN(p, "expected a list of words such as [python3, worker.py]; found an empty list");
+        return;
+    }
+    if (p->node->kind != NODE_LIST) {
         expected(p, "a list of words such as [python3, worker.py]");
         return;
     }

@@ -256,6 +256,17 @@ class Restore(unittest.TestCase):
         self.assertRegex(shown, r"\nlast audit \d+ m?s ago: sound; restore tested \d+ m?s ago\n")
         self.assertEqual(self.world.status()["audit"]["verdict"], "sound")
 
+    def test_a_restore_test_without_a_checkpoint_says_that_it_tested_nothing(self):
+        done = audit(self.world.state, "--restore-test")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("no restore was tested: there is no checkpoint yet", done.stdout)
+        for _ in range(2):  # without a file, and in one that holds others'
+            for target in ("moody/7", "mody"):
+                done = audit(self.world.state, "--restore-test", target)
+                self.assertEqual(done.returncode, 2)
+                self.assertIn(f"there is no checkpoint of {target} to restore; hasupctl checkpoint list", done.stderr)
+            self.store()
+
     def test_a_restore_that_was_never_tested_is_a_finding_where_asked_for(self):
         self.store()
         self.assertEqual(audit(self.world.state).returncode, 0)

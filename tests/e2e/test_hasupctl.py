@@ -67,6 +67,8 @@ class Usage(unittest.TestCase):
         for verb in verbs:
             one = hasupctl(verb, "--help")
             self.assertEqual((one.returncode, one.stdout.startswith(f"usage: hasupctl {verb}")), (0, True))
+        self.assertIn("import FILE [MODEL/SLOT] [--force]", hasupctl("checkpoint", "--help").stdout)
+        self.assertIn("--max-age 5m", hasupctl("audit", "--help").stdout)
         self.assertEqual(hasupctl("--version").returncode, 0)
 
     def test_what_is_wrong_is_said_with_the_right_usage(self):
@@ -80,7 +82,9 @@ class Usage(unittest.TestCase):
                            (("checkpoint",), "now, list, show"), (("checkpoint", "now"), "which model"),
                            (("checkpoint", "show"), "list names their ids"), (("checkpoint", "show", "x"), "list names"),
                            (("logs", "-n"), "-n wants a number"), (("events", "a", "b"), "at most one"),
-                           (("audit", "--bogus"), "--bogus"), (("audit", "--max-age", "5"), "usage: hasupctl audit"),
+                           (("audit", "--bogus"), "--bogus"), (("audit", "--max-age", "5"), "--max-age 5: a unit is missing; s, m, h or d, such as --max-age 5m"),
+                           (("audit", "--max-age", "5y"), '--max-age wants a duration such as 90s, 5m, 2h, 7d; not "5y"'),
+                           (("audit", "--stuck"), "--stuck wants a value"), (("stat",), 'did you mean "status"?'),
                            (("config", "x"), "unexpected argument"), (("version", "x"), "unexpected argument"),
                            (("reload", "x"), "unexpected argument")):
             with self.subTest(args=args):
@@ -96,6 +100,12 @@ class Usage(unittest.TestCase):
             self.assertIn("is hasupd running?", done.stderr)
         version = hasupctl("-s", "/nonexistent/s", "--json", "version")
         self.assertEqual((version.returncode, json.loads(version.stdout)["hasupd"]), (3, None))
+
+    def test_a_default_state_directory_that_is_not_there_is_no_riddle(self):
+        there = os.geteuid() == 0 and os.path.exists("/var/lib/hasup")
+        done = hasupctl("-s", "/nonexistent/s", "checkpoint", "list", HOME="/nonexistent", XDG_STATE_HOME="/nonexistent")
+        self.assertNotEqual("--state-dir names another" in done.stderr, there)
+        self.assertTrue(there or done.returncode == 1)
 
     def test_the_socket_is_looked_for_where_hasupd_makes_it(self):
         self.assertIn("/named/s", hasupctl("status", HASUP_SOCKET="/named/s").stderr)

@@ -200,7 +200,7 @@ static const struct {
      "[python3, ''my', 'worker.py'']"},
     {"models:\n  digits:\n    command: []\n",
      "f.yaml:3:14: models.digits.command: expected a list of words such as [python3, worker.py]; "
-     "found a list"},
+     "found an empty list"},
     {"models:\n  digits:\n    command: [x, [y]]\n",
      "f.yaml:3:18: models.digits.command: expected a word; found a list"},
     {"models:\n  digits:\n    workers: 2\n",
