@@ -2,8 +2,9 @@
  * cgroup.c: finds hasupd's own place in cgroup v2 and makes leaves under it.  Owns the directories
  * and their descriptors.  A leaf stays for its slot's next worker: making one costs more than
  * starting a process in it. Needs no controllers: membership, cgroup.kill and cgroup.events are
- * there without.  Holds a lock on its directory, by which the next hasupd knows that this one
- * lives.
+ * there without; how many the kernel killed for lack of memory is read where it is counted, v1's
+ * memory controller included.  Holds a lock on its directory, by which the next hasupd knows that
+ * this one lives.
  */
 #include "supervisor/cgroup.h"
 
@@ -39,36 +40,57 @@ static char *line_of(FILE *file, char *line, int room)
     return line;
 }
 
-/* Where cgroup v2 is mounted; false: nowhere. */
-static bool find_mount(char *mount, size_t room)
+/* Whether a comma separated list has this word. */
+static bool has_word(const char *list, const char *word)
+{
+    size_t len = strlen(word);
+    for (const char *at = list; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strncmp(at, word, len) == 0 && strchr(", \n", at[len]))
+            return true;
+    return false;
+}
+
+/* Where the one hierarchy of cgroup v2, or that of v1 with this controller, is mounted, and which
+ * of its directories stands there ("" for all of it); false: nowhere. */
+static bool find_mount(const char *controller, char mount[2048], char root[2048])
 {
     char line[4096];
     FILE *file = fopen("/proc/self/mountinfo", "re");
     bool found = false;
     while (file && !found && line_of(file, line, sizeof line)) {
         const char *type = strstr(line, " - ");
-        char point[2048];
-        found = type && strncmp(type, " - cgroup2 ", 11) == 0 &&
-                sscanf(line, "%*s %*s %*s %*s %2047s", point) == 1 &&
-                snprintf(mount, room, "%s", point) < (int)room;
+        const char *options = type ? strrchr(line, ' ') + 1 : "";
+        bool it = controller ? type && strncmp(type, " - cgroup ", 10) == 0 &&
+                                   has_word(options, controller)
+                             : type && strncmp(type, " - cgroup2 ", 11) == 0;
+        found = it && sscanf(line, "%*s %*s %*s %2047s %2047s", root, mount) == 2;
     }
     if (file)
         fclose(file);
+    if (found && strcmp(root, "/") == 0)
+        root[0] = '\0';
     return found;
 }
 
-/* hasupd's own cgroup v2 directory. */
-static bool find_own(char *path, size_t room)
+/* hasupd's own directory in cgroup v2, or in v1's hierarchy with this controller. */
+static bool find_own(const char *controller, char *path, size_t room)
 {
-    char line[2048], mount[2048], own[2048] = "";
+    char line[2048], mount[2048], root[2048], own[2048] = "";
     FILE *file = fopen("/proc/self/cgroup", "re");
-    while (file && line_of(file, line, sizeof line))
-        if (strncmp(line, "0::", 3) == 0)
-            snprintf(own, sizeof own, "%s", line + 3);
+    while (file && line_of(file, line, sizeof line)) {
+        char *list = strchr(line, ':'), *at = list ? strchr(list + 1, ':') : NULL;
+        if (!at)
+            continue;
+        *at++ = '\0';
+        if (controller ? has_word(list + 1, controller) : strcmp(line, "0:") == 0)
+            snprintf(own, sizeof own, "%s", at);
+    }
     if (file)
         fclose(file);
-    return own[0] && find_mount(mount, sizeof mount) &&
-           snprintf(path, room, "%s%s", mount, strcmp(own, "/") ? own : "") < (int)room;
+    if (!own[0] || !find_mount(controller, mount, root))
+        return false;
+    size_t above = strncmp(own, root, strlen(root)) == 0 ? strlen(root) : 0;
+    return snprintf(path, room, "%s%s", mount, strcmp(own, "/") ? own + above : "") < (int)room;
 }
 
 /* Kills what is left in a dead hasupd's directory and removes it.  Dead is whose pid is nobody's
@@ -141,7 +163,7 @@ struct cgroups *cgroups_open(const char *parent)
     cgroups->directory = cgroups->notify = -1;
     if (*parent)
         snprintf(own, sizeof own, "%s", parent);
-    else if (!find_own(own, sizeof own))
+    else if (!find_own(NULL, own, sizeof own))
         own[0] = '\0';
     if (own[0]) {
         snprintf(cgroups->path, sizeof cgroups->path, "%s/hasup.%d", own, (int)getpid());
@@ -313,16 +335,36 @@ bool leaf_is_empty(struct leaf *leaf)
     return populated && populated[10] == '0';
 }
 
-uint64_t leaf_oom_kills(const struct leaf *leaf)
+/* False: there is no such count. */
+static bool read_oom_kills(int directory, const char *path, uint64_t *kills)
 {
     char text[512];
-    int fd = openat(leaf->directory, "memory.events", O_RDONLY | O_CLOEXEC);
+    int fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
     ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
     if (fd >= 0)
         close(fd);
-    if (got < 0)
-        return 0;
-    text[got] = '\0';
-    const char *kills = strstr(text, "oom_kill ");
-    return kills ? strtoull(kills + 9, NULL, 10) : 0;
+    text[got > 0 ? got : 0] = '\0';
+    const char *count = strstr(text, "oom_kill ");
+    if (count)
+        *kills = strtoull(count + strlen("oom_kill "), NULL, 10);
+    return count != NULL;
+}
+
+bool leaf_oom_kills(const struct leaf *leaf, uint64_t *kills)
+{
+    return read_oom_kills(leaf->directory, "memory.events", kills);
+}
+
+bool cgroup_oom_kills(uint64_t *kills)
+{
+    char own[PATH_MAX - 32], path[PATH_MAX];
+    if (find_own(NULL, own, sizeof own)) {
+        snprintf(path, sizeof path, "%s/memory.events", own);
+        if (read_oom_kills(AT_FDCWD, path, kills))
+            return true;
+    }
+    if (!find_own("memory", own, sizeof own))
+        return false;
+    snprintf(path, sizeof path, "%s/memory.oom_control", own);
+    return read_oom_kills(AT_FDCWD, path, kills);
 }

@@ -24,7 +24,10 @@ void leaf_remove(struct cgroups *cgroups, const char *name);
 int leaf_directory(const struct leaf *leaf);
 void leaf_kill(struct leaf *leaf);
 bool leaf_is_empty(struct leaf *leaf);
-/* How often the kernel killed in it for lack of memory; 0 where it does not say. */
-uint64_t leaf_oom_kills(const struct leaf *leaf);
+/* How often the kernel killed in it for lack of memory; false: it is not counted there, as the
+ * memory controller is seldom delegated so far. */
+bool leaf_oom_kills(const struct leaf *leaf, uint64_t *kills);
+/* The same for hasupd's own cgroup and what is below it, which a container or a service has. */
+bool cgroup_oom_kills(uint64_t *kills);
 
 #endif

@@ -30,7 +30,7 @@ struct process {
     void *context;
     pid_t pid;
     struct leaf *leaf; /* NULL: followed by group and token */
-    uint64_t oom_kills;
+    uint64_t oom_kills; /* of its leaf at its start */
     char token[TOKEN];
     bool reaped;
     bool group_gone; /* its process group's number may be another's by now */
@@ -47,6 +47,7 @@ struct processes {
     struct timer retry;
     struct process *list;
     uint64_t count;
+    uint64_t oom_kills; /* of hasupd's cgroup, as far as they are told of some worker */
     struct rlimit descriptors; /* as hasupd found it: what workers get */
     int null;
 };
@@ -181,6 +182,31 @@ static void check_trees(struct processes *processes)
 
 /* ---- the reaper ---- */
 
+/* Whether the kernel killed it for lack of memory.  hasupd kills what closed its socket, so that it
+ * may have killed a dead one.  Where all workers share one count each death takes one of it. */
+static bool was_oom(struct process *process)
+{
+    struct processes *processes = process->owner;
+    uint64_t kills;
+    if (process->leaf && leaf_oom_kills(process->leaf, &kills))
+        return kills > process->oom_kills;
+    if (!cgroup_oom_kills(&kills))
+        return false;
+    bool more = kills > processes->oom_kills;
+    processes->oom_kills = more ? processes->oom_kills + 1 : kills;
+    return more;
+}
+
+static void oom_begin(struct process *process)
+{
+    struct processes *processes = process->owner;
+    process->oom_kills = 0;
+    if (process->leaf && leaf_oom_kills(process->leaf, &process->oom_kills))
+        return;
+    if (!processes->list && !cgroup_oom_kills(&processes->oom_kills))
+        processes->oom_kills = 0; /* what was counted while no worker lived is nobody's */
+}
+
 static void process_reaped(struct process *process, int status, const struct rusage *usage)
 {
     struct process_exit exit = {.usage = *usage};
@@ -188,9 +214,7 @@ static void process_reaped(struct process *process, int status, const struct rus
         exit.signal = WTERMSIG(status);
     else
         exit.code = WEXITSTATUS(status);
-    /* hasupd kills what closed its socket, so that it may have killed a dead one. */
-    exit.oom = exit.signal == SIGKILL && process->leaf &&
-               leaf_oom_kills(process->leaf) > process->oom_kills;
+    exit.oom = exit.signal == SIGKILL && was_oom(process);
     process->reaped = true;
     process->owner->ops->exited(process->owner->context, process, &exit);
 }
@@ -370,8 +394,7 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
              (unsigned long long)++processes->count);
     if (processes->cgroups)
         process->leaf = leaf_get(processes->cgroups, spec->name);
-    if (process->leaf)
-        process->oom_kills = leaf_oom_kills(process->leaf);
+    oom_begin(process);
     int failed = process_start(process, spec, error);
     if (failed) {
         free(process);

@@ -21,7 +21,7 @@ struct process; /* one worker and its tree */
 struct process_exit {
     int code, signal; /* signal 0: it exited with `code` */
     struct rusage usage;
-    bool oom; /* the kernel's OOM killer took it (cgroup's memory.events), as far as can be known */
+    bool oom; /* the kernel's OOM killer took it (cgroup.h), as far as can be known */
 };
 
 struct process_ops {

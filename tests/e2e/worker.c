@@ -15,6 +15,7 @@
  *   child           leaves a grandchild in a session of its own, answers its pid
  *   flee N          leaves a child that goes on as its own child, in a session of its own, N times
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
+ *   eat N           fills N MiB of memory, answers "ate"
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
  * Arguments: --load PATH waits in load; --fail-load; --concurrency N (4); --resumable; --die exits
@@ -144,6 +145,21 @@ static int amble(const struct hasup_request *request, struct hasup_response *res
     return 0;
 }
 
+static int reply_text(struct hasup_response *response, const char *text)
+{
+    return hasup_reply(response, text, strlen(text));
+}
+
+static int eat(struct hasup_response *response, size_t len)
+{
+    char *food = malloc(len);
+    if (!food)
+        return hasup_error(response, 500, "no memory");
+    explicit_bzero(food, len); /* which the compiler may not leave out */
+    free(food);
+    return reply_text(response, "ate");
+}
+
 static int sum(const struct hasup_request *request, struct hasup_response *response)
 {
     unsigned long long total = 0;
@@ -173,11 +189,6 @@ static int nonce(struct hasup_response *response)
     int len = snprintf(text, sizeof text, "%d %u %lld.%09ld", (int)getpid(), ++count,
                        (long long)now.tv_sec, now.tv_nsec);
     return hasup_reply(response, text, (size_t)len);
-}
-
-static int reply_text(struct hasup_response *response, const char *text)
-{
-    return hasup_reply(response, text, strlen(text));
 }
 
 static int infer(void *model, const struct hasup_request *request, struct hasup_response *response)
@@ -223,6 +234,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         return stream(response, body, body[0] == 'n');
     if (strncmp(body, "amble ", 6) == 0)
         return amble(request, response, body);
+    if (strncmp(body, "eat ", 4) == 0)
+        return eat(response, (size_t)atol(body + 4) << 20);
     if (strcmp(body, "until-cancelled") == 0) {
         while (!hasup_request_cancelled(request))
             continue;

@@ -1,4 +1,5 @@
-/* A slot's cgroup takes the next worker after the tree of the last one was killed in it. */
+/* A slot's cgroup takes the next worker after the tree of the last one was killed in it, and tells
+ * how many the kernel killed in it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,9 @@
 
 #include <linux/sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -64,10 +68,59 @@ static void a_killed_leaf_serves_again(void **state)
     cgroups_close(cgroups);
 }
 
+static void put(const char *directory, const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Files that look like a cgroup's, where this machine delegates no memory controller. */
+static void the_kills_for_lack_of_memory_are_read_where_they_are_counted(void **state)
+{
+    (void)state;
+    char parent[] = "/tmp/hasup-cgroup.XXXXXX", own[256], leaf_path[320];
+    uint64_t kills = 77;
+    assert_non_null(mkdtemp(parent));
+    snprintf(own, sizeof own, "%s/hasup.%d", parent, (int)getpid());
+    snprintf(leaf_path, sizeof leaf_path, "%s/digits-0", own);
+    assert_int_equal(mkdir(own, 0755), 0);
+    assert_int_equal(mkdir(leaf_path, 0755), 0);
+    put(leaf_path, "cgroup.events", "populated 0\nfrozen 0\n");
+    struct cgroups *cgroups = cgroups_open(parent);
+    assert_non_null(cgroups);
+    struct leaf *leaf = leaf_get(cgroups, "digits/0");
+    assert_non_null(leaf);
+
+    assert_false(leaf_oom_kills(leaf, &kills)); /* no memory controller: nothing is counted */
+    put(leaf_path, "memory.events", "low 0\nhigh 0\nmax 4\noom 9\n");
+    assert_false(leaf_oom_kills(leaf, &kills)); /* Linux before 4.13 */
+    assert_int_equal(kills, 77);
+    put(leaf_path, "memory.events", "max 4\noom 9\noom_kill 0\noom_group_kill 8\n");
+    assert_true(leaf_oom_kills(leaf, &kills));
+    assert_int_equal(kills, 0);
+    put(leaf_path, "memory.events", "max 4\noom 9\noom_kill 12\noom_group_kill 8\n");
+    assert_true(leaf_oom_kills(leaf, &kills));
+    assert_int_equal(kills, 12);
+
+    const char *names[] = {"memory.events", "cgroup.events"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", leaf_path, names[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    cgroups_close(cgroups);
+    assert_int_equal(rmdir(parent), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_leaf_serves_again),
+        cmocka_unit_test(the_kills_for_lack_of_memory_are_read_where_they_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,156 @@
+"""Promise 1 and 6 for lack of memory: the kernel's OOM killer takes a worker, and it is told as what it was.
+
+The test makes a cgroup with a memory limit, of v2 or of v1, and starts hasupd in it, as a container or a service would.
+"""
+import json
+import os
+import signal
+import tempfile
+import unittest
+
+from world import WORKER, World, wait_until
+
+LIMIT_MIB = 256  # hasupd and two workers under AddressSanitizer, and room
+HUNGRY = f"eat {4 * LIMIT_MIB}"
+MODELS = f"  m: {{command: [{WORKER}], workers: 2, restart: {{backoff_min: 10ms, backoff_max: 100ms, start_limit: 1000}}}}"
+OOM = "oom: killed for lack of memory"
+
+
+def hierarchies():
+    """Directories that might take a cgroup with a memory limit, and the names of the limit's files there."""
+    with open("/proc/self/cgroup") as file:
+        own = {controllers: path for _, controllers, path in (line.rstrip("\n").split(":", 2) for line in file)}
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            left, right = line.split(" - ", 1)
+            root, mount = left.split()[3:5]
+            kind, options = right.split()[0], right.split()[-1].split(",")
+            if kind == "cgroup2":
+                controllers, names = "", ("memory.max", "memory.swap.max")
+            elif kind == "cgroup" and "memory" in options:
+                controllers, names = "memory", ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+            else:
+                continue
+            path = next((p for c, p in own.items() if controllers in c.split(",")), None)
+            if path is None:
+                continue
+            path = path[len(root):] if root != "/" and path.startswith(root) else path
+            while True:  # v2 gives controllers to the children of what has no process of its own
+                yield mount + path.rstrip("/"), names
+                if path in ("", "/"):
+                    break
+                path = os.path.dirname(path)
+
+
+class Kitchen:
+    """A cgroup with a memory limit."""
+
+    def __init__(self):
+        reasons = []
+        for parent, self.names in hierarchies():
+            try:
+                self.path = tempfile.mkdtemp(prefix="hasup-oom.", dir=parent)
+            except OSError as error:
+                reasons.append(f"{parent}: {error.strerror}")
+                continue
+            try:
+                self.limit(LIMIT_MIB)
+                return
+            except OSError as error:
+                reasons.append(f"{self.path}: {error.strerror}")
+                os.rmdir(self.path)
+        raise unittest.SkipTest("no cgroup with a memory limit can be made here: " + ("; ".join(reasons) or "no cgroups"))
+
+    def limit(self, mib):
+        """Sets the limit, or raises it; v1 wants the one with swap never below the other."""
+        memory, swap = self.names
+        most = str(mib << 20)
+        if not os.path.exists(os.path.join(self.path, swap)):
+            self.put(memory, most)
+        elif swap == "memory.swap.max":
+            self.put(memory, most)
+            self.put(swap, "0")
+        else:
+            for name in (swap, memory) if mib > LIMIT_MIB else (memory, swap):
+                self.put(name, most)
+
+    def put(self, name, value):
+        with open(os.path.join(self.path, name), "w") as file:
+            file.write(value)
+
+    def enter(self):
+        self.put("cgroup.procs", "0")
+
+    def close(self):
+        def gone():
+            try:
+                os.rmdir(self.path)
+            except OSError:
+                return False
+            return True
+        wait_until(gone, f"somebody is left in {self.path}")
+
+
+class OutOfMemory(unittest.TestCase):
+    def setUp(self):
+        self.kitchen = Kitchen()
+        self.addCleanup(self.kitchen.close)
+        self.world = World(MODELS, before=self.kitchen.enter)
+        self.addCleanup(self.world.close)
+
+    def exits(self, count):
+        found, since = [], 0
+        while len(found) < count:
+            found.append(self.world.wait_event("slot.exited", since=since))
+            since = self.world.events.index(found[-1]) + 1
+        return found
+
+    def test_promise_6_a_request_that_eats_all_memory_is_quarantined_as_oom(self):
+        world = self.world
+        status, headers, body = world.post("m", HUNGRY)
+        self.assertEqual((status, headers["X-Hasup-Attempts"]), (422, "3"))
+        self.assertIn(f"killed 3 workers, the last: {OOM}", json.loads(body)["error"]["message"])
+        self.assertEqual([event["message"] for event in self.exits(3)], [OOM] * 3)
+        self.assertIn(OOM, world.ctl("status").stdout.decode())
+        (letter,) = json.loads(world.ctl("--json", "requests", "letters").stdout)
+        record = json.loads(world.ctl("--json", "requests", "show", letter["id"]).stdout)
+        self.assertEqual([(r["signal"], r["oom"], r["reason"]) for r in record["deaths"]], [(9, True, OOM)] * 3)
+        self.assertEqual(world.post("m", "echo well")[2], b"well")
+
+    def test_promise_1_who_shares_the_workers_with_it_is_answered(self):
+        world = self.world
+        path = world.fifo("fifo")
+        waiting = [world.begin("m", f"wait {path}") for _ in range(2)]
+        wait_until(lambda: world.status()["models"][0]["inflight"] == 2, "they never began")
+        mates = [world.begin("m", f"echo {i}") for i in range(8)]
+        hungry = world.begin("m", HUNGRY)
+        while waiting:  # one after the other, as a FIFO's byte is for one of its readers
+            world.release(path)
+            first = world.first_answered(waiting)
+            waiting.remove(first)
+            self.assertEqual(world.finish(first)[2], b"done")
+        self.assertEqual([world.finish(c)[2] for c in mates], [str(i).encode() for i in range(8)])
+        self.assertEqual(world.finish(hungry)[0], 422)
+        self.assertEqual([event["message"] for event in self.exits(3)], [OOM] * 3)
+
+    def test_promise_7_a_machine_without_memory_quarantines_nobody(self):
+        world = self.world
+        waiting = [world.begin("m", f"eat {LIMIT_MIB + i}") for i in range(4)]
+        world.wait_event("model.broken", model="m")
+        self.assertIn(OOM, world.ctl("status").stdout.decode())
+        self.kitchen.limit(6 * LIMIT_MIB)
+        self.assertEqual([world.finish(c)[2] for c in waiting], [b"ate"] * 4)
+        world.mark()
+        self.assertEqual([e for e in world.events if e["event"] == "request.quarantined"], [])
+
+    def test_a_kill_by_somebody_else_is_not_taken_for_lack_of_memory(self):
+        world = self.world
+        self.assertEqual(world.post("m", HUNGRY)[0], 422)
+        self.exits(3)
+        wait_until(lambda: any(s["state"] == "ready" for s in world.slots()), "none is ready")
+        pid = world.kill(next(s["slot"] for s in world.slots() if s["state"] == "ready"), signal.SIGKILL)
+        self.assertEqual(world.wait_event("slot.exited", pid=pid)["message"], "killed by signal 9 (Killed)")
+
+
+if __name__ == "__main__":
+    unittest.main()
