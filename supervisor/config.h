@@ -20,6 +20,7 @@ struct config_model {
     uint64_t quarantine_keep_body; /* a dead letter keeps a body up to this many bytes; 0: none */
     struct {
         uint32_t keep, keep_hourly, keep_daily; /* of each slot */
+        uint64_t state_max; /* bytes: a worker's state above is not taken */
     } checkpoint;
     uint64_t fingerprint; /* of all that makes a running worker stale when it changes */
     unsigned line;        /* where it stands, for messages */

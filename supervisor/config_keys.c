@@ -124,6 +124,8 @@ const struct config_key config_model_keys[] = {
           .max = 1000),
     MODEL("checkpoint.keep_daily", CONFIG_COUNT, checkpoint.keep_daily, .fallback = "0",
           .max = 1000),
+    MODEL("checkpoint.state_max", CONFIG_SIZE, checkpoint.state_max, .fallback = "4GiB",
+          .min = KIB(4), .max = GIB(1024)),
     MODEL("checkpoint.log_requests", CONFIG_COUNT, policy.checkpoint.log_requests,
           .fallback = "10000", .min = 1, .max = 1u << 20),
     MODEL("checkpoint.log_bytes", CONFIG_SIZE, policy.checkpoint.log_bytes, .fallback = "64MiB",

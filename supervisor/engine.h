@@ -93,6 +93,7 @@ struct slot {
     uint64_t stored_position;
     int64_t stored_wall_ns; /* 0: never */
     uint64_t stored_bytes;
+    uint64_t untaken_position; /* where its last state would stand that could not be taken; 0: none */
     struct {                       /* what no stored checkpoint has, for the audit */
         uint64_t position, newest; /* the first such position; the last that was dispatched */
         int64_t wall_ns;           /* since when there is one; 0: everything is stored */

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -148,9 +149,26 @@ static int take_bytes(struct state_job *job, const struct body *body, char error
     return 0;
 }
 
+/* One that is stored already is restored whatever the limit is by then. */
+static int take_size(const struct config_model *config, const struct body *body,
+                     char error[ENGINE_REASON])
+{
+    if (body->len <= config->checkpoint.state_max)
+        return 0;
+    snprintf(error, ENGINE_REASON,
+             "its state has %" PRIu64 " bytes, models.%s.checkpoint.state_max is %" PRIu64
+             "; the checkpoint before stays",
+             body->len, config->name, config->checkpoint.state_max);
+    return HASUP_ETOOBIG;
+}
+
 int state_take(struct slot *slot, const struct body *body, uint64_t position,
                char error[ENGINE_REASON])
 {
+    const struct config_model *config = slot->model->config;
+    int code = take_size(config, body, error);
+    if (code)
+        return code;
     struct state_job *job = job_new(slot, CHECKPOINT_SAVE);
     if (!job) {
         snprintf(error, ENGINE_REASON, "no memory for its state");
@@ -159,11 +177,10 @@ int state_take(struct slot *slot, const struct body *body, uint64_t position,
     job->job.position = position;
     job->job.created_wall_ns = wall_now();
     job->job.len = body->len;
-    const struct config_model *config = slot->model->config;
     job->job.keep = (struct store_keep){config->checkpoint.keep, config->checkpoint.keep_hourly,
                                         config->checkpoint.keep_daily};
     bool in_memfd = body->buffer && body->len;
-    int code = in_memfd ? take_memfd(job, body, error) : take_bytes(job, body, error);
+    code = in_memfd ? take_memfd(job, body, error) : take_bytes(job, body, error);
     if (code) {
         state_drop(job);
         return code;
@@ -403,9 +420,13 @@ static void state_goes(struct slot *slot, uint64_t position, const char *why)
 void state_end(struct engine *engine)
 {
     struct checkpoint_job *next;
-    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
-        if (engine->slots[i] && engine->slots[i]->kept.there)
-            state_goes(engine->slots[i], engine->slots[i]->kept.position, engine->checkpoint_error);
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        struct slot *slot = engine->slots[i];
+        if (slot && slot->untaken_position)
+            state_goes(slot, slot->untaken_position, "it was not taken (checkpoint.failed)");
+        else if (slot && slot->kept.there)
+            state_goes(slot, slot->kept.position, engine->checkpoint_error);
+    }
     writer_finish(engine->writer);
     for (struct checkpoint_job *done = writer_take(engine->writer); done; done = next) {
         struct state_job *job = (struct state_job *)done;

@@ -616,6 +616,7 @@ static int on_state(struct worker *worker, const struct hasup_frame *frame, stru
     int error = error_text(frame, text, sizeof text) ? HASUP_EWORKER : 0;
     if (!error)
         error = state_take(slot, body, position, text);
+    slot->untaken_position = error ? position : 0;
     if (error)
         snprintf(slot->engine->checkpoint_error, ENGINE_REASON, "%.90s could not save: %.210s",
                  slot->name, text);

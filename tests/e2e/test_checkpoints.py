@@ -7,7 +7,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import BUILD, LIMIT, World  # noqa: E402
+from world import BUILD, LIMIT, OBJECTS, World  # noqa: E402
 
 COUNTER = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: never}}}}"
 KEY_A, KEY_B = "a1" * 32, "b2" * 32
@@ -41,6 +41,49 @@ class Base(unittest.TestCase):
         self.assertEqual(world.stop(), 0)
         world.write(models, top)
         world.start()
+
+
+class Sizes(Base):
+    """bulky's state has 256 KiB."""
+
+    @staticmethod
+    def models(state_max):
+        return (f"  counter: {{command: [{OBJECTS}/tests/e2e/bulky], "
+                f"checkpoint: {{interval: never, state_max: {state_max}}}}}")
+
+    def limit(self, world, state_max):
+        world.write(self.models(state_max))
+        self.ok(world.ctl("reload"))
+
+    def refused(self, world):
+        since = world.mark()
+        done = world.ctl("--json", "checkpoint", "now", "counter", check=False)
+        self.assertEqual(done.returncode, 1)
+        said = "counter/0 could not save: its state has 262144 bytes, " \
+               "models.counter.checkpoint.state_max is 262143; the checkpoint before stays"
+        self.assertEqual(json.loads(done.stdout)["checkpoints"]["counter/0"]["error"], said)
+        self.assertEqual(world.wait_event("checkpoint.failed", since=since, slot="counter/0")["message"], said)
+
+    def test_promise_3_a_state_over_its_limit_is_refused_and_the_checkpoint_before_stays(self):
+        with World(self.models(262143)) as world:
+            pid = world.pid("counter/0")
+            self.count(world, 1, 3)
+            self.refused(world)  # with no checkpoint before it, too
+            self.count(world, 4, 5)
+            self.limit(world, 262144)
+            self.ok(world.ctl("checkpoint", "now", "counter"))
+            self.limit(world, 262143)
+            self.count(world, 6, 9)
+            self.refused(world)
+            shown = world.slot("counter/0")
+            self.assertEqual((shown["checkpoint"]["position"], shown["pid"]), (5, pid))
+            world.kill("counter/0")
+            self.count(world, 10, 10)  # what is stored is restored though it is over the limit by now
+            self.assertEqual(world.slot("counter/0")["replayed"], 4)
+            world.process.send_signal(signal.SIGTERM)
+            lost = world.wait_event("checkpoint.lost", slot="counter/0")
+            self.assertEqual((lost["position"], lost["stored_position"]), (10, 5))
+            self.assertEqual(world.process.wait(LIMIT), 1)  # a stop that loses a state says so
 
 
 class Keys(Base):
