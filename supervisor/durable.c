@@ -501,7 +501,7 @@ uint64_t durable_chunks(const struct request *request)
     return request->durable.last ? request->durable.last->number : 0;
 }
 
-void durable_free_request(struct request *request)
+void durable_release(struct request *request)
 {
     while (request->durable.first) {
         struct kept_chunk *chunk = request->durable.first;
@@ -509,8 +509,14 @@ void durable_free_request(struct request *request)
         chunk_unref(chunk);
     }
     held_free(request->durable.held);
-    free((void *)(uintptr_t)request->durable.key.at);
+    request->durable.last = NULL;
     request->durable.held = NULL;
+}
+
+void durable_free_request(struct request *request)
+{
+    durable_release(request);
+    free((void *)(uintptr_t)request->durable.key.at);
     request->durable.key = (struct bytes){0};
 }
 

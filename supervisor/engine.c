@@ -413,6 +413,7 @@ static int engine_tables(struct engine *engine)
                                        .slots = engine->config->limits.slots,
                                        .requests = engine->config->limits.requests,
                                        .result_bytes = engine->config->result_bytes,
+                                       .stream_bytes = engine->config->limits.body_bytes,
                                        .entries = engine->config->limits.requests +
                                                   engine->config->results_max,
                                        .bodies = engine->config->limits.quarantine};

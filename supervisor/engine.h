@@ -328,6 +328,8 @@ void durable_retell(struct engine *engine, const struct action *action);
 bool durable_flush(struct engine *engine);
 /* Takes back what the journal has done. */
 void durable_completed(struct engine *engine);
+/* What durable_hold and its chunks kept of it is needed no more. */
+void durable_release(struct request *request);
 void durable_free_request(struct request *request);
 /* A chunk that an earlier run had stored. */
 bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,

@@ -331,6 +331,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_ANSWER: perform_answer(engine, action); break;
     case ACTION_CHUNK: perform_chunk(engine, action); break;
     case ACTION_REFUSE: perform_refuse(engine, action); break;
+    case ACTION_RELEASE: durable_release(engine_request(engine, action->request)); break;
     case ACTION_FORGET: engine_forget(engine, action->request); break;
     case ACTION_IDENTIFY: letters_identify(engine, action); break;
     case ACTION_QUARANTINE: letters_quarantine(engine, action); break;

@@ -694,6 +694,7 @@ void core_check(const struct core *core)
 {
     uint32_t live = 0, queued = 0, suspects = 0, inflight = 0, logged = 0, in_log = 0, in_store = 0,
              joined = 0, storing = 0, unstored = 0;
+    uint64_t kept = 0;
     entries_check(&core->entries);
     bodies_check(core);
     for (uint32_t i = 0; i < core->limits.models; i++)
@@ -716,6 +717,7 @@ void core_check(const struct core *core)
         in_log += item->place == PLACE_LOG;
         if (item->place == PLACE_NONE)
             continue;
+        kept += item->kept;
         in_store += item->place == PLACE_STORE;
         joined += item->place == PLACE_JOINED;
         storing -= item->storing == STORING_ACCEPT;
@@ -730,7 +732,7 @@ void core_check(const struct core *core)
         assert(item->logged || item->place != PLACE_LOG);
     }
     assert(!core->lazy_waits || timer_is_set(&core->sync_timer));
-    assert(live == core->requests);
+    assert(live == core->requests && kept == core->kept);
     assert(live == queued + suspects + inflight + in_log + in_store + joined && logged >= in_log);
     assert(!storing && !unstored && joined == core->joined);
 }

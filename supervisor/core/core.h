@@ -79,6 +79,8 @@ struct core_limits {
                               finished one goes to make room.  0: no request is durable */
     uint64_t result_bytes; /* of the answers that are kept, all together; above it the oldest go, a
                               few at each that comes.  0: no limit */
+    uint64_t stream_bytes; /* of durable streams that have no stored end yet, all together: one that
+                              would go above it is refused.  0: no limit */
     uint32_t bodies;       /* bodies under suspicion and quarantined that are remembered; the oldest
                               suspect goes to make room, then the oldest quarantined one */
 };
@@ -261,6 +263,8 @@ struct event {
     X(RETELL)           /* request, record, number: deliver the stored answer, of a stream what    \
                          * comes after chunk `number` */                                           \
     X(REFUSE)           /* request, refusal, retry_after, attempt; ends a begun stream honestly */ \
+    X(RELEASE)          /* request: what HOLD and its chunks kept is stored and delivered; it may be   \
+                         * run again yet, and nobody will hear of that */                          \
     X(FORGET)           /* request: nothing refers to it any more */                               \
     X(IDENTIFY)         /* request, model, identify; slot, worker that died: hash the body, keep what\
                          * is known of the death, answer IDENTIFIED right after this step */      \

@@ -318,8 +318,21 @@ static void accepted(struct core *core, struct item *item, int error)
 
 /* ---- streams ---- */
 
-void durable_chunked(struct core *core, struct item *item, uint64_t skip)
+void kept_release(struct core *core, struct item *item)
 {
+    core->kept -= item->kept;
+    item->kept = 0;
+}
+
+void durable_chunked(struct core *core, struct item *item, uint64_t skip, uint64_t size)
+{
+    uint64_t most = PLANT(PLANT_KEEP_STREAMS) ? 0 : core->limits.stream_bytes;
+    if (most && core->kept + size > most) {
+        request_break(core, item, REFUSED_OVERLOADED, HASUP_S);
+        return;
+    }
+    item->kept += size;
+    core->kept += size;
     struct action *action = persist(core, item->id, item->entry->record, PERSIST_CHUNK);
     action->persist.skip = skip;
     action->persist.number = ++item->chunks;
@@ -330,10 +343,7 @@ static void chunk_stored(struct core *core, struct item *item, int error)
     if (item->settled)
         return;
     if (error) {
-        if (item->place == PLACE_FLIGHT)
-            action_slot(core, ACTION_CANCEL, &core->slots[item->slot])->request = item->id;
-        request_refuse(core, item, REFUSED_NOT_DURABLE, HASUP_S);
-        request_drop(core, item);
+        request_break(core, item, REFUSED_NOT_DURABLE, HASUP_S);
         return;
     }
     uint64_t number = ++item->chunks_stored;
@@ -453,6 +463,7 @@ static void result_stored(struct core *core, struct item *item, int error, uint6
     }
     item->storing = STORING_NOTHING;
     model->unstored--;
+    kept_release(core, item);
     if (item->done) {
         entry_free(&core->entries, item->entry);
         item->entry = NULL;
@@ -469,6 +480,7 @@ static void result_stored(struct core *core, struct item *item, int error, uint6
     }
     if (slot) {
         slot->log.unstored--;
+        action_add(core, ACTION_RELEASE)->request = item->id;
         checkpoint_awaited(core, slot, item);
         slot_settle(core, slot);
     } else {
@@ -640,7 +652,8 @@ static void recover_request(struct core *core, const struct event *event)
                                                                   event->recovered.hash[1]}}});
     item->client = false;
     item->entry = entry;
-    item->sent = event->recovered.sent;
+    item->sent = item->kept = event->recovered.sent;
+    core->kept += item->kept;
     item->chunks = item->chunks_stored = event->recovered.chunks;
     request_enter(core, item);
     dispatch_model(core, model);

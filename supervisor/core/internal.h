@@ -147,6 +147,7 @@ struct item {
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
     uint64_t sent, produced;  /* bytes of a stream: delivered, and where this attempt stands */
+    uint64_t kept;            /* bytes of a durable stream, until its end is stored */
     bool progressed;          /* an attempt said from where another could go on */
     struct item *next, *prev; /* in its queue, suspects or flight */
     struct item *child;       /* of the queue's heap */
@@ -276,6 +277,7 @@ struct core {
     uint32_t slots_high, items_high;
     uint64_t arrivals, uses;
     uint32_t requests; /* not forgotten */
+    uint64_t kept;     /* sum of theirs */
     bool shutting_down, hastened, exited;
     struct timer_node shutdown_timer;
 };
@@ -411,6 +413,8 @@ void request_forget(struct core *core, struct item *item);
 void waiting_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 /* Nobody waits for it any more: what only waits is forgotten, what runs is told. */
 void request_drop(struct core *core, struct item *item);
+/* Both: a stream that cannot go on. */
+void request_break(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 /* Refuses all that the model has queued. */
 void requests_refuse_queued(struct core *core, struct model *model, enum refusal why);
 /* How long a client should wait before it tries again. */
@@ -492,7 +496,8 @@ void durable_asked(struct core *core, const struct event *event);
 /* A new one, to be accepted by the journal; false: nothing more can be remembered. */
 bool durable_begin(struct core *core, struct item *item, const struct event *event);
 void durable_persisted(struct core *core, const struct event *event);
-void durable_chunked(struct core *core, struct item *item, uint64_t skip);
+void durable_chunked(struct core *core, struct item *item, uint64_t skip, uint64_t size);
+void kept_release(struct core *core, struct item *item);
 /* Its worker replied; `digest` of a stateful one. */
 void durable_replied(struct core *core, struct slot *slot, struct item *item, uint64_t digest);
 /* Its client was told that it is refused: so are those who joined, and the journal. */

@@ -30,6 +30,7 @@ enum plant {
     PLANT_RUN_QUARANTINED,   /* what is quarantined runs again */
     PLANT_BEGIN_IN_THE_MIDDLE, /* a stream that nobody knows goes on behind another one */
     PLANT_JOIN_IN_THE_MIDDLE,  /* who heard a part of another run goes on with this one */
+    PLANT_KEEP_STREAMS,      /* what unfinished streams keep is not bounded */
     PLANT_KEEP_RESULTS,        /* what is kept is not bounded by its bytes */
     PLANT_COUNT
 };

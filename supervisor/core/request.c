@@ -20,6 +20,7 @@ void request_forget(struct core *core, struct item *item)
 {
     assert(item->settled && !item->logged && item->storing == STORING_NOTHING);
     durable_forget(core, item);
+    kept_release(core, item);
     timer_clear(&core->wheel, &item->timer);
     item->place = PLACE_NONE;
     core->requests--;
@@ -375,6 +376,12 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
         model_settle(core, model);
 }
 
+void request_break(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after)
+{
+    request_refuse(core, item, why, retry_after);
+    request_drop(core, item);
+}
+
 /* The request in flight there that a worker speaks of, which shows that it lives; NULL: none. */
 static struct item *flight_speaks(struct core *core, struct slot *slot, const struct event *event)
 {
@@ -413,8 +420,7 @@ void request_chunked(struct core *core, struct slot *slot, const struct event *e
     if (item->settled || item->replay)
         return;
     if (!event->chunked.same) {
-        request_refuse(core, item, REFUSED_DIVERGED, 0);
-        action_slot(core, ACTION_CANCEL, slot)->request = item->id;
+        request_break(core, item, REFUSED_DIVERGED, 0);
         return;
     }
     if (item->produced <= item->sent)
@@ -422,7 +428,7 @@ void request_chunked(struct core *core, struct slot *slot, const struct event *e
     uint64_t skip = item->sent > from ? item->sent - from : 0;
     item->sent = item->produced;
     if (item->entry) {
-        durable_chunked(core, item, skip);
+        durable_chunked(core, item, skip, item->sent - from - skip);
         return;
     }
     struct action *action = action_add(core, ACTION_CHUNK);

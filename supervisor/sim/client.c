@@ -130,6 +130,9 @@ static struct client *client_ends(struct sim *sim, const struct action *action)
 static void answered_durably(struct sim *sim, struct client *client, const struct action *action)
 {
     struct client *of = client_find(sim, action->answer.of);
+    if (of && !of->held)
+        sim_fail(sim, "request %llx is answered with what nobody holds any more",
+                 (unsigned long long)client->id);
     if (!of || !of->row || !of->row->finished || of->row->value != of->value)
         sim_fail(sim, "request %llx is answered and its result is not durable",
                  (unsigned long long)client->id);

@@ -22,6 +22,7 @@ enum {
     SIM_BODIES = 256,
     SIM_LETTERS = 256,
     SIM_ROWS = 4096,    /* of the journal */
+    SIM_STREAMED = 1500, /* bytes of streams without an end */
     SIM_PEOPLE = 48,    /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
     SIM_CHECKPOINTS = 3 /* kept for each slot */
@@ -132,6 +133,7 @@ struct client {
     uint64_t content, size;
     uint32_t chunks;   /* of a stream; 0: a plain request */
     uint64_t received; /* bytes of the stream */
+    uint64_t kept;     /* of a durable one, until its end is stored */
     uint64_t variant;  /* of the run whose bytes it has */
     uint64_t digest;   /* of a stateful answer */
     bool answered_logged;
@@ -299,6 +301,7 @@ void journal_persist(struct sim *sim, const struct action *action);
 /* Gives the core what the journal holds of a slot that was just added. */
 void journal_recover_slot(struct sim *sim, uint32_t index);
 void journal_hold(struct sim *sim, const struct action *action);
+void journal_release(struct sim *sim, const struct action *action);
 void journal_committed(struct sim *sim);
 /* The row of a record that is durable; NULL: there is none. */
 struct row *journal_row(struct sim *sim, uint64_t record);

@@ -61,6 +61,17 @@ void journal_sync(struct sim *sim)
                  HAPPENS_COMMIT, 0, 0, 0);
 }
 
+/* What the shell keeps of streams whose end is not stored. */
+static void check_streamed(struct sim *sim)
+{
+    uint64_t kept = 0;
+    for (unsigned i = 0; i < SIM_REQUESTS; i++)
+        kept += sim->clients[i].id ? sim->clients[i].kept : 0;
+    if (kept > SIM_STREAMED)
+        sim_fail(sim, "%llu bytes of streams are kept, more than %d", (unsigned long long)kept,
+                 SIM_STREAMED);
+}
+
 static void persist_chunk(struct sim *sim, const struct action *action, struct client *client,
                           struct journal_write *write)
 {
@@ -80,7 +91,9 @@ static void persist_chunk(struct sim *sim, const struct action *action, struct c
     client->variant = client->run_variant;
     write->size = client->produced - client->received;
     write->row.variant = client->variant;
+    client->kept += write->size;
     client->received = client->produced;
+    check_streamed(sim);
 }
 
 void journal_hold(struct sim *sim, const struct action *action)
@@ -90,6 +103,17 @@ void journal_hold(struct sim *sim, const struct action *action)
         sim_fail(sim, "HOLD without a reply in hand");
     else
         client->held = true;
+}
+
+void journal_release(struct sim *sim, const struct action *action)
+{
+    struct client *client = client_find(sim, action->request);
+    if (!client || !client->held)
+        sim_fail(sim, "RELEASE of what nobody holds");
+    else
+        client->held = false;
+    if (client)
+        client->kept = 0;
 }
 
 static void persist_result(struct sim *sim, const struct action *action, struct client *client,
@@ -461,6 +485,7 @@ void hasupd_dies(struct sim *sim)
     struct core_limits limits = {.models = SIM_MODELS,
                                  .result_bytes = sim->result_bytes,
                                  .slots = SIM_SLOTS,
+                                 .stream_bytes = SIM_STREAMED,
                                  .requests = SIM_REQUESTS,
                                  .entries = SIM_ENTRIES,
                                  .bodies = SIM_BODIES};
@@ -646,6 +671,7 @@ void journal_admit(struct sim *sim)
         if (!client)
             continue;
         row->waits = false;
+        client->kept = row->bytes;
         struct event event = recovered(row, RECOVERY_REQUEST, client->id);
         sim_post(sim, &event);
     }

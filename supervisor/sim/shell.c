@@ -403,6 +403,7 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_IDENTIFY: poison_identify(sim, action); return;
     case ACTION_QUARANTINE: poison_quarantine(sim, action); return;
     case ACTION_PARDON: poison_pardon(sim, action); return;
+    case ACTION_RELEASE: journal_release(sim, action); return;
     case ACTION_FORGET: client_forgotten(sim, action); return;
     case ACTION_NOTICE: notice(sim, action); return;
     case ACTION_EXIT: core_exits(sim); return;

@@ -368,6 +368,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     const struct core_limits limits = {.models = SIM_MODELS,
                                        .result_bytes = result_bytes,
                                        .slots = SIM_SLOTS,
+                                       .stream_bytes = SIM_STREAMED,
                                        .requests = SIM_REQUESTS,
                                        .entries = SIM_ENTRIES,
                                        .bodies = SIM_BODIES};

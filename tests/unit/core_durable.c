@@ -4,13 +4,15 @@
 enum { CORE_LIMIT = 64 };
 
 /* A core that remembers durable requests, with a model that journals all of them. */
-static void begin(struct world *w, bool stateful)
+static void begin_within(struct world *w, bool stateful, struct core_limits bounds)
 {
-    const struct core_limits limits = {
-        .models = 2, .slots = 32, .requests = WORLD_REQUESTS, .entries = CORE_LIMIT};
+    bounds.models = 2;
+    bounds.slots = 32;
+    bounds.requests = WORLD_REQUESTS;
+    bounds.entries = CORE_LIMIT;
     actions_fini(&w->out);
     core_free(w->core);
-    w->core = core_new(&limits, 1);
+    w->core = core_new(&bounds, 1);
     assert_non_null(w->core);
     assert_int_equal(actions_init(&w->out, w->core), 0);
     w->policy.journal = JOURNALS_ALWAYS;
@@ -19,6 +21,11 @@ static void begin(struct world *w, bool stateful)
         comes_back(w, 0, 4, 0);
     else
         comes_up(w, 0, 4);
+}
+
+static void begin(struct world *w, bool stateful)
+{
+    begin_within(w, stateful, (struct core_limits){0});
 }
 
 static void persisted(struct world *w, uint64_t request, enum persist what, int error)
@@ -251,18 +258,7 @@ static void the_oldest_answers_go_where_their_bytes_are_too_many(void **state)
 {
     struct world *w = *state;
     struct durable_view view;
-    begin(w, false);
-    const struct core_limits limits = {.models = 2,
-                                       .slots = 32,
-                                       .requests = WORLD_REQUESTS,
-                                       .entries = CORE_LIMIT,
-                                       .result_bytes = 1000};
-    actions_fini(&w->out);
-    core_free(w->core);
-    w->core = core_new(&limits, 1);
-    assert_int_equal(actions_init(&w->out, w->core), 0);
-    set_model(w, false);
-    comes_up(w, 0, 4);
+    begin_within(w, false, (struct core_limits){.result_bytes = 1000});
     for (uint64_t i = 1; i <= 7; i++) {
         uint64_t request = accepted(w, i, false);
         replies(w, 0, request);
@@ -276,6 +272,53 @@ static void the_oldest_answers_go_where_their_bytes_are_too_many(void **state)
         assert_int_equal(view.finished, i < 4 ? i : i == 7 ? 1 : 3);
     }
     assert_int_equal(view.bytes, 5000);
+    core_check(w->core);
+}
+
+/* ---- streams whose end is not stored ---- */
+
+static void streams(struct world *w, uint64_t request, uint64_t size)
+{
+    chunks(w, 0, request, size, true);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_CHUNK);
+    persisted(w, request, PERSIST_CHUNK, 0);
+}
+
+static void promise_8_streams_without_an_end_are_bounded_by_their_bytes(void **state)
+{
+    struct world *w = *state;
+    begin_within(w, false, (struct core_limits){.stream_bytes = 1000});
+    uint64_t first = accepted(w, 1, false), second = accepted(w, 2, false);
+    streams(w, first, 600);
+    streams(w, second, 400);
+    chunks(w, 0, second, 1, true);
+    assert_refused(w, second, REFUSED_OVERLOADED);
+    assert_int_equal(seen_count(w, ACTION_CANCEL), 1);
+    assert_int_equal(seen_count(w, ACTION_CHUNK), 0);
+    replies(w, 0, second); /* what it kept goes with it */
+    streams(w, first, 400);
+    replies(w, 0, first);
+    persisted(w, first, PERSIST_RESULT, 0);
+    assert_non_null(seen_of(w, ACTION_ANSWER, first));
+    uint64_t third = accepted(w, 3, false);
+    streams(w, third, 1000);
+    core_check(w->core);
+}
+
+static void what_a_log_keeps_of_an_answered_stream_is_the_request_alone(void **state)
+{
+    struct world *w = *state;
+    begin_within(w, true, (struct core_limits){.stream_bytes = 1000});
+    for (uint64_t i = 1; i <= 3; i++) {
+        uint64_t request = accepted(w, i, false);
+        streams(w, request, 1000);
+        replies(w, 0, request);
+        assert_int_equal(seen_count(w, ACTION_RELEASE), 0);
+        persisted(w, request, PERSIST_RESULT, 0);
+        assert_non_null(seen_of(w, ACTION_ANSWER, request));
+        assert_non_null(seen_of(w, ACTION_RELEASE, request));
+        assert_int_equal(seen_count(w, ACTION_FORGET), 0);
+    }
     core_check(w->core);
 }
 
@@ -295,6 +338,8 @@ int main(void)
         STORY(promise_5_who_heard_another_stream_does_not_go_on_with_this_one),
         STORY(promise_6_a_key_that_was_quarantined_is_free_again_with_its_body),
         STORY(the_oldest_answers_go_where_their_bytes_are_too_many),
+        STORY(promise_8_streams_without_an_end_are_bounded_by_their_bytes),
+        STORY(what_a_log_keeps_of_an_answered_stream_is_the_request_alone),
     };
     return cmocka_run_group_tests_name("core_durable", tests, NULL, NULL);
 }
