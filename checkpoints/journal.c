@@ -258,7 +258,9 @@ static int begin_unwritable(struct journal *journal, struct journal_summary *sum
     struct journal_db *db = &journal->db;
     char why[JOURNAL_ERROR];
     journal_db_close(db);
-    *db = (struct journal_db){.path = db->path, .events_max = db->events_max,
+    *db = (struct journal_db){.path = db->path,
+                              .events_max = db->events_max,
+                              .events_age = db->events_age,
                               .letters_max = db->letters_max};
     int code = journal_db_open(db, journal->path, false, why);
     if (!code)

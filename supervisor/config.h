@@ -49,6 +49,7 @@ struct config {
         bool encrypt, sealed_only, compress;
         uint64_t cache; /* bytes: of the newest manifests */
     } checkpoints;
+    uint64_t journal_body_max; /* journal.body_max: of what is durable, each */
     uint32_t results_max; /* journal.results: stored answers kept at most, all models */
     uint64_t result_bytes; /* journal.result_bytes: of those together */
     uint32_t events_max;  /* journal.events: lifecycle events kept at most; 0: none */

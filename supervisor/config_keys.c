@@ -53,6 +53,8 @@ const struct config_key config_top_keys[] = {
         .max = GIB(1)),
     TOP("limits.quarantine", CONFIG_COUNT, limits.quarantine, .fallback = "1000", .min = 1,
         .max = 1u << 16),
+    TOP("journal.body_max", CONFIG_SIZE, journal_body_max, .fallback = "512MiB", .min = KIB(64),
+        .max = MIB(900)),
     TOP("journal.results", CONFIG_COUNT, results_max, .fallback = "65536", .max = 1u << 24),
     TOP("journal.result_bytes", CONFIG_SIZE, result_bytes, .fallback = "1GiB", .min = KIB(64),
         .max = GIB(1024)),

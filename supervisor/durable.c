@@ -308,36 +308,20 @@ static void write_chunk(struct engine *engine, const struct action *action, stru
     op_add(engine, op);
 }
 
-static void write_result(struct engine *engine, const struct action *action,
-                         struct request *request)
+/* How it ended: what RESULT and REFUSAL have in common. */
+static struct durable_op *op_end(struct engine *engine, const struct action *action)
 {
     struct durable_op *op = op_new(engine, JOURNAL_RESULT, action->record);
-    struct held *held = request->durable.held;
-    snprintf(op->model, sizeof op->model, "%s", engine->models[request->model].config->name);
-    op->what = PERSIST_RESULT;
-    op->request = request->id;
-    op->op.status = action->persist.refused ? refusal_status(action->persist.why) : held->status;
-    op->op.flags = (action->persist.refused ? JOURNAL_REFUSED : 0) |
-                   (request->durable.first ? JOURNAL_STREAMED : 0);
-    op->op.number = (uint32_t)durable_chunks(request);
+    op->what = action->persist.what;
     op->op.attempts = action->persist.attempts;
     op->op.finished_wall_ns = wall_now();
     op->op.expires_wall_ns = wall_of(engine, action->persist.expires);
-    op->op.meta = (struct journal_bytes){held->bytes, held->meta_len};
-    op->op.body = body_of(&held->body);
-    op->size = op->op.meta.len + op->op.body.len;
-    for (const struct kept_chunk *chunk = request->durable.first; chunk; chunk = chunk->next)
-        op->size += chunk->meta_len + chunk->len;
-    if (action->persist.position)
-        op->op.ordinal = engine->slots[action->slot]->ordinal;
-    op->op.position = action->persist.position;
-    op->op.digest = action->persist.digest;
-    op_add(engine, op);
+    return op;
 }
 
-static void write_refusal(struct engine *engine, const struct action *action)
+/* What its client was told instead of an answer. */
+static void put_refusal(struct engine *engine, const struct action *action, struct durable_op *op)
 {
-    struct durable_op *op = op_new(engine, JOURNAL_RESULT, action->record);
     const struct request *request = engine_request(engine, action->request);
     const char *code = refusal_code(action->persist.why);
     char quarantined[ENGINE_REASON];
@@ -348,13 +332,45 @@ static void write_refusal(struct engine *engine, const struct action *action)
     hasup_meta_start(&w, op->meta, sizeof op->meta);
     hasup_meta_put(&w, HASUP_TAG_CODE, code, strlen(code));
     hasup_meta_put(&w, HASUP_TAG_ERROR, text, strlen(text));
-    op->what = PERSIST_REFUSAL;
     op->op.status = refusal_status(action->persist.why);
     op->op.flags = JOURNAL_REFUSED;
-    op->op.attempts = action->persist.attempts;
-    op->op.finished_wall_ns = wall_now();
-    op->op.expires_wall_ns = wall_of(engine, action->persist.expires);
     op->op.meta = (struct journal_bytes){op->meta, w.used};
+}
+
+static void put_answer(const struct request *request, struct durable_op *op)
+{
+    struct held *held = request->durable.held;
+    op->op.status = held->status;
+    op->op.flags = request->durable.first ? JOURNAL_STREAMED : 0;
+    op->op.number = (uint32_t)durable_chunks(request);
+    op->op.meta = (struct journal_bytes){held->bytes, held->meta_len};
+    op->op.body = body_of(&held->body);
+    op->size = op->op.meta.len + op->op.body.len;
+    for (const struct kept_chunk *chunk = request->durable.first; chunk; chunk = chunk->next)
+        op->size += chunk->meta_len + chunk->len;
+}
+
+static void write_result(struct engine *engine, const struct action *action,
+                         const struct request *request)
+{
+    struct durable_op *op = op_end(engine, action);
+    snprintf(op->model, sizeof op->model, "%s", engine->models[request->model].config->name);
+    op->request = request->id;
+    if (action->persist.refused)
+        put_refusal(engine, action, op);
+    else
+        put_answer(request, op);
+    if (action->persist.position)
+        op->op.ordinal = engine->slots[action->slot]->ordinal;
+    op->op.position = action->persist.position;
+    op->op.digest = action->persist.digest;
+    op_add(engine, op);
+}
+
+static void write_refusal(struct engine *engine, const struct action *action)
+{
+    struct durable_op *op = op_end(engine, action);
+    put_refusal(engine, action, op);
     op_add(engine, op);
 }
 

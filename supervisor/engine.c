@@ -414,6 +414,7 @@ static int engine_tables(struct engine *engine)
                                        .requests = engine->config->limits.requests,
                                        .result_bytes = engine->config->result_bytes,
                                        .stream_bytes = engine->config->limits.body_bytes,
+                                       .durable_bytes = engine->config->journal_body_max,
                                        .entries = engine->config->limits.requests +
                                                   engine->config->results_max,
                                        .bodies = engine->config->limits.quarantine};

@@ -23,6 +23,8 @@ uint32_t refusal_status(enum refusal why)
     case REFUSED_IN_PROGRESS: return 409;
     case REFUSED_DROPPED: return 410;
     case REFUSED_GONE: return 410;
+    case REFUSED_TOO_LARGE: return 413;
+    case REFUSED_ANSWER_TOO_LARGE: return 507;
     }
     return 500;
 }
@@ -41,6 +43,8 @@ const char *refusal_code(enum refusal why)
     case REFUSED_IN_PROGRESS: return "in_progress";
     case REFUSED_DROPPED: return "dropped";
     case REFUSED_GONE: return "gone";
+    case REFUSED_TOO_LARGE: return "too_large";
+    case REFUSED_ANSWER_TOO_LARGE: return "answer_too_large";
     }
     return "worker_error";
 }
@@ -71,6 +75,12 @@ const char *refusal_message(enum refusal why)
     case REFUSED_GONE:
         return "the stream that Last-Event-ID belongs to is not kept any more: it was refused or "
                "dropped, or its time is over; begin it anew, without Last-Event-ID";
+    case REFUSED_TOO_LARGE:
+        return "the body is longer than a durable request's may be (journal.body_max); without an "
+               "idempotency key and respond-async it need not be durable";
+    case REFUSED_ANSWER_TOO_LARGE:
+        return "the request ran, and its answer is longer than the journal may keep "
+               "(journal.body_max)";
     }
     return "refused";
 }

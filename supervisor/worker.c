@@ -592,7 +592,7 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
     engine->hand.reply = (struct reply){.status = status, .frame = frame, .body = *body};
     worker_post(worker, &(struct event){.type = EVENT_REPLIED,
                                         .request = request->id,
-                                        .replied = {.digest = digest}});
+                                        .replied = {.digest = digest, .size = body->len}});
     return 0;
 }
 

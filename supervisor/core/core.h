@@ -81,6 +81,8 @@ struct core_limits {
                               few at each that comes.  0: no limit */
     uint64_t stream_bytes; /* of durable streams that have no stored end yet, all together: one that
                               would go above it is refused.  0: no limit */
+    uint64_t durable_bytes; /* of a durable request's body, of its answer, and of a chunk: the journal
+                              takes no more; 0: no limit */
     uint32_t bodies;       /* bodies under suspicion and quarantined that are remembered; the oldest
                               suspect goes to make room, then the oldest quarantined one */
 };
@@ -110,7 +112,9 @@ enum refusal { REFUSED_NOT_FOUND, REFUSED_OVERLOADED, REFUSED_UNAVAILABLE, REFUS
                REFUSED_KEY_REUSED,  /* the key's request had another body */
                REFUSED_IN_PROGRESS, /* the key's request still runs, and its client will not wait */
                REFUSED_DROPPED,     /* somebody dropped it */
-               REFUSED_GONE };      /* a part of its stream was heard, and nobody knows it now */
+               REFUSED_GONE,        /* a part of its stream was heard, and nobody knows it now */
+               REFUSED_TOO_LARGE,   /* its body is larger than a durable one's may be, */
+               REFUSED_ANSWER_TOO_LARGE }; /* or its answer */
 
 /* What is written to the journal. */
 enum persist {
@@ -149,7 +153,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(DROPPED)           /* record: nobody wants it any more, finished or not */                   \
     X(IDENTIFIED)        /* request, model, identified: answer to IDENTIFY, before anything else */\
     X(LIFTED)            /* lifted: a body is quarantined no more, because somebody says so */     \
-    X(REPLIED)           /* slot, worker, request, digest (stateful slots) */                      \
+    X(REPLIED)           /* slot, worker, request, digest (stateful slots), size */                \
     X(CHUNKED)           /* slot, worker, request, size, same */                                   \
     X(PROGRESSED)        /* slot, worker, request: another could go on from here */                \
     X(RESUMED)           /* slot, worker, request, from: this run's bytes begin there; before      \
@@ -230,7 +234,7 @@ struct event {
             uint64_t chunks; /* in so many chunks */
             uint64_t position, digest;
         } recovered;
-        struct { uint64_t digest; } replied;
+        struct { uint64_t digest, size; } replied;
         struct { uint64_t size; bool same; } chunked; /* same: the run's bytes up to what the client has equal it */
         struct { uint64_t from; } resumed; /* at most what DISPATCH said was sent */
         struct { hasup_ns deadline; } shutdown;
@@ -305,7 +309,8 @@ struct action {
         struct {
             enum persist what;
             bool lazy;    /* nobody waits: written together with what comes after it, or at SYNC */
-            bool refused; /* RESULT: its client was told `why`; only the slot's log needs the reply */
+            bool refused; /* RESULT: its client was told `why`; only its place in the slot's log
+                           * and the digest are needed */
             enum refusal why;
             uint32_t attempts;
             uint64_t skip, number, position, digest;

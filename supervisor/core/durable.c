@@ -262,6 +262,12 @@ static struct entry *entry_make(struct core *core, uint64_t record, const uint64
     return entry_new(&core->entries, record, key, body);
 }
 
+bool durable_is_too_large(const struct core *core, uint64_t size)
+{
+    return core->limits.durable_bytes && size > core->limits.durable_bytes &&
+           !PLANT(PLANT_STORE_TOO_LARGE);
+}
+
 bool durable_begin(struct core *core, struct item *item, const struct event *event)
 {
     item->entry = entry_make(core, core->next_record, event->submitted.key, event->submitted.body);
@@ -327,6 +333,10 @@ void kept_release(struct core *core, struct item *item)
 void durable_chunked(struct core *core, struct item *item, uint64_t skip, uint64_t size)
 {
     uint64_t most = PLANT(PLANT_KEEP_STREAMS) ? 0 : core->limits.stream_bytes;
+    if (durable_is_too_large(core, size)) {
+        request_break(core, item, REFUSED_ANSWER_TOO_LARGE, 0);
+        return;
+    }
     if (most && core->kept + size > most) {
         request_break(core, item, REFUSED_OVERLOADED, HASUP_S);
         return;
@@ -388,10 +398,11 @@ static void store_result(struct core *core, struct item *item)
     action->persist.expires = expiry(core, item);
 }
 
-void durable_replied(struct core *core, struct slot *slot, struct item *item, uint64_t digest)
+void durable_replied(struct core *core, struct slot *slot, struct item *item,
+                     const struct event *event)
 {
     if (item->logged) {
-        log_answered(slot, item, digest);
+        log_answered(slot, item, event->replied.digest);
         slot->log.unstored++;
     } else if (item->settled) {
         return; /* its refusal is written already */
@@ -404,7 +415,12 @@ void durable_replied(struct core *core, struct slot *slot, struct item *item, ui
         timer_clear(&core->wheel, &item->timer);
         tell_answer(core, item, item);
     }
-    if (is_told_at_once(item))
+    bool at_once = is_told_at_once(item);
+    if (!at_once && !item->settled && durable_is_too_large(core, event->replied.size)) {
+        item->storing = STORING_RESULT; /* the journal hears of the refusal in the answer's place */
+        request_refuse(core, item, REFUSED_ANSWER_TOO_LARGE, 0);
+    }
+    if (at_once)
         tell_at_once(core, slot, item);
     else
         action_add(core, ACTION_HOLD)->request = item->id;

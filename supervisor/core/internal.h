@@ -493,13 +493,16 @@ bool model_is_durable(const struct core *core, const struct model *model,
 bool durable_joined(struct core *core, struct model *model, const struct event *event);
 /* Somebody asks for a record: joins it, or hears its answer. */
 void durable_asked(struct core *core, const struct event *event);
+/* More than the journal takes of one request, one chunk, one answer. */
+bool durable_is_too_large(const struct core *core, uint64_t size);
 /* A new one, to be accepted by the journal; false: nothing more can be remembered. */
 bool durable_begin(struct core *core, struct item *item, const struct event *event);
 void durable_persisted(struct core *core, const struct event *event);
 void durable_chunked(struct core *core, struct item *item, uint64_t skip, uint64_t size);
 void kept_release(struct core *core, struct item *item);
 /* Its worker replied; `digest` of a stateful one. */
-void durable_replied(struct core *core, struct slot *slot, struct item *item, uint64_t digest);
+void durable_replied(struct core *core, struct slot *slot, struct item *item,
+                     const struct event *event);
 /* Its client was told that it is refused: so are those who joined, and the journal. */
 void durable_refused(struct core *core, struct item *item, hasup_ns retry_after);
 /* Before it is forgotten. */

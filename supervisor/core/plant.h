@@ -32,6 +32,7 @@ enum plant {
     PLANT_JOIN_IN_THE_MIDDLE,  /* who heard a part of another run goes on with this one */
     PLANT_KEEP_STREAMS,      /* what unfinished streams keep is not bounded */
     PLANT_KEEP_RESULTS,        /* what is kept is not bounded by its bytes */
+    PLANT_STORE_TOO_LARGE,     /* what the journal will never take is given to it */
     PLANT_COUNT
 };
 

@@ -260,6 +260,10 @@ void request_submitted(struct core *core, const struct event *event)
         refuse_at_once(core, event, model, REFUSED_GONE);
         return;
     }
+    if (durable && durable_is_too_large(core, event->submitted.size)) {
+        refuse_at_once(core, event, model, REFUSED_TOO_LARGE);
+        return;
+    }
     if (refused_at_once(core, event, model, &why)) {
         refuse_at_once(core, event, model, why);
         return;
@@ -333,18 +337,19 @@ static void replay_compare(struct core *core, struct slot *slot, struct item *it
 }
 
 /* It ran to its end, not as a replay. */
-static void request_run(struct core *core, struct slot *slot, struct item *item, uint64_t digest)
+static void request_run(struct core *core, struct slot *slot, struct item *item,
+                        const struct event *event)
 {
     /* The second run of a stream may end before what the client already has. */
     if (!item->settled && item->produced < item->sent)
         request_refuse(core, item, REFUSED_DIVERGED, 0);
     if (item->entry) {
-        durable_replied(core, slot, item, digest);
+        durable_replied(core, slot, item, event);
         return;
     }
     request_answer(core, slot, item);
     if (item->logged)
-        log_answered(slot, item, digest);
+        log_answered(slot, item, event->replied.digest);
 }
 
 void request_replied(struct core *core, struct slot *slot, const struct event *event)
@@ -364,7 +369,7 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     } else {
         slot->answered++;
         slot->run_answered++;
-        request_run(core, slot, item, event->replied.digest);
+        request_run(core, slot, item, event);
     }
     if (!item->logged && item->storing == STORING_NOTHING)
         request_forget(core, item);

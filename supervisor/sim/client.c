@@ -226,7 +226,8 @@ void client_refused(struct sim *sim, const struct action *action)
     struct client *client = client_ends(sim, action);
     sim->report->refused++;
     if (client && client->person &&
-        (why == REFUSED_QUARANTINED || why == REFUSED_KEY_REUSED)) /* there is no other answer */
+        (why == REFUSED_QUARANTINED || why == REFUSED_KEY_REUSED ||
+         why == REFUSED_ANSWER_TOO_LARGE)) /* there is no other answer */
         client->person->answered = true;
     if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE) &&
         action->refuse.retry_after <= 0)
@@ -246,6 +247,13 @@ void client_refused(struct sim *sim, const struct action *action)
     if (client && why == REFUSED_QUARANTINED && !client->person &&
         !poison_is_quarantined(sim, client))
         sim_fail(sim, "request %llx is refused as quarantined, and its body is not",
+                 (unsigned long long)client->id);
+    if (client && why == REFUSED_TOO_LARGE && client->size <= SIM_DURABLE)
+        sim_fail(sim, "request %llx is called too large and is not",
+                 (unsigned long long)client->id);
+    if (client && why == REFUSED_ANSWER_TOO_LARGE &&
+        journal_answer_size(client->content) <= SIM_DURABLE)
+        sim_fail(sim, "request %llx: its answer is called too large and is not",
                  (unsigned long long)client->id);
     if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))
         sim_fail(sim, "request %llx is refused before its deadline",

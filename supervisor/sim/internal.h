@@ -23,6 +23,7 @@ enum {
     SIM_LETTERS = 256,
     SIM_ROWS = 4096,    /* of the journal */
     SIM_STREAMED = 1500, /* bytes of streams without an end */
+    SIM_DURABLE = 4085,  /* bytes of a body or an answer that the journal takes */
     SIM_PEOPLE = 48,    /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
     SIM_CHECKPOINTS = 3 /* kept for each slot */
@@ -300,6 +301,7 @@ void poison_recover(struct sim *sim, uint32_t model);
 void journal_persist(struct sim *sim, const struct action *action);
 /* Gives the core what the journal holds of a slot that was just added. */
 void journal_recover_slot(struct sim *sim, uint32_t index);
+uint64_t journal_answer_size(uint64_t content);
 void journal_hold(struct sim *sim, const struct action *action);
 void journal_release(struct sim *sim, const struct action *action);
 void journal_committed(struct sim *sim);

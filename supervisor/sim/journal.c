@@ -116,11 +116,26 @@ void journal_release(struct sim *sim, const struct action *action)
         client->kept = 0;
 }
 
+uint64_t journal_answer_size(uint64_t content)
+{
+    uint64_t lot = sim_hash(content, 13);
+    return lot % 251 ? lot % SIM_DURABLE : SIM_DURABLE + 1;
+}
+
+static void check_size(struct sim *sim, uint64_t size)
+{
+    if (size > SIM_DURABLE)
+        sim_fail(sim, "%llu bytes are given to the journal, which takes %d",
+                 (unsigned long long)size, SIM_DURABLE);
+}
+
 static void persist_result(struct sim *sim, const struct action *action, struct client *client,
                            struct journal_write *write)
 {
     if (!client->held)
         sim_fail(sim, "a result is stored of a reply that nobody holds");
+    if (!action->persist.refused)
+        check_size(sim, journal_answer_size(client->content));
     write->row.value = client->value;
     write->row.digest = action->persist.digest;
     write->row.position = action->persist.position;
@@ -175,6 +190,7 @@ void journal_persist(struct sim *sim, const struct action *action)
                                   .position = action->persist.position};
     switch (action->persist.what) {
     case PERSIST_ACCEPT:
+        check_size(sim, client->size);
         client->durable = true;
         sim->records = action->record > sim->records ? action->record : sim->records;
         write.row = (struct row){.record = action->record,
@@ -486,6 +502,7 @@ void hasupd_dies(struct sim *sim)
                                  .result_bytes = sim->result_bytes,
                                  .slots = SIM_SLOTS,
                                  .stream_bytes = SIM_STREAMED,
+                                 .durable_bytes = SIM_DURABLE,
                                  .requests = SIM_REQUESTS,
                                  .entries = SIM_ENTRIES,
                                  .bodies = SIM_BODIES};

@@ -322,6 +322,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
             client->progress = client->produced;
     } else if (message.type == EVENT_REPLIED && client) {
         event.replied.digest = message.digest;
+        event.replied.size = journal_answer_size(client->content);
         hear_reply(sim, slot, client, &message);
     }
     sim_post(sim, &event);

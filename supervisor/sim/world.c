@@ -369,6 +369,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
                                        .result_bytes = result_bytes,
                                        .slots = SIM_SLOTS,
                                        .stream_bytes = SIM_STREAMED,
+                                       .durable_bytes = SIM_DURABLE,
                                        .requests = SIM_REQUESTS,
                                        .entries = SIM_ENTRIES,
                                        .bodies = SIM_BODIES};

@@ -322,6 +322,66 @@ static void what_a_log_keeps_of_an_answered_stream_is_the_request_alone(void **s
     core_check(w->core);
 }
 
+/* ---- what is larger than the journal takes ---- */
+
+static void replies_at_length(struct world *w, uint64_t request, uint64_t size)
+{
+    struct event event = of_worker(w, EVENT_REPLIED, 0);
+    event.request = request;
+    event.replied.size = size;
+    world_do(w, event);
+}
+
+static void a_body_that_the_journal_does_not_take_is_refused_at_once(void **state)
+{
+    struct world *w = *state;
+    begin_within(w, false, (struct core_limits){.durable_bytes = 99});
+    uint64_t request = (uint64_t)1 << 32 | w->made++;
+    world_do(w, (struct event){.type = EVENT_SUBMITTED,
+                               .model = WORLD_MODEL,
+                               .request = request,
+                               .submitted = {.size = 100}});
+    assert_refused(w, request, REFUSED_TOO_LARGE);
+    assert_int_equal(seen_count(w, ACTION_PERSIST), 0);
+}
+
+static void an_answer_that_the_journal_does_not_take_is_refused_and_its_place_kept(void **state)
+{
+    struct world *w = *state;
+    begin_within(w, true, (struct core_limits){.durable_bytes = 100});
+    uint64_t request = accepted(w, 7, false);
+    replies_at_length(w, request, 101);
+    assert_refused(w, request, REFUSED_ANSWER_TOO_LARGE);
+    const struct action *persist = seen(w, ACTION_PERSIST);
+    assert_int_equal(persist->persist.what, PERSIST_RESULT);
+    assert_true(persist->persist.refused);
+    assert_int_equal(persist->persist.position, 1); /* the state changed */
+    persisted(w, request, PERSIST_RESULT, 0);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 0);
+    replies_at_length(w, accepted(w, 7, false), 100); /* its key is free again */
+    assert_false(seen(w, ACTION_PERSIST)->persist.refused);
+    core_check(w->core);
+}
+
+static void an_answer_that_nobody_keeps_may_be_as_long_as_it_likes(void **state)
+{
+    struct world *w = *state;
+    begin_within(w, false, (struct core_limits){.durable_bytes = 100});
+    uint64_t request = accepted(w, 0, false);
+    replies_at_length(w, request, 1000);
+    assert_non_null(seen_of(w, ACTION_ANSWER, request));
+}
+
+static void a_chunk_that_the_journal_does_not_take_ends_its_stream(void **state)
+{
+    struct world *w = *state;
+    begin_within(w, false, (struct core_limits){.durable_bytes = 100});
+    uint64_t request = accepted(w, 7, false);
+    chunks(w, 0, request, 101, true);
+    assert_refused(w, request, REFUSED_ANSWER_TOO_LARGE);
+    assert_int_equal(seen_count(w, ACTION_CANCEL), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +400,10 @@ int main(void)
         STORY(the_oldest_answers_go_where_their_bytes_are_too_many),
         STORY(promise_8_streams_without_an_end_are_bounded_by_their_bytes),
         STORY(what_a_log_keeps_of_an_answered_stream_is_the_request_alone),
+        STORY(a_body_that_the_journal_does_not_take_is_refused_at_once),
+        STORY(an_answer_that_the_journal_does_not_take_is_refused_and_its_place_kept),
+        STORY(an_answer_that_nobody_keeps_may_be_as_long_as_it_likes),
+        STORY(a_chunk_that_the_journal_does_not_take_ends_its_stream),
     };
     return cmocka_run_group_tests_name("core_durable", tests, NULL, NULL);
 }
