@@ -254,7 +254,8 @@ int journal_each_finished(struct journal *journal, journal_each *each, void *con
 /* Up to where a slot's log was trimmed; 0: never. */
 int journal_trimmed(struct journal *journal, const char *model, uint32_t ordinal,
                     uint64_t *position, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
-/* Finished ones of one slot's log above `position`, in the log's order, with meta and body. */
+/* Finished ones of one slot's log above `position`, in the log's order, with meta and body; each at
+ * a place of its own.  HASUP_ECORRUPT at the first that is damaged: half a log is none. */
 int journal_each_logged(struct journal *journal, const char *model, uint32_t ordinal,
                         uint64_t position, journal_each *each, void *context,
                         char error[JOURNAL_ERROR]) HASUP_NODISCARD;

@@ -69,7 +69,7 @@ static int scan_after(struct journal *journal, enum journal_statement which, uin
 struct rows {
     journal_each *each;
     void *context;
-    uint64_t most;
+    uint64_t most, position; /* position: of the last one of a log */
 };
 
 /* The request's meta and body, from column `at`: payload_sum, meta, body. */
@@ -102,7 +102,7 @@ static const char *row_unfinished(void *context, sqlite3_stmt *statement, uint64
 int journal_each_unfinished(struct journal *journal, uint64_t after, uint64_t most,
                             journal_each *each, void *context, char error[JOURNAL_ERROR])
 {
-    struct rows rows = {each, context, most};
+    struct rows rows = {.each = each, .context = context, .most = most};
     if (!most || after > INT64_MAX)
         return 0;
     return scan_after(journal, STATEMENT_UNFINISHED, after, row_unfinished, &rows, error);
@@ -154,7 +154,7 @@ int journal_each_finished(struct journal *journal, journal_each *each, void *con
 {
     int code;
     struct journal_reader *reader = journal_reader(journal);
-    struct rows rows = {each, context, 0};
+    struct rows rows = {.each = each, .context = context};
     sqlite3_stmt *statement = begin(reader, STATEMENT_FINISHED, &code, error);
     return statement ? scan(reader, statement, false, row_finished, &rows, error) : code;
 }
@@ -167,6 +167,9 @@ static const char *row_logged(void *context, sqlite3_stmt *statement, uint64_t *
     *record = row.record;
     if (!why)
         why = read_payload(statement, RESULT_HEAD_COLUMNS + REQUEST_HEAD_COLUMNS, &row);
+    if (!why && row.position <= rows->position)
+        why = "another request has its place in the slot's log";
+    rows->position = row.position;
     if (!why)
         *go_on = rows->each(rows->context, &row);
     return why;
@@ -178,14 +181,14 @@ int journal_each_logged(struct journal *journal, const char *model, uint32_t ord
 {
     int code;
     struct journal_reader *reader = journal_reader(journal);
-    struct rows rows = {each, context, 0};
+    struct rows rows = {.each = each, .context = context, .position = position};
     sqlite3_stmt *statement = begin(reader, STATEMENT_LOGGED, &code, error);
     if (!statement)
         return code;
     sqlite3_bind_text(statement, 1, model, -1, SQLITE_TRANSIENT);
     sqlite3_bind_int64(statement, 2, ordinal);
     sqlite3_bind_int64(statement, 3, (int64_t)position);
-    return scan(reader, statement, false, row_logged, &rows, error);
+    return scan(reader, statement, true, row_logged, &rows, error);
 }
 
 int journal_trimmed(struct journal *journal, const char *model, uint32_t ordinal,

@@ -358,12 +358,30 @@ static void a_trim_drops_the_bodies_that_a_checkpoint_covers(void **state)
     position = 498; /* an older checkpoint: what is gone is said, not skipped in silence */
     assert_int_equal(
         journal_each_logged(world.journal, model_of(6), 0, 498, see_logged, &position, world.error),
-        0);
-    assert_int_equal(world.bad, 2);
+        HASUP_ECORRUPT);
+    assert_int_equal(world.bad, 1);
+    assert_int_equal(position, 498);
     fetch_is(6, 1, 0, 0); /* the result stays */
     trim.position = 3;    /* an older trim changes nothing */
     world_must(&world, trim);
     assert_int_equal(ask("SELECT position FROM trim"), 500);
+}
+
+static void a_log_with_two_requests_at_one_place_is_none(void **state)
+{
+    (void)state;
+    uint64_t position = 0;
+    world_open(&world);
+    for (uint64_t i = 1; i <= 3; i++) {
+        world_must(&world, accept_of(i * 6));
+        world_must(&world, result_of(i * 6, i < 3 ? i : 2));
+    }
+    assert_int_equal(
+        journal_each_logged(world.journal, model_of(6), 0, 0, see_logged, &position, world.error),
+        HASUP_ECORRUPT);
+    assert_int_equal(position, 2);
+    assert_int_equal(world.bad, 1);
+    assert_non_null(strstr(world.error, "another request has its place in the slot's log"));
 }
 
 static bool see_event(void *context, uint64_t number, int64_t created_wall_ns,
@@ -583,6 +601,7 @@ int main(void)
         TEST(what_is_not_a_journal_of_this_version_is_refused),
         TEST(a_long_stream_is_forgotten_in_steps),
         TEST(a_trim_drops_the_bodies_that_a_checkpoint_covers),
+        TEST(a_log_with_two_requests_at_one_place_is_none),
         TEST(only_the_newest_events_stay),
         TEST(events_that_are_old_or_above_a_smaller_limit_go_in_steps),
         TEST(others_read_events_beside_hasupd_and_after_it),
