@@ -186,7 +186,7 @@ static void fetched_free(struct journal_op *op)
     free(op->letter);
 }
 
-static void op_free(struct durable_op *op)
+static void op_free(struct engine *engine, struct durable_op *op)
 {
     *op->back = op->next;
     if (op->next)
@@ -196,6 +196,7 @@ static void op_free(struct durable_op *op)
     free(op->owned);
     free(op->context);
     if (op->retold) {
+        engine->requests.retold--;
         durable_free_request(op->retold);
         free(op->retold);
     }
@@ -211,7 +212,7 @@ void durable_close(struct engine *engine)
     }
     engine->durable.journal = NULL;
     while (engine->durable.ops)
-        op_free(engine->durable.ops);
+        op_free(engine, engine->durable.ops);
 }
 
 /* Adds it, or fails it where there is no journal. */
@@ -615,6 +616,7 @@ void durable_retell(struct engine *engine, const struct action *action)
     struct durable_op *op = op_new(engine, JOURNAL_FETCH, action->record);
     op->op.number = action->chunk.number < UINT32_MAX ? (uint32_t)action->chunk.number : UINT32_MAX;
     op->retold = request;
+    engine->requests.retold++;
     request->durable.retold = true;
     op_add(engine, op);
 }
@@ -681,7 +683,7 @@ static void op_done(struct engine *engine, struct durable_op *op)
         journal_works(engine);
     if (op->done) {
         op->done(op->context, &op->op);
-        op_free(op);
+        op_free(engine, op);
         return;
     }
     if (op->op.kind == JOURNAL_FETCH) {
@@ -704,7 +706,7 @@ static void op_done(struct engine *engine, struct durable_op *op)
     struct event event = {.type = EVENT_PERSISTED,
                           .request = op->request,
                           .persisted = {.what = op->what, .error = error, .size = op->size}};
-    op_free(op);
+    op_free(engine, op);
     if (waited)
         engine_post(engine, &event);
 }

@@ -162,6 +162,7 @@ static int request_take(struct engine *engine, const struct submission *submissi
 {
     uint32_t index;
     if (submission->body.len > engine->config->limits.body_bytes - engine->requests.body_bytes ||
+        engine->requests.count + engine->requests.retold >= engine->config->limits.requests ||
         !request_index(engine, &index))
         return HASUP_EFULL;
     struct request *request = request_new(engine, submission);

@@ -145,6 +145,7 @@ struct engine {
         uint32_t *generation;
         uint32_t *free; /* stack of indices that were used and are free */
         uint32_t free_count, high, count;
+        uint32_t retold; /* out of the table, while their stored answers are fetched */
         uint64_t body_bytes;
         struct request *spares[ENGINE_SPARES]; /* stack: memory of small ones that ended */
         uint32_t spare_count;

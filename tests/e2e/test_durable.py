@@ -194,10 +194,15 @@ class Local(f.Peer):
         super().__init__(socket.socket(socket.AF_UNIX))
         self.socket.connect(world.socket)
 
-    def ask(self, key, body, no_wait=False):
+    def meta(self, key, no_wait=False):
         meta = f.field(f.TAG_MODEL, "m") + f.field(f.TAG_ROUTE, "invoke") + f.field(self.KEY, key)
-        meta += f.field(self.PREFER | 0x8000, struct.pack("<I", self.NO_WAIT)) if no_wait else b""
-        self.send(f.REQUEST, 1, meta, body.encode())
+        return meta + (f.field(self.PREFER | 0x8000, struct.pack("<I", self.NO_WAIT)) if no_wait else b"")
+
+    def ask(self, key, body, no_wait=False):
+        self.send(f.REQUEST, 1, self.meta(key, no_wait), body.encode())
+
+    def ask_often(self, count, key, body):
+        self.socket.sendall(b"".join(self.frame(f.REQUEST, i + 1, self.meta(key), body.encode()) for i in range(count)))
 
     def answer(self):
         """Status, code, body."""
@@ -250,6 +255,19 @@ class Keys(unittest.TestCase):
                     self.assertEqual((status, b"done" in said), (200, True))
                     self.assertEqual(self.refused(self.request(world, path, "y", key))[0], 422)
                     self.assertEqual(world.slot("m/0")["answered"], answered)
+
+    def test_promise_8_stored_answers_on_their_way_count_as_requests(self):
+        often = 100
+        with World(f"  m: {{command: [{WORKER}]}}", top="limits: {requests: 4}\n") as world:
+            local = Local(world)
+            local.ask("k", "echo well")
+            self.assertEqual(local.answer(), (200, "", b"well"))
+            local.ask_often(often, "k", "echo well")
+            answers = [local.answer()[:2] for _ in range(often)]
+            self.assertEqual(set(answers), {(200, ""), (429, "overloaded")})
+            local.ask("k", "echo well")
+            self.assertEqual(local.answer(), (200, "", b"well"))
+            local.socket.close()
 
 
 if __name__ == "__main__":

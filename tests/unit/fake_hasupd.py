@@ -48,8 +48,12 @@ class Peer:
         meta = self.exactly(meta)
         return kind, number, seq, meta, self.exactly(body)
 
-    def send(self, kind, number=0, meta=b"", body=b"", flags=0, seq=0):
-        self.socket.sendall(HEADER.pack(0xA7, 1, kind, flags, len(meta), number, len(body), seq, 0) + meta + body)
+    @staticmethod
+    def frame(kind, number=0, meta=b"", body=b"", flags=0, seq=0):
+        return HEADER.pack(0xA7, 1, kind, flags, len(meta), number, len(body), seq, 0) + meta + body
+
+    def send(self, *args, **fields):
+        self.socket.sendall(self.frame(*args, **fields))
 
 
 class Worker(Peer):
