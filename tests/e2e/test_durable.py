@@ -185,6 +185,25 @@ class Bounds(unittest.TestCase):
             self.assertEqual(world.status()["journal"]["results"], 3)
             wait_until(lambda: rows(world, "result") == 3, "their rows stay")
 
+    def test_promise_8_what_is_larger_than_journal_body_max_is_refused_by_what_it_is(self):
+        key, most = {"Idempotency-Key": "k"}, 64 << 10
+        with World(f"  m: {{command: [{WORKER}]}}", top="journal: {body_max: 64KiB}") as world:
+            status, _, said = world.post("m", "echo " + "x" * most, key)
+            self.assertEqual((status, json.loads(said)["error"]["code"]), (413, "too_large"))
+            self.assertIn(b"journal.body_max", said)
+            self.assertEqual(world.post("m", "echo " + "x" * most)[0], 200)  # nobody asked that it be kept
+            self.assertEqual(world.post("m", f"big {most}", key)[0], 200)
+            status, _, said = world.post("m", f"big {most + 1}", key | {"Idempotency-Key": "l"})
+            self.assertEqual((status, json.loads(said)["error"]["code"]), (507, "answer_too_large"))
+            self.assertEqual(world.post("m", "echo well", key | {"Idempotency-Key": "l"})[2], b"well")  # it is free
+            status, headers, _ = world.post("m", f"big {most + 1}", key | {"Idempotency-Key": "n", "Prefer": "respond-async"})
+            self.assertEqual(status, 202)
+            where = headers["Location"]
+            wait_until(lambda: world.get(where)[0] == 507, "its refusal is not told")
+            self.assertFalse(world.status()["journal"]["failing"])
+            world.kill_and_start()
+            self.assertEqual(world.get(where)[0], 507)
+
 
 class Local(f.Peer):
     """A client of the Unix socket that says what it will not wait for (docs/protocol.md)."""
