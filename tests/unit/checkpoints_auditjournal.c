@@ -1,4 +1,5 @@
 /* The audit of journal.db: each finding provoked, none where all is sound, nothing touched. */
+#include "tests/unit/fault_vfs.h"
 #include "tests/unit/journal_world.h"
 
 #include <fcntl.h>
@@ -547,6 +548,24 @@ static void beside_a_writer_it_finds_nothing_that_is_not_there(void **state)
 
 #define STORY(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
+/* At each lock that it takes, once.  The last test: its disk stays. */
+static void promise_11_a_writer_in_the_middle_of_the_index_is_no_finding(void **state)
+{
+    struct journal_world *world = *state;
+    fault_vfs_install(false);
+    fill(world);
+    for (uint64_t at = 1;; at++) {
+        fault_begin((struct fault_plan){.kinds = FAULT_SHM, .at = at, .how = FAULT_INDEX});
+        struct report report = audit(world);
+        bool met = fault_end() > 0;
+        assert_sound(&report);
+        assert_int_equal(report.summary.requests, 2);
+        if (!met)
+            break;
+        assert_true(at < 1000);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -569,6 +588,7 @@ int main(void)
         STORY(promise_12_a_journal_that_lets_others_in_is_found),
         STORY(a_newer_schema_cannot_be_checked),
         STORY(beside_a_writer_it_finds_nothing_that_is_not_there),
+        STORY(promise_11_a_writer_in_the_middle_of_the_index_is_no_finding),
     };
     return cmocka_run_group_tests_name("checkpoints_auditjournal", tests, NULL, NULL);
 }

@@ -31,6 +31,7 @@ enum { /* kinds of calls */
        FAULT_TRUNCATE = 1 << 3,
        FAULT_LOCK = 1 << 4,
        FAULT_OPEN = 1 << 5,
+       FAULT_SHM = 1 << 6, /* locks of the WAL's index, which FAULT_LOCK counts, too */
 };
 
 enum fault_how {
@@ -38,6 +39,7 @@ enum fault_how {
     FAULT_ENOSPC, /* of a write; other kinds fail with EIO */
     FAULT_SHORT,  /* half of the write is done, then EIO */
     FAULT_POWER,  /* the power is cut before the call */
+    FAULT_INDEX,  /* of SHM: a writer is just changing the WAL's index */
 };
 
 struct fault_plan {
@@ -327,9 +329,11 @@ static int fault_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 {
     bool hit = false;
     if (flags & SQLITE_SHM_LOCK)
-        FAULT_LOCKED(hit = fault_hits(FAULT_LOCK));
-    return hit ? SQLITE_IOERR_SHMLOCK
-               : FAULT_REAL(file)->xShmLock(fault_of(file)->real, offset, n, flags);
+        FAULT_LOCKED(hit = fault_hits(FAULT_LOCK | FAULT_SHM));
+    if (hit)
+        return fault_state.plan.how == FAULT_INDEX ? SQLITE_READONLY_RECOVERY
+                                                   : SQLITE_IOERR_SHMLOCK;
+    return FAULT_REAL(file)->xShmLock(fault_of(file)->real, offset, n, flags);
 }
 
 static void fault_shm_barrier(sqlite3_file *file)
