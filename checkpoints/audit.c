@@ -44,17 +44,10 @@ const char *audit_severity_name(enum audit_severity severity)
     return NAMES[severity];
 }
 
-/* The list with room for one more of `size`; NULL: no memory, which is noted. */
-static void *grown(struct audit *audit, void *list, size_t count, size_t *room, size_t size)
+void *audit_grown(struct audit *audit, void *list, size_t count, size_t *room, size_t size)
 {
-    if (count < *room)
-        return list;
-    size_t wanted = *room ? *room * 2 : 16;
-    void *more = realloc(list, wanted * size);
-    if (more)
-        *room = wanted;
-    else
-        audit->no_memory = true;
+    void *more = hasup_grow(list, count, room, size);
+    audit->no_memory |= !more;
     return more;
 }
 
@@ -62,7 +55,7 @@ void audit_found(struct audit *audit, enum audit_code code, const char *where, i
                  const char *advice, const char *format, ...)
 {
     struct audit_finding *held =
-        grown(audit, audit->held, audit->held_count, &audit->held_room, sizeof *held);
+        audit_grown(audit, audit->held, audit->held_count, &audit->held_room, sizeof *held);
     if (!held)
         return;
     audit->held = held;
@@ -108,7 +101,7 @@ struct audit_slot *audit_slot(struct audit *audit, const char *model, uint32_t o
         if (audit->slots[i].ordinal == ordinal && strcmp(audit->slots[i].model, model) == 0)
             return &audit->slots[i];
     struct audit_slot *slots =
-        grown(audit, audit->slots, audit->slot_count, &audit->slot_room, sizeof *slots);
+        audit_grown(audit, audit->slots, audit->slot_count, &audit->slot_room, sizeof *slots);
     if (!slots)
         return NULL;
     audit->slots = slots;
@@ -124,7 +117,7 @@ static bool collect(void *context, const struct checkpoint_info *info)
 {
     struct audit *audit = context;
     struct checkpoint_info *list =
-        grown(audit, audit->list, audit->count, &audit->room, sizeof *list);
+        audit_grown(audit, audit->list, audit->count, &audit->room, sizeof *list);
     if (!list)
         return false;
     audit->list = list;

@@ -53,6 +53,8 @@ void audit_found(struct audit *audit, enum audit_code code, const char *where, i
                  const char *advice, const char *format, ...) HASUP_PRINTF(6, 7);
 /* The slot's, made where there is none; NULL: no memory, which is noted. */
 struct audit_slot *audit_slot(struct audit *audit, const char *model, uint32_t ordinal);
+/* The list with room for one more of `size`; NULL: no memory, which is noted. */
+void *audit_grown(struct audit *audit, void *list, size_t count, size_t *room, size_t size);
 /* It was last changed a while ago: hasupd makes a database empty, then its tables; what stays empty
  * was cut off. */
 bool audit_is_settled(const struct stat *st);

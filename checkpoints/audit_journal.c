@@ -26,15 +26,19 @@ struct tally {
     int64_t since;
 };
 
+struct stuck {
+    char model[STORE_MODEL];
+    struct tally tally;
+};
+
 struct journal_audit {
     struct audit *audit;
     const char *path;
     struct reader reader;
     bool damaged; /* SQLite itself says so */
     struct tally rows, parts, expired, quarantined;
-    struct tally *stuck; /* by model */
-    char (*models)[STORE_MODEL];
-    size_t model_count;
+    struct stuck *stuck; /* one for each model that has any */
+    size_t stuck_count, stuck_room;
 };
 
 HASUP_PRINTF(3, 4)
@@ -82,24 +86,18 @@ static int each(struct journal_audit *journal, const char *sql, each_row *one,
 
 static struct tally *stuck_of(struct journal_audit *journal, const char *model)
 {
-    for (size_t i = 0; i < journal->model_count; i++)
-        if (strcmp(journal->models[i], model) == 0)
-            return &journal->stuck[i];
-    size_t count = journal->model_count + 1;
-    struct tally *stuck = realloc(journal->stuck, count * sizeof *stuck);
-    if (stuck)
-        journal->stuck = stuck;
-    char(*models)[STORE_MODEL] = realloc(journal->models, count * sizeof *models);
-    if (models)
-        journal->models = models;
-    if (!stuck || !models) {
-        journal->audit->no_memory = true;
+    for (size_t i = 0; i < journal->stuck_count; i++)
+        if (strcmp(journal->stuck[i].model, model) == 0)
+            return &journal->stuck[i].tally;
+    struct stuck *list = audit_grown(journal->audit, journal->stuck, journal->stuck_count,
+                                     &journal->stuck_room, sizeof *list);
+    if (!list)
         return NULL;
-    }
-    stuck[count - 1] = (struct tally){0};
-    snprintf(models[count - 1], STORE_MODEL, "%s", model);
-    journal->model_count = count;
-    return &stuck[count - 1];
+    journal->stuck = list;
+    struct stuck *one = &list[journal->stuck_count++];
+    *one = (struct stuck){0};
+    snprintf(one->model, sizeof one->model, "%s", model);
+    return &one->tally;
 }
 
 static void check_stuck(struct journal_audit *journal, const struct journal_row *row)
@@ -146,16 +144,11 @@ static void add_logged(struct audit *audit, const struct row_result *result, boo
     struct audit_slot *slot = audit_slot(audit, result->model, result->ordinal);
     if (!slot)
         return;
-    if (slot->log_count == slot->log_room) {
-        size_t room = slot->log_room ? slot->log_room * 2 : 64;
-        struct audit_logged *log = realloc(slot->log, room * sizeof *log);
-        if (!log) {
-            audit->no_memory = true;
-            return;
-        }
-        slot->log = log;
-        slot->log_room = room;
-    }
+    struct audit_logged *log =
+        audit_grown(audit, slot->log, slot->log_count, &slot->log_room, sizeof *log);
+    if (!log)
+        return;
+    slot->log = log;
     slot->log[slot->log_count++] =
         (struct audit_logged){result->position, result->finished_wall_ns, gone};
 }
@@ -321,10 +314,10 @@ static void report_stuck(const struct journal_audit *journal)
 {
     char age[32], most[32];
     const struct audit_options *options = journal->audit->options;
-    for (size_t i = 0; i < journal->model_count; i++) {
-        const struct tally *stuck = &journal->stuck[i];
+    for (size_t i = 0; i < journal->stuck_count; i++) {
+        const struct tally *stuck = &journal->stuck[i].tally;
         audit_found(
-            journal->audit, AUDIT_CODE_STUCK, journal->models[i], stuck->since,
+            journal->audit, AUDIT_CODE_STUCK, journal->stuck[i].model, stuck->since,
             "hasupctl status says whether hasupd runs and has this model, and what hinders "
             "its workers",
             "%llu accepted request%s without a result for more than %s, the oldest (%s) for "
@@ -435,7 +428,6 @@ static int look(struct audit *audit, const char *path, bool *again, char error[S
     }
     reader_close(&journal.reader);
     free(journal.stuck);
-    free(journal.models);
     return code;
 }
 

@@ -42,14 +42,10 @@ static uint32_t big32(const uint8_t *p)
 
 static bool add_page(struct undo_file *file, uint32_t number, off_t at)
 {
-    if (file->count == file->room) {
-        size_t room = file->room ? file->room * 2 : 64;
-        struct undo_page *pages = realloc(file->pages, room * sizeof *pages);
-        if (!pages)
-            return false;
-        file->pages = pages;
-        file->room = room;
-    }
+    struct undo_page *pages = hasup_grow(file->pages, file->count, &file->room, sizeof *pages);
+    if (!pages)
+        return false;
+    file->pages = pages;
     file->pages[file->count++] = (struct undo_page){number, at};
     return true;
 }

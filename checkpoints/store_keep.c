@@ -35,15 +35,11 @@ struct kept_list {
 static bool note_kept(void *context, const struct checkpoint_info *info)
 {
     struct kept_list *list = context;
-    if (list->count == list->room) {
-        size_t room = list->room ? list->room * 2 : 16;
-        struct kept *at = realloc(list->at, room * sizeof *at);
-        list->no_memory = !at;
-        if (!at)
-            return false;
-        list->at = at;
-        list->room = room;
-    }
+    struct kept *at = hasup_grow(list->at, list->count, &list->room, sizeof *at);
+    list->no_memory = !at;
+    if (!at)
+        return false;
+    list->at = at;
     bool closed = info->sealed && !keys_find(list->keys, info->key);
     list->at[list->count++] = (struct kept){.id = info->id,
                                             .created_wall_ns = info->created_wall_ns,
@@ -145,14 +141,10 @@ static bool note_slot(void *context, const struct checkpoint_info *info)
     struct slots *slots = context;
     if (slots->count && slots->at[slots->count - 1] == info->ordinal)
         return true;
-    if (slots->count == slots->room) {
-        size_t room = slots->room ? slots->room * 2 : 16;
-        uint32_t *at = realloc(slots->at, room * sizeof *at);
-        if (!at)
-            return false;
-        slots->at = at;
-        slots->room = room;
-    }
+    uint32_t *at = hasup_grow(slots->at, slots->count, &slots->room, sizeof *at);
+    if (!at)
+        return false;
+    slots->at = at;
     slots->at[slots->count++] = info->ordinal;
     return true;
 }

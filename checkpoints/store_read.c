@@ -443,14 +443,10 @@ struct newest {
 static bool note_id(void *context, const struct checkpoint_info *info)
 {
     struct newest *newest = context;
-    if (newest->count == newest->room) {
-        size_t room = newest->room ? newest->room * 2 : 16;
-        int64_t *ids = realloc(newest->ids, room * sizeof *ids);
-        if (!ids)
-            return false; /* the older ones are not needed as long as a newer one is good */
-        newest->ids = ids;
-        newest->room = room;
-    }
+    int64_t *ids = hasup_grow(newest->ids, newest->count, &newest->room, sizeof *ids);
+    if (!ids)
+        return false; /* the older ones are not needed as long as a newer one is good */
+    newest->ids = ids;
     newest->ids[newest->count++] = info->id;
     return true;
 }

@@ -35,21 +35,13 @@ struct past {
 
 static void lines_add(struct lines *lines, const void *text, size_t len)
 {
-    if (lines->count == lines->room) {
-        size_t room = lines->room ? lines->room * 2 : 256;
-        struct line *list = realloc(lines->list, room * sizeof *list);
-        if (!list) {
-            lines->full = true;
-            return;
-        }
+    struct line *list = hasup_grow(lines->list, lines->count, &lines->room, sizeof *list);
+    char *copy = list ? malloc(len + 1) : NULL;
+    if (list)
         lines->list = list;
-        lines->room = room;
-    }
-    char *copy = malloc(len + 1);
-    if (!copy) {
-        lines->full = true;
+    lines->full |= !copy;
+    if (!copy)
         return;
-    }
     memcpy(copy, text, len);
     lines->list[lines->count++] = (struct line){copy, len};
 }

@@ -51,6 +51,10 @@ enum hasup_error {
 /* The text of a negative HASUP_E* code; a fixed string, never NULL. */
 const char *hasup_strerror(int error);
 
+/* The list of `count` entries of `size` with room for one more; NULL: out of memory, and it is as it
+ * was. */
+void *hasup_grow(void *list, size_t count, size_t *room, size_t size) HASUP_NODISCARD;
+
 /* Little-endian access to unaligned bytes. */
 static inline uint16_t hasup_get16(const uint8_t *p)
 {
