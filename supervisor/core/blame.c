@@ -38,8 +38,7 @@ enum {
     ROW_GROUPS = 2,
     ROW_CRASHES_MAX = 3,
     ROW_CRASHES_MIN = 2,
-    ROW_WITNESS = 2,
-    PAUSE_DOUBLINGS = 20
+    ROW_WITNESS = 2
 };
 
 bool blame_is_quarantined(const struct core *core, const uint64_t hash[2], uint32_t *crashes)
@@ -102,10 +101,8 @@ static hasup_ns breaker_pause(struct core *core, const struct model *model)
 {
     const struct model_policy *policy = &model->policy;
     hasup_ns most = policy->restart.breaker ? policy->restart.breaker : policy->restart.backoff_max;
-    hasup_ns pause = policy->restart.backoff_min ? policy->restart.backoff_min : PAUSE_MIN;
-    for (uint32_t i = 0; i < model->breaker.opened && i < PAUSE_DOUBLINGS && pause < most; i++)
-        pause *= 2;
-    return random_jitter(&core->random, pause < most ? pause : most);
+    hasup_ns least = policy->restart.backoff_min ? policy->restart.backoff_min : PAUSE_MIN;
+    return random_backoff(&core->random, least, most, model->breaker.opened);
 }
 
 static void breaker_open(struct core *core, struct model *model)

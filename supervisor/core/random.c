@@ -38,3 +38,11 @@ hasup_ns random_jitter(struct random *random, hasup_ns span)
     int64_t step = (int64_t)random_below(random, 2049) - 1024;
     return span + span / 4096 * step;
 }
+
+hasup_ns random_backoff(struct random *random, hasup_ns least, hasup_ns most, uint32_t doublings)
+{
+    hasup_ns delay = least < most ? least : most;
+    for (uint32_t i = 0; i < doublings && delay && delay < most; i++)
+        delay = delay < most - delay ? delay * 2 : most;
+    return random_jitter(random, delay);
+}

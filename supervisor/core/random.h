@@ -18,5 +18,7 @@ uint64_t random_next(struct random *random);
 uint32_t random_below(struct random *random, uint32_t bound);
 /* `span` moved by up to a quarter of itself either way: the jitter of every backoff. */
 hasup_ns random_jitter(struct random *random, hasup_ns span);
+/* `least` doubled so many times, at most `most`, with jitter. */
+hasup_ns random_backoff(struct random *random, hasup_ns least, hasup_ns most, uint32_t doublings);
 
 #endif

@@ -198,12 +198,8 @@ static void slot_stopped(struct core *core, struct slot *slot);
 hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failures)
 {
     const struct model_policy *policy = &core->models[slot->model].policy;
-    hasup_ns delay = policy->restart.backoff_min;
-    for (uint32_t i = 1; i < failures && delay < policy->restart.backoff_max; i++)
-        delay *= 2;
-    if (delay > policy->restart.backoff_max)
-        delay = policy->restart.backoff_max;
-    return random_jitter(&core->random, delay);
+    return random_backoff(&core->random, policy->restart.backoff_min, policy->restart.backoff_max,
+                          failures ? failures - 1 : 0);
 }
 
 /* A run that failed: backoff, or the breaker. */
