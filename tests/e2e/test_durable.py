@@ -28,9 +28,7 @@ def rows(world, table="request"):
 class Durable(unittest.TestCase):
     def test_promise_2_what_was_accepted_without_a_key_runs_after_hasupd_was_killed(self):
         with World(ALWAYS) as world:
-            gate = world.fifo("gate")
-            waiting = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, waiting = world.occupy()
             world.kill_and_start()
             waiting.close()
             self.assertEqual(world.wait_event("journal.unclean")["unfinished"], 1)

@@ -74,9 +74,7 @@ def token_of(pid):
 class Answers(unittest.TestCase):
     def test_promise_1_a_request_in_flight_at_kill_9_is_answered_once(self):
         with World(ONE) as world:
-            gate = world.fifo("gate")
-            waiting = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, waiting = world.occupy()
             world.kill("m/0")
             world.wait_event("slot.exited", slot="m/0")  # else the dying one may take the byte
             world.release(gate)
@@ -222,9 +220,7 @@ class Answers(unittest.TestCase):
     def test_promise_8_what_expires_in_the_queue_is_504_and_never_runs(self):
         models = f"  m: {{command: [{WORKER}], concurrency_max: 1}}"
         with World(models) as world:
-            gate = world.fifo("gate")
-            held = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, held = world.occupy()
             status, _, body = world.post("m", "crash", {"X-Request-Timeout": "0.1"})
             self.assertEqual((status, json.loads(body)["error"]["code"]), (504, "deadline"))
             world.release(gate)
@@ -440,9 +436,7 @@ class Trees(unittest.TestCase):
 class Operation(unittest.TestCase):
     def test_term_finishes_what_runs_and_exits_0(self):
         with World(ONE) as world:
-            gate = world.fifo("gate")
-            waiting = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, waiting = world.occupy()
             pid = world.pid("m/0")
             world.process.send_signal(signal.SIGTERM)
             world.wait_event("shutdown.started")
@@ -593,9 +587,7 @@ class Operation(unittest.TestCase):
     def test_a_reload_that_finds_no_room_for_its_models_is_refused_as_a_whole(self):
         limit, stays = "limits: {models: 2}", ONE.replace("  m:", "  stays:")
         with World(f"{ONE}\n{stays}", top=limit) as world:
-            gate = world.fifo("gate")
-            waiting = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, waiting = world.occupy()
             both = f"{stays}\n{ONE.replace('  m:', '  other:')}"
             world.write(both, top=limit)
             done = world.ctl("reload", check=False)
@@ -682,9 +674,7 @@ class Operation(unittest.TestCase):
 
     def test_a_stopping_hasupd_refuses_commands(self):
         with World(ONE) as world:
-            gate = world.fifo("gate")
-            waiting = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, waiting = world.occupy()
             world.process.send_signal(signal.SIGTERM)
             world.wait_event("shutdown.started")
             for args in (("start", "m"), ("stop", "m"), ("restart", "m"), ("drain", "m"), ("scale", "m", "2"),
@@ -774,9 +764,7 @@ class Operation(unittest.TestCase):
     def test_a_client_that_leaves_has_its_request_cancelled(self):
         models = f"  m: {{command: [{WORKER}], concurrency_max: 1}}"
         with World(models) as world:
-            gate = world.fifo("gate")
-            held = world.begin("m", f"wait {gate}")
-            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+            gate, held = world.occupy()
             leaver = world.begin("m", "crash")
             wait_until(lambda: world.status()["models"][0]["queued"] == 1, "never queued")
             leaver.close()

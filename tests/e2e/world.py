@@ -134,17 +134,12 @@ class World:
 
     def post(self, model, body, headers=None, path=None):
         """Status, headers, body."""
-        connection = self.connect()
-        connection.request("POST", path or f"/models/{model}/invoke", body, headers or {})
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        return answer.status, answer.headers, data
+        return self.finish(self.begin(model, body, headers, path))
 
-    def begin(self, model, body, headers=None):
+    def begin(self, model, body, headers=None, path=None):
         """Sends a request; finish() gives its answer later."""
         connection = self.connect()
-        connection.request("POST", f"/models/{model}/invoke", body, headers or {})
+        connection.request("POST", path or f"/models/{model}/invoke", body, headers or {})
         return connection
 
     @staticmethod
@@ -164,10 +159,8 @@ class World:
     def get(self, path):
         connection = self.connect()
         connection.request("GET", path)
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        return answer.status, data
+        status, _, body = self.finish(connection)
+        return status, body
 
     def fifo(self, name):
         path = os.path.join(self.directory, name)
@@ -181,9 +174,15 @@ class World:
             with open(path, "wb") as file:
                 file.write(b"x")
 
+    def occupy(self):
+        """A gate, and a request that m/0 answers once it is released."""
+        gate = self.fifo("gate")
+        waiting = self.begin("m", f"wait {gate}")
+        wait_until(lambda: self.slot("m/0")["inflight"] == 1, "never in flight")
+        return gate, waiting
+
     def raw(self):
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
-        return connection
+        return socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT)
 
     # ---- end ----
 
