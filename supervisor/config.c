@@ -2,8 +2,8 @@
  * config.c: a configuration file becomes a struct config, or a message that says what is wrong.
  *
  * Owns: reading the file, the models, what several keys mean together, and the defaults that
- * depend on who runs hasupd.  It must not start, create or connect anything: `hasupd --check` is
- * this alone.
+ * depend on who runs hasupd.  It must not start, create or connect anything, nor look whether what
+ * the file names is there (check.c does).
  * Failure modes: the file cannot be read, or earns errors; there is no half-read configuration.
  */
 #include "supervisor/config_tree.h"
@@ -254,6 +254,7 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     }
     config->model_count++;
     model->line = node->key_line;
+    model->column = node->key_column;
     model->name = strdup(node->key);
     model->directory = strdup(reader->directory);
     if (!config_defaults(config_model_keys, config_model_key_count, model) || !model->name ||

@@ -23,7 +23,7 @@ struct config_model {
         uint64_t state_max; /* bytes: a worker's state above is not taken */
     } checkpoint;
     uint64_t fingerprint; /* of all that makes a running worker stale when it changes */
-    unsigned line;        /* where it stands, for messages */
+    unsigned line, column; /* where it stands, for messages */
 };
 
 struct config {

@@ -4,6 +4,7 @@
  * reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 something could not be stored or ended
  * otherwise, 2 bad usage or configuration.
  */
+#include "supervisor/check.h"
 #include "supervisor/control.h"
 #include "supervisor/http/http.h"
 
@@ -34,7 +35,7 @@ struct daemon {
 
 static const char USAGE[] =
     "usage: hasupd -c FILE        run with a configuration, in the foreground\n"
-    "       hasupd --check FILE   only check a configuration\n"
+    "       hasupd --check FILE   check it, and that what it names is there\n"
     "       hasupd --version | --help\n"
     "Read supervisor.yaml.example for every key, or start with three lines:\n"
     "    models:\n"
@@ -249,6 +250,20 @@ static void daemon_close(struct daemon *daemon)
         loop_free(daemon->loop);
 }
 
+/* The exit code.  Takes `config`. */
+static int check(struct config *config)
+{
+    char error[CONFIG_ERROR_MAX];
+    int failed = check_named(config, error);
+    if (failed)
+        fprintf(stderr, "hasupd: %s\n", error);
+    else
+        printf("%s: ok, %zu model%s\n", config->file, config->model_count,
+               config->model_count == 1 ? "" : "s");
+    config_free(config);
+    return failed ? EXIT_USAGE_OR_CONFIG : 0;
+}
+
 int main(int argc, char **argv)
 {
     standard_descriptors();
@@ -260,12 +275,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "hasupd: %s\n", error);
         return EXIT_USAGE_OR_CONFIG;
     }
-    if (options.check) {
-        printf("%s: ok, %zu model%s\n", options.config, config->model_count,
-               config->model_count == 1 ? "" : "s");
-        config_free(config);
-        return 0;
-    }
+    if (options.check)
+        return check(config);
     log_init(STDERR_FILENO, config->log.level, config->log.format);
     if (daemon_open(&daemon, config, options.config, error)) {
         fprintf(stderr, "hasupd: %s\n", error);

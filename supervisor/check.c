@@ -1,0 +1,90 @@
+/*
+ * check.c: looks whether the files that a configuration names are there and usable, as the user who
+ * asks.  Only `hasupd --check` does: at a start a command that is missing is one model's trouble,
+ * which waits in backoff until it is there, and no reason to refuse the others.  Starts, creates
+ * and changes nothing.
+ */
+#include "supervisor/check.h"
+
+#include "checkpoints/keys.h"
+#include "supervisor/config_tree.h"
+#include "supervisor/spawn.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PATH_TEXT = 4096 };
+
+HASUP_PRINTF(4, 5)
+static void complain(struct config_errors *errors, const struct config_model *model,
+                     const char *key, const char *format, ...)
+{
+    char path[CONFIG_PATH_MAX], text[CONFIG_ERROR_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(path, sizeof path, "models.%s.%s", model->name, key);
+    config_error(errors, model->line, model->column, path, "%s", text);
+}
+
+static void check_command(struct config_errors *errors, const struct config_model *model)
+{
+    const char *name = model->command[0], *hasupds = getenv("PATH");
+    char own[PATH_TEXT], path[PATH_TEXT];
+    const char *env[3] = {NULL};
+    size_t count = 0;
+    struct stat st;
+    if (hasupds && snprintf(own, sizeof own, "PATH=%s", hasupds) < (int)sizeof own)
+        env[count++] = own;
+    for (char **s = model->environment; s && *s; s++) /* the last one counts */
+        if (strncmp(*s, "PATH=", 5) == 0)
+            env[count] = *s;
+    if (!spawn_find(name, env, path, sizeof path))
+        complain(errors, model, "command", "%.200s: not found on PATH", name);
+    else if (stat(path, &st))
+        complain(errors, model, "command", "%.300s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        complain(errors, model, "command", "%.300s: is not a file", path);
+    else if (access(path, X_OK))
+        complain(errors, model, "command", "%.300s: is not executable (%s)", path, strerror(errno));
+}
+
+static void check_directory(struct config_errors *errors, const struct config_model *model)
+{
+    struct stat st;
+    if (stat(model->directory, &st))
+        complain(errors, model, "directory", "%.300s: %s", model->directory, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        complain(errors, model, "directory", "%.300s: is not a directory", model->directory);
+    else if (access(model->directory, X_OK))
+        complain(errors, model, "directory", "%.300s: %s", model->directory, strerror(errno));
+}
+
+static void check_key_file(struct config_errors *errors, const struct config *config)
+{
+    struct keys *keys = NULL;
+    char why[KEYS_ERROR] = "";
+    if (!config->checkpoints.key_file)
+        return;
+    if (keys_load(config->checkpoints.key_file, &keys, why))
+        config_error(errors, 0, 0, "checkpoints.key_file", "%s", why);
+    keys_free(keys);
+}
+
+int check_named(const struct config *config, char error[CONFIG_ERROR_MAX])
+{
+    struct config_errors errors;
+    config_errors_init(&errors, config->file, error);
+    check_key_file(&errors, config);
+    for (size_t i = 0; i < config->model_count; i++) {
+        check_command(&errors, &config->models[i]);
+        check_directory(&errors, &config->models[i]);
+    }
+    config_errors_end(&errors);
+    return errors.count ? HASUP_ECONFIG : 0;
+}
