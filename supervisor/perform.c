@@ -25,6 +25,7 @@ uint32_t refusal_status(enum refusal why)
     case REFUSED_GONE: return 410;
     case REFUSED_TOO_LARGE: return 413;
     case REFUSED_ANSWER_TOO_LARGE: return 507;
+    case REFUSED_INTERRUPTED: return 502;
     }
     return 500;
 }
@@ -45,6 +46,7 @@ const char *refusal_code(enum refusal why)
     case REFUSED_GONE: return "gone";
     case REFUSED_TOO_LARGE: return "too_large";
     case REFUSED_ANSWER_TOO_LARGE: return "answer_too_large";
+    case REFUSED_INTERRUPTED: return "interrupted";
     }
     return "worker_error";
 }
@@ -81,6 +83,10 @@ const char *refusal_message(enum refusal why)
     case REFUSED_ANSWER_TOO_LARGE:
         return "the request ran, and its answer is longer than the journal may keep "
                "(journal.body_max)";
+    case REFUSED_INTERRUPTED:
+        return "its worker died with it in hand, and it may have taken effect; it was not run again "
+               "because it is neither a GET, nor bears an Idempotency-Key, nor is listed in the "
+               "model's adapter.idempotent";
     }
     return "refused";
 }

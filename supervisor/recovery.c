@@ -43,7 +43,8 @@ static hasup_ns monotonic_of(const struct recovering *recovery, int64_t wall)
 enum refusal refusal_of_status(uint32_t status)
 {
     static const enum refusal ALL[] = {REFUSED_DEADLINE, REFUSED_QUARANTINED, REFUSED_DIVERGED,
-                                       REFUSED_DROPPED, REFUSED_ANSWER_TOO_LARGE};
+                                       REFUSED_DROPPED, REFUSED_ANSWER_TOO_LARGE,
+                                       REFUSED_INTERRUPTED};
     for (size_t i = 0; i < HASUP_LEN(ALL); i++)
         if (refusal_status(ALL[i]) == status)
             return ALL[i];

@@ -114,7 +114,8 @@ enum refusal { REFUSED_NOT_FOUND, REFUSED_OVERLOADED, REFUSED_UNAVAILABLE, REFUS
                REFUSED_DROPPED,     /* somebody dropped it */
                REFUSED_GONE,        /* a part of its stream was heard, and nobody knows it now */
                REFUSED_TOO_LARGE,   /* its body is larger than a durable one's may be, */
-               REFUSED_ANSWER_TOO_LARGE }; /* or its answer */
+               REFUSED_ANSWER_TOO_LARGE, /* or its answer */
+               REFUSED_INTERRUPTED }; /* it may not run twice, and may have run: its worker died */
 
 /* What is written to the journal. */
 enum persist {
@@ -209,6 +210,8 @@ struct event {
             uint8_t priority;
             bool async;        /* its client waits for ACCEPTED only */
             bool no_wait;      /* refused where its key's request still runs */
+            bool once;         /* must not run twice: refused where its worker dies with it.  Means
+                                  nothing to a stateful slot, which runs its log again */
             uint64_t key[2];   /* a hash of model and idempotency key; both 0: none */
             uint64_t body;     /* a hash of the body, where there is a key */
             uint64_t hash[2];  /* of model and body; needed where core_wants_hash, else 0, 0 will do */
@@ -228,6 +231,7 @@ struct event {
             hasup_ns deadline, expires;
             uint8_t priority;
             bool async, refused;
+            bool once; /* REQUEST: it may have run, so it is refused */
             enum refusal why; /* FINISHED and refused, after so many attempts */
             uint32_t attempts;
             uint64_t sent;   /* REQUEST: bytes of its stream that are stored, */

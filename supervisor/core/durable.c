@@ -671,6 +671,11 @@ static void recover_request(struct core *core, const struct event *event)
     item->sent = item->kept = event->recovered.sent;
     core->kept += item->kept;
     item->chunks = item->chunks_stored = event->recovered.chunks;
+    if (event->recovered.once && !PLANT(PLANT_RUN_TWICE)) {
+        request_refuse(core, item, REFUSED_INTERRUPTED, 0);
+        request_forget(core, item);
+        return;
+    }
     request_enter(core, item);
     dispatch_model(core, model);
     model_settle(core, model);

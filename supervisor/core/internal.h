@@ -130,6 +130,7 @@ struct item {
     bool alone;  /* in flight as a suspect, with its group only */
     bool client; /* somebody hears what is said about it */
     bool async, refused;
+    bool once; /* must not run twice */
     bool done; /* answered, and its row goes: there is no result to store */
     enum storing storing;
     enum refusal why;    /* where refused */

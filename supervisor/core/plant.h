@@ -33,6 +33,7 @@ enum plant {
     PLANT_KEEP_STREAMS,      /* what unfinished streams keep is not bounded */
     PLANT_KEEP_RESULTS,        /* what is kept is not bounded by its bytes */
     PLANT_STORE_TOO_LARGE,     /* what the journal will never take is given to it */
+    PLANT_RUN_TWICE,           /* what must not run twice does, where its worker died */
     PLANT_COUNT
 };
 

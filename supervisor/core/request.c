@@ -200,6 +200,7 @@ struct item *request_open(struct core *core, const struct event *event)
                           .priority = priority,
                           .client = true,
                           .async = event->submitted.async,
+                          .once = event->submitted.once,
                           .hash = {event->submitted.hash[0], event->submitted.hash[1]},
                           .size = event->submitted.size,
                           .arrival = ++core->arrivals,
@@ -457,11 +458,14 @@ static void requeue(struct core *core, struct item *item)
 
 void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash)
 {
+    bool over = item->once && !item->logged && !item->settled && !PLANT(PLANT_RUN_TWICE);
     flight_remove(core, slot, item);
     if (crash)
         blame_item(core, slot, item);
-    else if (!item->replay)
+    else if (!item->replay && !over)
         item->attempts--;
+    if (over) /* whether it ran, and how far, nobody knows */
+        request_refuse(core, item, REFUSED_INTERRUPTED, 0);
     if (item->settled && !item->answered) {
         /* Nobody waits for it; it need not run again, and its state was never shown to anybody. */
         if (item->logged)

@@ -51,6 +51,7 @@ static void submit(struct sim *sim, uint32_t index)
     client_open(sim, index, model);
     client->chunks = sim->models[model].streams ? random_below(r, 6) : 0;
     client->poison = poison_is_drawn(sim, model);
+    client->once = !sim->models[model].stateful && random_below(r, 4) == 0;
     if (random_below(r, 2))
         client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
     if (sim_chance(sim, 40))
@@ -62,6 +63,7 @@ static void submit(struct sim *sim, uint32_t index)
                           .request = client->id,
                           .submitted = {.size = client->size,
                                         .deadline = client->deadline,
+                                        .once = client->once,
                                         .priority = (uint8_t)random_below(r, 10)}};
     if (core_wants_hash(sim->core, model))
         poison_hash(sim, client, event.submitted.hash);
@@ -254,6 +256,9 @@ void client_refused(struct sim *sim, const struct action *action)
     if (client && why == REFUSED_ANSWER_TOO_LARGE &&
         journal_answer_size(client->content) <= SIM_DURABLE)
         sim_fail(sim, "request %llx: its answer is called too large and is not",
+                 (unsigned long long)client->id);
+    if (client && why == REFUSED_INTERRUPTED && (!client->once || !client->dispatches))
+        sim_fail(sim, "request %llx is refused as interrupted, and might run",
                  (unsigned long long)client->id);
     if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))
         sim_fail(sim, "request %llx is refused before its deadline",

@@ -129,6 +129,7 @@ struct client {
     bool ended, gone; /* heard its end; went away */
     bool durable;     /* goes through the journal; not one that joined */
     bool poison;
+    bool once;       /* must not run twice */
     bool overloaded; /* refused so */
     uint32_t generation, dispatches;
     uint64_t content, size;
@@ -161,6 +162,7 @@ struct row {
     uint32_t attempts;
     uint8_t priority;
     bool async, poison;
+    bool once, ran; /* must not run twice; was given to a worker, in whichever life of hasupd */
     bool outlived; /* a later one has its key, since a death: nobody comes for this one */
     bool waits; /* for room in the table of requests, after a death */
 };

@@ -201,6 +201,7 @@ void journal_persist(struct sim *sim, const struct action *action)
                                  .chunks_asked = client->chunks,
                                  .deadline = client->deadline,
                                  .async = client->async,
+                                 .once = client->once,
                                  .poison = client->poison};
         if (client->person)
             memcpy(write.row.key, client->person->key, sizeof write.row.key);
@@ -551,6 +552,7 @@ static struct client *recover_client(struct sim *sim, struct row *row)
         client->deadline = row->deadline;
         client->poison = row->poison;
         client->async = row->async;
+        client->once = row->once;
         client->size = row->size;
         return client;
     }
@@ -571,6 +573,7 @@ static struct event recovered(const struct row *row, enum recovery what, uint64_
                                         .deadline = row->deadline,
                                         .expires = row->expires,
                                         .async = row->async,
+                                        .once = row->once,
                                         .refused = row->refused,
                                         .why = row->why,
                                         .attempts = row->attempts,

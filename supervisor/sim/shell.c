@@ -184,6 +184,11 @@ static void dispatch(struct sim *sim, const struct action *action)
     } else {
         sim->report->replays++;
     }
+    if (client->once && (client->dispatches || (client->row && client->row->ran)))
+        sim_fail(sim, "request %llx runs twice, which it must not",
+                 (unsigned long long)action->request);
+    if (client->row)
+        client->row->ran = true;
     client->dispatches += !action->dispatch.replay;
     client->at_slot = action->slot;
     client->at_worker = action->worker;

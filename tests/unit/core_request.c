@@ -30,6 +30,36 @@ static void promise_1_a_request_survives_its_workers_crash(void **state)
     assert_int_equal(seen(w, ACTION_ANSWER)->answer.attempts, 2);
 }
 
+static uint64_t submit_once(struct world *w)
+{
+    struct event event = {.type = EVENT_SUBMITTED,
+                          .model = WORLD_MODEL,
+                          .request = (uint64_t)1 << 32 | w->made++,
+                          .submitted = {.size = 100, .once = true}};
+    if (core_wants_hash(w->core, WORLD_MODEL))
+        world_hash(w, event.request, event.submitted.hash);
+    world_do(w, event);
+    return event.request;
+}
+
+static void promise_1_what_must_not_run_twice_is_refused_when_its_worker_dies(void **state)
+{
+    struct world *w = *state;
+    set_model(w, false);
+    comes_up(w, 0, 1);
+    replies(w, 0, submit(w));
+    uint64_t once = submit_once(w), waits = submit_once(w);
+    dies(w, 0);
+    assert_refused(w, once, REFUSED_INTERRUPTED);
+    assert_int_equal(seen_of(w, ACTION_REFUSE, once)->refuse.attempts, 1);
+    assert_non_null(seen_of(w, ACTION_FORGET, once));
+    assert_null(seen_of(w, ACTION_REFUSE, waits)); /* nobody had begun it */
+    comes_up(w, 0, 1);
+    assert_true(seen(w, ACTION_DISPATCH)->request == waits);
+    replies(w, 0, waits);
+    assert_int_equal(seen_count(w, ACTION_ANSWER), 1);
+}
+
 static void promise_1_what_a_dead_worker_said_late_does_not_count(void **state)
 {
     struct world *w = *state;
@@ -335,6 +365,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(promise_1_a_request_is_answered_once_and_forgotten_last),
         STORY(promise_1_a_request_survives_its_workers_crash),
+        STORY(promise_1_what_must_not_run_twice_is_refused_when_its_worker_dies),
         STORY(promise_1_what_a_dead_worker_said_late_does_not_count),
         STORY(promise_1_a_moved_request_goes_before_those_that_wait),
         STORY(promise_6_a_request_that_kills_is_quarantined),
