@@ -84,9 +84,9 @@ const char *refusal_message(enum refusal why)
         return "the request ran, and its answer is longer than the journal may keep "
                "(journal.body_max)";
     case REFUSED_INTERRUPTED:
-        return "its worker died with it in hand, and it may have taken effect; it was not run again "
-               "because it is neither a GET, nor bears an Idempotency-Key, nor is listed in the "
-               "model's adapter.idempotent";
+        return "its worker died with it in hand, and it may have taken effect; it was not run "
+               "again because it is neither a GET, nor bears an Idempotency-Key, nor is listed in "
+               "the model's adapter.idempotent";
     }
     return "refused";
 }
