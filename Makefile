@@ -53,6 +53,7 @@ $(B)/%.o: %.c
 
 # Unit tests: tests/unit/AREA_name.c links what its AREA needs, no more.
 LINK_ipc := ipc
+LIBS_ipc := -ljansson
 LINK_core := supervisor/core ipc
 LINK_sim := supervisor/sim supervisor/core ipc
 LINK_checkpoints := checkpoints ipc
