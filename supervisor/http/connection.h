@@ -12,6 +12,7 @@
 
 #include "supervisor/http/http.h"
 
+#include <jansson.h>
 #include <llhttp/llhttp.h>
 
 enum {
@@ -63,6 +64,9 @@ struct head {
     struct head_field fields[HTTP_FIELDS];
 };
 
+/* Whose shape errors have: by the path's first segment. */
+enum shape { SHAPE_OWN, SHAPE_V1, SHAPE_V2 };
+
 enum route_method { METHOD_GET = 1, METHOD_POST = 2, METHOD_DELETE = 4 };
 
 struct connection;
@@ -108,7 +112,8 @@ struct connection {
     uint32_t model;
     hasup_ns at_most; /* its deadline; 0: the model's */
     uint8_t priority;
-    bool keep_alive, old /* HTTP/1.0 */, v2, accepts_sse, expects;
+    bool keep_alive, old /* HTTP/1.0 */, accepts_sse, expects;
+    uint8_t shape;   /* enum shape */
     bool head_only;  /* HEAD: no body in the answer */
     char id[HTTP_ID_MAX + 1];
     uint8_t *meta; /* for the worker; else http->meta */
@@ -135,6 +140,8 @@ struct connection {
     uint64_t events; /* of a stream so far */
     uint64_t run;    /* whose they are: reply.record */
     bool streaming, sse;
+    bool passes;     /* the worker wrote its events itself: they pass as they are, */
+    bool between;    /* and no event is half sent */
 };
 
 struct http {
@@ -166,6 +173,7 @@ struct http {
     size_t meta_room;
     int64_t date_s;
     char date[32];
+    int64_t begun_s; /* Unix time of the door's start */
 };
 
 /* ---- http.c ---- */
@@ -225,6 +233,7 @@ void answer_record(struct connection *c);
 extern const struct door HTTP_DOOR;
 
 void answer_json(struct connection *c, uint32_t status, const char *text);
+void answer_object(struct connection *c, uint32_t status, json_t *object_take);
 void answer_options(struct connection *c);
 /* 202, and where the answer will be. */
 void answer_text_of_record(struct connection *c, const char *text);
@@ -251,7 +260,8 @@ struct answer {
 bool answer_head(struct connection *c, const struct answer *answer);
 bool field_name_valid(const uint8_t *name, size_t len);
 /* The error as JSON in the shape of the request's path; to be freed; NULL: no memory. */
-char *error_json(const struct connection *c, const char *code, const char *message);
+char *error_json(const struct connection *c, uint32_t status, const char *code,
+                 const char *message);
 /* CONTENT_TYPE and ERROR of a worker's frame; absent ones are empty. */
 struct worker_words {
     const char *type, *error;
@@ -266,6 +276,18 @@ void stream_chunk(struct connection *c, const struct reply *head, const uint8_t 
 void stream_end(struct connection *c, const struct reply *reply);
 /* A whole answer as a stream of one event. */
 void stream_whole(struct connection *c, const struct reply *reply, const uint8_t *bytes);
-void stream_refused(struct connection *c, const char *code, const char *message);
+void stream_refused(struct connection *c, uint32_t status, const char *code, const char *message);
+
+/* ---- http_v1.c ---- */
+
+/* Finds the model that a whole body names; false: none, and that was answered. */
+bool v1_find_model(struct connection *c);
+/* The most that any model takes: a body's own model is known when it is whole. */
+uint64_t v1_body_max(const struct http *http);
+/* Writes a HEADER field's value: when the request came; its length. */
+size_t v1_received(char *field, size_t room);
+void v1_models(struct connection *c);
+void v1_model(struct connection *c);
+json_t *v1_error(uint32_t status, const char *code, json_t *message_take);
 
 #endif

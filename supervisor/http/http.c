@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ACCEPTS_A_TURN = 64 };
@@ -596,6 +597,7 @@ static void http_init(struct http *http, struct loop *loop, struct engine *engin
     http->engine = engine;
     http->options = *options;
     options_default(&http->options);
+    http->begun_s = time(NULL);
     http->armed = HASUP_NEVER;
     http->timer.due = deadlines_due;
     http->timer.context = http;

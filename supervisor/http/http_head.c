@@ -349,6 +349,10 @@ void head_take(struct connection *c, const struct head *head)
     hasup_meta_start(&r.meta, c->meta, c->http->meta_room);
     if (c->route && c->route->worker)
         put_text(&r, HASUP_TAG_ROUTE, c->route->worker);
+    if (c->shape == SHAPE_V1 && c->route && c->route->worker) {
+        char received[40];
+        hasup_meta_put(&r.meta, HASUP_TAG_HEADER, received, v1_received(received, sizeof received));
+    }
     if (version[0])
         hasup_meta_put(&r.meta, HASUP_TAG_HEADER, version,
                        strlen(version) + 1 + strlen(version + strlen(version) + 1));

@@ -5,7 +5,6 @@
  */
 #include "supervisor/http/connection.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -240,6 +239,17 @@ void answer_json(struct connection *c, uint32_t status, const char *text)
     answer_text(c, &a, text);
 }
 
+void answer_object(struct connection *c, uint32_t status, json_t *object)
+{
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (text)
+        answer_json(c, status, text);
+    else
+        answer_verdict(c, 503, "unavailable", "out of memory");
+    free(text);
+}
+
 void answer_text_of_record(struct connection *c, const char *text)
 {
     struct answer a = {.status = 202, .location = c->record, .applied = c->async, .no_store = true};
@@ -268,11 +278,16 @@ static json_t *json_any(const char *text)
     return string;
 }
 
-char *error_json(const struct connection *c, const char *code, const char *message)
+char *error_json(const struct connection *c, uint32_t status, const char *code, const char *message)
 {
-    json_t *object = c->v2 ? json_pack("{s:o}", "error", json_any(message))
-                           : json_pack("{s:{s:s, s:o, s:s}}", "error", "code", code, "message",
-                                       json_any(message), "request_id", c->id);
+    json_t *said = json_any(message), *object;
+    if (c->shape == SHAPE_V1)
+        object = v1_error(status, code, said);
+    else if (c->shape == SHAPE_V2)
+        object = json_pack("{s:o}", "error", said);
+    else
+        object = json_pack("{s:{s:s, s:o, s:s}}", "error", "code", code, "message", said,
+                           "request_id", c->id);
     char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     return text;
@@ -286,7 +301,7 @@ void answer_error(struct connection *c, const struct refusal_text *text)
                        .allow = text->status == 405};
     if (!c->id[0])
         engine_make_id(c->http->engine, c->id);
-    char *json = error_json(c, text->code, text->message);
+    char *json = error_json(c, text->status, text->code, text->message);
     if (json)
         answer_text(c, &a, json);
     else
@@ -329,8 +344,9 @@ static void answer_type(const struct connection *c, const struct worker_words *w
                         struct answer *a)
 {
     static const char bytes[] = "application/octet-stream";
-    a->type = words->type ? words->type : c->v2 ? JSON_TYPE : bytes;
-    a->type_len = words->type ? words->type_len : c->v2 ? sizeof JSON_TYPE - 1 : sizeof bytes - 1;
+    bool json = c->shape != SHAPE_OWN;
+    a->type = words->type ? words->type : json ? JSON_TYPE : bytes;
+    a->type_len = words->type ? words->type_len : json ? sizeof JSON_TYPE - 1 : sizeof bytes - 1;
 }
 
 /* Queues the body: small ones are copied, those in a buffer are sent from where they are. */
@@ -355,7 +371,8 @@ static void answer_worker_error(struct connection *c, const struct reply *reply,
                        .attempts = reply->attempts,
                        .frame = reply->frame};
     char *message = words->error ? strndup(words->error, words->error_len) : NULL;
-    char *json = error_json(c, "worker_error", message ? message : "the worker answered an error");
+    char *json =
+        error_json(c, a.status, "worker_error", message ? message : "the worker answered an error");
     if (json)
         answer_text(c, &a, json);
     else
@@ -412,7 +429,7 @@ static void door_refuse(void *context, const struct refusal_text *refusal)
     else if (c->record[0] && c->wait && refusal->why == REFUSED_DEADLINE)
         answer_record(c); /* it waited as long as it was asked to */
     else if (c->streaming)
-        stream_refused(c, refusal->code, refusal->message);
+        stream_refused(c, refusal->status, refusal->code, refusal->message);
     else
         answer_error(c, refusal);
 }

@@ -53,7 +53,8 @@ static int on_message_begin(llhttp_t *parser)
     c->verdict = (struct verdict){0};
     c->raw = 0;
     c->id[0] = '\0';
-    c->v2 = c->head_only = false;
+    c->shape = SHAPE_OWN;
+    c->head_only = false;
     return 0;
 }
 
@@ -289,14 +290,21 @@ static int feed_pause(struct connection *c, const uint8_t *bytes, size_t len, si
     return keep_meta(c);
 }
 
+/* Of a head that is not whole: the route was not looked for. */
+static uint8_t shape_of(const char *target, size_t len)
+{
+    if (len < 3 || memcmp(target, "/v", 2) != 0 || (len > 3 && target[3] != '/'))
+        return SHAPE_OWN;
+    return target[2] == '1' ? SHAPE_V1 : target[2] == '2' ? SHAPE_V2 : SHAPE_OWN;
+}
+
 static void feed_failed(struct connection *c, enum llhttp_errno why)
 {
     const struct head *head = head_of(c);
     const char *target = c->http->base + head->target.at;
     c->keep_alive = false;
     if (c->state == CONNECTION_HEAD && c->begun)
-        c->v2 = head->target.len >= 3 && !memcmp(target, "/v2", 3) &&
-                (head->target.len == 3 || target[3] == '/');
+        c->shape = shape_of(target, head->target.len);
     if (c->verdict.status) {
         answer_verdict(c, c->verdict.status, c->verdict.code, c->verdict.message);
         return;

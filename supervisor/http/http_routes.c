@@ -5,7 +5,6 @@
  */
 #include "supervisor/http/connection.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -19,6 +18,7 @@ static void get_model(struct connection *c);
 static void get_model_ready(struct connection *c);
 static void run_record(struct connection *c);
 
+#define V1         "v1"
 #define V2_MODEL   "v2", "models", "*"
 #define V2_VERSION V2_MODEL, "versions", "?"
 
@@ -37,6 +37,10 @@ static const struct route ROUTES[] = {
     {{V2_VERSION}, METHOD_GET, NULL, get_model},
     {{V2_MODEL, "ready"}, METHOD_GET, NULL, get_model_ready},
     {{V2_VERSION, "ready"}, METHOD_GET, NULL, get_model_ready},
+    {{V1, "chat", "completions"}, METHOD_POST, "chat_completions", NULL},
+    {{V1, "completions"}, METHOD_POST, "completions", NULL},
+    {{V1, "models"}, METHOD_GET, NULL, v1_models},
+    {{V1, "models", "*"}, METHOD_GET, NULL, v1_model},
     {{"requests", "#"}, METHOD_GET | METHOD_DELETE, NULL, run_record},
 };
 
@@ -77,6 +81,11 @@ static size_t split(struct segment path, struct segment *segments)
     return count;
 }
 
+static bool segment_is(struct segment segment, const char *word)
+{
+    return segment.len == strlen(word) && !memcmp(segment.at, word, segment.len);
+}
+
 static bool matches(const struct route *route, const struct segment *segments, size_t count)
 {
     for (size_t i = 0; i < SEGMENTS; i++) {
@@ -85,7 +94,7 @@ static bool matches(const struct route *route, const struct segment *segments, s
             return !want && i == count;
         if (*want == '*' || *want == '?' || *want == '#')
             continue;
-        if (strlen(want) != segments[i].len || memcmp(want, segments[i].at, segments[i].len) != 0)
+        if (!segment_is(segments[i], want))
             return false;
     }
     return count == SEGMENTS;
@@ -126,12 +135,27 @@ static void not_found(struct connection *c, const char *what)
     c->verdict = (struct verdict){404, "not_found", what};
 }
 
+static void no_such_model(struct connection *c)
+{
+    not_found(c, refusal_message(REFUSED_NOT_FOUND));
+    if (c->shape == SHAPE_V1)
+        c->verdict.code = "model_not_found";
+}
+
+/* The model stands in the body, which is not there yet. */
+static bool is_named_by_body(const struct route *route)
+{
+    return route->worker && !strcmp(route->segments[0], V1);
+}
+
 static void find_model(struct connection *c, const struct segment *segments, char *version,
                        size_t room)
 {
     static const char field[] = "model-version";
     char name[NAME_MAX_BYTES + 1];
     struct model_info info;
+    if (is_named_by_body(c->route))
+        c->body.max = v1_body_max(c->http);
     for (size_t i = 0; i < SEGMENTS && c->route->segments[i]; i++) {
         char kind = c->route->segments[i][0];
         int len = kind == '*' ? decode(segments[i], name, sizeof name) : 0;
@@ -149,7 +173,7 @@ static void find_model(struct connection *c, const struct segment *segments, cha
                 not_found(c, "there is no such version");
         } else if (kind == '*' &&
                    (model < 0 || !engine_model_info(c->http->engine, (uint32_t)model, &info))) {
-            not_found(c, refusal_message(REFUSED_NOT_FOUND));
+            no_such_model(c);
             return;
         } else if (kind == '*') {
             c->model = (uint32_t)model;
@@ -173,7 +197,10 @@ void route_find(struct connection *c, const char *target, size_t len, char *vers
     bool asterisk = len == 1 && *target == '*' && c->parser.method == HTTP_OPTIONS;
     size_t count = path.len && !asterisk ? split(path, segments) : 0;
     c->route = NULL;
-    c->v2 = count && segments[0].len == 2 && !memcmp(segments[0].at, "v2", 2);
+    c->shape = !count                          ? SHAPE_OWN
+               : segment_is(segments[0], V1)   ? SHAPE_V1
+               : segment_is(segments[0], "v2") ? SHAPE_V2
+                                               : SHAPE_OWN;
     if (asterisk)
         return;
     if (!path.len || path.at[0] != '/') {
@@ -204,17 +231,6 @@ const char *route_allow(const struct connection *c)
 }
 
 /* ---- answered here ---- */
-
-static void answer_object(struct connection *c, uint32_t status, json_t *object)
-{
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    json_decref(object);
-    if (text)
-        answer_json(c, status, text);
-    else
-        answer_verdict(c, 503, "unavailable", "out of memory");
-    free(text);
-}
 
 static void get_server(struct connection *c)
 {
@@ -308,7 +324,8 @@ static void submit(struct connection *c)
     else
         s.body.bytes = c->body.view ? c->body.view : c->body.bytes;
     /* Who has events of it already hears events, even where only the last one is missing. */
-    c->sse = !strcmp(c->route->worker, "generate_stream") || (c->heard && c->accepts_sse);
+    c->sse = !strcmp(c->route->worker, "generate_stream") ||
+             (c->heard && (c->accepts_sse || c->shape == SHAPE_V1));
     c->state = CONNECTION_PENDING;
     c->http->acted = true;
     int error = engine_submit(c->http->engine, &s, &c->request);
@@ -391,8 +408,8 @@ void route_run(struct connection *c)
         answer_verdict(c, c->verdict.status, c->verdict.code, c->verdict.message);
     else if (c->parser.method == HTTP_OPTIONS)
         answer_options(c);
-    else if (c->route->worker)
+    else if (c->route->worker && (!is_named_by_body(c->route) || v1_find_model(c)))
         submit(c);
-    else
+    else if (!c->route->worker)
         c->route->answer(c);
 }

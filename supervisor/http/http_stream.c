@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 /* ---- server-sent events ---- */
 
@@ -32,6 +33,15 @@ static void part_close(struct connection *c)
         out_write(c, "\r\n", 2);
 }
 
+/* The next event's number, as its id line. */
+static int event_id(struct connection *c, char *line, size_t room)
+{
+    char run[24] = "";
+    if (c->run)
+        snprintf(run, sizeof run, "%llx-", (unsigned long long)c->run);
+    return snprintf(line, room, "id: %s%llu\n", run, (unsigned long long)++c->events);
+}
+
 /* The bytes of an event's data lines; written to `out` where it is not NULL. */
 static size_t event_lines(const uint8_t *bytes, size_t len, uint8_t *out)
 {
@@ -54,14 +64,60 @@ static size_t event_lines(const uint8_t *bytes, size_t len, uint8_t *out)
     }
 }
 
+/* ---- events that the worker wrote itself ---- */
+
+/* The length of the blank line that ends an event, where one begins at `at`: "\n\n", "\r\n\r\n" or
+ * "\r\r"; else 0. */
+static size_t blank_len(const uint8_t *at, size_t len)
+{
+    if (len >= 4 && !memcmp(at, "\r\n\r\n", 4))
+        return 4;
+    return len >= 2 && at[0] == at[1] && (at[0] == '\n' || at[0] == '\r') ? 2 : 0;
+}
+
+/* How many bytes stand before the first end of an event, and with it; len + 1: there is none. */
+static size_t first_event(const uint8_t *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        size_t blank = bytes[i] == '\n' || bytes[i] == '\r' ? blank_len(bytes + i, len - i) : 0;
+        if (blank)
+            return i + blank;
+    }
+    return len + 1;
+}
+
+static bool ends_event(const uint8_t *bytes, size_t len)
+{
+    return (len >= 2 && blank_len(bytes + len - 2, 2)) ||
+           (len >= 4 && blank_len(bytes + len - 4, 4));
+}
+
+/* A chunk that is one event, no more, can be come back for: it bears its number.  Others pass bare.
+ */
+static void event_pass(struct connection *c, const uint8_t *bytes, size_t len)
+{
+    char id[48];
+    int id_len = event_id(c, id, sizeof id);
+    bool one = c->between && first_event(bytes, len) == len;
+    if (len)
+        c->between = ends_event(bytes, len);
+    if (!len)
+        return;
+    part_open(c, len + (one ? (size_t)id_len : 0));
+    if (one)
+        out_write(c, id, (size_t)id_len);
+    out_write(c, bytes, len);
+    part_close(c);
+}
+
+/* ---- events that the door writes ---- */
+
 static void event_write(struct connection *c, const char *name, const uint8_t *bytes, size_t len)
 {
-    char head[96], run[24] = "";
-    if (c->run)
-        snprintf(run, sizeof run, "%llx-", (unsigned long long)c->run);
-    int head_len =
-        snprintf(head, sizeof head, "id: %s%llu\n%s%s%s", run, (unsigned long long)++c->events,
-                 name ? "event: " : "", name ? name : "", name ? "\n" : "");
+    char head[96];
+    int head_len = event_id(c, head, sizeof head);
+    if (name)
+        head_len += snprintf(head + head_len, sizeof head - (size_t)head_len, "event: %s\n", name);
     size_t lines = event_lines(bytes, len, NULL), whole = (size_t)head_len + lines + 1;
     part_open(c, whole);
     uint8_t *at = c->doomed ? NULL : out_reserve(c, whole);
@@ -88,7 +144,10 @@ static bool stream_start(struct connection *c, const struct reply *head)
                        .frame = head->frame};
     a.type = c->sse ? events : words.type ? words.type : bytes;
     a.type_len = c->sse ? sizeof events - 1 : words.type ? words.type_len : sizeof bytes - 1;
-    c->streaming = true;
+    c->streaming = c->between = true;
+    c->passes =
+        words.type_len >= sizeof events - 1 && !strncasecmp(words.type, events, sizeof events - 1);
+    c->sse = c->sse || c->passes;
     c->events = c->heard;
     c->run = head->record;
     return answer_head(c, &a);
@@ -97,11 +156,13 @@ static bool stream_start(struct connection *c, const struct reply *head)
 void stream_chunk(struct connection *c, const struct reply *head, const uint8_t *bytes, size_t len)
 {
     if (!c->streaming) {
-        c->sse = c->sse || c->accepts_sse;
+        c->sse = c->sse || c->accepts_sse || c->shape == SHAPE_V1;
         if (!stream_start(c, head))
             return;
     }
-    if (c->sse) {
+    if (c->passes) {
+        event_pass(c, bytes, len);
+    } else if (c->sse) {
         event_write(c, NULL, bytes, len);
     } else if (len) {
         part_open(c, len);
@@ -119,15 +180,15 @@ static void stream_close(struct connection *c)
     connection_answered(c);
 }
 
-void stream_refused(struct connection *c, const char *code, const char *message)
+void stream_refused(struct connection *c, uint32_t status, const char *code, const char *message)
 {
-    char *json = c->sse ? error_json(c, code, message) : NULL;
+    char *json = c->sse && c->between ? error_json(c, status, code, message) : NULL;
     if (!json) {
         c->keep_alive = false; /* and no last chunk: the client sees that it is cut */
         connection_answered(c);
         return;
     }
-    event_write(c, "error", (const uint8_t *)json, strlen(json));
+    event_write(c, c->shape == SHAPE_V1 ? NULL : "error", (const uint8_t *)json, strlen(json));
     free(json);
     stream_close(c);
 }
@@ -141,13 +202,15 @@ void stream_end(struct connection *c, const struct reply *reply)
     worker_words(reply->frame, &words);
     if (words.error || reply->status >= 400 || (body.len && !bytes)) {
         char *message = words.error ? strndup(words.error, words.error_len) : NULL;
-        stream_refused(c, "worker_error", message ? message : "the worker ended with an error");
+        stream_refused(c, reply->status < 400 ? 500 : reply->status, "worker_error",
+                       message ? message : "the worker ended with an error");
         free(message);
         return;
     }
     if (body.len)
         stream_chunk(c, reply, bytes, (size_t)body.len);
-    if (c->sse) {
+    if (c->sse && !c->passes &&
+        c->shape != SHAPE_V1) { /* those end by a word of the worker's own */
         int len = snprintf(text, sizeof text, "{\"status\":%u,\"attempts\":%u}", reply->status,
                            reply->attempts);
         event_write(c, "end", (const uint8_t *)text, (size_t)len);

@@ -206,6 +206,14 @@ bool engine_model_info(const struct engine *unused, uint32_t model, struct model
     return true;
 }
 
+bool engine_model_body_max(const struct engine *unused, uint32_t model, uint64_t *body_max)
+{
+    struct model_info info;
+    bool known = engine_model_info(unused, model, &info);
+    *body_max = info.body_max;
+    return known;
+}
+
 uint32_t engine_models(const struct engine *unused)
 {
     (void)unused;

@@ -8,11 +8,13 @@
 static const char *const seeds[] = {
     "POST /models/m/invoke HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nhello",
     "POST /v2/models/m/infer HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nX-Request-Timeout: "
-                                                "1.5\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
+    "1.5\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n",
     "GET /v2/models/odd%20name/versions/1/ready?q HTTP/1.1\r\n" HOST "X-Request-Id: r\r\n\r\n",
     "POST /v2/models/m/generate_stream HTTP/1.1\r\n" HOST
     "Expect: 100-continue\r\nAccept: text/event-stream\r\nContent-Length: 2\r\n\r\n{}",
     "OPTIONS * HTTP/1.1\r\n" HOST "\r\nGET /v2 HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n",
+    "POST /v1/chat/completions HTTP/1.1\r\n" HOST
+    "Content-Length: 52\r\n\r\n{\"messages\": [{\"a\": \"\\u0062\"}], \"model\": \"m\", \"n\":1}",
     "GET http://t/v2/health/live HTTP/1.0\r\nConnection: keep-alive\r\n\r\nHEAD /v2 "
     "HTTP/1.0\r\n\r\n",
 };
