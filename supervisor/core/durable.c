@@ -113,11 +113,13 @@ void durable_left(struct core *core, struct item *item)
     joined_forget(core, item);
 }
 
-static void wait_longer(struct item *leader, hasup_ns deadline)
+/* Who comes with the key can come again: its time stays with the request when it leaves, as that
+ * of the first one does.  Who asks for it by its number hears its end, whenever that is. */
+static void wait_longer(struct item *leader, const struct event *event)
 {
-    if (!deadline)
-        deadline = HASUP_NEVER;
-    if (deadline > leader->later)
+    hasup_ns deadline = event->submitted.deadline ? event->submitted.deadline : HASUP_NEVER;
+    bool asks = event->submitted.record && !PLANT(PLANT_ASKING_LENGTHENS);
+    if (!asks && deadline > leader->later)
         leader->later = deadline;
 }
 
@@ -142,7 +144,8 @@ bool durable_outlasts(struct core *core, struct item *item)
 static void refuse_now(struct core *core, struct model *model, uint64_t request, enum refusal why,
                        uint32_t attempts)
 {
-    bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_IN_PROGRESS;
+    bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED ||
+                 why == REFUSED_IN_PROGRESS;
     refuse_action(core, request, why, later ? HASUP_S : 0, attempts);
     if (model)
         model->refused++;
@@ -156,7 +159,7 @@ static void join(struct core *core, const struct event *event, struct item *lead
     item->place = PLACE_JOINED;
     item->leader = leader;
     item->heard = event->submitted.heard;
-    wait_longer(leader, event->submitted.deadline);
+    wait_longer(leader, event);
     list_append(&leader->joined, item);
     core->joined++;
     for (uint64_t number = 1; number <= leader->chunks_stored && !item->async; number++)
@@ -182,7 +185,7 @@ static void join_running(struct core *core, struct model *model, const struct ev
         action->request = event->request;
         action->record = entry->record;
         leader->async = true; /* somebody comes back for it by its number */
-        wait_longer(leader, event->submitted.deadline);
+        wait_longer(leader, event);
         action_add(core, ACTION_FORGET)->request = event->request;
     } else {
         join(core, event, leader);

@@ -144,7 +144,7 @@ struct item {
     uint64_t group;                 /* of suspects */
     uint64_t accused, seen; /* its last accusation, crashes before its dispatch; see blame.c */
     uint64_t size, arrival;
-    hasup_ns later;                          /* the latest deadline of those who joined */
+    hasup_ns later;                          /* the latest deadline of those with its key */
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
     uint64_t sent, produced;  /* bytes of a stream: delivered, and where this attempt stands */

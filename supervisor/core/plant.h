@@ -34,6 +34,7 @@ enum plant {
     PLANT_KEEP_RESULTS,        /* what is kept is not bounded by its bytes */
     PLANT_STORE_TOO_LARGE,     /* what the journal will never take is given to it */
     PLANT_RUN_TWICE,           /* what must not run twice does, where its worker died */
+    PLANT_ASKING_LENGTHENS,    /* who only asks for a request by its number gives it time */
     PLANT_COUNT
 };
 

@@ -227,6 +227,7 @@ const char *route_allow(const struct connection *c);
 void route_run(struct connection *c);
 /* 202 and the state of the durable request that the route names. */
 void answer_record(struct connection *c);
+bool record_goes_on(const struct connection *c);
 
 /* ---- http_reply.c ---- */
 

@@ -426,7 +426,7 @@ static void door_refuse(void *context, const struct refusal_text *refusal)
     struct connection *c = context;
     if (c->doomed)
         c->state = CONNECTION_CLOSING;
-    else if (c->record[0] && c->wait && refusal->why == REFUSED_DEADLINE)
+    else if (c->record[0] && c->wait && refusal->why == REFUSED_DEADLINE && record_goes_on(c))
         answer_record(c); /* it waited as long as it was asked to */
     else if (c->streaming)
         stream_refused(c, refusal->status, refusal->code, refusal->message);

@@ -360,6 +360,13 @@ void answer_record(struct connection *c)
     free(text);
 }
 
+bool record_goes_on(const struct connection *c)
+{
+    struct record_info info;
+    return engine_record(c->http->engine, c->record, RECORD_ID, &info) == 0 &&
+           info.state != RECORD_REFUSED;
+}
+
 static void drop_record(struct connection *c)
 {
     if (engine_drop(c->http->engine, c->record, RECORD_ID))

@@ -85,9 +85,10 @@ void client_arrivals(struct sim *sim)
     journal_admit(sim);
     for (uint32_t i = 0; i < SIM_REQUESTS && count && !sim->report->failed; i++)
         if (!sim->clients[i].id) {
-            if (random_below(r, 4))
+            uint32_t who = random_below(r, 16);
+            if (who >= 5 || (who == 4 && !person_looks(sim, i)))
                 submit(sim, i);
-            else
+            else if (who < 4)
                 person_asks(sim, i);
             count--;
         }
@@ -246,7 +247,7 @@ void client_refused(struct sim *sim, const struct action *action)
         client->person->heard = 0;
     if (client)
         client->overloaded = why == REFUSED_OVERLOADED;
-    if (client && why == REFUSED_QUARANTINED && !client->person &&
+    if (client && why == REFUSED_QUARANTINED && !client->person && !client->asks &&
         !poison_is_quarantined(sim, client))
         sim_fail(sim, "request %llx is refused as quarantined, and its body is not",
                  (unsigned long long)client->id);
@@ -257,10 +258,12 @@ void client_refused(struct sim *sim, const struct action *action)
         journal_answer_size(client->content) <= SIM_DURABLE)
         sim_fail(sim, "request %llx: its answer is called too large and is not",
                  (unsigned long long)client->id);
-    if (client && why == REFUSED_INTERRUPTED && (!client->once || !client->dispatches))
+    if (client && why == REFUSED_INTERRUPTED && !client->asks &&
+        (!client->once || !client->dispatches))
         sim_fail(sim, "request %llx is refused as interrupted, and might run",
                  (unsigned long long)client->id);
-    if (client && why == REFUSED_DEADLINE && (!client->deadline || client->deadline > sim->now))
+    if (client && why == REFUSED_DEADLINE && !client->asks &&
+        (!client->deadline || client->deadline > sim->now))
         sim_fail(sim, "request %llx is refused before its deadline",
                  (unsigned long long)client->id);
 }

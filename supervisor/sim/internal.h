@@ -140,6 +140,8 @@ struct client {
     uint64_t digest;   /* of a stateful answer */
     bool answered_logged;
     hasup_ns deadline;
+    hasup_ns latest; /* deadline of all who came with its key */
+    bool asks;       /* by a record's number */
     uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
     bool replaying, began; /* began: this run's bytes */
     uint64_t produced, run_variant;
@@ -311,6 +313,8 @@ void journal_committed(struct sim *sim);
 struct row *journal_row(struct sim *sim, uint64_t record);
 /* A request of somebody with a key, or with respond-async. */
 void person_asks(struct sim *sim, uint32_t index);
+/* Somebody asks for a record by its number; false: there is none. */
+bool person_looks(struct sim *sim, uint32_t index);
 void person_accepted(struct sim *sim, const struct action *action);
 void person_retold(struct sim *sim, const struct action *action);
 void person_hears(struct sim *sim, struct client *client, const struct row *row);

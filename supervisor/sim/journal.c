@@ -180,6 +180,14 @@ static void persist_done(struct sim *sim, const struct client *client)
                  (unsigned long long)client->id);
 }
 
+static void wants_until(struct client *client, hasup_ns deadline)
+{
+    if (!deadline)
+        deadline = HASUP_NEVER / 2;
+    if (deadline > client->latest)
+        client->latest = deadline;
+}
+
 void journal_persist(struct sim *sim, const struct action *action)
 {
     struct client *client = action->request ? client_find(sim, action->request) : NULL;
@@ -192,6 +200,7 @@ void journal_persist(struct sim *sim, const struct action *action)
     case PERSIST_ACCEPT:
         check_size(sim, client->size);
         client->durable = true;
+        wants_until(client, client->deadline);
         sim->records = action->record > sim->records ? action->record : sim->records;
         write.row = (struct row){.record = action->record,
                                  .content = client->content,
@@ -355,6 +364,18 @@ static void person_begin(struct sim *sim, struct person *person)
                               .poison = poison_is_drawn(sim, model)};
 }
 
+/* A request that runs with this key may go on as long as this one has time. */
+static void person_joins(struct sim *sim, const struct person *person, const struct client *with)
+{
+    for (unsigned i = 0; i < SIM_REQUESTS; i++) {
+        struct client *client = &sim->clients[i];
+        bool same = client->person == person ||
+                    (client->row && memcmp(client->row->key, person->key, sizeof person->key) == 0);
+        if (client->durable && same)
+            wants_until(client, with->deadline);
+    }
+}
+
 static void person_submit(struct sim *sim, struct person *person, uint32_t index)
 {
     struct random *r = &sim->random;
@@ -388,7 +409,35 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
     }
     if (core_wants_hash(sim->core, person->model))
         poison_hash(sim, client, event.submitted.hash);
+    person_joins(sim, person, client);
     sim_post(sim, &event);
+}
+
+bool person_looks(struct sim *sim, uint32_t index)
+{
+    struct random *r = &sim->random;
+    const struct row *row =
+        sim->records ? journal_row(sim, 1 + random_next(r) % sim->records) : NULL;
+    for (unsigned i = 0; i < SIM_REQUESTS && random_below(r, 8); i++) /* mostly one that runs */
+        if (sim->clients[i].row && !sim->clients[i].row->finished)
+            row = sim->clients[i].row;
+    if (!row)
+        return false;
+    client_open(sim, index, row->model);
+    struct client *client = &sim->clients[index];
+    client->asks = true;
+    client->content = row->content;
+    client->size = row->size;
+    if (random_below(r, 2))
+        client->deadline = sim->now + sim_between(sim, HASUP_MS, 60 * HASUP_S);
+    sim_schedule(sim, sim->now + sim_between(sim, 0, 20 * HASUP_S), HAPPENS_LEAVE, 0, 0,
+                 client->id);
+    sim_post(sim, &(struct event){.type = EVENT_SUBMITTED,
+                                  .model = row->model,
+                                  .request = client->id,
+                                  .submitted = {.deadline = client->deadline,
+                                                .record = row->record}});
+    return true;
 }
 
 void person_asks(struct sim *sim, uint32_t index)
@@ -550,6 +599,7 @@ static struct client *recover_client(struct sim *sim, struct row *row)
         client->received = row->bytes;
         client->variant = row->variant;
         client->deadline = row->deadline;
+        wants_until(client, row->deadline);
         client->poison = row->poison;
         client->async = row->async;
         client->once = row->once;

@@ -178,6 +178,9 @@ static void dispatch(struct sim *sim, const struct action *action)
             client->deadline + 3 * HASUP_MS < sim->now)
             sim_fail(sim, "request %llx runs past its deadline",
                      (unsigned long long)action->request);
+        if (client->durable && client->latest + 3 * HASUP_MS < sim->now)
+            sim_fail(sim, "request %llx runs past the deadline of all who came with its key",
+                     (unsigned long long)action->request);
         if (poison_is_quarantined(sim, client))
             sim_fail(sim, "request %llx runs, and its body is quarantined",
                      (unsigned long long)action->request);

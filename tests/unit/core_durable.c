@@ -113,6 +113,71 @@ static void promise_3_so_is_one_that_somebody_joined(void **state)
     assert_int_equal(seen_count(w, ACTION_ANSWER), 2);
 }
 
+/* Somebody who comes with the key, or asks for record `record`, with so much time. */
+static uint64_t comes(struct world *w, uint64_t key, uint64_t record, hasup_ns span)
+{
+    uint64_t id = (uint64_t)1 << 32 | w->made++;
+    world_do(w, (struct event){.type = EVENT_SUBMITTED,
+                               .model = WORLD_MODEL,
+                               .request = id,
+                               .submitted = {.size = 100,
+                                             .key = {key, key},
+                                             .record = record,
+                                             .deadline = span ? w->now + span : 0}});
+    return id;
+}
+
+/* A request with key 7 that waits in the queue for one second, as the only worker is gone. */
+static uint64_t waits_a_second(struct world *w)
+{
+    begin(w, false);
+    dies(w, 0);
+    uint64_t request = comes(w, 7, 0, HASUP_S);
+    persisted(w, request, PERSIST_ACCEPT, 0);
+    return request;
+}
+
+static void who_left_and_has_the_key_can_come_again_while_it_had_time(void **state)
+{
+    struct world *w = *state;
+    uint64_t first = waits_a_second(w), second = comes(w, 7, 0, 10 * HASUP_S);
+    cancel(w, second);
+    world_pass(w, 2 * HASUP_S); /* its worker does not come up meanwhile */
+    assert_refused(w, first, REFUSED_DEADLINE);
+    uint64_t third = comes(w, 7, 0, 10 * HASUP_S);
+    assert_int_equal(w->count, 0); /* it waits with the request, which goes on */
+    comes_up(w, 0, 4);
+    assert_int_equal(seen(w, ACTION_DISPATCH)->request, first);
+    replies(w, 0, first);
+    persisted(w, first, PERSIST_RESULT, 0);
+    assert_int_equal(seen(w, ACTION_ANSWER)->request, third);
+}
+
+static void its_time_ends_with_that_of_the_last_one_who_had_the_key(void **state)
+{
+    struct world *w = *state;
+    uint64_t first = waits_a_second(w), second = comes(w, 7, 0, 2 * HASUP_S);
+    cancel(w, second);
+    world_pass(w, 3 * HASUP_S);
+    assert_refused(w, first, REFUSED_DEADLINE);
+    assert_int_equal(seen(w, ACTION_PERSIST)->persist.what, PERSIST_FORGET);
+    comes_up(w, 0, 4);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 0);
+}
+
+static void who_only_asks_for_it_by_its_number_gives_it_no_time(void **state)
+{
+    struct world *w = *state;
+    uint64_t first = waits_a_second(w);
+    uint64_t second = comes(w, 0, 1, 10 * HASUP_S), third = comes(w, 0, 1, 0);
+    cancel(w, third);
+    world_pass(w, 2 * HASUP_S);
+    assert_refused(w, first, REFUSED_DEADLINE);
+    assert_refused(w, second, REFUSED_DEADLINE); /* it hears how it ended */
+    comes_up(w, 0, 4);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 0);
+}
+
 static void an_answer_that_nobody_can_come_back_for_is_told_at_once(void **state)
 {
     struct world *w = *state;
@@ -390,6 +455,9 @@ int main(void)
         STORY(promise_4_so_is_one_that_changed_a_state),
         STORY(promise_5_so_is_the_end_of_a_stream),
         STORY(promise_3_so_is_one_that_somebody_joined),
+        STORY(who_left_and_has_the_key_can_come_again_while_it_had_time),
+        STORY(its_time_ends_with_that_of_the_last_one_who_had_the_key),
+        STORY(who_only_asks_for_it_by_its_number_gives_it_no_time),
         STORY(an_answer_that_nobody_can_come_back_for_is_told_at_once),
         STORY(what_is_lazy_waits_for_company_and_not_for_ever),
         STORY(a_row_that_could_not_go_is_tried_again),

@@ -158,6 +158,23 @@ static void a_long_poll_ends_with_the_state_where_there_is_no_answer_yet(void **
     world_close();
 }
 
+static void a_long_poll_hears_that_the_time_of_its_request_is_over(void **state)
+{
+    struct client client;
+    (void)state;
+    world_open(NULL);
+    engine.mode = HOLD;
+    engine.record = RECORD_REFUSED;
+    client_open(&client);
+    client_say(&client, "GET /requests/" NUMBER " HTTP/1.1\r\n" HOST "Prefer: wait=5\r\n\r\n");
+    run_until(asked, -1);
+    fake_refuse(engine.last, REFUSED_DEADLINE, 0);
+    client_answer(&client);
+    assert_int_equal(got.status, 504);
+    client_close(&client);
+    world_close();
+}
+
 static void a_stream_goes_on_behind_the_last_event_that_its_client_has(void **state)
 {
     struct client client;
@@ -207,6 +224,7 @@ int main(void)
         cmocka_unit_test(respond_async_is_answered_202_with_its_place),
         cmocka_unit_test(a_requests_state_and_answer_are_got_by_its_number),
         cmocka_unit_test(a_long_poll_ends_with_the_state_where_there_is_no_answer_yet),
+        cmocka_unit_test(a_long_poll_hears_that_the_time_of_its_request_is_over),
         cmocka_unit_test(a_stream_goes_on_behind_the_last_event_that_its_client_has),
         cmocka_unit_test(who_missed_only_the_end_of_a_stream_hears_it),
     };
