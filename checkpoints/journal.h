@@ -286,4 +286,9 @@ typedef bool journal_past_event(void *context, int64_t created_wall_ns, struct j
 int journal_past_events(const char *path, int64_t since_wall_ns, journal_past_event *each,
                         void *context, bool *incomplete, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 
+/* The last position of a slot's log, 0: it has none; likewise from the file alone.  HASUP_EIO where
+ * a part of it cannot be read. */
+int journal_past_log_end(const char *path, const char *model, uint32_t ordinal, uint64_t *position,
+                         char error[JOURNAL_ERROR]) HASUP_NODISCARD;
+
 #endif

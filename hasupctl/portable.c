@@ -5,6 +5,7 @@
  */
 #include "hasupctl/audit.h"
 
+#include "checkpoints/journal.h"
 #include "checkpoints/portable.h"
 
 #include <errno.h>
@@ -142,11 +143,38 @@ int checkpoint_export(const struct ctl *ctl)
 
 /* ---- import ---- */
 
-static bool note_position(void *context, const struct checkpoint_info *info)
+/* Where a state is put: behind all that its slot has. */
+struct place {
+    uint64_t position;
+    int64_t wall_ns;
+    bool others; /* the slot has checkpoints */
+};
+
+static bool note_place(void *context, const struct checkpoint_info *info)
 {
-    uint64_t *position = context;
-    *position = info->position > *position ? info->position : *position;
+    struct place *place = context;
+    place->others = true;
+    if (info->position > place->position)
+        place->position = info->position;
+    if (info->created_wall_ns > place->wall_ns)
+        place->wall_ns = info->created_wall_ns;
     return true;
+}
+
+static int note_log(const struct ctl *ctl, const struct checkpoint_key *key, struct place *place,
+                    char error[STORE_ERROR])
+{
+    char path[4096];
+    uint64_t end;
+    char *directory = ctl_state_dir(ctl);
+    snprintf(path, sizeof path, "%s/journal.db", directory ? directory : ".");
+    free(directory);
+    int code = journal_past_log_end(path, key->model, key->ordinal, &end, error);
+    if (code)
+        return code == HASUP_ENOTFOUND ? 0 : code;
+    if (end > place->position)
+        place->position = end;
+    return 0;
 }
 
 /* Whether the state may go to this slot; "" or what is against it. */
@@ -166,17 +194,22 @@ static void object(const struct ctl_store *store, const struct checkpoint_info *
                  model);
 }
 
-/* The state is where the slot goes on from: at its own position, or where the slot's log is by now,
- * so that nothing of that log is run again on it. */
-static int import_into(struct ctl_store *store, const struct checkpoint_key *key,
-                       const struct checkpoint_info *info, const uint8_t *bytes, uint64_t *position,
-                       char error[STORE_ERROR])
+/* The state is where the slot goes on from: at its own position, or where the slot's checkpoints
+ * and its log are by now, so that nothing of that log is run again on it.  Where the slot's
+ * checkpoints are lost, it is the log alone that can bring back what came after the state: so it is
+ * run. */
+static int import_into(const struct ctl *ctl, struct ctl_store *store,
+                       const struct checkpoint_key *key, const struct checkpoint_info *info,
+                       const uint8_t *bytes, uint64_t *position, char error[STORE_ERROR])
 {
     const struct store_keep all = {.last = UINT32_MAX};
-    *position = info->position;
-    int code = store_list(store->store, key, note_position, position, error);
+    struct place place = {.position = info->position, .wall_ns = info->created_wall_ns};
+    int code = store_list(store->store, key, note_place, &place, error);
+    if (!code && place.others)
+        code = note_log(ctl, key, &place, error);
+    *position = place.position;
     return code ? code
-                : store_save(store->store, key, *position, info->created_wall_ns, bytes, info->len,
+                : store_save(store->store, key, place.position, place.wall_ns, bytes, info->len,
                              &all, error);
 }
 
@@ -214,7 +247,7 @@ int checkpoint_import(const struct ctl *ctl)
         code = *error ? HASUP_EDENIED : 0;
     }
     if (!code)
-        code = import_into(&store, &key, &info, bytes, &position, error);
+        code = import_into(ctl, &store, &key, &info, bytes, &position, error);
     if (!code)
         printf("%s/%u goes on from it at position %llu\n", key.model, key.ordinal,
                (unsigned long long)position);

@@ -1,7 +1,9 @@
 """Checkpoints from outside: keys, files to carry away, what list shows, and retention."""
+import hashlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import unittest
@@ -10,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from world import BUILD, LIMIT, OBJECTS, World  # noqa: E402
 
 COUNTER = f"  counter: {{command: [{BUILD}/examples/counter], checkpoint: {{interval: never}}}}"
+CREATED, HASH = 24, 32  # of an exported file: where its time stands, how long the hash at its end is
 KEY_A, KEY_B = "a1" * 32, "b2" * 32
 
 
@@ -163,6 +166,59 @@ class Files(Base):
             other.start()
             self.count(other, 6, 7)
             self.ok(ctl(other.state, "audit", "--deep"))
+
+    def older(self, data, by):
+        """An exported file as if it had been saved `by` seconds earlier (docs/portable.md)."""
+        at, = struct.unpack_from("<q", data, CREATED)
+        data = data[:CREATED] + struct.pack("<q", at - by * 10**9) + data[CREATED + 8:-HASH]
+        return data + hashlib.blake2b(data, digest_size=HASH).digest()
+
+    def test_promise_11_an_import_beside_what_is_there_is_in_order(self):
+        with World(COUNTER) as world:
+            self.count(world, 1, 3)
+            self.assertEqual(world.stop(), 0)
+            export = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+            world.start()
+            self.count(world, 4, 8)
+            self.assertEqual(world.stop(), 0)
+            for data in (export, self.older(export, 7200), export):  # behind, older, at one that is there
+                self.assertIn(b"position 8", self.ok(ctl(world.state, "checkpoint", "import", "-", data=data)))
+                self.assertEqual(self.audit(world), [])
+            world.start()
+            self.count(world, 4, 5)
+            self.assertEqual(world.stop(), 0)
+            self.assertEqual(self.audit(world), [])
+
+    def test_promise_11_nothing_of_a_slots_log_runs_again_on_an_imported_state(self):
+        with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
+            self.count(world, 1, 3)
+            world.ctl("checkpoint", "now", "counter")
+            export = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+            self.count(world, 4, 8)
+            self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
+            self.assertIn(b"position 8", self.ok(ctl(world.state, "checkpoint", "import", "-", data=export)))
+            self.assertEqual(self.audit(world), [])
+            world.start()
+            self.assertEqual(world.slot("counter/0")["replayed"], 0)
+            self.count(world, 4, 5)
+
+    def test_promise_4_an_export_and_the_log_bring_a_lost_state_back(self):
+        with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
+            self.count(world, 1, 3)
+            world.ctl("checkpoint", "now", "counter")
+            export = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+            self.count(world, 4, 8)
+            self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
+            os.unlink(os.path.join(world.state, "checkpoints.db"))
+            self.assertIn(b"position 3", self.ok(ctl(world.state, "checkpoint", "import", "-", data=export)))
+            self.assertEqual(self.audit(world), [])
+            world.start()
+            self.assertEqual(world.slot("counter/0")["replayed"], 5)
+            self.count(world, 9, 9)
+
+    def audit(self, world):
+        found = json.loads(ctl(world.state, "--json", "audit", "--deep").stdout)["findings"]
+        return [one for one in found if one["code"] in ("order", "gap", "damaged", "incomplete", "missing")]
 
     def test_promise_11_a_damaged_file_changes_nothing(self):
         with World(COUNTER) as world:
