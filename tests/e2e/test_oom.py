@@ -5,6 +5,7 @@ The test makes a cgroup with a memory limit, of v2 or of v1, and starts hasupd i
 import json
 import os
 import signal
+import sys
 import tempfile
 import unittest
 
@@ -59,7 +60,9 @@ class Kitchen:
             except OSError as error:
                 reasons.append(f"{self.path}: {error.strerror}")
                 os.rmdir(self.path)
-        raise unittest.SkipTest("no cgroup with a memory limit can be made here: " + ("; ".join(reasons) or "no cgroups"))
+        why = "no cgroup with a memory limit can be made here: " + ("; ".join(reasons) or "no cgroups")
+        print(f"test_oom.py is skipped: {why}", file=sys.stderr)
+        raise unittest.SkipTest(why)
 
     def limit(self, mib):
         """Sets the limit, or raises it; v1 wants the one with swap never below the other."""
