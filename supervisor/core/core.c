@@ -212,7 +212,7 @@ static void command_start(struct core *core, struct slot *slot)
     struct model *model = model_of(core, slot);
     model->accepting = true; /* a slot that runs is there to be used */
     model->draining = false;
-    slot->unhealthy = slot->breakers = 0;
+    slot->unhealthy = slot->breakers = slot->hook.tries = 0;
     slot->wanted = true;
     if (slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF || slot->state == SLOT_BROKEN)
         slot_start(core, slot);

@@ -53,6 +53,12 @@ struct model_policy {
         uint32_t start_limit;   /* unhealthy runs in a row before the slot's breaker opens */
         hasup_ns breaker;       /* open time before one more start is tried; doubles up to 8x */
     } restart;
+    struct {               /* a command that must succeed before each start */
+        bool on;
+        hasup_ns timeout;  /* of one try */
+        uint32_t retries;  /* tries after the first, before the start has failed, */
+        hasup_ns interval; /* with so long between two */
+    } pre_start;
     struct {
         hasup_ns start;   /* spawned to ready */
         hasup_ns attempt; /* a worker that has work and is silent this long hangs and is killed; so
@@ -91,6 +97,7 @@ struct core_limits {
     X(STOPPED, "stopped")     /* not wanted, or removed */                                         \
     X(BACKOFF, "backoff")     /* waits before the next start */                                    \
     X(BROKEN, "broken")       /* start limit reached: breaker open, one try when it ends */       \
+    X(PREPARING, "preparing") /* runs the command that comes before a start */                     \
     X(STARTING, "starting")   /* spawned, no hello yet */                                          \
     X(LOADING, "loading")     /* said hello; loads, restores */                                    \
     X(REPLAYING, "replaying") /* restored; runs again what its log holds */                        \
@@ -249,6 +256,8 @@ struct event {
     X(SLOT_ADDED)       /* slot, model, ordinal */                                                 \
     X(SLOT_REMOVED)     /* slot */                                                                 \
     X(MODEL_GONE)       /* model: its index is the shell's again */                                \
+    X(PREPARE)          /* slot, worker: run the pre_start command, which has the number of a      \
+                         * worker; answer SPAWNED, EXITED (code 0: the slot may start) and so on */ \
     X(SPAWN)            /* slot, worker: answer SPAWNED */                                         \
     X(LOAD_CHECKPOINT)  /* slot, worker: newest good one, after every STORE before it; answer      \
                          * CHECKPOINT_LOADED after their CHECKPOINT_STORED */                      \
@@ -289,7 +298,9 @@ enum action_type {
 
 enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
               NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
-              NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED };
+              NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED,
+              NOTICE_PRE_START_TIMEOUT,
+              NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */
 
 struct action {
     enum action_type type;

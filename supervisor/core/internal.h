@@ -3,6 +3,7 @@
  *
  *   core.c      the step, models, commands, shutdown, views
  *   slot.c      the life of a slot: started, ended, backoff, breaker, drain
+ *   prepare.c   the command that runs before a slot starts
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
  *   queue.c     which request is next: priority, deadline, arrival
@@ -175,6 +176,11 @@ struct slot {
     bool restart;  /* waits for its turn to be restarted */
     bool rolling;  /* is being restarted: the next one waits until it is ready */
     bool drain_sent;
+    struct {
+        bool on;        /* the process is the pre_start command, not a worker */
+        bool passed;    /* which exited with 0 */
+        uint32_t tries; /* that failed, in a row */
+    } hook;
     bool state_offered; /* it drains, and its last state came, whatever became of it */
     bool exited, tree_empty;
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
@@ -425,6 +431,13 @@ hasup_ns model_retry_after(const struct core *core, const struct model *model);
 
 void slot_set_state(struct core *core, struct slot *slot, enum slot_state state);
 void slot_start(struct core *core, struct slot *slot);
+/* Starts the worker: what comes before is done. */
+void slot_launch(struct core *core, struct slot *slot);
+/* A process of the slot's is to be started: nothing is known of it yet. */
+void slot_renew(struct slot *slot);
+void slot_timer(struct core *core, struct slot *slot, hasup_ns span);
+/* A start that failed, or a run that ended before it was healthy: backoff, or the breaker. */
+void slot_fail(struct core *core, struct slot *slot);
 /* How long to wait after so many failures in a row: doubling, with jitter. */
 hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failures);
 /* Kills it now; its requests move at once. */
@@ -446,6 +459,12 @@ void slot_arm_work(struct core *core, struct slot *slot);
 /* Gone and not wanted: leaves the table where it should. */
 void slot_settle(struct core *core, struct slot *slot);
 void slot_hasten(struct core *core, struct slot *slot);
+
+/* ---- prepare.c ---- */
+
+void prepare_begin(struct core *core, struct slot *slot);
+/* Nothing is left of the command. */
+void prepare_ended(struct core *core, struct slot *slot);
 
 /* ---- replay.c ---- */
 

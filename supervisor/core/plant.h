@@ -35,6 +35,7 @@ enum plant {
     PLANT_STORE_TOO_LARGE,     /* what the journal will never take is given to it */
     PLANT_RUN_TWICE,           /* what must not run twice does, where its worker died */
     PLANT_ASKING_LENGTHENS,    /* who only asks for a request by its number gives it time */
+    PLANT_START_UNPREPARED,    /* a slot starts though its pre_start command failed */
     PLANT_COUNT
 };
 

@@ -28,7 +28,7 @@ void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
     dispatch_update(core, slot);
 }
 
-static void slot_timer(struct core *core, struct slot *slot, hasup_ns span)
+void slot_timer(struct core *core, struct slot *slot, hasup_ns span)
 {
     timer_set_at(&core->wheel, &slot->timer, span ? core->now + span : HASUP_NEVER);
 }
@@ -37,13 +37,28 @@ static void slot_timer(struct core *core, struct slot *slot, hasup_ns span)
 
 void slot_start(struct core *core, struct slot *slot)
 {
-    hasup_ns limit = model_of(core, slot)->policy.timeouts.start;
-    slot->worker++;
-    slot->starts++;
     slot->restart = false; /* this start is the new one */
+    if (model_of(core, slot)->policy.pre_start.on)
+        prepare_begin(core, slot);
+    else
+        slot_launch(core, slot);
+}
+
+void slot_renew(struct slot *slot)
+{
+    slot->worker++;
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
-    slot->state_offered = slot->state_offered && !slot->wanted;
+    slot->hook.on = slot->hook.passed = false;
     slot->run_answered = 0;
+}
+
+void slot_launch(struct core *core, struct slot *slot)
+{
+    hasup_ns limit = model_of(core, slot)->policy.timeouts.start;
+    slot_renew(slot);
+    slot->starts++;
+    slot->hook.tries = 0;
+    slot->state_offered = slot->state_offered && !slot->wanted;
     slot->concurrency = 0;
     slot->ping_due = 0;
     slot->start_by = limit ? core->now + limit : HASUP_NEVER;
@@ -202,8 +217,7 @@ hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failu
                           failures ? failures - 1 : 0);
 }
 
-/* A run that failed: backoff, or the breaker. */
-static void slot_fail(struct core *core, struct slot *slot)
+void slot_fail(struct core *core, struct slot *slot)
 {
     const struct model_policy *policy = &model_of(core, slot)->policy;
     slot->unhealthy++;
@@ -223,6 +237,7 @@ static void slot_fail(struct core *core, struct slot *slot)
 static void slot_stopped(struct core *core, struct slot *slot)
 {
     slot->rolling = slot->restart = false;
+    slot->hook.tries = 0;
     slot_set_state(core, slot, SLOT_STOPPED);
     log_refuse_waiting(core, slot);
     slot_settle(core, slot);
@@ -242,6 +257,8 @@ static void slot_gone(struct core *core, struct slot *slot)
 {
     if (!slot->wanted && !slot_owes_state(core, slot)) {
         slot_stopped(core, slot);
+    } else if (slot->hook.on) {
+        prepare_ended(core, slot);
     } else if (slot->ordered) {
         slot_start(core, slot);
     } else if (run_was_healthy(core, slot)) {
@@ -261,6 +278,10 @@ void slot_spawned(struct core *core, struct slot *slot, int error)
     if (!error || slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF ||
         slot->state == SLOT_BROKEN)
         return;
+    if (slot->hook.on) {
+        slot_gone(core, slot);
+        return;
+    }
     slot->crashes++;
     if (slot->wanted || slot_owes_state(core, slot))
         slot_fail(core, slot);
@@ -278,7 +299,8 @@ void slot_exited(struct core *core, struct slot *slot, const struct event *event
     bool died = event->exited.signal || event->exited.code;
     if (slot->state == SLOT_DRAINING && slot->inflight && died)
         slot->ordered = false;
-    slot->crashes += !slot->ordered;
+    slot->crashes += !slot->ordered && !slot->hook.on;
+    slot->hook.passed = slot->hook.on && !died;
     if (slot->state != SLOT_KILLING) {
         if (!slot->tree_empty)
             action_slot(core, ACTION_KILL, slot);
@@ -318,6 +340,12 @@ void slot_drain(struct core *core, struct slot *slot)
             slot_start(core, slot);
         else if (slot->state == SLOT_BROKEN || !slot_owes_state(core, slot))
             slot_stopped(core, slot);
+        return;
+    case SLOT_PREPARING:
+        if (slot->wanted || !slot_owes_state(core, slot)) {
+            slot->ordered = true;
+            slot_kill(core, slot);
+        }
         return;
     case SLOT_STARTING:
     case SLOT_LOADING:
@@ -383,6 +411,10 @@ void slot_settle(struct core *core, struct slot *slot)
 void slot_timed_out(struct core *core, struct slot *slot)
 {
     switch (slot->state) {
+    case SLOT_PREPARING:
+        notice_slot(core, NOTICE_PRE_START_TIMEOUT, slot);
+        slot_kill(core, slot);
+        return;
     case SLOT_STARTING:
     case SLOT_LOADING:
         notice_slot(core, NOTICE_START_TIMEOUT, slot);

@@ -3,6 +3,7 @@
  *
  *   world.c    virtual time, the heap of what will happen, the run and its two phases
  *   shell.c    performs the core's actions as the shell would, and checks each
+ *   start.c    starts, and when they may be
  *   worker.c   fake workers and their faults
  *   client.c   fake clients, the operator, and what they must hear
  *   poison.c   requests that kill, bad deployments, quarantine
@@ -28,6 +29,9 @@ enum {
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
     SIM_CHECKPOINTS = 3 /* kept for each slot */
 };
+
+/* How late the core's timers may be. */
+static const hasup_ns SIM_TICK = 3 * HASUP_MS;
 
 /* What will happen in the world. */
 enum happening {
@@ -90,6 +94,7 @@ struct vault {
 
 struct worker {
     bool alive, hangs, ignores_term, exiting;
+    bool prepares; /* it is the pre_start command */
     uint32_t number;
     enum { PHASE_START, PHASE_LOAD, PHASE_SERVE } phase;
     struct ring inbox, said;
@@ -104,6 +109,13 @@ struct worker {
     hasup_ns said_until;
 };
 
+/* The pre_start command of a slot. */
+struct sim_hook {
+    bool on, passed, timed_out; /* on: the last process of the slot was one */
+    bool known;                 /* `failed` is what the core counts */
+    uint32_t failed;            /* tries in a row */
+};
+
 struct sim_slot {
     bool used, stateful,
         wild; /* wild: an operator's hand or lost state: expectations are suspended */
@@ -115,6 +127,7 @@ struct sim_slot {
     hasup_ns ready_at, gone_at;
     uint32_t run_answered, unhealthy, failed_most; /* failed_most: see check_backoff() */
     bool ordered, spawned_before;
+    struct sim_hook hook;
     /* The oracle: the state after all that was answered, in order. */
     uint64_t oracle, oracle_position;
     bool oracle_known;
@@ -274,6 +287,12 @@ void shell_perform(struct sim *sim, const struct action *action);
 void disk_done(struct sim *sim);
 void vault_forget_memory(struct vault *vault);
 
+/* start.c */
+void start_prepare(struct sim *sim, const struct action *action);
+void start_spawn(struct sim *sim, const struct action *action);
+void start_ends(struct sim_slot *slot);
+
+void worker_prepares(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *message);
 void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number);

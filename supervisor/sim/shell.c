@@ -1,12 +1,9 @@
 /*
  * shell.c: performs the core's actions on the fake world, and checks of each that it was allowed:
- * no start before the old tree is empty, no dispatch to who is not ready, no more than a worker
- * takes, the order of backoff.  Also the disk: jobs in order, which sometimes fail.
+ * no dispatch to who is not ready, no more than a worker takes, and so on; starts are in start.c.
+ * Also the disk: jobs in order, which sometimes fail.
  */
 #include "supervisor/sim/internal.h"
-
-/* How late the core's timers may be. */
-static const hasup_ns TICK = 3 * HASUP_MS;
 
 /* ---- slots ---- */
 
@@ -68,80 +65,6 @@ static void model_gone(struct sim *sim, uint32_t model)
                                   .model = model,
                                   .model_set = {.policy = &sim->models[model].policy}});
     poison_recover(sim, model);
-}
-
-/* The backoff after this many failed runs in a row; the breaker's where it is open. */
-static hasup_ns backoff_after(const struct model_policy *p, uint32_t failed)
-{
-    hasup_ns delay = p->restart.backoff_min;
-    if (failed >= p->restart.start_limit)
-        return p->restart.breaker;
-    for (uint32_t i = 1; i < failed && delay < p->restart.backoff_max; i++)
-        delay *= 2;
-    return delay < p->restart.backoff_max ? delay : p->restart.backoff_max;
-}
-
-/* The delay before a start, against what backoff and breaker promise (promise 7).  An operator's
- * hand may have reset what the core counts, or not: `failed_most` counts on. */
-static void check_backoff(struct sim *sim, struct sim_slot *slot)
-{
-    const struct model_policy *p = &sim->models[slot->model].policy;
-    unsigned index = (unsigned)(slot - sim->slots);
-    hasup_ns waited = sim->now - slot->gone_at;
-    if (!slot->spawned_before)
-        return;
-    bool healthy = slot->run_answered ||
-                   (slot->ready && slot->gone_at - slot->ready_at >= p->restart.healthy_after);
-    slot->failed_most = healthy && !slot->ordered && !slot->wild ? 0 : slot->failed_most + 1;
-    if (slot->wild)
-        return;
-    if (healthy || slot->ordered) {
-        slot->unhealthy = 0;
-        if (waited)
-            sim_fail(sim, "slot %u waited %lld us after a healthy run", index,
-                     (long long)(waited / HASUP_US));
-        return;
-    }
-    slot->unhealthy++;
-    bool open = slot->unhealthy >= p->restart.start_limit;
-    hasup_ns least = backoff_after(p, slot->unhealthy);
-    if (!open)
-        least -= least / 4;
-    hasup_ns most = slot->failed_most >= p->restart.start_limit
-                        ? p->restart.breaker * 8
-                        : backoff_after(p, slot->failed_most) * 5 / 4;
-    if (waited < least)
-        sim_fail(sim, "slot %u started %lld ms after its failed run %u, at least %lld are due",
-                 index, (long long)(waited / HASUP_MS), slot->unhealthy,
-                 (long long)(least / HASUP_MS));
-    if (waited > most + TICK)
-        sim_fail(sim, "slot %u started only %lld ms after its failed run %u, at most %lld are due",
-                 index, (long long)(waited / HASUP_MS), slot->failed_most,
-                 (long long)(most / HASUP_MS));
-}
-
-static void spawn(struct sim *sim, const struct action *action)
-{
-    struct sim_slot *slot = &sim->slots[action->slot];
-    if (slot->worker.alive || slot->tree_left)
-        sim_fail(sim, "slot %u starts while its old tree lives", action->slot);
-    if (action->worker == slot->worker.number)
-        sim_fail(sim, "slot %u: worker number %u was used before", action->slot, action->worker);
-    check_backoff(sim, slot);
-    slot->spawned_before = true;
-    slot->wild = slot->ordered = slot->ready = false;
-    slot->run_answered = slot->running = 0;
-    bool fails = sim_chance(sim, sim->fault_permille);
-    if (fails) {
-        slot->worker.number = action->worker;
-        slot->gone_at = sim->now;
-    } else {
-        worker_spawned(sim, slot, action->worker);
-    }
-    sim_post(sim, &(struct event){.type = EVENT_SPAWNED,
-                                  .slot = action->slot,
-                                  .worker = action->worker,
-                                  .error = fails ? 2 : 0});
 }
 
 /* ---- requests to workers ---- */
@@ -349,6 +272,8 @@ static void notice(struct sim *sim, const struct action *action)
     }
     if (action->notice.what == NOTICE_HUNG)
         slot->ordered = false;
+    if (action->notice.what == NOTICE_PRE_START_TIMEOUT)
+        slot->hook.timed_out = true;
     if (action->notice.what == NOTICE_STATE_LOST) {
         struct slot_view view = {0};
         core_slot_view(sim->core, action->slot, &view);
@@ -387,7 +312,8 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_SLOT_ADDED: slot_added(sim, action); return;
     case ACTION_SLOT_REMOVED: slot_removed(sim, action); return;
     case ACTION_MODEL_GONE: model_gone(sim, action->model); return;
-    case ACTION_SPAWN: spawn(sim, action); return;
+    case ACTION_PREPARE: start_prepare(sim, action); return;
+    case ACTION_SPAWN: start_spawn(sim, action); return;
     case ACTION_LOAD_CHECKPOINT:
         disk_add(sim, &(struct disk_job){.slot = action->slot, .worker = action->worker});
         return;
@@ -399,7 +325,10 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_DRAIN: tell(sim, action); return;
     case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
     case ACTION_TERMINATE: terminate(sim, action); return;
-    case ACTION_KILL: worker_dies(sim, slot, true); return;
+    case ACTION_KILL:
+        start_ends(slot);
+        worker_dies(sim, slot, true);
+        return;
     case ACTION_PERSIST: journal_persist(sim, action); return;
     case ACTION_SYNC: journal_sync(sim); return;
     case ACTION_HOLD: journal_hold(sim, action); return;

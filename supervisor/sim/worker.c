@@ -71,6 +71,17 @@ void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
         worker_dies(sim, slot, false);
 }
 
+void worker_prepares(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    slot->worker = (struct worker){.alive = true,
+                                   .number = number,
+                                   .prepares = true,
+                                   .hangs = sim_chance(sim, sim->fault_permille / 4)};
+    slot->exited = false;
+    slot->tree_left = true;
+    move_after(sim, slot, sim_between(sim, 0, 2 * HASUP_S));
+}
+
 /* ---- work ---- */
 
 static void say_state(struct sim *sim, struct sim_slot *slot)
@@ -210,6 +221,11 @@ void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
     worker->moves = false;
     if (worker->hangs)
         return;
+    if (worker->prepares) {
+        worker->exiting = !sim_chance(sim, 300);
+        worker_dies(sim, slot, false);
+        return;
+    }
     switch (worker->phase) {
     case PHASE_START:
         worker->phase = PHASE_LOAD;
@@ -382,6 +398,10 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
         sim_schedule(sim, sim->now + sim_between(sim, 0, 30 * HASUP_MS), HAPPENS_TREE,
                      index_of(sim, slot), number, 0);
     slot->gone_at = sim->now;
+    if (slot->worker.prepares && !slot->ordered) {
+        slot->hook.passed = slot->worker.exiting;
+        slot->hook.failed += !slot->worker.exiting;
+    }
     sim_post(sim, &(struct event){
                       .type = EVENT_EXITED,
                       .slot = index_of(sim, slot),
@@ -425,7 +445,7 @@ void worker_fault(struct sim *sim)
         switch (random_below(&sim->random, 8)) {
         case 0: worker->hangs = true; break;
         case 1:
-            if (worker->phase != PHASE_START)
+            if (worker->phase != PHASE_START) /* nor is a pre_start command heard */
                 sim_post(sim, &(struct event){.type = EVENT_BROKE,
                                               .slot = index_of(sim, slot),
                                               .worker = worker->number});
