@@ -172,7 +172,7 @@ static void hash_key(XXH3_state_t *state, const struct config_key *key,
 {
     const void *value = (const char *)model + key->offset;
     hash_text(state, key->path);
-    if (key->type == CONFIG_COMMAND || key->type == CONFIG_VARIABLES)
+    if (config_is_strings(key->type))
         for (char **s = *(char **const *)value; s && *s; s++)
             hash_text(state, *s);
     else if (key->type == CONFIG_TEXT || key->type == CONFIG_FILE_PATH)
@@ -207,6 +207,35 @@ static bool is_model_name(const char *name)
     return true;
 }
 
+/* Devices go round by whole groups: a slot would otherwise share one with a part of another. */
+static void check_devices(const struct config_model *model, const struct node *node,
+                          const char *prefix, struct config_errors *errors)
+{
+    static const char *const OWN[] = {
+        "CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES="};
+    char path[CONFIG_PATH_MAX];
+    size_t count = 0;
+    const struct node *at = place_of(node, "devices");
+    snprintf(path, sizeof(path), "%.80s.devices", prefix);
+    for (char **device = model->devices; device && *device; device++, count++)
+        if (strpbrk(*device, ", \t\n") || strlen(*device) > 64)
+            config_error(
+                errors, at->line, at->column, path,
+                "\"%.64s\" is no device: one word of at most 64 letters each, such as 0 or "
+                "GPU-8f3b; several for a worker: devices_per_worker",
+                *device);
+    if (count % model->devices_per_worker)
+        config_error(errors, at->line, at->column, path,
+                     "%zu devices cannot be dealt out %u at a time (devices_per_worker)", count,
+                     model->devices_per_worker);
+    for (char **own = model->environment; count && own && *own; own++)
+        for (size_t i = 0; i < HASUP_LEN(OWN); i++)
+            if (strncmp(*own, OWN[i], strlen(OWN[i])) == 0)
+                config_error(errors, at->line, at->column, path,
+                             "environment sets %.*s, too: leave one of them out",
+                             (int)strlen(OWN[i]) - 1, OWN[i]);
+}
+
 /* What the keys of one model mean together. */
 static void check_model(const struct config *config, const struct config_model *model,
                         const struct node *node, const char *prefix, struct config_errors *errors)
@@ -225,6 +254,7 @@ static void check_model(const struct config *config, const struct config_model *
         config_duration_text(model->policy.restart.backoff_max, b);
         config_error(errors, at->line, at->column, path, "%s is more than backoff_max, %s", a, b);
     }
+    check_devices(model, node, prefix, errors);
     if (model->body_max > config->limits.body_bytes) {
         at = place_of(node, "body_max");
         snprintf(path, sizeof(path), "%.80s.body_max", prefix);
@@ -263,6 +293,7 @@ static void read_model(struct config_reader *reader, struct config *config, cons
         return;
     }
     config_read(reader, config_model_keys, config_model_key_count, node, prefix, model);
+    model->policy.pre_start.on = model->pre_start != NULL;
     check_model(config, model, node, prefix, reader->errors);
     if (!fill_fingerprint(model))
         no_memory(reader->errors);

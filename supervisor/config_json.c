@@ -43,7 +43,8 @@ static json_t *value_of(const struct config_key *key, const void *object)
         config_duration_text(*(const hasup_ns *)at, out);
         return json_string(key->never && *(const hasup_ns *)at == 0 ? "never" : out);
     case CONFIG_CHOICE: return json_string(key->choices[*(const int *)at]);
-    case CONFIG_COMMAND: return strings(*(char **const *)at);
+    case CONFIG_COMMAND:
+    case CONFIG_WORDS: return strings(*(char **const *)at);
     case CONFIG_VARIABLES: return variables(*(char **const *)at);
     case CONFIG_MODELS: return json_object();
     }

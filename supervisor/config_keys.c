@@ -79,6 +79,16 @@ const struct config_key config_model_keys[] = {
     MODEL("workers", CONFIG_COUNT, policy.workers, .fallback = "1", .min = 1, .max = 4096),
     MODEL("directory", CONFIG_FILE_PATH, directory, .restarts = true),
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),
+    MODEL("devices", CONFIG_WORDS, devices, .restarts = true),
+    MODEL("devices_per_worker", CONFIG_COUNT, devices_per_worker, .fallback = "1", .min = 1,
+          .max = 64, .restarts = true),
+    MODEL("pre_start.command", CONFIG_COMMAND, pre_start, .fallback = NULL),
+    MODEL("pre_start.timeout", CONFIG_DURATION, policy.pre_start.timeout, .fallback = "30s",
+          .min = HASUP_MS, .max = DAY),
+    MODEL("pre_start.retries", CONFIG_COUNT, policy.pre_start.retries, .fallback = "30",
+          .max = 1u << 20),
+    MODEL("pre_start.interval", CONFIG_DURATION, policy.pre_start.interval, .fallback = "1s",
+          .min = HASUP_MS, .max = DAY),
     MODEL("policy", CONFIG_CHOICE, policy.policy, .fallback = "fastest", .choices = policy_names),
     MODEL("concurrency_max", CONFIG_COUNT, policy.concurrency_max, .fallback = "0", .max = 4096),
     MODEL("max_attempts", CONFIG_COUNT, policy.max_attempts, .fallback = "3", .min = 1, .max = 100),
@@ -298,6 +308,11 @@ static void read_text(const struct place *p, char **target)
     *target = value;
 }
 
+bool config_is_strings(enum config_type type)
+{
+    return type == CONFIG_COMMAND || type == CONFIG_WORDS || type == CONFIG_VARIABLES;
+}
+
 void config_strings_free(char **strings)
 {
     for (char **s = strings; s && *s; s++)
@@ -323,42 +338,54 @@ static void suggest_list(const char *text, char *out, size_t room)
     }
 }
 
-static void read_command(const struct place *p, char ***target)
+/* The words of a list, each as it stands; of a command the first may be a path.  NULL: an error. */
+static char **read_list(const struct place *p)
 {
+    bool command = p->key->type == CONFIG_COMMAND;
+    char **words = calloc(p->node->count + 1, sizeof(*words));
+    size_t count = 0;
+    bool fine = words != NULL;
+    for (const struct node *word = p->node->first; word && fine; word = word->next) {
+        struct place item = {p->reader, p->key, word, p->path};
+        if (!is_word(word) || ((count == 0 || !command) && word->text[0] == '\0')) {
+            expected(&item, "a word");
+            config_strings_free(words);
+            return NULL;
+        }
+        words[count] = command && count == 0 && strchr(word->text, '/')
+                           ? config_absolute(p->reader->directory, word->text)
+                           : strdup(word->text);
+        fine = words[count++] != NULL;
+    }
+    if (fine)
+        return words;
+    out_of_memory(p);
+    config_strings_free(words);
+    return NULL;
+}
+
+static void read_words(const struct place *p, char ***target)
+{
+    bool command = p->key->type == CONFIG_COMMAND;
     char list[160];
     if (is_word(p->node) && p->node->text[0]) {
         suggest_list(p->node->text, list, sizeof(list));
         COMPLAIN(p, "expected a list of words; found text: write [%s]", list);
         return;
     }
+    const char *such = command ? "a list of words such as [python3, worker.py]"
+                               : "a list of words such as [0, 1]";
     if (p->node->kind == NODE_LIST && p->node->count == 0) {
-        COMPLAIN(p, "expected a list of words such as [python3, worker.py]; found an empty list");
+        COMPLAIN(p, "expected %s; found an empty list", such);
         return;
     }
     if (p->node->kind != NODE_LIST) {
-        expected(p, "a list of words such as [python3, worker.py]");
+        expected(p, such);
         return;
     }
-    char **words = calloc(p->node->count + 1, sizeof(*words));
-    size_t count = 0;
-    bool fine = words != NULL;
-    for (const struct node *word = p->node->first; word && fine; word = word->next) {
-        struct place item = {p->reader, p->key, word, p->path};
-        if (!is_word(word) || (count == 0 && word->text[0] == '\0')) {
-            expected(&item, "a word");
-            config_strings_free(words);
-            return;
-        }
-        words[count] = count == 0 && strchr(word->text, '/')
-                           ? config_absolute(p->reader->directory, word->text)
-                           : strdup(word->text);
-        fine = words[count++] != NULL;
-    }
-    if (!fine) {
-        out_of_memory(p);
-        config_strings_free(words);
+    char **words = read_list(p);
+    if (!words)
         return;
-    }
     config_strings_free(*target);
     *target = words;
 }
@@ -407,7 +434,8 @@ static void read_value(const struct place *p, void *object)
     case CONFIG_SIZE:
     case CONFIG_DURATION: read_number(p, target); break;
     case CONFIG_CHOICE: read_choice(p, target); break;
-    case CONFIG_COMMAND: read_command(p, target); break;
+    case CONFIG_COMMAND:
+    case CONFIG_WORDS: read_words(p, target); break;
     case CONFIG_VARIABLES: read_variables(p, target); break;
     case CONFIG_MODELS: break; /* each model has a table of its own: config.c */
     }
@@ -524,7 +552,7 @@ void config_keys_free(const struct config_key *keys, size_t count, void *object)
         void *target = (char *)object + keys[i].offset;
         if (keys[i].type == CONFIG_TEXT || keys[i].type == CONFIG_FILE_PATH)
             free(*(char **)target);
-        else if (keys[i].type == CONFIG_COMMAND || keys[i].type == CONFIG_VARIABLES)
+        else if (config_is_strings(keys[i].type))
             config_strings_free(*(char ***)target);
     }
 }

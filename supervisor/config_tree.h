@@ -68,7 +68,8 @@ enum config_type {
     CONFIG_SIZE,      /* uint64_t, bytes */
     CONFIG_DURATION,  /* hasup_ns */
     CONFIG_CHOICE,    /* an enum */
-    CONFIG_COMMAND,   /* char **: a list */
+    CONFIG_COMMAND,   /* char **: a list of words, the first a program */
+    CONFIG_WORDS,     /* char **: a list of words */
     CONFIG_VARIABLES, /* char **: a map */
     CONFIG_MODELS,
 };
@@ -102,6 +103,8 @@ void config_read(struct config_reader *reader, const struct config_key *keys, si
                  const struct node *node, const char *prefix, void *object);
 /* What the table owns in `object` goes. */
 void config_keys_free(const struct config_key *keys, size_t count, void *object);
+/* Whether its value is a char **, NULL-terminated. */
+bool config_is_strings(enum config_type type);
 void config_strings_free(char **strings);
 /* `path` made absolute by `directory`; NULL where there is no memory. */
 char *config_absolute(const char *directory, const char *path);

@@ -1,7 +1,7 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
- * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, worker.c speaks
- * with workers, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
+ * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c and
+ * environment.c make a worker's process, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, models.c applies the
  * configuration; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
@@ -111,6 +111,7 @@ struct worker {
     struct peer peer;
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
+    bool hook; /* it is the pre_start command: no socket, no requests */
     bool greeted, welcomed, stateful;
     uint64_t granted; /* HASUP_CAN_* bits */
     struct {
@@ -236,6 +237,7 @@ struct request *engine_adopt(struct engine *engine, const struct submission *sub
 void engine_forget(struct engine *engine, uint64_t id);
 
 void worker_spawn(struct slot *slot, uint32_t number);
+void worker_prepare(struct slot *slot, uint32_t number); /* runs the pre_start command */
 void worker_dispatch(struct slot *slot, const struct action *action);
 void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, uint64_t id);
 void worker_welcome(struct slot *slot, const struct action *action);
@@ -246,6 +248,15 @@ void worker_kill(struct slot *slot, uint32_t number);
 void worker_blame(struct slot *slot, const char *cause);
 void worker_exited(void *context, struct process *process, const struct process_exit *exit);
 void worker_tree_empty(void *context, struct process *process);
+
+extern const struct peer_ops worker_ops;
+
+/* start.c: makes its process; 0, or the errno of what failed, with its text in `error`. */
+int worker_start(struct worker *worker, char error[ENGINE_REASON]) HASUP_NODISCARD;
+
+/* environment.c: of the slot's processes; NULL: no memory. */
+char **environment_make(const struct slot *slot);
+void environment_free(char **environment);
 
 /* stream.c: what a streamed answer's runs produced, compared by hash. */
 int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk; HASUP_ENOMEM */

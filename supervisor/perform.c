@@ -202,6 +202,8 @@ static const char *notice_event(enum notice what)
     case NOTICE_LOAD_FAILED: return "checkpoint.unreadable";
     case NOTICE_MODEL_BROKEN: return "model.broken";
     case NOTICE_MODEL_MENDED: return "model.mended";
+    case NOTICE_PRE_START_TIMEOUT: return "slot.pre_start_timeout";
+    case NOTICE_PRE_START_FAILED: return "slot.pre_start_failed";
     }
     return "notice";
 }
@@ -224,6 +226,12 @@ static void notice_state(struct slot *slot, const struct action *action)
               LOG_INT("pid", slot->worker ? process_pid(slot->worker->process) : 0));
 }
 
+/* It tells why hasupd ends a process. */
+static bool is_blame(enum notice what)
+{
+    return what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT || what == NOTICE_PRE_START_TIMEOUT;
+}
+
 /* Why hasupd ended a worker, for the slot's history. */
 static void notice_blame(struct slot *slot, enum notice what)
 {
@@ -235,10 +243,30 @@ static void notice_blame(struct slot *slot, enum notice what)
             "hung: no answer within its limit (timeouts.attempt %lld ms, timeouts.ping %lld ms)",
             (long long)(policy->timeouts.attempt / HASUP_MS),
             (long long)(policy->timeouts.ping / HASUP_MS));
+    else if (what == NOTICE_PRE_START_TIMEOUT)
+        snprintf(cause, sizeof cause, "not done within pre_start.timeout (%lld ms)",
+                 (long long)(policy->pre_start.timeout / HASUP_MS));
     else
         snprintf(cause, sizeof cause, "not ready within timeouts.start (%lld ms)",
                  (long long)(policy->timeouts.start / HASUP_MS));
     worker_blame(slot, cause);
+}
+
+static const char *pre_start_text(const struct slot *slot, const struct action *action,
+                                  char text[ENGINE_REASON])
+{
+    const struct slot_death *death = slot ? &slot->death : NULL;
+    const char *last = death && death->tail_count ? death->tail[death->tail_count - 1] : "";
+    int used = snprintf(text, ENGINE_REASON, "%.150s (try %llu); ", death ? death->reason : "",
+                        (unsigned long long)action->notice.value);
+    if (action->notice.delay)
+        used += snprintf(text + used, ENGINE_REASON - (size_t)used, "tried again in %lld ms",
+                         (long long)(action->notice.delay / HASUP_MS));
+    else
+        used += snprintf(text + used, ENGINE_REASON - (size_t)used, "no try is left");
+    if (*last)
+        snprintf(text + used, ENGINE_REASON - (size_t)used, "; it said: %.80s", last);
+    return text;
 }
 
 static const char *notice_text(const struct engine *engine, const struct slot *slot,
@@ -246,6 +274,7 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
 {
     switch (action->notice.what) {
     case NOTICE_HUNG:
+    case NOTICE_PRE_START_TIMEOUT:
     case NOTICE_START_TIMEOUT: return slot && slot->worker ? slot->worker->cause : "";
     case NOTICE_DIVERGED: return "a replayed request was answered otherwise than before";
     case NOTICE_QUARANTINED:
@@ -262,6 +291,7 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
                  (long long)(action->notice.delay / HASUP_MS));
         return text;
     case NOTICE_MODEL_MENDED: return "a request was answered; all go on";
+    case NOTICE_PRE_START_FAILED: return pre_start_text(slot, action, text);
     case NOTICE_BREAKER_OPEN:
         snprintf(text, ENGINE_REASON,
                  "too many failed starts; one more try in %lld s; last: %.200s",
@@ -293,12 +323,12 @@ static void perform_notice(struct engine *engine, const struct action *action)
             notice_state(slot, action);
         return;
     }
-    if (slot && (what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT))
+    if (slot && is_blame(what))
         notice_blame(slot, what);
     char text[ENGINE_REASON], id[20];
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
     enum log_level level =
-        what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT ? LEVEL_WARNING : LEVEL_ERROR;
+        is_blame(what) || what == NOTICE_PRE_START_FAILED ? LEVEL_WARNING : LEVEL_ERROR;
     if (what == NOTICE_CHECKPOINT_FAILED && slot && slot->checkpoints_failing)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
     if (what == NOTICE_NOT_STORED && engine->durable.failing)
@@ -325,6 +355,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_SLOT_ADDED: perform_slot_added(engine, action); break;
     case ACTION_SLOT_REMOVED: perform_slot_removed(engine, action); break;
     case ACTION_MODEL_GONE: model_gone(engine, action->model); break;
+    case ACTION_PREPARE: worker_prepare(slot, action->worker); break;
     case ACTION_SPAWN: worker_spawn(slot, action->worker); break;
     case ACTION_LOAD_CHECKPOINT: state_load(slot, action->worker); break;
     case ACTION_WELCOME: worker_welcome(slot, action); break;

@@ -17,12 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 /* The abilities that hasupd makes use of, where a worker offers them. */
 enum { GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME };
-
-static const struct peer_ops WORKER_OPS;
 
 /* The worker that an action names; NULL where it is gone, which the core hears of by itself. */
 static struct worker *worker_of(const struct slot *slot, uint32_t number)
@@ -67,101 +63,6 @@ void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, 
 
 /* ---- start ---- */
 
-static void worker_line(void *context, enum capture_stream stream, const char *line, size_t len)
-{
-    struct worker *worker = context;
-    (void)len;
-    LOG_EVENT(LEVEL_INFO, stream == CAPTURE_STDOUT ? "worker.stdout" : "worker.stderr", line,
-              LOG_TEXT("slot", worker->slot->name),
-              LOG_INT("pid", worker->process ? process_pid(worker->process) : 0));
-}
-
-/* hasupd's environment, then the model's, then where the worker is.  NULL: no memory. */
-static char **worker_environment(const struct slot *slot, char *model, char *ordinal)
-{
-    const struct config_model *config = slot->model->config;
-    size_t count = 0, own = 0, used = 0;
-    while (environ[count])
-        count++;
-    while (config->environment && config->environment[own])
-        own++;
-    char **env = calloc(count + own + 3, sizeof *env);
-    if (!env)
-        return NULL;
-    for (size_t i = 0; i < own; i++)
-        env[used++] = config->environment[i];
-    env[used++] = model;
-    env[used++] = ordinal;
-    size_t named = used;
-    for (size_t i = 0; i < count; i++) {
-        size_t name = strcspn(environ[i], "=") + 1;
-        bool replaced = false;
-        for (size_t k = 0; k < named && !replaced; k++)
-            replaced = strncmp(env[k], environ[i], name) == 0;
-        if (!replaced)
-            env[used++] = environ[i];
-    }
-    return env;
-}
-
-static int worker_process(struct worker *worker, int channel, int out, int err,
-                          char error[ENGINE_REASON])
-{
-    const struct slot *slot = worker->slot;
-    const struct config_model *config = slot->model->config;
-    char model[ENGINE_NAME + 16], ordinal[32];
-    snprintf(model, sizeof model, "HASUP_MODEL=%s", config->name);
-    snprintf(ordinal, sizeof ordinal, "HASUP_SLOT=%u", slot->ordinal);
-    char **env = worker_environment(slot, model, ordinal);
-    if (!env)
-        return ENOMEM;
-    const struct process_spec spec = {.name = slot->name,
-                                      .argv = (const char *const *)config->command,
-                                      .env = (const char *const *)env,
-                                      .directory = config->directory,
-                                      .channel = channel,
-                                      .out = out,
-                                      .err = err,
-                                      .context = worker};
-    int failed = process_spawn(slot->engine->processes, &spec, &worker->process, error);
-    int code = failed ? errno : 0;
-    free(env);
-    return code;
-}
-
-static void close_all(const int *fds, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
-}
-
-/* 0, or the errno of what failed, with its text in `error`. */
-static int worker_start(struct worker *worker, char error[ENGINE_REASON])
-{
-    int pair[2] = {-1, -1}, pipes[2] = {-1, -1};
-    int failed = 0;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-        failed = errno;
-    worker->capture =
-        failed ? NULL
-               : capture_new(worker->slot->engine->loop, worker_line, worker, &pipes[0], &pipes[1]);
-    if (!failed && !worker->capture)
-        failed = errno ? errno : ENOMEM;
-    if (failed)
-        snprintf(error, ENGINE_REASON, "cannot make its sockets: %s", strerror(failed));
-    else
-        failed = worker_process(worker, pair[1], pipes[0], pipes[1], error);
-    if (!failed &&
-        peer_open(&worker->peer, worker->slot->engine->peers, pair[0], &WORKER_OPS, worker)) {
-        process_kill_tree(worker->process);
-        pair[0] = -1;
-    }
-    const int fds[] = {failed ? pair[0] : -1, pair[1], pipes[0], pipes[1]};
-    close_all(fds, HASUP_LEN(fds));
-    return failed;
-}
-
 static void worker_free(struct worker *worker)
 {
     peer_close(&worker->peer);
@@ -178,7 +79,7 @@ static void death_note(struct slot *slot, const char *reason)
     slot->death.wall_ns = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
 }
 
-void worker_spawn(struct slot *slot, uint32_t number)
+static void worker_begin(struct slot *slot, uint32_t number, bool hook)
 {
     char error[ENGINE_REASON] = "out of memory";
     struct worker *worker = calloc(1, sizeof *worker);
@@ -186,12 +87,14 @@ void worker_spawn(struct slot *slot, uint32_t number)
     if (worker) {
         worker->slot = slot;
         worker->number = number;
+        worker->hook = hook;
         worker->spawned = loop_now(slot->engine->loop);
         failed = worker_start(worker, error);
     }
     if (failed) {
         char reason[ENGINE_REASON];
-        snprintf(reason, sizeof reason, "could not start: %.280s", error);
+        snprintf(reason, sizeof reason, "%s%.280s",
+                 hook ? "pre_start: could not start: " : "could not start: ", error);
         death_note(slot, reason);
         LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
         if (worker)
@@ -202,6 +105,16 @@ void worker_spawn(struct slot *slot, uint32_t number)
     engine_post(slot->engine,
                 &(struct event){
                     .type = EVENT_SPAWNED, .slot = slot->index, .worker = number, .error = failed});
+}
+
+void worker_spawn(struct slot *slot, uint32_t number)
+{
+    worker_begin(slot, number, false);
+}
+
+void worker_prepare(struct slot *slot, uint32_t number)
+{
+    worker_begin(slot, number, true);
 }
 
 /* ---- what is said to it ---- */
@@ -345,7 +258,23 @@ static void exit_reason(const struct worker *worker, const struct process_exit *
                  strsignal(exit->signal));
     else
         snprintf(reason, ENGINE_REASON, "exited with code %d%s", exit->code,
-                 worker->greeted ? "" : " before its hello (is it a hasup worker?)");
+                 worker->greeted || worker->hook ? ""
+                                                 : " before its hello (is it a hasup worker?)");
+}
+
+/* The command that comes before a start: what is told of it is why it failed. */
+static void hook_exited(struct worker *worker, const struct process_exit *exit)
+{
+    struct slot *slot = worker->slot;
+    char how[ENGINE_REASON], reason[ENGINE_REASON];
+    bool failed = exit->signal || exit->code;
+    exit_reason(worker, exit, how);
+    snprintf(reason, sizeof reason, "pre_start: %.300s", how);
+    if (failed)
+        death_note(slot, reason);
+    LOG_EVENT(failed ? LEVEL_DEBUG : LEVEL_INFO, "slot.pre_start", reason, /* failures: a notice */
+              LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(worker->process)),
+              LOG_NS("lived", loop_now(slot->engine->loop) - worker->spawned));
 }
 
 static void keep_tail(struct slot *slot, const struct capture *capture)
@@ -373,16 +302,20 @@ void worker_exited(void *context, struct process *process, const struct process_
     peer_drain(&worker->peer);
     peer_close(&worker->peer);
     slot->asked = false;
-    exit_reason(worker, exit, reason);
-    death_note(slot, reason);
     worker->exit.reaped = true;
     worker->exit.how = *exit;
-    letters_worker_exited(worker, exit);
-    state_done(slot, 0, reason);
-    LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
-              LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
-              LOG_NS("lived", loop_now(engine->loop) - worker->spawned),
-              LOG_INT("max_rss_kib", exit->usage.ru_maxrss));
+    if (worker->hook) {
+        hook_exited(worker, exit);
+    } else {
+        exit_reason(worker, exit, reason);
+        death_note(slot, reason);
+        letters_worker_exited(worker, exit);
+        state_done(slot, 0, reason);
+        LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
+                  LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
+                  LOG_NS("lived", loop_now(engine->loop) - worker->spawned),
+                  LOG_INT("max_rss_kib", exit->usage.ru_maxrss));
+    }
     worker_post(worker, &(struct event){.type = EVENT_EXITED,
                                         .exited = {.code = exit->code, .signal = exit->signal}});
 }
@@ -396,8 +329,11 @@ void worker_tree_empty(void *context, struct process *process)
     /* Everything that could write into its pipes is gone: the last lines are there. */
     if (worker->capture)
         capture_finish(worker->capture);
-    keep_tail(slot, worker->capture);
-    letters_worker_gone(engine, worker);
+    bool passed = worker->hook && !worker->exit.how.signal && !worker->exit.how.code;
+    if (!passed) /* else why the last worker died stays known */
+        keep_tail(slot, worker->capture);
+    if (!worker->hook)
+        letters_worker_gone(engine, worker);
     slot->worker = NULL;
     worker_free(worker);
     if (!engine->closing)
@@ -656,4 +592,4 @@ static void worker_lost(void *context, int error, const char *why)
     worker_broke(worker, why);
 }
 
-static const struct peer_ops WORKER_OPS = {.frame = worker_frame, .lost = worker_lost};
+const struct peer_ops worker_ops = {.frame = worker_frame, .lost = worker_lost};

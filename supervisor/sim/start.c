@@ -112,7 +112,8 @@ void start_prepare(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
     bool again = slot->hook.on && !slot->hook.passed;
-    bool more = slot->hook.failed && slot->hook.failed <= sim->models[slot->model].policy.pre_start.retries;
+    bool more =
+        slot->hook.failed && slot->hook.failed <= sim->models[slot->model].policy.pre_start.retries;
     if (slot->wild && again)
         slot->hook.known = false;
     if (again && !slot->hook.known)

@@ -23,7 +23,7 @@ struct world {
     struct model_policy policy;
     struct action seen[WORLD_SEEN];
     size_t count;
-    uint32_t worker[32];           /* the present worker of each slot, by its SPAWN */
+    uint32_t worker[32];           /* the present process of each slot, by its SPAWN or PREPARE */
     uint64_t made;                 /* requests so far: the next one's index */
     uint64_t body[WORLD_REQUESTS]; /* of a request, by its index: who have the same; 0: its own */
 };
@@ -45,7 +45,7 @@ static inline void world_step(struct world *w, struct event event)
         const struct action *action = &w->out.list[i];
         assert_true(w->count < WORLD_SEEN);
         w->seen[w->count++] = *action;
-        if (action->type == ACTION_SPAWN)
+        if (action->type == ACTION_SPAWN || action->type == ACTION_PREPARE)
             w->worker[action->slot] = action->worker;
     }
     for (size_t i = first, last = w->count; i < last; i++) {
