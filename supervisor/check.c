@@ -32,9 +32,10 @@ static void complain(struct config_errors *errors, const struct config_model *mo
     config_error(errors, model->line, model->column, path, "%s", text);
 }
 
-static void check_command(struct config_errors *errors, const struct config_model *model)
+static void check_command(struct config_errors *errors, const struct config_model *model,
+                          const char *key, char **command)
 {
-    const char *name = model->command[0], *hasupds = getenv("PATH");
+    const char *name = command[0], *hasupds = getenv("PATH");
     char own[PATH_TEXT], path[PATH_TEXT];
     const char *env[3] = {NULL};
     size_t count = 0;
@@ -45,13 +46,13 @@ static void check_command(struct config_errors *errors, const struct config_mode
         if (strncmp(*s, "PATH=", 5) == 0)
             env[count] = *s;
     if (!spawn_find(name, env, path, sizeof path))
-        complain(errors, model, "command", "%.200s: not found on PATH", name);
+        complain(errors, model, key, "%.200s: not found on PATH", name);
     else if (stat(path, &st))
-        complain(errors, model, "command", "%.300s: %s", path, strerror(errno));
+        complain(errors, model, key, "%.300s: %s", path, strerror(errno));
     else if (!S_ISREG(st.st_mode))
-        complain(errors, model, "command", "%.300s: is not a file", path);
+        complain(errors, model, key, "%.300s: is not a file", path);
     else if (access(path, X_OK))
-        complain(errors, model, "command", "%.300s: is not executable (%s)", path, strerror(errno));
+        complain(errors, model, key, "%.300s: is not executable (%s)", path, strerror(errno));
 }
 
 static void check_directory(struct config_errors *errors, const struct config_model *model)
@@ -82,8 +83,11 @@ int check_named(const struct config *config, char error[CONFIG_ERROR_MAX])
     config_errors_init(&errors, config->file, error);
     check_key_file(&errors, config);
     for (size_t i = 0; i < config->model_count; i++) {
-        check_command(&errors, &config->models[i]);
-        check_directory(&errors, &config->models[i]);
+        const struct config_model *model = &config->models[i];
+        check_command(&errors, model, "command", model->command);
+        if (model->pre_start)
+            check_command(&errors, model, "pre_start.command", model->pre_start);
+        check_directory(&errors, model);
     }
     config_errors_end(&errors);
     return errors.count ? HASUP_ECONFIG : 0;

@@ -721,6 +721,8 @@ class Operation(unittest.TestCase):
                     ("  m: {command: [./plain]}", "", "models.m.command: HERE/plain: is not executable (Permission denied)"),
                     ("  m: {command: [/tmp]}", "", "models.m.command: /tmp: is not a file"),
                     ("  m: {command: [no-such-command]}", "", "models.m.command: no-such-command: not found on PATH"),
+                    ("  m: {command: [sh], pre_start: {command: [/dev/null]}}", "",
+                     "models.m.pre_start.command: /dev/null: is not a file"),
                     ("  m: {command: [sh], environment: {PATH: /nonexistent}}", "", "models.m.command: sh: not found on PATH"),
                     ("  m: {command: [sh], directory: gone}", "", "models.m.directory: HERE/gone: No such file or directory"),
                     ("  m: {command: [sh], directory: plain}", "", "models.m.directory: HERE/plain: is not a directory"),
