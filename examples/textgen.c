@@ -6,6 +6,9 @@
  * POST /models/textgen/invoke {"prompt": "The Light", "n": 200, "seed": 1, "temperature": 0.6}
  * POST /v2/models/textgen/generate or generate_stream {"text_input": "The Light", "parameters":
  * {"n": 200}}
+ * POST /v1/completions {"model": "textgen", "prompt": "The Light", "max_tokens": 200, "seed": 1}
+ * POST /v1/chat/completions {"model": "textgen", "messages": [{"role": "user", "content": "The
+ * Light"}]}
  *
  * The same request always gives the same text.  When this worker is killed in the middle, the next
  * one goes on from the last progress, and hasupd where the client stopped reading.
@@ -181,10 +184,81 @@ static int reply_whole(struct writer *w, const struct net *net, struct hasup_res
     return failed;
 }
 
+/* What a chat has said so far, each message on lines of its own; to be freed; NULL: no memory. */
+static char *join_messages(const struct hasup_completion *asked)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < asked->message_count; i++)
+        len += strlen(asked->messages[i].text) + 1;
+    char *joined = malloc(len + 1), *at = joined;
+    for (size_t i = 0; joined && i < asked->message_count; i++)
+        at += sprintf(at, i ? "\n%s" : "%s", asked->messages[i].text);
+    return joined;
+}
+
+/* Tells the text in the words of OpenAI's clients; a character counts as a token. */
+static int tell(struct writer *w, const struct net *net, const struct hasup_request *request,
+                struct hasup_completion *asked, struct hasup_response *response)
+{
+    size_t length = asked->max_tokens ? (size_t)asked->max_tokens : 200;
+    char piece[PIECE];
+    if (request->progress_len == sizeof *w) {
+        memcpy(w, request->progress, sizeof *w);
+        hasup_completion_resume(asked, (int64_t)w->done);
+    }
+    while (w->done < length && !hasup_request_cancelled(request)) {
+        size_t len = 0;
+        while (len < PIECE && w->done + len < length)
+            piece[len++] = writer_next(w, net);
+        if (hasup_completion_text(asked, piece, len, (int64_t)len) != 0)
+            return -1;
+        w->done += len;
+        if (asked->stream && w->done % PROGRESS_EVERY == 0 &&
+            hasup_progress(response, w, sizeof *w) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* /v1/completions and /v1/chat/completions. */
+static int complete(const struct net *net, const struct hasup_request *request,
+                    struct hasup_response *response)
+{
+    struct hasup_completion *asked = hasup_completion_read(request, response);
+    struct writer w;
+    if (!asked)
+        return -1;
+    char *joined = asked->chat ? join_messages(asked) : NULL;
+    const char *prompt = joined ? joined : asked->prompt;
+    int64_t prompt_tokens = (int64_t)strlen(prompt);
+    int failed = 1;
+    if (asked->stop_count)
+        hasup_error(response, 400, "stop: this model stops after max_tokens only");
+    else if (asked->max_tokens > LENGTH_MAX)
+        hasup_error(response, 400, "max_tokens: expected 1 to %d", LENGTH_MAX);
+    else if (asked->chat && !joined)
+        hasup_error(response, 503, "out of memory");
+    else
+        failed = 0;
+    if (!failed) {
+        writer_init(&w, net, prompt, asked->has_seed ? (uint64_t)asked->seed : 1,
+                    asked->temperature < 0 ? 0.6 : asked->temperature);
+        failed = tell(&w, net, request, asked, response);
+    }
+    free(joined);
+    if (!failed)
+        return hasup_completion_end(asked, "length", prompt_tokens);
+    hasup_completion_free(asked);
+    return -1;
+}
+
 /* The keys of /invoke, or those of generate: "text_input", and the others in "parameters". */
 static int infer(void *model, const struct hasup_request *request, struct hasup_response *response)
 {
     const struct net *net = model;
+    const char *route = hasup_request_route(request);
+    if (!strcmp(route, "chat_completions") || !strcmp(route, "completions"))
+        return complete(net, request, response);
     json_t *body = json_loadb(request->body, request->len, 0, NULL);
     const char *prompt = "", *input = NULL;
     json_int_t length = 200, seed = 1;
@@ -203,7 +277,7 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
                            "expected JSON such as {\"prompt\": \"The Light\", \"n\": 200, "
                            "\"seed\": 1, \"temperature\": 0.6}, with n from 1 to %d",
                            LENGTH_MAX);
-    if (strcmp(hasup_request_route(request), "generate") == 0)
+    if (strcmp(route, "generate") == 0)
         return reply_whole(&w, net, response, (size_t)length);
     return stream(&w, net, request, response, (size_t)length);
 }

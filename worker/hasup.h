@@ -47,6 +47,8 @@ struct hasup_request {
 const char *hasup_request_route(const struct hasup_request *request);
 /* "" where none was named. */
 const char *hasup_request_content_type(const struct hasup_request *request);
+/* The client's X-Request-Id, or the one that hasupd made; the same on each attempt. */
+const char *hasup_request_id(const struct hasup_request *request);
 /* The value of a forwarded header (its name in lower case), or NULL. */
 const char *hasup_request_header(const struct hasup_request *request, const char *name);
 /* Whether nobody waits for it any more; a long computation may then stop and return anything. Costs
@@ -109,6 +111,60 @@ struct hasup_worker {
     const char
         *metadata; /* JSON for GET /v2/models/M: {"platform", "inputs", "outputs"}; may be NULL */
 };
+
+/* ---- OpenAI's clients: routes "chat_completions" and "completions" ----
+ *
+ *     struct hasup_completion *asked = hasup_completion_read(request, response);
+ *     if (!asked)
+ *         return -1;
+ *     while (… && !hasup_request_cancelled(request))
+ *         if (hasup_completion_text(asked, piece, len, 1))
+ *             break;
+ *     return hasup_completion_end(asked, "stop", prompt_tokens);
+ *
+ * What is told follows from the request and the text alone, so a stream goes on when its worker
+ * dies. Texts of the request are UTF-8, end with a zero, and live until the end or _free. */
+
+struct hasup_message {
+    const char *role; /* "system", "user", "assistant", … */
+    const char *text; /* its parts of text in one; "" where it has none */
+};
+
+struct hasup_completion {
+    const char *model; /* as the client named it */
+    int chat;          /* /v1/chat/completions: it has messages; else a prompt */
+    const struct hasup_message *messages;
+    size_t message_count; /* of a chat at least 1 */
+    const char *prompt;
+    int stream;         /* the client wants the text as it comes; seen to by the helper */
+    int64_t max_tokens; /* at least 1; 0: the client named none */
+    double temperature; /* negative: it named none; nor top_p */
+    double top_p;
+    int has_seed;
+    int64_t seed;
+    const char *const *stop; /* texts at which to stop, which the model sees to */
+    size_t stop_count;
+};
+
+/* Reads the body.  NULL: it was answered (400 and which field is wrong, where one is); return
+ * nonzero.  What changes an answer and is not done here (n, best_of, logprobs, echo, parts other
+ * than text) is refused; fields that are not listed above are passed over: see request->body. */
+struct hasup_completion *hasup_completion_read(const struct hasup_request *request,
+                                               struct hasup_response *response);
+/* Before the first text of a resumed request that goes on from request->progress: so many tokens
+ * were told before it.  Says hasup_resume_at(), too. */
+void hasup_completion_resume(struct hasup_completion *completion, int64_t tokens);
+/* The next text, of whole UTF-8 characters (others become U+FFFD), and how many tokens it counts
+ * as. hasup_progress() after it is right behind it.  0, or negative: no memory, or hasupd is gone.
+ */
+int hasup_completion_text(struct hasup_completion *completion, const char *text, size_t len,
+                          int64_t tokens);
+/* Tells the end ("stop", "length", "content_filter") and the usage, and frees it.  0, or negative.
+ */
+int hasup_completion_end(struct hasup_completion *completion, const char *finish_reason,
+                         int64_t prompt_tokens);
+/* Frees it without an end, after hasup_error(). */
+void hasup_completion_free(struct hasup_completion *completion);
 
 /* Serves until hasupd says to stop; gives the program's exit code. */
 int hasup_serve(const struct hasup_worker *worker);

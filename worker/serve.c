@@ -100,6 +100,12 @@ const char *hasup_request_content_type(const struct hasup_request *request)
     return text ? text : "";
 }
 
+const char *hasup_request_id(const struct hasup_request *request)
+{
+    const char *text = field_text(running_of(request), HASUP_TAG_REQUEST_ID, NULL);
+    return text ? text : "";
+}
+
 const char *hasup_request_header(const struct hasup_request *request, const char *name)
 {
     return field_text(running_of(request), HASUP_TAG_HEADER, name);
