@@ -141,8 +141,10 @@ static bool read_content(struct completion *c, const char *name, const char **to
     *to = "";
     if (kind == 'n')
         return hasup_json_null(&c->json);
-    if (kind != '[')
+    if (kind == '"')
         return read_string(c, name, to);
+    if (kind && kind != '[')
+        return refuse(c, "%s: expected a string or a list of parts of text", name);
     struct hasup_json ahead = c->json;
     hasup_json_skip(&ahead); /* what is decoded is never longer than it stood there */
     char *out = ahead.wrong ? NULL : text_room(c, (size_t)(ahead.at - c->json.at));

@@ -10,7 +10,8 @@
 
 hasupd starts the program, gives it requests, and starts it again when it dies.
 """
+from ._openai import Completion, Message
 from ._serve import Error, Progress, Reply, Request, ResumeAt, Worker, serve
 
-__all__ = ["Error", "Progress", "Reply", "Request", "ResumeAt", "Worker", "serve"]
+__all__ = ["Completion", "Error", "Message", "Progress", "Reply", "Request", "ResumeAt", "Worker", "serve"]
 __version__ = "0.1.0"

@@ -57,10 +57,10 @@ class Progress:
 
 class ResumeAt:
     """The first part of a resumed answer, where it does not begin at its start: the parts behind it are the bytes
-    from here, which is request.progress_at or request.sent_len."""
+    from here, which is request.progress_at or request.sent_len.  `tokens`: of a Completion, how many were told before."""
 
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(self, at: int, tokens: int = 0) -> None:
+        self.at, self.tokens = at, tokens
 
 
 class Request:
