@@ -24,7 +24,7 @@ class Reader:
     """Puts a stream together, whatever connections it takes."""
 
     def __init__(self, world, model, body, key):
-        self.world, self.model, self.body, self.key = world, model, body, key
+        self.world, self.path, self.body, self.key = world, f"/models/{model}/invoke", body, key
         self.text, self.last, self.last_event, self.connections, self.error = "", 0, None, 0, None
 
     def code(self):
@@ -39,11 +39,19 @@ class Reader:
             except LOST:
                 yield self.last  # hasupd may have to be started first
 
+    def take(self, name, data):
+        """Whether it was the stream's last event."""
+        if name:
+            self.error = json.loads(data) if name == "error" else None
+        else:
+            self.text += data
+        return bool(name)
+
     def connection(self):
         self.connections += 1
         connection = http.client.HTTPConnection("127.0.0.1", self.world.port, timeout=LIMIT)
         try:
-            connection.request("POST", f"/models/{self.model}/invoke", self.body,
+            connection.request("POST", self.path, self.body,
                                {"Accept": "text/event-stream", "Idempotency-Key": self.key,
                                 **({"Last-Event-ID": self.last_event} if self.last else {})})
             answer = connection.getresponse()
@@ -52,10 +60,8 @@ class Reader:
                 return
             for event, number, name, data in events_of(answer):
                 assert number == self.last + 1, (event, self.last)
-                if name:
-                    self.error = json.loads(data) if name == "error" else None
+                if self.take(name, data):
                     return
-                self.text += data
                 self.last, self.last_event = number, event
                 yield self.last
             raise http.client.IncompleteRead(b"")
@@ -86,6 +92,19 @@ def digest(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_under_fire(reader, fire, every, hasupd_every=0):
+    """Strikes after each `every` parts, and hasupd itself at each `hasupd_every`-th blow."""
+    struck, blows = 0, 0
+    for last in reader.events():
+        if last < struck + every or blows == BLOWS:
+            continue
+        struck, blows = last, blows + 1
+        if hasupd_every and blows % hasupd_every == 0:
+            fire.kill_hasupd()
+        else:
+            fire.kill_workers()
+
+
 class Streams(unittest.TestCase):
     def undisturbed(self, world):
         status, _, data = world.post("textgen", BODY)
@@ -93,16 +112,8 @@ class Streams(unittest.TestCase):
         return hashlib.sha256(data).hexdigest()
 
     def read_under_fire(self, world, key, every, hasupd_every=0):
-        """Strikes after each `every` parts, and hasupd itself at each `hasupd_every`-th blow."""
-        reader, fire, struck, blows = Reader(world, "textgen", BODY, key), Fire(world), 0, 0
-        for last in reader.events():
-            if last < struck + every or blows == BLOWS:
-                continue
-            struck, blows = last, blows + 1
-            if hasupd_every and blows % hasupd_every == 0:
-                fire.kill_hasupd()
-            else:
-                fire.kill_workers()
+        reader, fire = Reader(world, "textgen", BODY, key), Fire(world)
+        read_under_fire(reader, fire, every, hasupd_every)
         self.assertIsNone(reader.error)
         self.assertEqual(len(reader.text), LENGTH)
         return reader, fire
