@@ -68,11 +68,12 @@ struct daemon {
     int http_port; /* 0: off */
 };
 
-void bench_open(const char *build, const char *tools); /* makes the temporary directory */
-void bench_close(void);
-const char *bench_build(void);     /* where hasupd and the examples are */
-const char *bench_tools(void);     /* where the bench's own workers are */
-const char *bench_directory(void); /* short, and gone at the end */
+/* Makes the temporary directory, which goes when the program ends. */
+void bench_open(const char *build, const char *tools);
+void bench_remove(const char *path); /* a directory and what is in it */
+const char *bench_build(void);       /* where hasupd and the examples are */
+const char *bench_tools(void);       /* where the bench's own workers are */
+const char *bench_directory(void);   /* short, and gone at the end */
 int bench_free_port(void);
 /* hasupd with this `models:` text; returns once `model` answers (NULL: once it listens). */
 void daemon_start(struct daemon *daemon, const char *models, const char *model, bool http);
@@ -81,6 +82,9 @@ void daemon_forget(void);                /* removes the state directory of a dae
 /* Waits until somebody accepts on the Unix socket. */
 int unix_connect(const char *path);
 int unix_listen(const char *path);
+int tcp_connect(int port); /* on this machine; -1: nobody listens */
+int tcp_listen(int port);
+void socket_send(int fd, const void *bytes, size_t len); /* all of it */
 
 /* ---- notes.c ---- */
 
@@ -106,7 +110,7 @@ struct load {
     hasup_ns span;
     const uint8_t *message;
     size_t message_len, id_at; /* a 64-bit number stands there */
-    size_t key_at; /* the same number stands there, too; 0: nowhere */
+    size_t key_at;             /* the same number stands there, too; 0: nowhere */
     size_t reply_len;
     bool (*good)(const uint8_t *reply); /* NULL: every reply is */
     struct latency *latency;            /* depth 1: how long each took; NULL: nobody asks */
@@ -133,7 +137,8 @@ void latency_free(struct latency *latency);
 
 /* ---- wrk.c ---- */
 
-bool bench_installed(const char *program);
+/* False: the package is missing, which is said with what comes of it. */
+bool bench_installed(const char *program, const char *without);
 /* Thousands of requests a second that `name` answers; anything but success ends the bench. */
 double wrk_run(const char *name, int port, const char *path, const char *script,
                unsigned connections);

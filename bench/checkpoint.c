@@ -186,7 +186,7 @@ static void *save_for_ever(void *context)
 }
 
 /* One entry, until it is durable. */
-static double commit(struct journal *journal, uint64_t record, int woken)
+static hasup_ns commit(struct journal *journal, uint64_t record, int woken)
 {
     static const uint8_t body[256];
     struct journal_op op = {
@@ -198,23 +198,17 @@ static double commit(struct journal *journal, uint64_t record, int woken)
         (void)!read(woken, &count, sizeof count);
     if (op.error)
         bench_fail("the journal: %s", journal_last_error(journal));
-    return (double)(bench_now() - from) / (double)HASUP_US;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
+    return bench_now() - from;
 }
 
 /* The p99 of a durable request's first commit, in microseconds. */
 static double journal_p99(struct journal *journal, uint64_t *record, int woken)
 {
-    static double spans[ENTRIES];
+    static struct latency latency;
+    latency_start(&latency);
     for (unsigned i = 0; i < ENTRIES; i++)
-        spans[i] = commit(journal, (*record)++, woken);
-    qsort(spans, ENTRIES, sizeof *spans, by_value);
-    return spans[ENTRIES * 99 / 100];
+        latency_add(&latency, commit(journal, (*record)++, woken));
+    return latency_at_us(&latency, 0.99);
 }
 
 static void beside_journal(struct saver *saver)
@@ -308,17 +302,6 @@ static void whole_and_part(struct saver *saver)
 void part_checkpoint(void)
 {
     struct saver saver = {.seed = 1};
-    static const char *const FILES[] = {"a",
-                                        "b",
-                                        "blob.db",
-                                        "blob.db-wal",
-                                        "blob.db-shm",
-                                        "checkpoints.db",
-                                        "checkpoints.db-journal",
-                                        "journal.db",
-                                        "journal.db-wal",
-                                        "journal.db-shm"};
-    char path[BENCH_PATH + 64];
     snprintf(directory, sizeof directory, "%s/checkpoint.XXXXXX", bench_build());
     if (!mkdtemp(directory))
         bench_fail("%s: %s", directory, strerror(errno));
@@ -332,7 +315,5 @@ void part_checkpoint(void)
     store_close(saver.store);
     beside_journal(&saver);
     munmap(saver.state, LEN);
-    for (size_t i = 0; i < HASUP_LEN(FILES); i++)
-        unlink(in_directory(FILES[i], path));
-    rmdir(directory);
+    bench_remove(directory);
 }

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ftw.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -18,17 +19,6 @@ static char directory[64];
 static pid_t owner; /* a forked child that fails must not remove it */
 static const char *build_path, *tools_path;
 
-void bench_open(const char *build, const char *tools)
-{
-    build_path = build;
-    tools_path = tools;
-    snprintf(directory, sizeof directory, "/tmp/hasup-bench-XXXXXX");
-    if (!mkdtemp(directory))
-        bench_fail("%s: %s", directory, strerror(errno));
-    owner = getpid();
-    atexit(bench_close);
-}
-
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;
@@ -37,10 +27,26 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-void bench_close(void)
+void bench_remove(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void close_directory(void)
 {
     if (getpid() == owner)
-        nftw(directory, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        bench_remove(directory);
+}
+
+void bench_open(const char *build, const char *tools)
+{
+    build_path = build;
+    tools_path = tools;
+    snprintf(directory, sizeof directory, "/tmp/hasup-bench-XXXXXX");
+    if (!mkdtemp(directory))
+        bench_fail("%s: %s", directory, strerror(errno));
+    owner = getpid();
+    atexit(close_directory);
 }
 
 const char *bench_build(void)
@@ -58,9 +64,18 @@ const char *bench_directory(void)
     return directory;
 }
 
+/* ---- sockets ---- */
+
+static struct sockaddr_in tcp_address(int port)
+{
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
 int bench_free_port(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = tcp_address(0);
     socklen_t len = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || bind(fd, (const struct sockaddr *)&address, len) ||
@@ -68,6 +83,27 @@ int bench_free_port(void)
         bench_fail("no free port: %s", strerror(errno));
     close(fd);
     return ntohs(address.sin_port);
+}
+
+int tcp_connect(int port)
+{
+    struct sockaddr_in address = tcp_address(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+int tcp_listen(int port)
+{
+    struct sockaddr_in address = tcp_address(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) || listen(fd, 128))
+        bench_fail("port %d: %s", port, strerror(errno));
+    return fd;
 }
 
 static struct sockaddr_un unix_address(const char *path)
@@ -98,6 +134,19 @@ int unix_listen(const char *path)
         bench_fail("%s: %s", path, strerror(errno));
     return fd;
 }
+
+void socket_send(int fd, const void *bytes, size_t len)
+{
+    const uint8_t *at = bytes;
+    for (size_t done = 0; done < len;) {
+        ssize_t sent = send(fd, at + done, len - done, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EINTR)
+            bench_fail("the server is gone: %s", strerror(errno));
+        done += sent > 0 ? (size_t)sent : 0;
+    }
+}
+
+/* ---- hasupd ---- */
 
 static void write_config(const struct daemon *daemon, const char *path, const char *models)
 {
@@ -155,5 +204,5 @@ void daemon_forget(void)
 {
     char path[BENCH_PATH];
     snprintf(path, sizeof path, "%s/state", directory);
-    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    bench_remove(path);
 }

@@ -189,10 +189,8 @@ static void run_http(void)
     static const unsigned CONNECTIONS[] = {16, 64};
     struct floor floor = {.commits = 1, .http_port = bench_free_port()};
     struct daemon daemon;
-    if (!bench_installed("wrk")) {
-        report_note("wrk is not installed: no HTTP figures; tools/setup bench installs it");
+    if (!bench_installed("wrk", "no HTTP figures"))
         return;
-    }
     snprintf(floor.path, sizeof floor.path, "%s/loop-http", bench_directory());
     pid_t loop = child_fork(floor_minimal, &floor);
     start_daemon(&daemon, true);

@@ -8,9 +8,9 @@
  */
 #include "bench/floor.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,18 +270,6 @@ static void on_client(struct ev_loop *loop, struct ev_io *watcher, int events)
 
 /* ---- the program ---- */
 
-static int http_listen(int port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (const struct sockaddr *)&address, sizeof address) || listen(fd, 128))
-        bench_fail("port %d: %s", port, strerror(errno));
-    return fd;
-}
-
 static void start_worker(void)
 {
     int pair[2];
@@ -314,7 +302,7 @@ void floor_minimal(void *context)
         snprintf(path, sizeof path, "%s.db", floor->path);
         floor_journal_open(path, wake, minimal.loop);
     }
-    int fd = minimal.http ? http_listen(floor->http_port) : unix_listen(floor->path);
+    int fd = minimal.http ? tcp_listen(floor->http_port) : unix_listen(floor->path);
     ev_io_init(&minimal.accepts, on_client, fd, EV_READ);
     ev_prepare_init(&minimal.flush, on_turn_end);
     ev_io_start(minimal.loop, &minimal.accepts);

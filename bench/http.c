@@ -5,10 +5,8 @@
  */
 #include "bench/bench.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { HTTP_ROUNDS = 5, SERVERS_MAX = 4, START_TRIES = 200, ARGS_MAX = 24 };
@@ -22,29 +20,17 @@ struct server {
     struct figure rate;
 };
 
-static bool listens(int port)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool yes = connect(fd, (const struct sockaddr *)&address, sizeof address) == 0;
-    close(fd);
-    return yes;
-}
-
 static bool server_start(struct server *server, const char *name, const char *const *argv)
 {
     server->name = name;
     server->path = "/";
-    if (!bench_installed(argv[0])) {
-        report_note("%s is not installed: passed over; tools/setup bench installs it", argv[0]);
+    if (!bench_installed(argv[0], "passed over"))
         return false;
-    }
     server->pid = child_start(argv);
     for (int i = 0; i < START_TRIES; i++) {
-        if (listens(server->port))
-            return true;
+        int fd = tcp_connect(server->port);
+        if (fd >= 0)
+            return close(fd) == 0;
         bench_pause(START_PAUSE);
     }
     child_stop(server->pid);
@@ -121,10 +107,8 @@ void part_http(void)
     struct server servers[SERVERS_MAX] = {0};
     struct daemon daemon;
     char models[512];
-    if (!bench_installed("wrk")) {
-        report_note("wrk is not installed: no HTTP figures; tools/setup bench installs it");
+    if (!bench_installed("wrk", "no HTTP figures"))
         return;
-    }
     snprintf(models, sizeof models, "  echo:\n    command: [%s/examples/echo]\n    workers: 2\n",
              bench_build());
     daemon_start(&daemon, models, "echo", true);

@@ -39,7 +39,6 @@ struct run {
 static void link_send(struct run *run, struct link *link, size_t count)
 {
     const struct load *load = run->load;
-    size_t len = count * load->message_len;
     for (size_t i = 0; i < count; i++) {
         uint8_t *message = run->out + i * load->message_len;
         hasup_put64(message + load->id_at, ++run->next_id);
@@ -48,12 +47,7 @@ static void link_send(struct run *run, struct link *link, size_t count)
     }
     if (load->latency)
         link->sent = bench_now();
-    for (size_t done = 0; done < len;) {
-        ssize_t sent = send(link->fd, run->out + done, len - done, MSG_NOSIGNAL);
-        if (sent < 0 && errno != EINTR)
-            bench_fail("the server is gone: %s", strerror(errno));
-        done += sent > 0 ? (size_t)sent : 0;
-    }
+    socket_send(link->fd, run->out, count * load->message_len);
 }
 
 static void link_read(struct run *run, struct link *link)

@@ -6,9 +6,7 @@
  */
 #include "bench/bench.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -29,11 +27,14 @@ struct job {
     size_t have;
 };
 
-/* One exchange: what is sent, and whether the answer is whole; it may yield the job's id. */
+/* An exchange: what is sent; the lines that the answer has, what it begins with, and whether it
+ * tells the job's id. */
 struct queue_script {
     struct {
         size_t (*ask)(const struct job *job, char *out);
-        bool (*whole)(struct job *job);
+        unsigned lines;
+        const char *answer;
+        void (*take)(struct job *job); /* NULL: no */
     } steps[STEPS];
 };
 
@@ -44,12 +45,6 @@ static unsigned lines(const struct job *job)
     for (const char *at = job->in; (at = strstr(at, "\r\n")); at += 2)
         count++;
     return count;
-}
-
-static void want(const struct job *job, const char *prefix)
-{
-    if (strncmp(job->in, prefix, strlen(prefix)) != 0)
-        bench_fail("a queue answers %.60s where %s was due", job->in, prefix);
 }
 
 static void take_id(struct job *job, const char *from)
@@ -72,27 +67,15 @@ static size_t beanstalk_put(const struct job *job, char *out)
     return (size_t)sprintf(out, "put 0 0 60 %d\r\n%s\r\n", BODY, body());
 }
 
-static bool beanstalk_inserted(struct job *job)
-{
-    if (!lines(job))
-        return false;
-    want(job, "INSERTED ");
-    return true;
-}
-
 static size_t beanstalk_reserve(const struct job *job, char *out)
 {
     (void)job;
     return (size_t)sprintf(out, "reserve\r\n");
 }
 
-static bool beanstalk_reserved(struct job *job)
+static void beanstalk_reserved(struct job *job)
 {
-    if (lines(job) < 2)
-        return false;
-    want(job, "RESERVED ");
     take_id(job, job->in + strlen("RESERVED "));
-    return true;
 }
 
 static size_t beanstalk_delete(const struct job *job, char *out)
@@ -100,17 +83,10 @@ static size_t beanstalk_delete(const struct job *job, char *out)
     return (size_t)sprintf(out, "delete %s\r\n", job->id);
 }
 
-static bool beanstalk_deleted(struct job *job)
-{
-    if (!lines(job))
-        return false;
-    want(job, "DELETED");
-    return true;
-}
-
-static const struct queue_script BEANSTALK = {{{beanstalk_put, beanstalk_inserted},
-                                               {beanstalk_reserve, beanstalk_reserved},
-                                               {beanstalk_delete, beanstalk_deleted}}};
+static const struct queue_script BEANSTALK = {
+    {{beanstalk_put, 1, "INSERTED ", NULL},
+     {beanstalk_reserve, 2, "RESERVED ", beanstalk_reserved},
+     {beanstalk_delete, 1, "DELETED", NULL}}};
 
 /* ---- Redis ---- */
 
@@ -119,14 +95,6 @@ static size_t redis_add(const struct job *job, char *out)
     (void)job;
     return (size_t)sprintf(
         out, "*5\r\n$4\r\nXADD\r\n$1\r\nq\r\n$1\r\n*\r\n$1\r\nb\r\n$%d\r\n%s\r\n", BODY, body());
-}
-
-static bool redis_added(struct job *job)
-{
-    if (lines(job) < 2)
-        return false;
-    want(job, "$");
-    return true;
 }
 
 static size_t redis_read(const struct job *job, char *out)
@@ -138,17 +106,13 @@ static size_t redis_read(const struct job *job, char *out)
 }
 
 /* One stream, its name, one entry of id and one field: eleven lines before the body ends. */
-static bool redis_got(struct job *job)
+static void redis_got(struct job *job)
 {
-    enum { ID_LINE = 7, LINES = 12 };
+    enum { ID_LINE = 7 };
     const char *at = job->in;
-    if (lines(job) < LINES)
-        return false;
-    want(job, "*1");
     for (unsigned i = 0; i < ID_LINE; i++)
         at = strstr(at, "\r\n") + 2;
     take_id(job, at);
-    return true;
 }
 
 static size_t redis_done(const struct job *job, char *out)
@@ -160,43 +124,23 @@ static size_t redis_done(const struct job *job, char *out)
                            len, job->id, len, job->id);
 }
 
-static bool redis_deleted(struct job *job)
-{
-    if (lines(job) < 2)
-        return false;
-    want(job, ":1\r\n:1");
-    return true;
-}
-
-static const struct queue_script REDIS = {
-    {{redis_add, redis_added}, {redis_read, redis_got}, {redis_done, redis_deleted}}};
+static const struct queue_script REDIS = {{{redis_add, 2, "$", NULL},
+                                           {redis_read, 12, "*1", redis_got},
+                                           {redis_done, 2, ":1\r\n:1", NULL}}};
 
 /* ---- the servers ---- */
 
 static int queue_connect(const struct queue_server *server)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons((uint16_t)server->port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (*server->path)
         return unix_connect(server->path);
     for (int i = 0; i < TRIES; i++) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        int fd = tcp_connect(server->port);
+        if (fd >= 0)
             return fd;
-        close(fd);
         bench_pause(HASUP_MS);
     }
     bench_fail("%s does not listen", server->name);
-}
-
-static bool available(const char *program)
-{
-    if (bench_installed(program))
-        return true;
-    report_note("%s is not installed: passed over; tools/setup bench installs it", program);
-    return false;
 }
 
 static void make_directory(char *path, size_t room, const char *name)
@@ -211,7 +155,7 @@ bool queue_start_beanstalkd(struct queue_server *server)
     char port[16], directory[BENCH_PATH];
     *server = (struct queue_server){
         .name = "beanstalkd -f0", .script = &BEANSTALK, .port = bench_free_port()};
-    if (!available("beanstalkd"))
+    if (!bench_installed("beanstalkd", "passed over"))
         return false;
     make_directory(directory, sizeof directory, "beanstalkd");
     snprintf(port, sizeof port, "%d", server->port);
@@ -227,7 +171,7 @@ bool queue_start_redis(struct queue_server *server)
     char directory[BENCH_PATH], answer[64];
     const char group[] = "XGROUP CREATE q g $ MKSTREAM\r\n";
     *server = (struct queue_server){.name = "Redis Streams", .script = &REDIS};
-    if (!available("redis-server"))
+    if (!bench_installed("redis-server", "passed over"))
         return false;
     make_directory(directory, sizeof directory, "redis");
     snprintf(server->path, sizeof server->path, "%.80s/redis.sock", bench_directory());
@@ -258,12 +202,16 @@ static void job_ask(const struct queue_server *server, struct job *job)
     if (job->step == 0)
         job->began = bench_now();
     job->have = 0;
-    for (size_t done = 0; done < len;) {
-        ssize_t sent = send(job->fd, out + done, len - done, MSG_NOSIGNAL);
-        if (sent < 0 && errno != EINTR)
-            bench_fail("%s is gone: %s", server->name, strerror(errno));
-        done += sent > 0 ? (size_t)sent : 0;
-    }
+    socket_send(job->fd, out, len);
+}
+
+static void step_end(const struct queue_server *server, struct job *job)
+{
+    const char *due = server->script->steps[job->step].answer;
+    if (strncmp(job->in, due, strlen(due)) != 0)
+        bench_fail("%s answers %.60s where %s was due", server->name, job->in, due);
+    if (server->script->steps[job->step].take)
+        server->script->steps[job->step].take(job);
 }
 
 /* Whether a job's life has just ended. */
@@ -274,8 +222,9 @@ static bool job_read(const struct queue_server *server, struct job *job)
         bench_fail("%s closed a connection", server->name);
     job->have += (size_t)got;
     job->in[job->have] = '\0';
-    if (!server->script->steps[job->step].whole(job))
+    if (lines(job) < server->script->steps[job->step].lines)
         return false;
+    step_end(server, job);
     job->step = (job->step + 1) % STEPS;
     return job->step == 0;
 }

@@ -8,16 +8,29 @@
 #include <time.h>
 #include <unistd.h>
 
-static inline void worker_note(void)
+struct worker_note {
+    int64_t pid, at_ns;
+};
+
+static inline struct worker_note worker_note_now(void)
 {
-    const char *path = getenv("BENCH_NOTES");
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t words[] = {getpid(), (int64_t)now.tv_sec * 1000000000 + now.tv_nsec};
+    return (struct worker_note){getpid(), (int64_t)now.tv_sec * 1000000000 + now.tv_nsec};
+}
+
+static inline void worker_note_say(struct worker_note note)
+{
+    const char *path = getenv("BENCH_NOTES");
     int fd = path ? open(path, O_WRONLY | O_CLOEXEC) : -1;
-    if (fd < 0 || write(fd, words, sizeof words) != sizeof words)
+    if (fd < 0 || write(fd, &note, sizeof note) != sizeof note)
         abort();
     close(fd);
+}
+
+static inline void worker_note(void)
+{
+    worker_note_say(worker_note_now());
 }
 
 #endif

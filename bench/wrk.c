@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-bool bench_installed(const char *program)
+bool bench_installed(const char *program, const char *without)
 {
     char command[128];
     snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", program);
-    return system(command) == 0;
+    if (system(command) == 0)
+        return true;
+    report_note("%s is not installed: %s; tools/setup bench installs it", program, without);
+    return false;
 }
 
 double wrk_run(const char *name, int port, const char *path, const char *script,
