@@ -378,16 +378,24 @@ static int verb_show(const struct ctl *ctl)
 
 /* ---- retry and drop ---- */
 
+/* For the one whose id is the argument; what hasupd said of it, to be released. */
+static int call_for(const struct ctl *ctl, const char *verb, const char *usage, json_t **answer)
+{
+    *answer = NULL;
+    if (ctl->argc != 1 || ctl->argv[0][0] == '-')
+        return ctl_usage(ctl, "%s", usage);
+    int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", verb, "id", ctl->argv[0]), answer);
+    if (!code && ctl->json)
+        ctl_print_json(*answer);
+    return code;
+}
+
 static int verb_retry(const struct ctl *ctl)
 {
     json_t *answer;
-    if (ctl->argc != 1 || ctl->argv[0][0] == '-')
-        return ctl_usage(ctl, "one dead letter at a time; hasupctl requests letters names them");
-    int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "requests retry", "id", ctl->argv[0]),
-                        &answer);
-    if (!code && ctl->json)
-        ctl_print_json(answer);
-    else if (!code)
+    int code = call_for(ctl, "requests retry",
+                        "one dead letter at a time; hasupctl requests letters names them", &answer);
+    if (!code && !ctl->json)
         puts(*text(answer, "id") ? text(answer, "id") : "it runs again; its model keeps no answer");
     json_decref(answer);
     return code;
@@ -396,13 +404,9 @@ static int verb_retry(const struct ctl *ctl)
 static int verb_drop(const struct ctl *ctl)
 {
     json_t *answer;
-    if (ctl->argc != 1 || ctl->argv[0][0] == '-')
-        return ctl_usage(ctl, "one request at a time; hasupctl requests names their ids");
-    int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "requests drop", "id", ctl->argv[0]),
-                        &answer);
-    if (!code && ctl->json)
-        ctl_print_json(answer);
-    else if (!code)
+    int code = call_for(ctl, "requests drop",
+                        "one request at a time; hasupctl requests names their ids", &answer);
+    if (!code && !ctl->json)
         printf("%s: dropped\n", ctl->argv[0]);
     json_decref(answer);
     return code;
