@@ -59,7 +59,7 @@ static int64_t wall_now(void)
 
 /* ---- names ---- */
 
-void letters_hash_bytes(const char *model, const uint8_t *body, size_t len, uint64_t hash[2])
+static void hash_bytes(const char *model, const uint8_t *body, size_t len, uint64_t hash[2])
 {
     uint64_t seed = XXH3_64bits(model, strlen(model));
     XXH128_hash_t got = XXH3_128bits_withSeed(body, len, seed);
@@ -74,7 +74,7 @@ void letters_hash(const struct engine *engine, struct request *request, uint64_t
     const char *model = engine->models[request->model].config->name;
     const uint8_t *bytes = request->body.len ? body_bytes(&request->body) : NULL;
     if (!request->hash[0] && !request->hash[1]) {
-        letters_hash_bytes(model, bytes, bytes ? request->body.len : 0, request->hash);
+        hash_bytes(model, bytes, bytes ? request->body.len : 0, request->hash);
         if (request->body.len && !bytes) /* it cannot be read, so it is like no other */
             request->hash[1] = request->id;
     }
@@ -83,24 +83,12 @@ void letters_hash(const struct engine *engine, struct request *request, uint64_t
 
 bool letters_read_id(const char *id, size_t len, uint64_t hash[2])
 {
-    char text[LETTER_ID + 1];
-    unsigned long long low, high;
-    if (len != LETTER_ID)
-        return false;
-    memcpy(text, id, LETTER_ID);
-    text[LETTER_ID] = '\0';
-    if (strspn(text, "0123456789abcdef") != LETTER_ID ||
-        sscanf(text, "%16llx%16llx", &low, &high) != 2)
-        return false;
-    hash[0] = low;
-    hash[1] = high;
-    return true;
+    return durable_id_read(id, len, &hash[0], &hash[1]);
 }
 
 void letters_write_id(const uint64_t hash[2], char id[LETTER_ID + 1])
 {
-    snprintf(id, LETTER_ID + 1, "%016llx%016llx", (unsigned long long)hash[0],
-             (unsigned long long)hash[1]);
+    durable_record_id(hash[0], hash[1], id);
 }
 
 /* ---- the list ---- */

@@ -8,14 +8,14 @@
 
 #include "supervisor/engine.h"
 
-enum { LETTER_ID = 32 /* hex digits of a body's hash, by which people name a dead letter */ };
+/* A body's hash, by which people name a dead letter, reads as the number of a request does. */
+enum { LETTER_ID = RECORD_ID };
 
 /* What a client may be told of a quarantined body: what happened, how long it is refused. */
 const char *letters_message(const struct engine *engine, const uint64_t hash[2],
                             char text[ENGINE_REASON]);
 /* The hash of a request's model and body, computed at its first need; never 0, 0. */
 void letters_hash(const struct engine *engine, struct request *request, uint64_t hash[2]);
-void letters_hash_bytes(const char *model, const uint8_t *body, size_t len, uint64_t hash[2]);
 
 /* Actions of the core. */
 void letters_identify(struct engine *engine, const struct action *action);
