@@ -183,6 +183,18 @@ static void compare_after_kill(struct run *run)
     run->world = mine;
 }
 
+/* Of the seeds from 1 on more than half must meet the fault that they are for. */
+static void each_seed(bool (*meets)(uint64_t seed), uint64_t seeds, bool power)
+{
+    uint64_t met = 0;
+    fault_vfs_install(power);
+    for (uint64_t seed = 1; seed <= seeds; seed++)
+        met += meets(seed);
+    print_message("%llu of %llu runs met their fault\n", (unsigned long long)met,
+                  (unsigned long long)seeds);
+    assert_true(met > seeds / 2);
+}
+
 static bool one_failed_commit(uint64_t seed)
 {
     static struct run run;
@@ -204,13 +216,7 @@ static bool one_failed_commit(uint64_t seed)
 static void what_failed_is_not_found_by_the_next_run(void **state)
 {
     (void)state;
-    enum { SEEDS = 200 };
-    unsigned failed = 0;
-    fault_vfs_install(false);
-    for (uint64_t seed = 1; seed <= SEEDS; seed++)
-        failed += one_failed_commit(seed);
-    print_message("%u of %d runs had a commit that failed\n", failed, SEEDS);
-    assert_true(failed > SEEDS / 2);
+    each_seed(one_failed_commit, 200, false);
 }
 
 static void failing_calls_lose_nothing(void **state)
@@ -267,13 +273,7 @@ static bool one_cut(uint64_t seed)
 static void a_power_cut_loses_nothing_that_was_promised(void **state)
 {
     (void)state;
-    enum { SEEDS = 400 };
-    unsigned cut = 0;
-    fault_vfs_install(true);
-    for (uint64_t seed = 1; seed <= SEEDS; seed++)
-        cut += one_cut(seed);
-    print_message("%u of %d runs were cut\n", cut, SEEDS);
-    assert_true(cut > SEEDS / 2);
+    each_seed(one_cut, 400, true);
 }
 
 enum { LARGE = 4000, TURNS = 12, EACH = JOURNAL_GROUP };
@@ -327,13 +327,7 @@ static bool one_cut_in_a_fold(uint64_t seed)
 static void nor_does_one_while_the_wal_is_folded_back(void **state)
 {
     (void)state;
-    enum { SEEDS = 16 };
-    unsigned cut = 0;
-    fault_vfs_install(true);
-    for (uint64_t seed = 1; seed <= SEEDS; seed++)
-        cut += one_cut_in_a_fold(seed);
-    print_message("%u of %d runs were cut\n", cut, SEEDS);
-    assert_true(cut > SEEDS / 2);
+    each_seed(one_cut_in_a_fold, 16, true);
 }
 
 /* From call `at` on nothing works, so that nothing can be written over what failed. */
