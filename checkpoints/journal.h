@@ -264,11 +264,6 @@ int journal_each_chunk(struct journal *journal, uint64_t record,
                        bool (*each)(void *context, uint32_t number, struct journal_bytes meta,
                                     struct journal_bytes bytes),
                        void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
-/* The lifecycle events with a number > `after`, oldest first. */
-int journal_each_event(struct journal *journal, uint64_t after,
-                       bool (*each)(void *context, uint64_t number, int64_t created_wall_ns,
-                                    struct journal_bytes body),
-                       void *context, char error[JOURNAL_ERROR]) HASUP_NODISCARD;
 /* The dead letters with a number > `after`, oldest first; with reports, without meta and body
  * (FETCH_LETTER reads those). */
 int journal_each_letter(struct journal *journal, uint64_t after,

@@ -142,8 +142,7 @@ static inline void row_bind(sqlite3_stmt *statement, int place, struct journal_b
     X(LIST, "SELECT " REQUEST_HEAD ", coalesce(length(r.body), 0), coalesce(length(s.body), 0),"   \
             " " RESULT_HEAD " FROM request r LEFT JOIN result s ON s.record = r.record"            \
             " WHERE r.record < ?1 ORDER BY r.record DESC LIMIT ?2")                                \
-    X(COUNT_LETTERS, "SELECT count(*) FROM letter")                                                \
-    X(EVENTS, "SELECT id, created, sum, body FROM event WHERE id > ?1 ORDER BY id")
+    X(COUNT_LETTERS, "SELECT count(*) FROM letter")
 
 enum journal_statement {
 #define JOURNAL_STATEMENT_ENUM(name, sql) STATEMENT_##name,

@@ -261,35 +261,6 @@ int journal_each_chunk(struct journal *journal, uint64_t record,
     return scan(reader, statement, true, row_chunk, &chunks, error);
 }
 
-struct events {
-    bool (*each)(void *context, uint64_t number, int64_t created_wall_ns,
-                 struct journal_bytes body);
-    void *context;
-};
-
-static const char *row_event(void *context, sqlite3_stmt *statement, uint64_t *record, bool *go_on)
-{
-    struct events *events = context;
-    uint64_t number = (uint64_t)sqlite3_column_int64(statement, 0);
-    int64_t created = sqlite3_column_int64(statement, 1);
-    struct journal_bytes none = {0}, body = row_bytes(statement, 3);
-    *record = 0;
-    if ((uint64_t)sqlite3_column_int64(statement, 2) !=
-        row_payload_sum(ROW_EVENT, number, (uint64_t)created, none, body))
-        return "an event does not fit its checksum";
-    *go_on = events->each(events->context, number, created, body);
-    return NULL;
-}
-
-int journal_each_event(struct journal *journal, uint64_t after,
-                       bool (*each)(void *context, uint64_t number, int64_t created_wall_ns,
-                                    struct journal_bytes body),
-                       void *context, char error[JOURNAL_ERROR])
-{
-    struct events events = {each, context};
-    return scan_after(journal, STATEMENT_EVENTS, after, row_event, &events, error);
-}
-
 /* ---- dead letters ---- */
 
 struct letters {

@@ -45,7 +45,6 @@ struct store_map {
     uint64_t deltas; /* bytes of deltas written on this base */
 };
 
-uint32_t map_chunks(uint64_t len);
 /* Bytes of chunk i: all are whole but the last. */
 size_t map_chunk_len(const struct store_map *map, uint32_t i);
 /* An empty map for `len` bytes; NULL: no memory. */
@@ -150,9 +149,6 @@ void store_cache_refresh(struct store *store);
 
 int store_damaged(const struct checkpoint_info *info, char error[STORE_ERROR],
                   const char *what) HASUP_NODISCARD;
-/* Reads a manifest's map and checks it. */
-int store_read_map(struct store *store, const struct checkpoint_info *info, struct store_map **map,
-                   char error[STORE_ERROR]) HASUP_NODISCARD;
 /* Reads and verifies one of schema 1. */
 int store_read_old(struct store *store, const struct checkpoint_info *info,
                    const struct store_sink *sink, char error[STORE_ERROR]) HASUP_NODISCARD;

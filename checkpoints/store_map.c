@@ -15,7 +15,7 @@
 
 enum { BASE_ENTRY = 16 + 8, DELTA_ENTRY = 4 + BASE_ENTRY };
 
-uint32_t map_chunks(uint64_t len)
+static uint32_t map_chunks(uint64_t len)
 {
     return (uint32_t)((len + STORE_CHUNK - 1) / STORE_CHUNK);
 }

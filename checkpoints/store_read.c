@@ -117,8 +117,9 @@ static int read_base(struct row_reader *rows, struct store_map *map, char error[
                : store_damaged(&map->info, error, "its list of chunks has a wrong length");
 }
 
-int store_read_map(struct store *store, const struct checkpoint_info *info, struct store_map **out,
-                   char error[STORE_ERROR])
+/* A manifest's map, checked. */
+static int read_map(struct store *store, const struct checkpoint_info *info, struct store_map **out,
+                    char error[STORE_ERROR])
 {
     int code = check_key(store, info, error);
     if (code)
@@ -282,7 +283,7 @@ static int read_whole(struct store *store, const struct checkpoint_info *info,
         return check_key(store, info, error);
     if (!info->generation)
         return store_read_old(store, info, sink, error);
-    int code = store_read_map(store, info, &map, error);
+    int code = read_map(store, info, &map, error);
     if (code)
         return code;
     if (sink && sink->begin(sink->context, info->len))
@@ -366,7 +367,7 @@ int store_read_manifest(struct store *store, int64_t id, struct checkpoint_info 
     view_begin(store);
     int code = find_info(store, id, info, error);
     if (!code && info->generation)
-        code = store_read_map(store, info, &map, error);
+        code = read_map(store, info, &map, error);
     view_end(store);
     map_free(map);
     return code;
