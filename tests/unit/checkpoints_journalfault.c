@@ -32,10 +32,10 @@ static void must(struct run *run, bool good, const char *what, uint64_t record)
 /* The next step of some record's life. */
 static struct journal_op choose(struct run *run, uint64_t *dice)
 {
-    if (run->next <= RECORDS && fault_random(dice) % 2)
+    if (run->next <= RECORDS && splitmix(dice) % 2)
         return accept_of(run->next++);
     for (int tries = 0; tries < 8; tries++) {
-        uint64_t record = 1 + fault_random(dice) % (run->next > 1 ? run->next - 1 : 1);
+        uint64_t record = 1 + splitmix(dice) % (run->next > 1 ? run->next - 1 : 1);
         if (run->known[record] == ACCEPTED)
             return result_of(record, 0);
         if (run->known[record] == FINISHED)
@@ -63,7 +63,7 @@ static void learn(struct run *run, const struct journal_op *op)
 /* One turn: small ones are committed inline, large ones by the thread. */
 static void turn(struct run *run, uint64_t *dice)
 {
-    size_t count = 1 + fault_random(dice) % (fault_random(dice) % 4 ? 6 : 40);
+    size_t count = 1 + splitmix(dice) % (splitmix(dice) % 4 ? 6 : 40);
     bool used[RECORDS + 1] = {false};
     size_t added = 0;
     memcpy(run->before, run->known, sizeof run->before);
@@ -136,11 +136,10 @@ static uint64_t one_fault(uint64_t seed, unsigned kinds, enum fault_how how)
     static struct run run;
     uint64_t dice = seed;
     begin(&run, seed);
-    fault_begin(
-        (struct fault_plan){.kinds = kinds,
-                            .how = how,
-                            .at = 1 + fault_random(&dice) % 120,
-                            .times = fault_random(&dice) % 3 ? 1 : fault_random(&dice) % 40});
+    fault_begin((struct fault_plan){.kinds = kinds,
+                                    .how = how,
+                                    .at = 1 + splitmix(&dice) % 120,
+                                    .times = splitmix(&dice) % 3 ? 1 : splitmix(&dice) % 40});
     for (int turns = 0; turns < 20; turns++)
         turn(&run, &dice);
     uint64_t failed = fault_end();
@@ -202,7 +201,7 @@ static bool one_failed_commit(uint64_t seed)
     begin(&run, seed);
     fault_begin((struct fault_plan){.kinds = seed % 2 ? FAULT_SYNC : FAULT_SYNC | FAULT_WRITE,
                                     .how = seed % 3 ? FAULT_EIO : FAULT_SHORT,
-                                    .at = 1 + fault_random(&dice) % 30});
+                                    .at = 1 + splitmix(&dice) % 30});
     for (int turns = 0; turns < 30 && !run.failures; turns++)
         turn(&run, &dice);
     bool failed = run.failures && fault_end();
@@ -250,7 +249,7 @@ static bool one_cut(uint64_t seed)
     begin(&run, seed);
     struct fault_plan plan = {.kinds = FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE,
                               .how = FAULT_POWER,
-                              .at = 1 + fault_random(&dice) % 600,
+                              .at = 1 + splitmix(&dice) % 600,
                               .keep_some = seed % 3,
                               .seed = seed};
     fault_begin(plan);
@@ -297,7 +296,7 @@ static bool one_cut_in_a_fold(uint64_t seed)
     begin(&run, seed);
     struct fault_plan plan = {.kinds = FAULT_WRITE | FAULT_SYNC | FAULT_TRUNCATE,
                               .how = FAULT_POWER,
-                              .at = 1500 + fault_random(&dice) % 6000,
+                              .at = 1500 + splitmix(&dice) % 6000,
                               .keep_some = seed % 3,
                               .seed = seed};
     fault_begin(plan);

@@ -24,6 +24,8 @@
 
 #include <sqlite3.h>
 
+#include "tests/unit/splitmix.h"
+
 enum { /* kinds of calls */
        FAULT_READ = 1 << 0,
        FAULT_WRITE = 1 << 1,
@@ -87,14 +89,6 @@ struct fault_file {
 
 static struct fault_state fault_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static inline uint64_t fault_random(uint64_t *seed)
-{
-    uint64_t x = *seed += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
 /* ---- the disk ---- */
 
 static inline void fault_apply(struct fault_disk *disk, int64_t at, const uint8_t *bytes,
@@ -141,14 +135,14 @@ static inline void fault_land(struct fault_disk *disk, const struct fault_write 
                               uint64_t *seed)
 {
     if (write->len < 0) {
-        if (!seed || fault_random(seed) & 1)
+        if (!seed || splitmix(seed) & 1)
             fault_cut(disk, write->at);
         return;
     }
     for (int64_t done = 0, len; done < write->len; done += len) {
         int64_t rest = write->len - done, sector = FAULT_SECTOR - (write->at + done) % FAULT_SECTOR;
         len = rest < sector ? rest : sector;
-        if (!seed || fault_random(seed) & 1)
+        if (!seed || splitmix(seed) & 1)
             fault_apply(disk, write->at + done, write->bytes + done, (size_t)len);
     }
 }

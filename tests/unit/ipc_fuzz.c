@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "ipc/channel.h"
+#include "tests/unit/splitmix.h"
 #include "tests/unit/vectors.h"
 
 enum { ROUNDS = 100000, PIECES = 128, STREAM_MAX = 16 * 1024 };
@@ -27,17 +28,9 @@ static struct piece {
 static size_t piece_count;
 static uint64_t seed;
 
-static uint64_t next_random(void)
-{
-    uint64_t z = (seed += 0x9E3779B97F4A7C15u); /* splitmix64 */
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
 static size_t below(size_t n)
 {
-    return (size_t)(next_random() % n);
+    return (size_t)(splitmix(&seed) % n);
 }
 
 static int load_vectors(void **state)
@@ -67,11 +60,11 @@ static size_t make_stream(uint8_t *bytes)
     for (size_t i = below(4); i; i--) {
         size_t at = below(len), rest = len - at;
         switch (below(5)) {
-        case 0: bytes[at] = (uint8_t)next_random(); break;
+        case 0: bytes[at] = (uint8_t)splitmix(&seed); break;
         case 1: bytes[at] ^= (uint8_t)(1u << below(8)); break;
         case 2: /* the beginning of a frame, where the lengths stand */
             bytes[below(len < HASUP_FRAME_HEADER ? len : HASUP_FRAME_HEADER)] =
-                (uint8_t)next_random();
+                (uint8_t)splitmix(&seed);
             break;
         case 3: /* a gap */
             if (rest > 8)

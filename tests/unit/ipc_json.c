@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "ipc/json.h"
+#include "tests/unit/splitmix.h"
 
 enum { ROUNDS = 60000, TEXT_MAX = 2048 };
 
@@ -196,17 +197,9 @@ static void numbers_are_exact(void **state)
 
 static uint64_t seed;
 
-static uint64_t next_random(void)
-{
-    uint64_t z = (seed += 0x9E3779B97F4A7C15u); /* splitmix64 */
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
 static size_t below(size_t n)
 {
-    return (size_t)(next_random() % n);
+    return (size_t)(splitmix(&seed) % n);
 }
 
 static const char *const seeds[] = {
@@ -225,7 +218,7 @@ static size_t damage(char *text, size_t len)
         size_t at = below(len), rest = len - at;
         switch (below(5)) {
         case 0: text[at] = marks[below(sizeof marks - 1)]; break;
-        case 1: text[at] = (char)next_random(); break;
+        case 1: text[at] = (char)splitmix(&seed); break;
         case 2: memmove(text + at, text + at + 1, rest - 1), len--; break;
         case 3: len = at + 1; break;
         case 4: /* a part twice */
