@@ -167,6 +167,15 @@ class Files(Base):
             self.count(other, 6, 7)
             self.ok(ctl(other.state, "audit", "--deep"))
 
+    def export_and_go_on(self, world):
+        """An export at position 3; hasupd is killed at 8."""
+        self.count(world, 1, 3)
+        world.ctl("checkpoint", "now", "counter")
+        export = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
+        self.count(world, 4, 8)
+        self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
+        return export
+
     def older(self, data, by):
         """An exported file as if it had been saved `by` seconds earlier (docs/portable.md)."""
         at, = struct.unpack_from("<q", data, CREATED)
@@ -191,11 +200,7 @@ class Files(Base):
 
     def test_promise_11_nothing_of_a_slots_log_runs_again_on_an_imported_state(self):
         with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
-            self.count(world, 1, 3)
-            world.ctl("checkpoint", "now", "counter")
-            export = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
-            self.count(world, 4, 8)
-            self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
+            export = self.export_and_go_on(world)
             self.assertIn(b"position 8", self.ok(ctl(world.state, "checkpoint", "import", "-", data=export)))
             self.assertEqual(self.audit(world), [])
             world.start()
@@ -204,11 +209,7 @@ class Files(Base):
 
     def test_promise_4_an_export_and_the_log_bring_a_lost_state_back(self):
         with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
-            self.count(world, 1, 3)
-            world.ctl("checkpoint", "now", "counter")
-            export = self.ok(ctl(world.state, "checkpoint", "export", "counter/0", "-"))
-            self.count(world, 4, 8)
-            self.assertEqual(world.stop(signal.SIGKILL), -signal.SIGKILL)
+            export = self.export_and_go_on(world)
             os.unlink(os.path.join(world.state, "checkpoints.db"))
             self.assertIn(b"position 3", self.ok(ctl(world.state, "checkpoint", "import", "-", data=export)))
             self.assertEqual(self.audit(world), [])
