@@ -240,7 +240,7 @@ struct sim {
     bool faults, exited, shutting_down;
     hasup_ns grace;          /* the shutdown's deadline */
     unsigned fault_permille; /* how rough this seed is */
-    uint64_t result_bytes;   /* the core's limit; 0: none */
+    struct core_limits limits; /* the same in every life of hasupd */
     enum regime regime;
     enum deploy deploy;
     uint32_t false_verdicts; /* that a bad deployment may still bring about */

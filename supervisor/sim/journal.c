@@ -158,7 +158,7 @@ static bool row_has_key(const struct row *row)
  */
 static void forgotten_early(struct sim *sim, const struct row *row)
 {
-    for (unsigned i = 0; i < SIM_PEOPLE && row && row->finished && sim->result_bytes; i++)
+    for (unsigned i = 0; i < SIM_PEOPLE && row && row->finished && sim->limits.result_bytes; i++)
         if (sim->people[i].key[0] == row->key[0]) {
             sim->people[i].expires = 0;
             sim->people[i].lost = true;
@@ -548,14 +548,6 @@ void people_return(struct sim *sim)
 
 void hasupd_dies(struct sim *sim)
 {
-    struct core_limits limits = {.models = SIM_MODELS,
-                                 .result_bytes = sim->result_bytes,
-                                 .slots = SIM_SLOTS,
-                                 .stream_bytes = SIM_STREAMED,
-                                 .durable_bytes = SIM_DURABLE,
-                                 .requests = SIM_REQUESTS,
-                                 .entries = SIM_ENTRIES,
-                                 .bodies = SIM_BODIES};
     /* What was being written may be there or not, but always the first of it before the others. */
     unsigned written = random_below(&sim->random, sim->write_count + 1);
     for (unsigned i = 0; i < written; i++) {
@@ -578,7 +570,7 @@ void hasupd_dies(struct sim *sim)
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             vault_forget_memory(&sim->vaults[i][k]);
     core_free(sim->core);
-    sim->core = core_new(&limits, random_next(&sim->random));
+    sim->core = core_new(&sim->limits, random_next(&sim->random));
     core_first_record(sim->core, sim->records + 1);
     poison_unsettled(sim);
     hasupd_starts(sim);

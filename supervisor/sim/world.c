@@ -127,9 +127,9 @@ static void check_results(struct sim *sim)
 {
     struct durable_view view;
     core_durable_view(sim->core, &view);
-    if (sim->result_bytes && view.bytes > sim->result_bytes && view.finished > 1)
+    if (sim->limits.result_bytes && view.bytes > sim->limits.result_bytes && view.finished > 1)
         sim_fail(sim, "%llu bytes of answers are kept, more than %llu",
-                 (unsigned long long)view.bytes, (unsigned long long)sim->result_bytes);
+                 (unsigned long long)view.bytes, (unsigned long long)sim->limits.result_bytes);
 }
 
 static void step(struct sim *sim, struct event *event)
@@ -368,24 +368,22 @@ static void run_liveness(struct sim *sim)
 
 void sim_run(const struct sim_options *options, struct sim_report *report)
 {
-    const uint64_t result_bytes = options->seed % 2 ? 0 : 20000;
-    const struct core_limits limits = {.models = SIM_MODELS,
-                                       .result_bytes = result_bytes,
-                                       .slots = SIM_SLOTS,
-                                       .stream_bytes = SIM_STREAMED,
-                                       .durable_bytes = SIM_DURABLE,
-                                       .requests = SIM_REQUESTS,
-                                       .entries = SIM_ENTRIES,
-                                       .bodies = SIM_BODIES};
     struct sim *sim = calloc(1, sizeof *sim);
     *report = (struct sim_report){0};
     if (!sim)
         abort();
     sim->options = *options;
     sim->report = report;
-    sim->result_bytes = result_bytes;
+    sim->limits = (struct core_limits){.models = SIM_MODELS,
+                                       .result_bytes = options->seed % 2 ? 0 : 20000,
+                                       .slots = SIM_SLOTS,
+                                       .stream_bytes = SIM_STREAMED,
+                                       .durable_bytes = SIM_DURABLE,
+                                       .requests = SIM_REQUESTS,
+                                       .entries = SIM_ENTRIES,
+                                       .bodies = SIM_BODIES};
     random_init(&sim->random, options->seed * 2 + 1);
-    sim->core = core_new(&limits, options->seed);
+    sim->core = core_new(&sim->limits, options->seed);
     if (!sim->core || actions_init(&sim->actions, sim->core))
         abort();
     sim->fault_permille = random_below(&sim->random, random_below(&sim->random, 3) ? 40 : 200);
