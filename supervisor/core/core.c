@@ -65,6 +65,7 @@ void model_settle(struct core *core, struct model *model)
     if (model->used && model->removing && !model->slots && !model->storing && !model->unstored) {
         model->used = false;
         timer_clear(&core->wheel, &model->breaker.timer);
+        timer_clear(&core->wheel, &model->batch.timer);
         bodies_forget(core, model->index);
         action_add(core, ACTION_MODEL_GONE)->model = model->index;
     }
@@ -159,6 +160,7 @@ static void model_set(struct core *core, const struct event *event)
                            .accepting = !core->shutting_down,
                            .index = event->model,
                            .breaker.timer.kind = TIMER_BREAKER,
+                           .batch.timer.kind = TIMER_BATCH,
                            .free = core->free_slots + (size_t)event->model * core->limits.slots};
     model->policy = *event->model_set.policy;
     if (event->model_set.restart)
@@ -355,6 +357,7 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     case TIMER_STORING: durable_retry(core); return;
     case TIMER_SYNC: durable_sync(core); return;
     case TIMER_BODY: body_timed_out(core, OWNER(struct body, timer, timer)); return;
+    case TIMER_BATCH: dispatch_model(core, OWNER(struct model, batch.timer, timer)); return;
     case TIMER_BREAKER: breaker_timed_out(core, OWNER(struct model, breaker.timer, timer)); return;
     }
 }
@@ -649,7 +652,8 @@ static void slot_check(const struct core *core, const struct slot *slot)
         assert(item->logged == slot->stateful);
         inflight++;
     }
-    assert(inflight == slot->inflight && (!inflight || inflight <= slot->concurrency));
+    assert(inflight == slot->inflight && slot->batches <= inflight);
+    assert(!inflight == !slot->batches && (!inflight || slot->batches <= slot->concurrency));
     assert(!inflight || slot->state == SLOT_READY || slot->state == SLOT_REPLAYING ||
            slot->state == SLOT_DRAINING || slot->state == SLOT_STOPPING || PLANT(PLANT_NOT_READY));
     assert((slot->heap_at != NO_INDEX) == slot_has_room(core, slot));
@@ -684,7 +688,7 @@ static void model_check(const struct core *core, const struct model *model)
     assert(free == model->free_count && holds == model->holds);
     /* Work conserving: while a worker is free, what waits waits for the breaker only. */
     bool may = model->free_count && breaker_lets(model) && !model->identifying;
-    assert(!model->queued || !may);
+    assert(!model->queued || !may || timer_is_set(&model->batch.timer));
     assert(!model->suspects.count || model->suspect_runs || !may ||
            (blame_wants_witness(model) && model->inflight));
     assert((model->breaker.state == BREAKER_OPEN) == timer_is_set(&model->breaker.timer));

@@ -35,7 +35,9 @@ enum policy { POLICY_FASTEST, POLICY_LEAST_LOADED, POLICY_ROUND_ROBIN, POLICY_WE
  * key, respond-async); all; none. */
 enum journal_policy { JOURNALS_AUTO, JOURNALS_ALWAYS, JOURNALS_NEVER };
 
-enum { CORE_WEIGHTS = 16 };
+enum { CORE_WEIGHTS = 16,
+       CORE_BATCH = 1024,   /* requests in one batch, at most */
+       CORE_PREFERRED = 8 };
 
 /* What the configuration says of one model.  Copied by the core.  Durations of 0 mean "never". */
 struct model_policy {
@@ -72,6 +74,11 @@ struct model_policy {
         uint32_t requests; /* queued at most; above: overloaded */
         uint64_t bytes;
     } queue;
+    struct {
+        uint32_t most;      /* requests in one batch; 0: as many as the worker offers */
+        hasup_ns max_delay; /* a free worker may wait this long for a longer batch, where it pays */
+        uint32_t preferred[CORE_PREFERRED]; /* sizes to stop at, where as many wait; 0: none */
+    } batch;
     struct {
         hasup_ns interval;
         uint32_t log_requests; /* a checkpoint is taken early at this many, or bytes, since the last */
@@ -145,7 +152,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(MODEL_REMOVED)     /* model: drain, then MODEL_GONE */                                       \
     X(COMMAND)           /* model, slot (or CORE_ALL_SLOTS), command */                            \
     X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn */                \
-    X(HELLO)             /* slot, worker, concurrency, stateful, resumable */                      \
+    X(HELLO)             /* slot, worker, concurrency, max_batch, stateful, resumable */           \
     X(CHECKPOINT_LOADED) /* slot, worker, found, position, error; answer to LOAD_CHECKPOINT.       \
                           * Found and an error: in memory only.  Not found: HASUP_ENOTFOUND or 0   \
                           * where there is none, HASUP_ECORRUPT where all are damaged; another     \
@@ -208,7 +215,10 @@ struct event {
         struct { const struct model_policy *policy; bool restart; } model_set; /* policy borrowed */
         enum command command;
         int error; /* SPAWNED, WORKER_READY */
-        struct { uint32_t concurrency; bool stateful, resumable; } hello;
+        struct {
+            uint32_t concurrency, max_batch; /* max_batch: 0 or 1: it takes one at a time */
+            bool stateful, resumable;
+        } hello;
         struct { bool found; uint64_t position; int error; } checkpoint; /* _LOADED, _STORED, STATE_TAKEN */
         struct { int code; int signal; bool tree_empty; } exited; /* signal 0: exit code */
         struct {
@@ -224,6 +234,7 @@ struct event {
             uint64_t hash[2];  /* of model and body; needed where core_wants_hash, else 0, 0 will do */
             uint64_t heard;    /* chunks of the stream that its client has already, */
             uint64_t heard_of; /* of this record */
+            uint64_t batch_key; /* only requests with the same one share a batch */
             uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
             uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */
         } submitted;
@@ -244,6 +255,7 @@ struct event {
             uint64_t sent;   /* REQUEST: bytes of its stream that are stored, */
             uint64_t chunks; /* in so many chunks */
             uint64_t position, digest;
+            uint64_t batch, batch_key; /* batch: LOGGED, see persist */
         } recovered;
         struct { uint64_t digest, size; } replied;
         struct { uint64_t size; bool same; } chunked; /* same: the run's bytes up to what the client has equal it */
@@ -312,6 +324,7 @@ struct action {
         bool restore;
         struct {
             uint32_t attempt;
+            bool more;     /* the next action hands the same worker another one of this batch */
             bool replay;
             bool resume;   /* it may go on where an earlier attempt stopped: at byte `sent`, */
             uint64_t sent; /* or where that one PROGRESSED, or from the start */
@@ -329,6 +342,7 @@ struct action {
             enum refusal why;
             uint32_t attempts;
             uint64_t skip, number, position, digest;
+            uint64_t batch; /* RESULT with a position: that of the first of its batch */
             hasup_ns expires; /* of a RESULT or REFUSAL */
         } persist;
         struct { enum refusal why; hasup_ns retry_after; uint32_t attempts; } refuse;

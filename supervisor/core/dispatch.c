@@ -61,7 +61,7 @@ static uint64_t weight_of(const struct model *model, const struct slot *slot)
 static uint64_t key_of(const struct model *model, const struct slot *slot)
 {
     switch (model->policy.policy) {
-    case POLICY_FASTEST: return slot->service_ns * (slot->inflight + 1);
+    case POLICY_FASTEST: return slot->service_ns * (slot->batches + 1);
     case POLICY_LEAST_LOADED: return slot->inflight;
     case POLICY_ROUND_ROBIN: return slot->used_seq;
     case POLICY_WEIGHTED_ROUND_ROBIN: return slot->pass;
@@ -74,7 +74,7 @@ bool slot_has_room(const struct core *core, const struct slot *slot)
 {
     bool ready =
         slot->state == SLOT_READY || (PLANT(PLANT_NOT_READY) && slot->state == SLOT_LOADING);
-    return ready && slot->inflight < slot->concurrency && !slot->held && !slot->exclusive &&
+    return ready && slot->batches < slot->concurrency && !slot->held && !slot->exclusive &&
            !log_is_full(core, slot);
 }
 
@@ -113,18 +113,24 @@ static struct slot *choose(struct core *core, const struct model *model)
 
 /* ---- handing out ---- */
 
-void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool replay)
+/* A worker idle for long is asked together with its next request whether it lives. */
+static void wake(struct core *core, struct slot *slot)
+{
+    const struct model_policy *policy = &model_of(core, slot)->policy;
+    if (slot->inflight)
+        return;
+    if (policy->timeouts.ping && core->now - slot->last_active >= policy->timeouts.ping_after &&
+        !slot->ping_due && slot->checkpoint.state != CHECKPOINT_TAKING) {
+        action_slot(core, ACTION_PING, slot);
+        slot->ping_due = core->now + policy->timeouts.ping;
+    }
+    slot->progress = core->now;
+}
+
+static void hand_over(struct core *core, struct slot *slot, struct item *item, bool replay,
+                      bool more)
 {
     struct model *model = model_of(core, slot);
-    const hasup_ns ping = model->policy.timeouts.ping;
-    if (!slot->inflight) {
-        if (ping && core->now - slot->last_active >= model->policy.timeouts.ping_after &&
-            !slot->ping_due && slot->checkpoint.state != CHECKPOINT_TAKING) {
-            action_slot(core, ACTION_PING, slot);
-            slot->ping_due = core->now + ping;
-        }
-        slot->progress = core->now;
-    }
     item->place = PLACE_FLIGHT;
     item->slot = slot->index;
     item->replay = replay;
@@ -134,9 +140,6 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
     list_append(&slot->flight, item);
     slot->inflight++;
     model->inflight++;
-    slot->used_seq = ++core->uses;
-    model->pass = slot->pass;
-    slot->pass += PASS_UNIT / weight_of(model, slot);
     if (replay) {
         model->replays++;
     } else {
@@ -147,6 +150,7 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
         log_add(core, slot, item);
     struct action *action = action_slot(core, ACTION_DISPATCH, slot);
     action->request = item->id;
+    action->dispatch.more = more;
     action->dispatch.attempt = item->attempts;
     action->dispatch.replay = replay;
     action->dispatch.resume =
@@ -154,6 +158,24 @@ void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool r
     action->dispatch.sent = item->sent;
     action->dispatch.position = item->position;
     action->dispatch.deadline = item->deadline;
+}
+
+void dispatch_batch(struct core *core, struct slot *slot, struct item *const *batch, uint32_t count,
+                    bool replay)
+{
+    struct model *model = model_of(core, slot);
+    wake(core, slot);
+    for (uint32_t i = 0; i < count; i++) {
+        batch_join(slot, i ? batch[0] : NULL, batch[i]);
+        hand_over(core, slot, batch[i], replay, i + 1 < count);
+        if (!replay)
+            batch[i]->batch = batch[0]->position;
+    }
+    batch_close(batch[0]);
+    model->batches++;
+    slot->used_seq = ++core->uses;
+    model->pass = slot->pass;
+    slot->pass += PASS_UNIT / weight_of(model, slot) * count;
     dispatch_update(core, slot);
     slot_arm_work(core, slot);
 }
@@ -172,8 +194,7 @@ static struct slot *choose_for_suspects(struct core *core, const struct model *m
     return best;
 }
 
-/* False: its time is over, and it was refused. */
-static bool is_in_time(struct core *core, struct item *item)
+bool dispatch_is_in_time(struct core *core, struct item *item)
 {
     if (item->deadline > core->now || durable_outlasts(core, item))
         return true;
@@ -182,19 +203,39 @@ static bool is_in_time(struct core *core, struct item *item)
     return false;
 }
 
+/* The next suspects of the group that run together, of `left` at most; those whose time is over go.
+ */
+static uint32_t suspects_gather(struct core *core, const struct slot *slot, uint32_t *left,
+                                struct item *batch[CORE_BATCH])
+{
+    struct suspects *suspects = &core->models[slot->model].suspects;
+    uint32_t count = 0;
+    while (*left && count < slot->batch_most) {
+        struct item *item = suspects->list.head;
+        if (count && (!batch_may_hold(slot, batch[0], batch[0]) ||
+                      !batch_may_hold(slot, batch[0], item)))
+            break;
+        suspects_remove(suspects, item);
+        --*left;
+        if (dispatch_is_in_time(core, item))
+            batch[count++] = item;
+    }
+    return count;
+}
+
 static void dispatch_group(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
-    uint32_t count = suspects_next(&model->suspects);
-    if (count > slot->concurrency)
-        count = slot->concurrency;
-    for (; count; count--) {
-        struct item *item = model->suspects.list.head;
-        suspects_remove(&model->suspects, item);
-        if (!is_in_time(core, item))
+    struct item *batch[CORE_BATCH];
+    uint32_t left = suspects_next(&model->suspects);
+    while (left && slot->batches < slot->concurrency) {
+        uint32_t count = suspects_gather(core, slot, &left, batch);
+        for (uint32_t i = 0; i < count; i++)
+            batch[i]->alone = true;
+        if (!count)
             continue;
-        item->alone = slot->exclusive = model->suspect_runs = true;
-        dispatch_to(core, slot, item, false);
+        slot->exclusive = model->suspect_runs = true;
+        dispatch_batch(core, slot, batch, count, false);
     }
 }
 
@@ -231,12 +272,16 @@ static void dispatch_suspects(struct core *core, struct model *model)
 
 static void dispatch_queue(struct core *core, struct model *model)
 {
+    struct item *batch[CORE_BATCH];
     struct slot *slot;
     while (model->queued && breaker_lets(model) && (slot = choose(core, model))) {
-        struct item *item = queue_pop(model);
-        if (is_in_time(core, item)) /* else its timer is due within a tick, but it must not run */
-            dispatch_to(core, slot, item, false);
+        if (batch_waits(core, model, slot))
+            return;
+        batch[0] = queue_pop(model);
+        if (dispatch_is_in_time(core, batch[0])) /* else its timer is due within a tick */
+            dispatch_batch(core, slot, batch, batch_gather(core, slot, batch), false);
     }
+    timer_clear(&core->wheel, &model->batch.timer);
 }
 
 void dispatch_model(struct core *core, struct model *model)

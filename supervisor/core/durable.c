@@ -398,6 +398,7 @@ static void store_result(struct core *core, struct item *item)
     action->persist.attempts = item->attempts;
     action->persist.position = item->logged ? item->position : 0;
     action->persist.digest = item->digest;
+    action->persist.batch = item->logged ? item->batch : 0;
     action->persist.expires = expiry(core, item);
 }
 
@@ -667,6 +668,7 @@ static void recover_request(struct core *core, const struct event *event)
                                                          .deadline = event->recovered.deadline,
                                                          .priority = event->recovered.priority,
                                                          .async = event->recovered.async,
+                                                         .batch_key = event->recovered.batch_key,
                                                          .hash = {event->recovered.hash[0],
                                                                   event->recovered.hash[1]}}});
     item->client = false;
@@ -695,6 +697,7 @@ static void recover_logged(struct core *core, const struct event *event)
     item->client = false;
     item->settled = item->answered = true;
     item->digest = event->recovered.digest;
+    item->batch = event->recovered.batch;
     timer_clear(&core->wheel, &item->timer);
     log_recover(slot, item, event->recovered.position);
 }

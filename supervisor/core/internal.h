@@ -6,13 +6,15 @@
  *   prepare.c   the command that runs before a slot starts
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
+ *   batch.c     which requests run together in one worker
  *   queue.c     which request is next: priority, deadline, arrival
  *   suspect.c   requests that were in hand at a crash: tried again by halves
  *   body.c      bodies under suspicion and in quarantine
- *   blame.c     who is to blame for a crash: a request, or the model; quarantine, the model's
- * breaker replay.c    the log of a stateful slot, checkpoints, replay durable.c   what waits for
- * the journal; those who join a request; recovery entry.c     the memory of durable requests by
- * record and key timer.c     timers
+ *   blame.c     who is to blame for a crash: a request, or the model; quarantine, its breaker
+ *   replay.c    the log of a stateful slot, checkpoints, replay
+ *   durable.c   what waits for the journal; those who join a request; recovery
+ *   entry.c     the memory of durable requests by record and key
+ *   timer.c     timers
  */
 #ifndef HASUP_CORE_INTERNAL_H
 #define HASUP_CORE_INTERNAL_H
@@ -28,6 +30,7 @@ enum {
     PRIORITIES = 9,
     PRIORITY_DEFAULT = 5,
     BREAKER_DOUBLINGS = 3, /* the breaker's open time grows to 8 times */
+    BATCH_LOOKAHEAD = 32, /* requests of other keys that a batch passes over, at most */
     NO_INDEX = -1,
 };
 
@@ -42,6 +45,7 @@ enum timer_kind {
     TIMER_SYNC,
     TIMER_BODY,
     TIMER_BREAKER,
+    TIMER_BATCH,
 };
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
@@ -151,10 +155,23 @@ struct item {
     uint64_t sent, produced;  /* bytes of a stream: delivered, and where this attempt stands */
     uint64_t kept;            /* bytes of a durable stream, until its end is stored */
     bool progressed;          /* an attempt said from where another could go on */
+    uint64_t batch_key;
+    uint64_t batch;  /* logged: position of the first of those that were given together */
+    uint32_t mates;  /* in flight: given together, itself included */
+    struct item *mate_next, *mate_prev; /* in flight: ring of its batch */
+    hasup_ns entered; /* the queue, at first */
     struct item *next, *prev; /* in its queue, suspects or flight */
     struct item *child;       /* of the queue's heap */
     bool in_heap;
     struct item *log_next, *log_prev;
+};
+
+/* How long a batch takes, by its size: slope * size + base, in ns. */
+struct fit {
+    uint64_t count, n, t, nn, nt; /* weighted sums over the samples */
+    uint64_t slope, base;
+    uint32_t samples;
+    bool known; /* from more than one size */
 };
 
 /* One priority class: what comes in order stands in the list, what does not in the pairing heap. */
@@ -186,7 +203,12 @@ struct slot {
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
     bool exclusive; /* runs a group of suspects, and nothing else */
     bool stateful, resumable;
-    uint32_t concurrency;
+    uint32_t concurrency; /* batches that it takes */
+    uint32_t batches;     /* in flight */
+    uint32_t batch_most, batch_cap; /* requests in one: at most, and for now */
+    bool late;            /* a member's time ran out while its batch ran */
+    hasup_ns batch_end;   /* when the last one ended */
+    struct fit fit;
     struct list flight; /* longest without progress first */
     uint32_t inflight;
     int heap_at; /* in its model's free workers; NO_INDEX: it has no room */
@@ -254,13 +276,18 @@ struct model {
         bool resumes;    /* it closed: replays that waited for it go on */
         hasup_ns until;  /* OPEN */
     } breaker;
+    struct {
+        struct timer_node timer; /* set while the last free worker waits for company */
+        hasup_ns arrived;        /* the last request */
+        uint64_t gap;            /* between two: moving average; 0: unknown */
+    } batch;
     struct slot **free; /* heap of ready workers with room; limits.slots */
     uint32_t free_count;
     uint32_t slots, ready, inflight;
     uint32_t storing;  /* wait to be accepted by the journal */
     uint32_t unstored; /* replied, and not durable yet */
     uint64_t pass;     /* of weighted round robin: where the model's time stands */
-    uint64_t answered, refused, attempts, replays;
+    uint64_t answered, refused, attempts, replays, batches;
 };
 
 struct core {
@@ -324,6 +351,8 @@ void list_remove(struct list *list, struct item *item);
 void queue_push(struct model *model, struct item *item);
 /* The next one, taken out; NULL: none. */
 struct item *queue_pop(struct model *model);
+/* The same, left in. */
+struct item *queue_first(const struct model *model);
 void queue_remove(struct model *model, struct item *item);
 void queue_check(const struct model *model);
 
@@ -333,12 +362,41 @@ void queue_check(const struct model *model);
 void dispatch_update(struct core *core, struct slot *slot);
 /* Gives out what waits while there is room. */
 void dispatch_model(struct core *core, struct model *model);
-/* Hands one to a slot. */
-void dispatch_to(struct core *core, struct slot *slot, struct item *item, bool replay);
+/* Hands so many to a slot, to run together. */
+void dispatch_batch(struct core *core, struct slot *slot, struct item *const *batch, uint32_t count,
+                    bool replay);
+/* False: its time is over, and it was refused. */
+bool dispatch_is_in_time(struct core *core, struct item *item);
 void dispatch_joined(struct core *core,
                      struct slot *slot); /* ready: its pass starts at the model's */
 bool slot_has_room(const struct core *core, const struct slot *slot);
 void dispatch_check(const struct core *core, const struct model *model);
+
+/* ---- batch.c ---- */
+
+/* What a new worker takes together. */
+void batch_greeted(struct slot *slot, const struct model_policy *policy, uint32_t offered);
+/* A request of the model came. */
+void batch_arrived(struct core *core, struct model *model);
+/* Whether the one free worker had better wait for company; sets the model's batch timer then. */
+bool batch_waits(struct core *core, struct model *model, const struct slot *slot);
+/* Takes out of the queue what runs together with batch[0]; how many there are then. */
+uint32_t batch_gather(struct core *core, struct slot *slot, struct item *batch[CORE_BATCH]);
+/* Whether both may run together there; one that may not with itself runs alone. */
+bool batch_may_hold(const struct slot *slot, const struct item *first, const struct item *item);
+/* Puts it in the ring of those in flight together with `first`; NULL: it is the first. */
+void batch_join(struct slot *slot, struct item *first, struct item *item);
+/* That were all. */
+void batch_close(struct item *first);
+/* It is in flight no more; true: nor is any of its mates. */
+bool batch_leave(struct slot *slot, struct item *item);
+/* The last of its batch was answered, out of the flight already. */
+void batch_ended(struct core *core, struct slot *slot, const struct item *item);
+/* A member's time ran out in flight. */
+void batch_was_late(struct slot *slot, const struct item *item);
+uint64_t fit_predict(const struct fit *fit, uint32_t size);
+void fit_learn(struct fit *fit, uint32_t size, uint64_t took);
+bool fit_is_known(const struct fit *fit);
 
 /* ---- suspect.c ---- */
 

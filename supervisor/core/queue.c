@@ -143,7 +143,7 @@ void queue_remove(struct model *model, struct item *item)
     model->queued_bytes -= item->size;
 }
 
-struct item *queue_pop(struct model *model)
+struct item *queue_first(const struct model *model)
 {
     if (!model->classes_used)
         return NULL;
@@ -151,7 +151,14 @@ struct item *queue_pop(struct model *model)
     struct item *item = class->list.head;
     if (!item || (class->heap && before(class->heap, item)))
         item = class->heap;
-    queue_remove(model, item);
+    return item;
+}
+
+struct item *queue_pop(struct model *model)
+{
+    struct item *item = queue_first(model);
+    if (item)
+        queue_remove(model, item);
     return item;
 }
 

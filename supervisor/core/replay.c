@@ -200,14 +200,28 @@ static bool replay_expires(struct core *core, struct slot *slot, struct item *it
 static bool replay_waits(const struct model *model, const struct slot *slot,
                          const struct item *item)
 {
-    return slot->inflight >= slot->concurrency || (item->crashes && slot->inflight) ||
+    return slot->batches >= slot->concurrency || (item->crashes && slot->inflight) ||
            (!item->answered && !breaker_lets(model));
+}
+
+/* What was answered together runs again together: a model's numbers may depend on that. */
+static uint32_t replay_gather(const struct slot *slot, struct item *item,
+                              struct item *batch[CORE_BATCH])
+{
+    uint32_t count = 0;
+    batch[count++] = item;
+    struct item *next = item->log_next;
+    for (; next && item->answered && next->answered && item->batch && next->batch == item->batch &&
+           !item->crashes && !next->crashes && count < slot->batch_most;
+         next = next->log_next)
+        batch[count++] = next;
+    return count;
 }
 
 void replay_next(struct core *core, struct slot *slot)
 {
     const struct model *model = model_of(core, slot);
-    struct item *item;
+    struct item *item, *batch[CORE_BATCH];
     if (slot->state != SLOT_REPLAYING)
         return;
     if (slot->flight.head && slot->flight.head->crashes)
@@ -217,10 +231,11 @@ void replay_next(struct core *core, struct slot *slot)
             continue;
         if (replay_waits(model, slot, item))
             return;
-        slot->log.cursor = item->log_next;
+        uint32_t count = replay_gather(slot, item, batch);
+        slot->log.cursor = batch[count - 1]->log_next;
         if (PLANT(PLANT_SKIP_LAST_LOGGED) && !item->log_next && item->answered)
             continue;
-        dispatch_to(core, slot, item, item->answered);
+        dispatch_batch(core, slot, batch, count, item->answered);
         if (item->crashes)
             return;
     }

@@ -103,6 +103,8 @@ void request_expired(struct core *core, struct item *item)
     struct model *model = &core->models[item->model];
     if (durable_outlasts(core, item))
         return;
+    if (item->place == PLACE_FLIGHT)
+        batch_was_late(&core->slots[item->slot], item);
     request_refuse(core, item, REFUSED_DEADLINE, 0);
     request_drop(core, item);
     model_settle(core, model);
@@ -203,7 +205,9 @@ struct item *request_open(struct core *core, const struct event *event)
                           .once = event->submitted.once,
                           .hash = {event->submitted.hash[0], event->submitted.hash[1]},
                           .size = event->submitted.size,
+                          .batch_key = event->submitted.batch_key,
                           .arrival = ++core->arrivals,
+                          .entered = core->now,
                           .deadline = event->submitted.deadline};
     if (!item->deadline)
         item->deadline = HASUP_NEVER;
@@ -270,6 +274,7 @@ void request_submitted(struct core *core, const struct event *event)
         return;
     }
     struct item *item = request_open(core, event);
+    batch_arrived(core, model);
     if (!durable) {
         request_enter(core, item);
         dispatch_model(core, model);
@@ -281,19 +286,11 @@ void request_submitted(struct core *core, const struct event *event)
 
 /* ---- what workers say ---- */
 
-static void service_learn(struct core *core, struct slot *slot, const struct item *item)
-{
-    /* A worker that has several runs them one after the other: the time since it last said
-     * something. */
-    hasup_ns start = item->dispatched > slot->progress ? item->dispatched : slot->progress;
-    uint64_t took = (uint64_t)(core->now - start);
-    slot->service_ns = slot->service_ns ? (slot->service_ns * 7 + took) / 8 : took + 1;
-}
-
-/* Takes it out of its worker's hands. */
-static void flight_remove(struct core *core, struct slot *slot, struct item *item)
+/* Takes it out of its worker's hands; true: and with it the last of its batch. */
+static bool flight_remove(struct core *core, struct slot *slot, struct item *item)
 {
     struct model *model = model_of(core, slot);
+    bool last = batch_leave(slot, item);
     list_remove(&slot->flight, item);
     slot->inflight--;
     model->inflight--;
@@ -303,9 +300,9 @@ static void flight_remove(struct core *core, struct slot *slot, struct item *ite
         slot->exclusive = false;
         model->suspect_runs = false;
     }
-    if (slot->held && !slot->inflight) {
+    if (slot->held && !slot->inflight)
         slot->held = model->holds = model->suspect_runs = false;
-    }
+    return last;
 }
 
 void request_answer(struct core *core, struct slot *slot, struct item *item)
@@ -359,11 +356,11 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
         return;
     struct model *model = model_of(core, slot);
-    service_learn(core, slot, item);
     slot->progress = slot->last_active = core->now;
     if (item->position <= slot->checkpoint.position)
         slot->checkpoint.reached = core->now;
-    flight_remove(core, slot, item);
+    if (flight_remove(core, slot, item))
+        batch_ended(core, slot, item);
     blame_answered(core, model, item);
     if (item->replay) {
         replay_compare(core, slot, item, event->replied.digest);

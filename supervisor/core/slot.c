@@ -79,6 +79,7 @@ void slot_greeted(struct core *core, struct slot *slot, const struct event *even
     slot->concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
     if (most && slot->concurrency > most)
         slot->concurrency = most;
+    batch_greeted(slot, &model_of(core, slot)->policy, event->hello.max_batch);
     slot_set_state(core, slot, SLOT_LOADING);
     timer_set_at(&core->wheel, &slot->timer, slot->start_by);
     if (slot->stateful)
