@@ -212,8 +212,8 @@ static uint32_t suspects_gather(struct core *core, const struct slot *slot, uint
     uint32_t count = 0;
     while (*left && count < slot->batch_most) {
         struct item *item = suspects->list.head;
-        if (count && (!batch_may_hold(slot, batch[0], batch[0]) ||
-                      !batch_may_hold(slot, batch[0], item)))
+        if (count &&
+            (!batch_may_hold(slot, batch[0], batch[0]) || !batch_may_hold(slot, batch[0], item)))
             break;
         suspects_remove(suspects, item);
         --*left;

@@ -36,6 +36,8 @@ enum plant {
     PLANT_RUN_TWICE,           /* what must not run twice does, where its worker died */
     PLANT_ASKING_LENGTHENS,    /* who only asks for a request by its number gives it time */
     PLANT_START_UNPREPARED,    /* a slot starts though its pre_start command failed */
+    PLANT_MIX_BATCH,           /* a batch holds requests of several keys */
+    PLANT_REPLAY_APART,        /* what ran together runs again one by one */
     PLANT_COUNT
 };
 

@@ -195,51 +195,63 @@ static bool replay_expires(struct core *core, struct slot *slot, struct item *it
     return true;
 }
 
-/* A request that was in hand at a crash runs alone; one that is not answered yet waits for the
- * model's breaker. */
-static bool replay_waits(const struct model *model, const struct slot *slot,
-                         const struct item *item)
-{
-    return slot->batches >= slot->concurrency || (item->crashes && slot->inflight) ||
-           (!item->answered && !breaker_lets(model));
-}
-
-/* What was answered together runs again together: a model's numbers may depend on that. */
-static uint32_t replay_gather(const struct slot *slot, struct item *item,
+/* What was answered together runs again together, since a model's numbers may depend on that; but
+ * alone, once it took part in as many crashes as one body may cost. */
+static uint32_t replay_gather(const struct model *model, const struct slot *slot,
                               struct item *batch[CORE_BATCH])
 {
+    const uint32_t most = model->policy.max_attempts;
+    struct item *next = slot->log.cursor;
     uint32_t count = 0;
-    batch[count++] = item;
-    struct item *next = item->log_next;
-    for (; next && item->answered && next->answered && item->batch && next->batch == item->batch &&
-           !item->crashes && !next->crashes && count < slot->batch_most;
-         next = next->log_next)
+    do {
         batch[count++] = next;
+        next = next->log_next;
+    } while (next && count < slot->batch_most && batch[0]->answered && next->answered &&
+             batch[0]->batch && next->batch == batch[0]->batch && batch[0]->crashes < most &&
+             next->crashes < most && !PLANT(PLANT_REPLAY_APART));
     return count;
 }
 
+static bool has_suspect(struct item *const *batch, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (batch[i]->crashes)
+            return true;
+    return false;
+}
+
+static bool flies_suspect(const struct slot *slot)
+{
+    for (const struct item *item = slot->flight.head; item; item = item->next)
+        if (item->crashes)
+            return true;
+    return false;
+}
+
+/* What was in hand at a crash runs with nothing beside it; what is not answered yet waits for the
+ * model's breaker. */
 void replay_next(struct core *core, struct slot *slot)
 {
     const struct model *model = model_of(core, slot);
-    struct item *item, *batch[CORE_BATCH];
+    struct item *batch[CORE_BATCH], *item;
     if (slot->state != SLOT_REPLAYING)
         return;
-    if (slot->flight.head && slot->flight.head->crashes)
-        return;
     while ((item = slot->log.cursor)) {
+        if (flies_suspect(slot))
+            return;
         if (replay_expires(core, slot, item))
             continue;
-        if (replay_waits(model, slot, item))
+        uint32_t count = replay_gather(model, slot, batch);
+        if (slot->batches >= slot->concurrency || (!item->answered && !breaker_lets(model)) ||
+            (slot->inflight && has_suspect(batch, count)))
             return;
-        uint32_t count = replay_gather(slot, item, batch);
         slot->log.cursor = batch[count - 1]->log_next;
         if (PLANT(PLANT_SKIP_LAST_LOGGED) && !item->log_next && item->answered)
             continue;
         dispatch_batch(core, slot, batch, count, item->answered);
-        if (item->crashes)
-            return;
     }
-    slot_became_ready(core, slot);
+    if (!flies_suspect(slot))
+        slot_became_ready(core, slot);
 }
 
 void replay_resume(struct core *core, struct model *model)

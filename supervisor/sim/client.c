@@ -64,6 +64,7 @@ static void submit(struct sim *sim, uint32_t index)
                           .submitted = {.size = client->size,
                                         .deadline = client->deadline,
                                         .once = client->once,
+                                        .batch_key = batch_key(sim, model, client->content),
                                         .priority = (uint8_t)random_below(r, 10)}};
     if (core_wants_hash(sim->core, model))
         poison_hash(sim, client, event.submitted.hash);

@@ -67,7 +67,8 @@ struct message {
     uint64_t request, digest, position, state;
     uint64_t value; /* of an answer: what its client remembers */
     uint64_t size;
-    bool replay, same, resume;
+    uint64_t mixed; /* what a reply mixed into the state */
+    bool replay, same, resume, more;
     hasup_ns at; /* said: not heard before */
 };
 
@@ -101,6 +102,8 @@ struct worker {
     uint64_t state;     /* the model's: a running hash */
     uint64_t restoring; /* state to start from */
     uint32_t chunks_left;
+    uint32_t batch_left;  /* members that it has not run yet */
+    uint64_t batch_first; /* position */
     bool moves; /* a HAPPENS_WORKER is on its way */
     struct {
         bool on, hangs;
@@ -122,7 +125,8 @@ struct sim_slot {
     uint32_t model, ordinal, concurrency;
     struct worker worker;
     bool tree_left, exited, ended_known;
-    uint32_t running; /* dispatched to this worker and not heard of */
+    uint32_t max_batch;
+    uint32_t running; /* batches, dispatched to this worker and not heard of */
     bool ready;
     hasup_ns ready_at, gone_at;
     uint32_t run_answered, unhealthy, failed_most; /* failed_most: see check_backoff() */
@@ -144,7 +148,7 @@ struct client {
     bool poison;
     bool once;       /* must not run twice */
     bool overloaded; /* refused so */
-    uint32_t generation, dispatches;
+    uint32_t generation, dispatches, died; /* died: workers, with it in hand */
     uint64_t content, size;
     uint32_t chunks;   /* of a stream; 0: a plain request */
     uint64_t received; /* bytes of the stream */
@@ -156,6 +160,7 @@ struct client {
     hasup_ns latest; /* deadline of all who came with its key */
     bool asks;       /* by a record's number */
     uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
+    uint64_t batch;              /* in flight together with others of that number */
     bool replaying, began; /* began: this run's bytes */
     uint64_t produced, run_variant;
     uint64_t progress; /* from where another could go on, as one of its workers said */
@@ -170,6 +175,7 @@ struct client {
 struct row {
     bool used, finished, refused, forgotten;
     uint64_t record, key[2], content, body, value, size, digest, position;
+    uint64_t batch, batch_key;
     uint32_t model, ordinal, chunks_asked; /* chunks_asked: of its stream */
     uint64_t chunks, bytes, variant;       /* that are stored */
     hasup_ns deadline, expires;
@@ -225,8 +231,8 @@ struct disk_job {
 
 struct model_shape {
     struct model_policy policy;
-    bool stateful, streams, snapshots, resumable, used;
-    uint32_t concurrency;
+    bool stateful, streams, snapshots, resumable, keyed, used; /* keyed: see batch_key() */
+    uint32_t concurrency, max_batch;
     hasup_ns service, load;
 };
 
@@ -264,6 +270,11 @@ struct sim {
     bool waiting;                    /* rows that found no room at the start */
     const struct client *submitting; /* in the step that takes it, or turns it away: then a copy */
     struct client turned_away;
+    struct {
+        uint64_t number, key;
+        uint32_t slot, count;
+        bool open, replay; /* open: its next member comes next */
+    } batch; /* the last that was dispatched */
     struct disk_job disk[1024];
     unsigned disk_start, disk_count;
     hasup_ns disk_free_at;
@@ -320,6 +331,15 @@ bool poison_is_quarantined(struct sim *sim, const struct client *client);
 void poison_breaker(struct sim *sim, uint32_t model);
 void poison_unsettled(struct sim *sim);
 void poison_recover(struct sim *sim, uint32_t model);
+
+uint64_t batch_key(const struct sim *sim, uint32_t model, uint64_t content);
+void batch_check_whole(struct sim *sim, const struct action *action);
+void batch_dispatched(struct sim *sim, struct sim_slot *slot, struct client *client,
+                      const struct action *action);
+/* It is at no slot any more: nor is its batch, where it was the last. */
+void batch_replied(struct sim *sim, struct sim_slot *slot, const struct client *client);
+/* The worker begins what stands first in its inbox; the member that kills it, or NULL. */
+struct client *batch_taken(struct sim *sim, struct worker *worker);
 
 void journal_persist(struct sim *sim, const struct action *action);
 /* Gives the core what the journal holds of a slot that was just added. */

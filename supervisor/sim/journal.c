@@ -139,6 +139,7 @@ static void persist_result(struct sim *sim, const struct action *action, struct 
     write->row.value = client->value;
     write->row.digest = action->persist.digest;
     write->row.position = action->persist.position;
+    write->row.batch = action->persist.batch;
     write->row.refused = action->persist.refused;
     write->row.why = action->persist.why;
     write->row.attempts = action->persist.attempts;
@@ -211,6 +212,7 @@ void journal_persist(struct sim *sim, const struct action *action)
                                  .deadline = client->deadline,
                                  .async = client->async,
                                  .once = client->once,
+                                 .batch_key = batch_key(sim, client->model, client->content),
                                  .poison = client->poison};
         if (client->person)
             memcpy(write.row.key, client->person->key, sizeof write.row.key);
@@ -240,6 +242,7 @@ static void commit_result(struct sim *sim, struct row *row, const struct journal
     row->value = write->row.value;
     row->digest = write->row.digest;
     row->position = write->row.position;
+    row->batch = write->row.batch;
     row->expires = write->row.expires;
     row->refused = write->row.refused;
     row->why = write->row.why;
@@ -401,6 +404,7 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
                                         .async = client->async,
                                         .no_wait = sim_chance(sim, 50),
                                         .key = {person->key[0], person->key[1]},
+                                        .batch_key = batch_key(sim, person->model, person->content),
                                         .body = sim_hash(person->content, 7) + other_body}};
     if (person->heard && !client->async && random_below(r, 2)) { /* Last-Event-ID */
         event.submitted.heard = client->heard = person->heard;
@@ -616,6 +620,8 @@ static struct event recovered(const struct row *row, enum recovery what, uint64_
                                         .expires = row->expires,
                                         .async = row->async,
                                         .once = row->once,
+                                        .batch = row->batch,
+                                        .batch_key = row->batch_key,
                                         .refused = row->refused,
                                         .why = row->why,
                                         .attempts = row->attempts,

@@ -91,7 +91,8 @@ static uint32_t kills_most(const struct sim *sim, uint32_t model)
 {
     const struct model_policy *policy = &sim->models[model].policy;
     uint32_t halves = 2;
-    for (uint32_t n = 1; n < sim->models[model].concurrency; n *= 2)
+    const struct model_shape *shape = &sim->models[model];
+    for (uint32_t n = 1; n < shape->concurrency * shape->max_batch; n *= 2)
         halves++;
     uint32_t most = 2 * policy->max_attempts;
     return (most > halves ? most : halves) + policy->workers;

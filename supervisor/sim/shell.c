@@ -82,9 +82,6 @@ static void dispatch(struct sim *sim, const struct action *action)
         core_slot_view(sim->core, action->slot, &view) && slot->worker.phase == PHASE_SERVE;
     if (!serves || action->worker != slot->worker.number)
         sim_fail(sim, "dispatch to slot %u, whose worker is not ready", action->slot);
-    if (slot->running >= slot->concurrency)
-        sim_fail(sim, "slot %u has %u in hand and takes %u", action->slot, slot->running,
-                 slot->concurrency);
     if (client->at_slot != UINT32_MAX)
         sim_fail(sim, "request %llx is dispatched twice", (unsigned long long)action->request);
     if (action->dispatch.resume && (slot->stateful || !sim->models[slot->model].resumable))
@@ -121,12 +118,13 @@ static void dispatch(struct sim *sim, const struct action *action)
     client->replaying = action->dispatch.replay;
     client->produced = 0;
     client->began = false;
-    slot->running++;
+    batch_dispatched(sim, slot, client, action);
     worker_told(sim, slot,
                 &(struct message){.action = ACTION_DISPATCH,
                                   .request = action->request,
                                   .replay = action->dispatch.replay,
                                   .resume = action->dispatch.resume,
+                                  .more = action->dispatch.more,
                                   .size = action->dispatch.sent,
                                   .position = action->dispatch.position});
 }
@@ -256,6 +254,21 @@ void disk_done(struct sim *sim)
 
 /* ---- notices ---- */
 
+/* What killed again and again runs apart from those it once ran with, and its numbers may differ. */
+static void diverged(struct sim *sim, struct sim_slot *slot, const struct action *action)
+{
+    const struct client *client = client_find(sim, action->request);
+    struct slot_view view = {0};
+    core_slot_view(sim->core, action->slot, &view);
+    if (!slot->oracle_known || action->notice.value <= slot->vault->lost)
+        return;
+    if (!client || slot->max_batch == 1 ||
+        client->died < sim->models[slot->model].policy.max_attempts)
+        sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
+    slot->oracle_known = slot->vault->oracle_known = false;
+    slot->vault->lost = view.log_head;
+}
+
 static void notice(struct sim *sim, const struct action *action)
 {
     if (action->notice.what == NOTICE_MODEL_BROKEN)
@@ -284,9 +297,8 @@ static void notice(struct sim *sim, const struct action *action)
         if (action->request) /* the journal forgets it, and all before it */
             slot->vault->cut = view.log_head;
     }
-    if (action->notice.what == NOTICE_DIVERGED && slot->oracle_known &&
-        action->notice.value > slot->vault->lost)
-        sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
+    if (action->notice.what == NOTICE_DIVERGED)
+        diverged(sim, slot, action);
 }
 
 static void core_exits(struct sim *sim)

@@ -63,6 +63,9 @@ void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
     slot->exited = false;
     slot->tree_left = true;
     slot->concurrency = shape->concurrency;
+    slot->max_batch = shape->max_batch;
+    if (shape->policy.batch.most && shape->policy.batch.most < slot->max_batch)
+        slot->max_batch = shape->policy.batch.most;
     if (shape->policy.concurrency_max && shape->policy.concurrency_max < slot->concurrency)
         slot->concurrency = shape->policy.concurrency_max;
     bool slow = sim_chance(sim, sim->fault_permille / 4);
@@ -145,13 +148,16 @@ static void run_request(struct sim *sim, struct sim_slot *slot, const struct mes
         run_chunk(sim, slot, client);
         return;
     }
+    uint64_t mixed = sim_hash(client->content, message->position - worker->batch_first);
     if (slot->stateful)
-        worker->state = sim_hash(worker->state, client->content);
+        worker->state = sim_hash(worker->state, mixed);
+    worker->batch_left--;
     say(sim, slot,
         (struct message){.type = EVENT_REPLIED,
                          .request = message->request,
                          .value = slot->stateful ? worker->state : random_next(&sim->random),
                          .digest = slot->stateful ? worker->state : 0,
+                         .mixed = mixed,
                          .replay = message->replay});
 }
 
@@ -187,6 +193,12 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
     struct worker *worker = &slot->worker;
     struct message *head = &worker->inbox.list[worker->inbox.start];
     if (head->action == ACTION_DISPATCH) {
+        struct client *killer = worker->batch_left ? NULL : batch_taken(sim, worker);
+        if (killer) {
+            poison_killed(sim, killer);
+            worker_dies(sim, slot, false);
+            return;
+        }
         struct client *client = client_find(sim, head->request);
         if (client && client->chunks && !head->same) {
             stream_begins(sim, slot, client, head);
@@ -292,13 +304,13 @@ static void hear_reply(struct sim *sim, struct sim_slot *slot, struct client *cl
                        const struct message *message)
 {
     client->at_slot = UINT32_MAX;
-    slot->running--;
+    batch_replied(sim, slot, client);
     slot->run_answered += !message->replay;
     if (!message->replay)
         client->value = message->value;
     if (!slot->stateful || message->replay)
         return;
-    uint64_t expected = sim_hash(slot->oracle, client->content);
+    uint64_t expected = sim_hash(slot->oracle, message->mixed);
     if (slot->oracle_known && message->digest != expected)
         sim_fail(sim, "slot %u: its state is not what an undisturbed worker would have",
                  index_of(sim, slot));
@@ -320,6 +332,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
     struct client *client = message.request ? client_find(sim, message.request) : NULL;
     if (message.type == EVENT_HELLO) {
         event.hello.concurrency = sim->models[slot->model].concurrency;
+        event.hello.max_batch = sim->models[slot->model].max_batch;
         event.hello.stateful = slot->stateful;
         event.hello.resumable = sim->models[slot->model].resumable;
     } else if (message.type == EVENT_WORKER_READY) {
@@ -350,8 +363,10 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
 static void release_requests(struct sim *sim, const struct sim_slot *slot)
 {
     for (unsigned i = 0; i < SIM_REQUESTS; i++)
-        if (sim->clients[i].id && sim->clients[i].at_slot == index_of(sim, slot))
+        if (sim->clients[i].id && sim->clients[i].at_slot == index_of(sim, slot)) {
             sim->clients[i].at_slot = UINT32_MAX;
+            sim->clients[i].died++;
+        }
 }
 
 void worker_dies(struct sim *sim, struct sim_slot *slot, bool by_core)

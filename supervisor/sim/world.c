@@ -147,8 +147,10 @@ static void step(struct sim *sim, struct event *event)
     for (size_t i = 0; i < sim->actions.count && !sim->report->failed; i++) {
         if (sim->options.trace)
             trace_action(&sim->actions.list[i]);
+        batch_check_whole(sim, &sim->actions.list[i]);
         shell_perform(sim, &sim->actions.list[i]);
     }
+    batch_check_whole(sim, NULL);
     sim->current = NULL;
 }
 
@@ -243,6 +245,8 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                                   .streams = random_below(r, 3) == 0,
                                   .snapshots = random_below(r, 2) == 0,
                                   .resumable = random_below(r, 2) == 0,
+                                  .keyed = random_below(r, 3) == 0,
+                                  .max_batch = random_below(r, 2) ? 1 : 2 + random_below(r, 15),
                                   .concurrency = 1 + random_below(r, random_below(r, 2) ? 2 : 12),
                                   .service = sim_between(sim, HASUP_MS, 400 * HASUP_MS),
                                   .load = sim_between(sim, 0, 5 * HASUP_S)};
@@ -271,12 +275,17 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                      .drain = 20 * HASUP_S,
                      .stop = 5 * HASUP_S},
         .queue = {.requests = 8 + random_below(r, 100), .bytes = 1 << 20},
+        .batch = {.most = random_below(r, 2) ? 0 : 1 + random_below(r, 12),
+                  .max_delay = random_below(r, 2) ? 0 : sim_between(sim, 0, 50 * HASUP_MS)},
         .checkpoint = {.log_requests = random_below(r, 8) ? 4 + random_below(r, 60) : 0,
                        .log_bytes = 1 << 20}};
     if (random_below(r, 4))
         p->checkpoint.interval = sim_between(sim, HASUP_S, 60 * HASUP_S);
     for (unsigned i = 0; i < CORE_WEIGHTS; i++)
         p->weights[i] = random_below(r, 4);
+    for (unsigned i = random_below(r, CORE_PREFERRED); i < CORE_PREFERRED && random_below(r, 2);
+         i++)
+        p->batch.preferred[i] = 1 + random_below(r, 8);
 }
 
 /* ---- the two phases ---- */
