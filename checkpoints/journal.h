@@ -140,6 +140,7 @@ struct journal_op {
     enum journal_op_kind kind;
     bool lazy; /* nobody waits: it rides in the commit of what comes after it, or at journal_sync */
     uint32_t flags, ordinal, number, status, attempts;
+    uint32_t batch_place; /* RESULT with a position: how many stood before it in its batch */
     uint8_t priority;
     uint64_t record, token, body_hash, position, digest;
     int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns; /* 0: none */
@@ -233,7 +234,7 @@ const char *journal_last_error(struct journal *journal);
 struct journal_row {
     uint64_t record, token, body_hash, position, digest;
     const char *model;
-    uint32_t flags, ordinal, status, attempts;
+    uint32_t flags, ordinal, status, attempts, batch_place;
     uint8_t priority;
     int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns;
     struct journal_bytes key, meta, body; /* of the request; valid inside the callback */

@@ -39,13 +39,14 @@ struct row_result {
     uint64_t record, position, digest;
     const char *model; /* NULL where it is in no slot's log */
     uint32_t status, attempts, flags, ordinal;
+    uint32_t batch_place; /* in its batch, from 0; stored above the flags, too */
     uint32_t chunks; /* of its stream; CHUNKS_UNKNOWN: that many or more */
     int64_t finished_wall_ns, expires_wall_ns;
 };
 
 uint64_t row_run_sum(const struct row_run *run);
 uint64_t row_request_sum(const struct journal_row *row);
-uint32_t row_result_flags(const struct row_result *result); /* as they are stored */
+uint64_t row_result_flags(const struct row_result *result); /* as they are stored */
 uint64_t row_result_sum(const struct row_result *result);
 uint64_t row_letter_sum(const struct journal_letter *letter);
 uint64_t row_letter_payload_sum(const struct journal_letter *letter);

@@ -128,6 +128,7 @@ static const char *read_both(sqlite3_stmt *statement, struct journal_row *row)
     row->position = result.position;
     row->digest = result.digest;
     row->ordinal = result.ordinal;
+    row->batch_place = result.batch_place;
     row->status = result.status;
     row->attempts = result.attempts;
     row->finished_wall_ns = result.finished_wall_ns;

@@ -51,10 +51,10 @@ uint64_t row_request_sum(const struct journal_row *row)
     return sum(numbers, HASUP_LEN(numbers), text_bytes(row->model), row->key);
 }
 
-uint32_t row_result_flags(const struct row_result *result)
+uint64_t row_result_flags(const struct row_result *result)
 {
     uint32_t chunks = result->chunks < CHUNKS_UNKNOWN ? result->chunks : CHUNKS_UNKNOWN;
-    return result->flags | chunks << FLAG_BITS;
+    return result->flags | chunks << FLAG_BITS | (uint64_t)result->batch_place << 32;
 }
 
 uint64_t row_result_sum(const struct row_result *result)
@@ -138,9 +138,10 @@ bool row_result_read(sqlite3_stmt *statement, int at, struct row_result *result)
     result->record = number(statement, at);
     result->status = (uint32_t)number(statement, at + 1);
     result->attempts = (uint32_t)number(statement, at + 2);
-    uint32_t flags = (uint32_t)number(statement, at + 3);
+    uint64_t flags = number(statement, at + 3);
     result->flags = flags & ((1 << FLAG_BITS) - 1);
-    result->chunks = flags >> FLAG_BITS;
+    result->chunks = (uint32_t)flags >> FLAG_BITS;
+    result->batch_place = (uint32_t)(flags >> 32);
     result->finished_wall_ns = sqlite3_column_int64(statement, at + 4);
     result->expires_wall_ns = sqlite3_column_int64(statement, at + 5);
     result->ordinal = (uint32_t)number(statement, at + 6);

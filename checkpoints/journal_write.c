@@ -89,6 +89,7 @@ static int insert_result(struct journal_op *op, const char *model, sqlite3_stmt 
                                       .flags = op->flags,
                                       .chunks = op->number,
                                       .ordinal = op->ordinal,
+                                      .batch_place = op->batch_place,
                                       .finished_wall_ns = op->finished_wall_ns,
                                       .expires_wall_ns = op->expires_wall_ns};
     sql_bind_number(insert, 1, op->record);

@@ -364,6 +364,7 @@ static void write_result(struct engine *engine, const struct action *action,
     if (action->persist.position)
         op->op.ordinal = engine->slots[action->slot]->ordinal;
     op->op.position = action->persist.position;
+    op->op.batch_place = (uint32_t)(action->persist.position - action->persist.batch);
     op->op.digest = action->persist.digest;
     op_add(engine, op);
 }

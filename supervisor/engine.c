@@ -227,6 +227,18 @@ static int request_identify(struct engine *engine, const struct submission *s,
     return 0;
 }
 
+uint64_t engine_batch_key(const uint8_t *meta, size_t len)
+{
+    const struct hasup_frame frame = {.meta = meta, .meta_len = (uint32_t)len};
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    hasup_meta_read(&reader, &frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_BATCH_KEY && field.len)
+            return XXH3_64bits(field.value, field.len) | 1;
+    return 0;
+}
+
 static bool model_is_known(const struct engine *engine, uint32_t model)
 {
     return model < engine->config->limits.models && engine->models[model].used;
@@ -256,6 +268,7 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     event.submitted.size = request->body.len;
     event.submitted.deadline = request->deadline;
     event.submitted.priority = submission->priority;
+    event.submitted.batch_key = engine_batch_key(submission->meta, submission->meta_len);
     if (core_wants_hash(engine->core, submission->model))
         letters_hash(engine, request, event.submitted.hash);
     if (may_be_durable(engine, submission))

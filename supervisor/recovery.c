@@ -67,6 +67,8 @@ static struct event recovered(struct recovering *recovery, const struct journal_
                                         .refused = row->flags & JOURNAL_REFUSED,
                                         .why = refusal_of_status(row->status),
                                         .attempts = row->attempts,
+                                        .batch = row->position - row->batch_place,
+                                        .batch_key = engine_batch_key(row->meta.at, row->meta.len),
                                         .position = row->position,
                                         .digest = row->digest}};
     if (row->flags & JOURNAL_KEYED)

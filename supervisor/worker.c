@@ -18,7 +18,10 @@
 #include <unistd.h>
 
 /* The abilities that hasupd makes use of, where a worker offers them. */
-enum { GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME };
+enum {
+    GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME |
+             HASUP_CAN_BATCH
+};
 
 /* The worker that an action names; NULL where it is gone, which the core hears of by itself. */
 static struct worker *worker_of(const struct slot *slot, uint32_t number)
@@ -172,7 +175,8 @@ void worker_dispatch(struct slot *slot, const struct action *action)
         noted_dispatched(slot, action->dispatch.position);
     }
     struct hasup_frame frame = {.type = HASUP_REQUEST,
-                                .flags = action->dispatch.replay ? HASUP_FLAG_REPLAY : 0,
+                                .flags = (action->dispatch.replay ? HASUP_FLAG_REPLAY : 0) |
+                                         (action->dispatch.more ? HASUP_FLAG_MORE : 0),
                                 .id = request->id,
                                 .seq = action->dispatch.attempt,
                                 .meta = request->bytes,
@@ -344,7 +348,7 @@ void worker_tree_empty(void *context, struct process *process)
 /* ---- what it says ---- */
 
 struct hello {
-    uint32_t protocol, concurrency;
+    uint32_t protocol, concurrency, max_batch;
     uint64_t abilities;
     const uint8_t *metadata;
     uint32_t metadata_len;
@@ -355,16 +359,15 @@ static int read_hello(const struct hasup_frame *frame, struct hello *hello)
     struct hasup_meta_reader reader;
     struct hasup_field field;
     int got;
-    *hello = (struct hello){.concurrency = 1};
+    *hello = (struct hello){.concurrency = 1, .max_batch = 1};
     hasup_meta_read(&reader, frame);
     while ((got = hasup_meta_next(&reader, &field)) > 0) {
-        uint32_t ignored;
         int error = 0;
         switch (field.tag) {
         case HASUP_TAG_PROTOCOL: error = hasup_field_get32(&field, &hello->protocol); break;
         case HASUP_TAG_CONCURRENCY: error = hasup_field_get32(&field, &hello->concurrency); break;
         case HASUP_TAG_ABILITIES: error = hasup_field_get64(&field, &hello->abilities); break;
-        case HASUP_TAG_MAX_BATCH: error = hasup_field_get32(&field, &ignored); break;
+        case HASUP_TAG_MAX_BATCH: error = hasup_field_get32(&field, &hello->max_batch); break;
         case HASUP_TAG_METADATA:
             hello->metadata = field.value;
             hello->metadata_len = field.len;
@@ -388,6 +391,8 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     worker->stateful = hello.abilities & HASUP_CAN_STATE;
     if (worker->stateful)
         worker->granted &= ~(uint64_t)HASUP_CAN_RESUME; /* its requests are all of one history */
+    if (hello.max_batch < 2)
+        worker->granted &= ~(uint64_t)HASUP_CAN_BATCH;
     if (hello.metadata_len) {
         char *copy = malloc(hello.metadata_len);
         if (copy) {
@@ -400,6 +405,8 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     worker_post(worker,
                 &(struct event){.type = EVENT_HELLO,
                                 .hello = {.concurrency = hello.concurrency,
+                                          .max_batch =
+                                              worker->granted & HASUP_CAN_BATCH ? hello.max_batch : 1,
                                           .stateful = worker->stateful,
                                           .resumable = worker->granted & HASUP_CAN_RESUME}});
     return 0;

@@ -148,6 +148,15 @@ static void take_session(struct reading *r, struct text name, struct text value)
         wrong(r->c, "X-Session-Id is not 1 to 128 printable ASCII characters");
 }
 
+static void take_batch_key(struct reading *r, struct text name, struct text value)
+{
+    (void)name;
+    if (printable(value, HTTP_ID_MAX))
+        hasup_meta_put(&r->meta, HASUP_TAG_BATCH_KEY, value.at, value.len);
+    else
+        wrong(r->c, "X-Batch-Key is not 1 to 128 printable ASCII characters");
+}
+
 static void take_priority(struct reading *r, struct text name, struct text value)
 {
     (void)name;
@@ -295,6 +304,7 @@ static const struct {
     FIELD("x-request-timeout", take_timeout),
     FIELD("x-priority", take_priority),
     FIELD("x-session-id", take_session),
+    FIELD("x-batch-key", take_batch_key),
 #undef FIELD
 };
 

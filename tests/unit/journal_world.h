@@ -203,6 +203,7 @@ static inline struct journal_op result_of(uint64_t record, uint64_t position)
                                .expires_wall_ns = (int64_t)(mix(seed + 2) >> 1),
                                .ordinal = position ? record % 2 : 0,
                                .position = position,
+                               .batch_place = position ? record % 1024 : 0,
                                .digest = position ? mix(seed + 3) : 0,
                                .meta = bytes_of(seed + 4, 100),
                                .body = bytes_of(seed + 5, record % 11 ? 300 : 9000)};
@@ -244,7 +245,7 @@ static inline bool same_result(const struct journal_row *row)
     return row->status == op.status && row->attempts == op.attempts &&
            (row->flags & op.flags) == op.flags && row->finished_wall_ns == op.finished_wall_ns &&
            row->expires_wall_ns == op.expires_wall_ns && row->ordinal == op.ordinal &&
-           row->digest == op.digest;
+           row->batch_place == op.batch_place && row->digest == op.digest;
 }
 
 /* ---- what is stored, seen through recovery ---- */
