@@ -28,6 +28,14 @@ static json_t *variables(char **list)
     return object;
 }
 
+static json_t *numbers(const uint32_t *list, size_t room)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < room && list[i]; i++)
+        json_array_append_new(array, json_integer(list[i]));
+    return array;
+}
+
 static json_t *value_of(const struct config_key *key, const void *object)
 {
     const void *at = (const char *)object + key->offset;
@@ -38,6 +46,7 @@ static json_t *value_of(const struct config_key *key, const void *object)
     case CONFIG_FILE_PATH: text = *(char *const *)at; return text ? json_string(text) : json_null();
     case CONFIG_BOOL: return json_boolean(*(const bool *)at);
     case CONFIG_COUNT: return json_integer(*(const uint32_t *)at);
+    case CONFIG_COUNTS: return numbers(at, key->room);
     case CONFIG_SIZE: config_size_text(*(const uint64_t *)at, out); return json_string(out);
     case CONFIG_DURATION:
         config_duration_text(*(const hasup_ns *)at, out);

@@ -90,6 +90,8 @@ const struct config_key config_model_keys[] = {
     MODEL("pre_start.interval", CONFIG_DURATION, policy.pre_start.interval, .fallback = "1s",
           .min = HASUP_MS, .max = DAY),
     MODEL("policy", CONFIG_CHOICE, policy.policy, .fallback = "fastest", .choices = policy_names),
+    MODEL("weights", CONFIG_COUNTS, policy.weights, .fallback = NULL, .min = 1, .max = 1000,
+          .room = CORE_WEIGHTS),
     MODEL("concurrency_max", CONFIG_COUNT, policy.concurrency_max, .fallback = "0", .max = 4096),
     MODEL("max_attempts", CONFIG_COUNT, policy.max_attempts, .fallback = "3", .min = 1, .max = 100),
     MODEL("quarantine_ttl", CONFIG_DURATION, policy.quarantine_ttl, .fallback = "1h",
@@ -129,6 +131,11 @@ const struct config_key config_model_keys[] = {
           .max = 1u << 20),
     MODEL("queue.bytes", CONFIG_SIZE, policy.queue.bytes, .fallback = "256MiB", .min = KIB(1),
           .max = GIB(1024)),
+    MODEL("batch.max_batch", CONFIG_COUNT, policy.batch.most, .fallback = "0", .max = CORE_BATCH),
+    MODEL("batch.max_delay", CONFIG_DURATION, policy.batch.max_delay, .fallback = "0ms",
+          .max = 60 * HASUP_S),
+    MODEL("batch.preferred", CONFIG_COUNTS, policy.batch.preferred, .fallback = NULL, .min = 1,
+          .max = CORE_BATCH, .room = CORE_PREFERRED),
     MODEL("checkpoint.interval", CONFIG_DURATION, policy.checkpoint.interval, .fallback = "30s",
           .min = 100 * HASUP_MS, .max = DAY, .never = true),
     MODEL("checkpoint.keep", CONFIG_COUNT, checkpoint.keep, .fallback = "3", .min = 1, .max = 1000),
@@ -231,6 +238,28 @@ static void read_number(const struct place *p, void *target)
             memcpy(target, &count, sizeof(count));
         }
     }
+}
+
+static void read_counts(const struct place *p, uint32_t *target)
+{
+    uint32_t counts[CORE_WEIGHTS > CORE_PREFERRED ? CORE_WEIGHTS : CORE_PREFERRED] = {0};
+    size_t count = 0;
+    if (p->node->kind != NODE_LIST) {
+        expected(p, "a list of whole numbers such as [1, 2]");
+        return;
+    }
+    for (const struct node *node = p->node->first; node; node = node->next) {
+        struct place item = {p->reader, p->key, node, p->path};
+        struct config_key one = *p->key;
+        one.type = CONFIG_COUNT;
+        item.key = &one;
+        if (count == p->key->room) {
+            COMPLAIN(&item, "the list is too long: at most %zu numbers", p->key->room);
+            return;
+        }
+        read_number(&item, &counts[count++]);
+    }
+    memcpy(target, counts, p->key->room * sizeof *counts);
 }
 
 static void read_bool(const struct place *p, bool *target)
@@ -433,6 +462,7 @@ static void read_value(const struct place *p, void *object)
     case CONFIG_COUNT:
     case CONFIG_SIZE:
     case CONFIG_DURATION: read_number(p, target); break;
+    case CONFIG_COUNTS: read_counts(p, target); break;
     case CONFIG_CHOICE: read_choice(p, target); break;
     case CONFIG_COMMAND:
     case CONFIG_WORDS: read_words(p, target); break;

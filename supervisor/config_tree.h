@@ -65,6 +65,7 @@ enum config_type {
     CONFIG_FILE_PATH, /* relative to the configuration file's directory */
     CONFIG_BOOL,
     CONFIG_COUNT,     /* uint32_t */
+    CONFIG_COUNTS,    /* uint32_t[room]: a list; what is not said is 0 */
     CONFIG_SIZE,      /* uint64_t, bytes */
     CONFIG_DURATION,  /* hasup_ns */
     CONFIG_CHOICE,    /* an enum */
@@ -81,6 +82,7 @@ struct config_key {
     size_t offset;        /* in struct config or struct config_model */
     const char *fallback; /* as it would be written; NULL: worked out, or required */
     uint64_t min, max;
+    size_t room; /* of a list */
     const char *const *choices; /* by number, NULL-terminated */
     bool never;                 /* "never" may stand there; it is 0 */
     bool restarts;              /* a worker that runs is stale when this changes */

@@ -139,15 +139,13 @@ void batch_ended(struct core *core, struct slot *slot, const struct item *item)
     cap_learn(slot, item->mates);
 }
 
-void batch_greeted(struct slot *slot, const struct model_policy *policy, uint32_t offered)
+void batch_limit(struct slot *slot, const struct model_policy *policy)
 {
-    uint32_t most = offered ? offered : 1;
+    uint32_t most = slot->offers.batch < CORE_BATCH ? slot->offers.batch : CORE_BATCH;
     if (policy->batch.most && policy->batch.most < most)
         most = policy->batch.most;
-    slot->batch_most = most < CORE_BATCH ? most : CORE_BATCH;
-    slot->batch_cap = slot->batch_most;
+    slot->batch_most = slot->batch_cap = most;
     slot->late = false;
-    slot->batch_end = 0;
 }
 
 /* ---- how many run together ---- */

@@ -170,7 +170,10 @@ static void model_set(struct core *core, const struct event *event)
         if (!slot->used || slot->model != model->index)
             continue;
         slot->restart |= event->model_set.restart && slot->wanted;
-        dispatch_update(core, slot);
+        if (slot->offers.concurrency)
+            slot_limit(core, slot);
+        else
+            dispatch_update(core, slot);
         checkpoint_arm(core, slot);
     }
     if (!model->removing) /* a slot more would be gone again before anybody could use it */
@@ -653,7 +656,8 @@ static void slot_check(const struct core *core, const struct slot *slot)
         inflight++;
     }
     assert(inflight == slot->inflight && slot->batches <= inflight);
-    assert(!inflight == !slot->batches && (!inflight || slot->batches <= slot->concurrency));
+    assert(!inflight == !slot->batches && slot->batches <= slot->offers.concurrency);
+    assert(slot->concurrency <= slot->offers.concurrency);
     assert(!inflight || slot->state == SLOT_READY || slot->state == SLOT_REPLAYING ||
            slot->state == SLOT_DRAINING || slot->state == SLOT_STOPPING || PLANT(PLANT_NOT_READY));
     assert((slot->heap_at != NO_INDEX) == slot_has_room(core, slot));

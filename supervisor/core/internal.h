@@ -203,6 +203,9 @@ struct slot {
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
     bool exclusive; /* runs a group of suspects, and nothing else */
     bool stateful, resumable;
+    struct {
+        uint32_t concurrency, batch;
+    } offers; /* of its worker; 0: none yet */
     uint32_t concurrency; /* batches that it takes */
     uint32_t batches;     /* in flight */
     uint32_t batch_most, batch_cap; /* requests in one: at most, and for now */
@@ -374,8 +377,8 @@ void dispatch_check(const struct core *core, const struct model *model);
 
 /* ---- batch.c ---- */
 
-/* What a new worker takes together. */
-void batch_greeted(struct slot *slot, const struct model_policy *policy, uint32_t offered);
+/* How many run together there at most. */
+void batch_limit(struct slot *slot, const struct model_policy *policy);
 /* A request of the model came. */
 void batch_arrived(struct core *core, struct model *model);
 /* Whether the one free worker had better wait for company; sets the model's batch timer then. */
@@ -496,6 +499,8 @@ void slot_renew(struct slot *slot);
 void slot_timer(struct core *core, struct slot *slot, hasup_ns span);
 /* A start that failed, or a run that ended before it was healthy: backoff, or the breaker. */
 void slot_fail(struct core *core, struct slot *slot);
+/* What its worker takes at once, by its offer and the policy. */
+void slot_limit(struct core *core, struct slot *slot);
 /* How long to wait after so many failures in a row: doubling, with jitter. */
 hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failures);
 /* Kills it now; its requests move at once. */

@@ -59,7 +59,7 @@ void slot_launch(struct core *core, struct slot *slot)
     slot->starts++;
     slot->hook.tries = 0;
     slot->state_offered = slot->state_offered && !slot->wanted;
-    slot->concurrency = 0;
+    slot->concurrency = slot->offers.concurrency = slot->offers.batch = 0;
     slot->ping_due = 0;
     slot->start_by = limit ? core->now + limit : HASUP_NEVER;
     slot_set_state(core, slot, SLOT_STARTING);
@@ -67,19 +67,27 @@ void slot_launch(struct core *core, struct slot *slot)
     action_slot(core, ACTION_SPAWN, slot);
 }
 
+void slot_limit(struct core *core, struct slot *slot)
+{
+    const struct model_policy *policy = &model_of(core, slot)->policy;
+    slot->concurrency = slot->offers.concurrency;
+    if (policy->concurrency_max && slot->concurrency > policy->concurrency_max)
+        slot->concurrency = policy->concurrency_max;
+    batch_limit(slot, policy);
+    dispatch_update(core, slot);
+}
+
 void slot_greeted(struct core *core, struct slot *slot, const struct event *event)
 {
-    uint32_t most = model_of(core, slot)->policy.concurrency_max;
     if (slot->state != SLOT_STARTING)
         return;
     if (!event->hello.stateful)
         log_release(core, slot);
     slot->stateful = event->hello.stateful;
     slot->resumable = event->hello.resumable;
-    slot->concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
-    if (most && slot->concurrency > most)
-        slot->concurrency = most;
-    batch_greeted(slot, &model_of(core, slot)->policy, event->hello.max_batch);
+    slot->offers.concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
+    slot->offers.batch = event->hello.max_batch ? event->hello.max_batch : 1;
+    slot_limit(core, slot);
     slot_set_state(core, slot, SLOT_LOADING);
     timer_set_at(&core->wheel, &slot->timer, slot->start_by);
     if (slot->stateful)

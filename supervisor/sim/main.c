@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { FAILURES_SHOWN = 10 };
@@ -44,23 +45,67 @@ static void aborted(int signal)
 
 static void usage(void)
 {
-    fputs("usage: hasup-sim [--seeds COUNT] [--from SEED] [--hours H] [--every N] [--plant N]\n"
-          "       hasup-sim --seed SEED [--trace]\n",
+    fputs("usage: hasup-sim [--seeds COUNT] [--from SEED] [--hours H] [--every N] [--plant NAME]\n"
+          "       hasup-sim --seed SEED [--trace]\n"
+          "       hasup-sim --plants\n",
           stderr);
     exit(2);
 }
 
+#ifdef HASUP_PLANT
+static const char *const PLANTS[] = {
+#define CORE_PLANT_TEXT(name) #name,
+    CORE_PLANTS(CORE_PLANT_TEXT)
+#undef CORE_PLANT_TEXT
+};
+
+static void list_plants(void)
+{
+    for (size_t i = 0; i < HASUP_LEN(PLANTS); i++)
+        puts(PLANTS[i]);
+    exit(0);
+}
+
+static void set_plant(const char *name)
+{
+    for (size_t i = 0; i < HASUP_LEN(PLANTS); i++)
+        if (strcmp(PLANTS[i], name) == 0) {
+            core_plant = (enum plant)(i + 1);
+            return;
+        }
+    fprintf(stderr, "hasup-sim: there is no planted bug %s; --plants lists them\n", name);
+    exit(2);
+}
+#else
+static void list_plants(void)
+{
+    fputs("hasup-sim: planted bugs are in hasup-sim-plant only\n", stderr);
+    exit(2);
+}
+
+static void set_plant(const char *name)
+{
+    (void)name;
+    list_plants();
+}
+#endif
+
 int main(int argc, char **argv)
 {
-    static const struct option LONG[] = {
-        {"seeds", required_argument, NULL, 'n'}, {"from", required_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 's'},  {"hours", required_argument, NULL, 'h'},
-        {"plant", required_argument, NULL, 'p'}, {"every", required_argument, NULL, 'e'},
-        {"trace", no_argument, NULL, 't'},       {NULL, 0, NULL, 0}};
+    static const struct option LONG[] = {{"seeds", required_argument, NULL, 'n'},
+                                         {"from", required_argument, NULL, 'f'},
+                                         {"seed", required_argument, NULL, 's'},
+                                         {"hours", required_argument, NULL, 'h'},
+                                         {"plants", no_argument, NULL, 'l'},
+                                         {"plant", required_argument, NULL, 'p'},
+                                         {"every", required_argument, NULL, 'e'},
+                                         {"trace", no_argument, NULL, 't'},
+                                         {NULL, 0, NULL, 0}};
     struct sim_options options = {.duration = 3600 * HASUP_S, .check_every = 8};
     struct totals totals = {0};
     uint64_t from = 1, count = 2000;
-    int option, plant = 0;
+    const char *plant = NULL;
+    int option;
     while ((option = getopt_long(argc, argv, "", LONG, NULL)) != -1)
         switch (option) {
         case 'n': count = strtoull(optarg, NULL, 10); break;
@@ -71,7 +116,8 @@ int main(int argc, char **argv)
             options.check_every = 1;
             break;
         case 'h': options.duration = (hasup_ns)(strtod(optarg, NULL) * 3.6e12); break;
-        case 'p': plant = atoi(optarg); break;
+        case 'l': list_plants(); break;
+        case 'p': set_plant(plant = optarg); break;
         case 'e': options.check_every = (unsigned)atoi(optarg); break;
         case 't':
             options.trace = true;
@@ -79,14 +125,6 @@ int main(int argc, char **argv)
             break;
         default: usage();
         }
-#ifdef HASUP_PLANT
-    core_plant = (enum plant)plant;
-#else
-    if (plant) {
-        fputs("hasup-sim: planted bugs are in hasup-sim-plant only\n", stderr);
-        return 2;
-    }
-#endif
     signal(SIGABRT, aborted); /* and ends as it would without */
     clock_t start = clock();
     for (uint64_t i = 0; i < count; i++) {
