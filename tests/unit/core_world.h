@@ -17,6 +17,7 @@
 enum { WORLD_SEEN = 4096, WORLD_REQUESTS = 512, WORLD_MODEL = 0 };
 
 struct world {
+    uint32_t max_batch; /* of workers that come up */
     struct core *core;
     struct actions out;
     hasup_ns now;
@@ -217,6 +218,7 @@ static inline void greets(struct world *w, uint32_t slot, uint32_t concurrency, 
     struct event hello = of_worker(w, EVENT_HELLO, slot);
     says(w, EVENT_SPAWNED, slot);
     hello.hello.concurrency = concurrency;
+    hello.hello.max_batch = w->max_batch;
     hello.hello.stateful = stateful;
     world_do(w, hello);
 }
