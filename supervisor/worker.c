@@ -393,6 +393,7 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
         worker->granted &= ~(uint64_t)HASUP_CAN_RESUME; /* its requests are all of one history */
     if (hello.max_batch < 2)
         worker->granted &= ~(uint64_t)HASUP_CAN_BATCH;
+    bool batches = worker->granted & HASUP_CAN_BATCH;
     if (hello.metadata_len) {
         char *copy = malloc(hello.metadata_len);
         if (copy) {
@@ -405,8 +406,7 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     worker_post(worker,
                 &(struct event){.type = EVENT_HELLO,
                                 .hello = {.concurrency = hello.concurrency,
-                                          .max_batch =
-                                              worker->granted & HASUP_CAN_BATCH ? hello.max_batch : 1,
+                                          .max_batch = batches ? hello.max_batch : 1,
                                           .stateful = worker->stateful,
                                           .resumable = worker->granted & HASUP_CAN_RESUME}});
     return 0;

@@ -254,19 +254,20 @@ void disk_done(struct sim *sim)
 
 /* ---- notices ---- */
 
-/* What killed again and again runs apart from those it once ran with, and its numbers may differ. */
+/* What killed again and again runs apart from its mates, and its numbers may differ. */
 static void diverged(struct sim *sim, struct sim_slot *slot, const struct action *action)
 {
     const struct client *client = client_find(sim, action->request);
     struct slot_view view = {0};
     core_slot_view(sim->core, action->slot, &view);
-    if (!slot->oracle_known || action->notice.value <= slot->vault->lost)
-        return;
-    if (!client || slot->max_batch == 1 ||
-        client->died < sim->models[slot->model].policy.max_attempts)
+    bool apart = client && slot->max_batch > 1 &&
+                 client->died >= sim->models[slot->model].policy.max_attempts;
+    if (apart) {
+        slot->oracle_known = slot->vault->oracle_known = false;
+        slot->vault->lost = view.log_head;
+    } else if (slot->oracle_known && action->notice.value > slot->vault->lost) {
         sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
-    slot->oracle_known = slot->vault->oracle_known = false;
-    slot->vault->lost = view.log_head;
+    }
 }
 
 static void notice(struct sim *sim, const struct action *action)
