@@ -86,6 +86,8 @@ struct hasup_state;
  */
 int hasup_state_write(struct hasup_state *state, const void *bytes, size_t len);
 
+struct hasup_signature; /* below */
+
 struct hasup_worker {
     /* Loads the model; *model is handed to the others.  Nonzero: it could not; say why on stderr.
      * NULL: no model. */
@@ -108,9 +110,120 @@ struct hasup_worker {
     /* Nonzero: streams can go on in the middle, by hasup_progress() or from their own text.  Not of
      * a stateful worker. */
     int resumable;
-    const char
-        *metadata; /* JSON for GET /v2/models/M: {"platform", "inputs", "outputs"}; may be NULL */
+    /* For GET /v2/models/M: what the model takes and gives, against which hasup_infer_read()
+     * checks; or JSON as it is to be told: {"platform", "versions", "inputs", "outputs"}.  NULL:
+     * none. */
+    const struct hasup_signature *signature;
+    const char *metadata;
 };
+
+/* ---- the Open Inference Protocol, v2: route "infer" ----
+ *
+ *     static const struct hasup_tensor_spec inputs[] = {{"image", HASUP_FP32, 2, {-1, 64}, 0},
+ * {0}}; static const struct hasup_tensor_spec outputs[] = {{"digit", HASUP_INT64, 1, {-1}, 0},
+ * {0}}; … .signature = &(struct hasup_signature){.platform = "fann", .inputs = inputs, .outputs =
+ * outputs}
+ *
+ *     struct hasup_infer *infer = hasup_infer_read(request, response);
+ *     if (!infer)
+ *         return -1;
+ *     const struct hasup_tensor *image = hasup_infer_input(infer, "image");
+ *     int64_t *digit = hasup_infer_output(infer, "digit", HASUP_INT64, 1, image->shape);
+ *     for (int64_t i = 0; digit && i < image->shape[0]; i++)
+ *         digit[i] = …((const float *)image->data + 64 * i);
+ *     return hasup_infer_end(infer);
+ *
+ * JSON and binary data, both ways, without a difference here.  What is wrong in the request is
+ * answered with 400 and the tensor's name, what was expected and what came. */
+
+enum hasup_datatype {                 /* the elements of an array */
+                      HASUP_BOOL = 1, /* uint8_t: 0, or true */
+                      HASUP_UINT8,
+                      HASUP_UINT16,
+                      HASUP_UINT32,
+                      HASUP_UINT64,
+                      HASUP_INT8,
+                      HASUP_INT16,
+                      HASUP_INT32,
+                      HASUP_INT64,
+                      HASUP_FP16, /* uint16_t: the bits; see hasup_fp16() */
+                      HASUP_BF16,
+                      HASUP_FP32, /* float */
+                      HASUP_FP64, /* double */
+                      HASUP_BYTES /* struct hasup_string */
+};
+
+enum { HASUP_RANK_MAX = 16 };
+
+struct hasup_string {
+    const char *at; /* any bytes, without a zero behind them */
+    size_t len;
+};
+
+struct hasup_tensor_spec {
+    const char *name; /* NULL: the end of the list */
+    enum hasup_datatype datatype;
+    size_t rank;
+    int64_t shape[HASUP_RANK_MAX]; /* -1: any */
+    int optional;                  /* an input that need not come */
+};
+
+/* What a model takes and gives: requests are checked against it, and GET /v2/models/M tells it. */
+struct hasup_signature {
+    const char *platform;        /* NULL: "" */
+    const char *const *versions; /* ends with NULL; NULL: none are told */
+    const struct hasup_tensor_spec *inputs, *outputs;
+};
+
+struct hasup_tensor {
+    const char *name;
+    enum hasup_datatype datatype;
+    size_t rank;
+    int64_t shape[HASUP_RANK_MAX]; /* all at least 0 */
+    size_t count;                  /* of elements: the product of the shape, 1 where rank is 0 */
+    const void *data; /* row-major, aligned for its type; borrowed, maybe of the body */
+};
+
+struct hasup_infer; /* one request and its answer */
+
+/* Reads the body and checks it against the worker's signature, where it has one.  NULL: it was
+ * answered (400 and why, 503: no memory); return nonzero. */
+struct hasup_infer *hasup_infer_read(const struct hasup_request *request,
+                                     struct hasup_response *response);
+/* By name, or by place from 0; NULL: it did not come, which a signature allows only if it is
+ * optional.  Lives until the end, as all that is read. */
+const struct hasup_tensor *hasup_infer_input(const struct hasup_infer *infer, const char *name);
+const struct hasup_tensor *hasup_infer_input_at(const struct hasup_infer *infer, size_t place);
+/* A parameter of the request, or of that input; `otherwise` where it is not there.  One of another
+ * kind makes the answer 400. */
+int64_t hasup_infer_integer(struct hasup_infer *infer, const char *input, const char *name,
+                            int64_t otherwise);
+double hasup_infer_number(struct hasup_infer *infer, const char *input, const char *name,
+                          double otherwise);
+int hasup_infer_flag(struct hasup_infer *infer, const char *input, const char *name, int otherwise);
+const char *hasup_infer_text(struct hasup_infer *infer, const char *input, const char *name,
+                             const char *otherwise);
+/* Whether the client wants that output: where it names none, it wants all. */
+int hasup_infer_wants(const struct hasup_infer *infer, const char *output);
+/* Room for an output's elements, zeroed and to be filled in place; bytes that a BYTES element
+ * points to must live until the end.  NULL: it is not what the signature says, or no memory;
+ * hasup_infer_end() then answers 500 and why.  One that is not wanted may be given all the same.
+ * Names and shape are copied. */
+void *hasup_infer_output(struct hasup_infer *infer, const char *name, enum hasup_datatype datatype,
+                         size_t rank, const int64_t *shape);
+/* The answer's "parameters", a JSON object as text. */
+void hasup_infer_say(struct hasup_infer *infer, const char *json);
+/* Answers, in JSON or binary as each output is wanted, and frees it.  0, or negative: the answer is
+ * an error, which was said. */
+int hasup_infer_end(struct hasup_infer *infer);
+/* Frees it without an answer, after hasup_error(). */
+void hasup_infer_free(struct hasup_infer *infer);
+
+/* The bits of a half, rounded to the nearest and even; and what they say. */
+uint16_t hasup_fp16(double value);
+double hasup_fp16_value(uint16_t fp16);
+uint16_t hasup_bf16(double value);
+double hasup_bf16_value(uint16_t bf16);
 
 /* ---- OpenAI's clients: routes "chat_completions" and "completions" ----
  *

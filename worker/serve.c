@@ -4,7 +4,7 @@
  * when nothing more is to be read.  A broken frame or a lost hasupd ends the process: hasupd starts
  * another.
  */
-#include "worker/runtime.h"
+#include "worker/oip.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 enum { EXIT_BROKEN = 1, EXIT_NO_HASUPD = 2, FLUSH_AT = 128 * 1024 };
-enum { PAUSE_MS = 100 }; /* nothing to do for so long: memory is given back */
+enum { HELLO_ROOM = 64 }; /* of its fields beside the metadata */
+enum { PAUSE_MS = 100 };  /* nothing to do for so long: memory is given back */
 
 #define SLOW (100 * HASUP_US) /* a request that takes longer does not hold back other answers */
 
@@ -427,17 +428,34 @@ static int serve(struct hasup_runtime *runtime)
 
 /* ---- start ---- */
 
+/* What is told of the model: the worker's own words, or what its signature says. */
+static void metadata_of(const struct hasup_worker *worker, struct hasup_writer *metadata)
+{
+    if (worker->metadata)
+        hasup_write_text(metadata, worker->metadata);
+    else if (worker->signature)
+        hasup_oip_write_metadata(metadata, worker->signature);
+    if (metadata->bytes.len > HASUP_META_MAX - HELLO_ROOM) {
+        fputs("hasup: the model's metadata is too long to be told\n", stderr);
+        metadata->bytes.len = 0;
+    }
+}
+
 static int say_hello(struct hasup_runtime *runtime)
 {
     const struct hasup_worker *worker = runtime->worker;
-    size_t len = worker->metadata ? strlen(worker->metadata) : 0;
+    struct hasup_writer metadata = {.failed = false};
     struct hasup_frame frame = {.type = HASUP_HELLO};
     struct hasup_bytes meta = {0};
     struct hasup_meta_writer w;
-    uint8_t *room = hasup_bytes_room(&meta, 64 + len);
-    if (!room)
+    metadata_of(worker, &metadata);
+    size_t len = metadata.bytes.len;
+    uint8_t *room = metadata.failed ? NULL : hasup_bytes_room(&meta, HELLO_ROOM + len);
+    if (!room) {
+        free(metadata.bytes.at);
         return HASUP_ENOMEM;
-    hasup_meta_start(&w, room, 64 + len);
+    }
+    hasup_meta_start(&w, room, HELLO_ROOM + len);
     hasup_meta_put32(&w, HASUP_TAG_PROTOCOL, HASUP_FRAME_VERSION);
     hasup_meta_put32(&w, HASUP_TAG_CONCURRENCY, worker->concurrency ? worker->concurrency : 1);
     uint64_t abilities = HASUP_CAN_CANCEL;
@@ -447,7 +465,8 @@ static int say_hello(struct hasup_runtime *runtime)
         abilities |= HASUP_CAN_RESUME;
     hasup_meta_put64(&w, HASUP_TAG_ABILITIES, abilities);
     if (len)
-        hasup_meta_put(&w, HASUP_TAG_METADATA, worker->metadata, len);
+        hasup_meta_put(&w, HASUP_TAG_METADATA, metadata.bytes.at, len);
+    free(metadata.bytes.at);
     meta.len = w.used;
     int error = hasup_send(runtime, &frame, &meta, NULL, 0);
     free(meta.at);

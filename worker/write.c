@@ -22,8 +22,7 @@ void hasup_write_text(struct hasup_writer *w, const char *text)
     hasup_write(w, text, strlen(text));
 }
 
-/* The length of the UTF-8 character at `at`; 0: there is none. */
-static size_t utf8_len(const uint8_t *at, size_t len)
+size_t hasup_utf8_len(const uint8_t *at, size_t len)
 {
     size_t more = *at < 0x80 ? 0 : *at >= 0xC2 && *at < 0xE0 ? 1 : *at < 0xF0 ? 2 : 3;
     uint8_t low = *at == 0xE0 ? 0xA0 : *at == 0xF0 ? 0x90 : 0x80;
@@ -53,7 +52,7 @@ void hasup_write_escaped(struct hasup_writer *w, const char *text, size_t len)
     const uint8_t *at = (const uint8_t *)text, *from = at;
     const uint8_t *end = len ? at + len : at;
     while (at < end) {
-        size_t step = utf8_len(at, (size_t)(end - at));
+        size_t step = hasup_utf8_len(at, (size_t)(end - at));
         if (step && *at >= 0x20 && *at != '"' && *at != '\\') {
             at += step;
             continue;

@@ -14,6 +14,8 @@ void hasup_write(struct hasup_writer *w, const void *bytes, size_t len);
 void hasup_write_text(struct hasup_writer *w, const char *text);
 /* As the inside of a JSON string; what is not UTF-8 becomes U+FFFD. */
 void hasup_write_escaped(struct hasup_writer *w, const char *text, size_t len);
+/* The length of the UTF-8 character at `at`, of which `len` bytes are there; 0: there is none. */
+size_t hasup_utf8_len(const uint8_t *at, size_t len);
 void hasup_write_string(struct hasup_writer *w, const char *text);
 void hasup_write_int64(struct hasup_writer *w, int64_t number);
 void hasup_write_uint64(struct hasup_writer *w, uint64_t number);

@@ -8,7 +8,7 @@ import subprocess
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CHECKPOINT, STATE = 1, 2, 3, 4, 5, 6, 7, 8, 10, 11
 DRAIN = 14
-TAG_ABILITIES, TAG_MODEL, TAG_SLOT, TAG_GRANTED, TAG_POSITION, TAG_TYPE, TAG_ROUTE = 4, 6, 7, 8, 9, 11, 12
+TAG_ABILITIES, TAG_METADATA, TAG_MODEL, TAG_SLOT, TAG_GRANTED, TAG_POSITION, TAG_TYPE, TAG_ROUTE, TAG_HEADER = 4, 5, 6, 7, 8, 9, 11, 12, 13
 TAG_BLOB, TAG_OFFSET, TAG_DELIVERED_LEN = 21, 32, 33
 RESUME, RESTORING = 1 << 3, 1 << 4
 HEADER = struct.Struct("<BBBBIQQII")
@@ -67,7 +67,7 @@ class Worker(Peer):
         theirs.close()
         kind, _, _, meta, _ = self.receive()
         assert kind == HELLO
-        granted = fields(meta).get(TAG_ABILITIES, bytes(8))
+        granted, self.metadata = fields(meta).get(TAG_ABILITIES, bytes(8)), fields(meta).get(TAG_METADATA)
         meta = field(TAG_MODEL, "m") + field(TAG_SLOT, struct.pack("<I", 0)) + field(TAG_GRANTED, granted)
         self.send(WELCOME, meta=meta, flags=RESTORING if state is not None else 0)
         if state is not None:
@@ -78,11 +78,13 @@ class Worker(Peer):
         self.position = position
         self.progress = []  # of the last request: how many bytes stood before it, and the blob
 
-    def ask(self, route, body, resume=None):
+    def ask(self, route, body, resume=None, headers=None):
         """Status, parts of the answer.  `resume`: one of another worker's progress."""
         self.position += 1
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         meta = field(TAG_ROUTE, route) + field(TAG_POSITION, struct.pack("<Q", self.position))
+        for name, value in (headers or {}).items():
+            meta += field(TAG_HEADER, f"{name}\0{value}")
         if resume:
             at = struct.pack("<Q", resume[0])
             meta += field(TAG_BLOB, resume[1]) + field(TAG_OFFSET, at) + field(TAG_DELIVERED_LEN, at)

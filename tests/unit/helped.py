@@ -11,7 +11,14 @@ class Helped(hasup.Worker):
     resumable = True
 
     def infer(self, request):
-        return self.complete(request)
+        return self.echo(hasup.Infer(request)) if request.route == "infer" else self.complete(request)
+
+    @staticmethod
+    def echo(asked):
+        for one, tensor in zip(asked.body.get("inputs", []), asked.inputs.values()):
+            if (one.get("parameters") or {}).get("spoil"):
+                tensor.data = [b"\xff" if tensor.datatype == "BYTES" else float("inf"), *list(tensor.data)[1:]]
+        return asked.answer(asked.inputs)
 
     def complete(self, request):
         asked = hasup.Completion(request)
@@ -35,5 +42,44 @@ class Helped(hasup.Worker):
                 yield hasup.Progress(struct.pack("<q", done + 1))
 
 
+class Signed(Helped):
+    signature = hasup.Signature(
+        platform="test", versions=["1", '2 "b"'],
+        inputs=[hasup.TensorSpec("x", "FP32", [-1, 2]), hasup.TensorSpec("n", "INT64", [1], optional=True)],
+        outputs=[hasup.TensorSpec("y", "FP32", [-1, 2]), hasup.TensorSpec("word", "BYTES", [-1])])
+
+    def echo(self, asked):
+        x, wrong = asked["x"], asked.parameters.get("wrong")
+        scale = asked.parameters.get("scale", 1)
+        if not isinstance(scale, (int, float)):
+            raise hasup.Error(400, 'parameter "scale": expected a number')
+        more = asked["n"].data[0] if "n" in asked.inputs else asked.body["inputs"][0].get("parameters", {}).get("n", 0)
+        rows = [[value * scale + more for value in row] for row in x.tolist()]
+        answer = {"z" if wrong == "name" else "y": rows}
+        if wrong == "shape":
+            answer["y"] = [row + [0] for row in rows]
+        if wrong == "datatype":
+            answer["y"] = hasup.Tensor("y", "FP64", x.shape, [0.0] * len(x))
+        if asked.wants("word") and wrong != "missing":
+            answer["word"] = ["odd" if i % 2 else "\u00e9" for i in range(x.shape[0])]
+        return asked.answer(answer, {"done": True})
+
+
+class WithNumpy(Helped):
+    """The same as Helped, through numpy."""
+
+    @staticmethod
+    def echo(asked):
+        import numpy
+        found = {}
+        for name, tensor in asked.inputs.items():
+            made = tensor.numpy()
+            assert made.shape == tensor.shape and made.tolist() == tensor.tolist(), name
+            assert numpy.asarray(tensor).dtype == made.dtype
+            found[name] = hasup.Tensor(name, "BF16", made.shape, made.ravel().tolist()) \
+                if tensor.datatype == "BF16" else made
+        return asked.answer(found)
+
+
 if __name__ == "__main__":
-    hasup.serve(Helped())
+    hasup.serve({"--signed": Signed, "--numpy": WithNumpy}.get((sys.argv + [""])[1], Helped)())

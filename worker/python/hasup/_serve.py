@@ -113,6 +113,11 @@ class Request:
         return f.U64.unpack(value)[0] if value else 0
 
     @property
+    def signature(self) -> Any:
+        """The worker's."""
+        return self._runtime.worker.signature
+
+    @property
     def resumed(self) -> bool:
         """Of a resumable worker: another one died with it, and this one may go on in the middle."""
         return bool(self._frame.flags & f.FLAG_RESUME)
@@ -148,7 +153,10 @@ class Request:
 class Worker:
     """Subclass it and override what the model does.  A worker with `save` and `restore` is stateful."""
 
-    #: for GET /v2/models/M: a JSON object with "platform", "inputs", "outputs"
+    #: What the model takes and gives (hasup.Signature): hasup.Infer checks against it, and GET /v2/models/M tells it.
+    signature: Any = None
+
+    #: for GET /v2/models/M, in place of the signature: a JSON object with "platform", "versions", "inputs", "outputs"
     metadata: Optional[str] = None
 
     #: Whether save() runs in a forked child, which has the model as it was at the fork, while this process goes on
@@ -515,8 +523,11 @@ class _Runtime:
             abilities |= f.CAN_STATE | (f.CAN_SNAPSHOT if self.worker.snapshot else 0)
         meta = (f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency) +
                 f.field(f.TAG_ABILITIES, abilities, wide=True))
-        if self.worker.metadata:
-            meta += f.field(f.TAG_METADATA, self.worker.metadata)
+        metadata = self.worker.metadata or (self.worker.signature and self.worker.signature.metadata())
+        if metadata and len(metadata.encode()) > f.META_MAX - len(meta) - f.FIELD.size:
+            print("hasup: the model's metadata is too long to be told", file=sys.stderr)
+        elif metadata:
+            meta += f.field(f.TAG_METADATA, metadata)
         self.send(f.HELLO, meta=meta)
         self.flush()
 
