@@ -159,7 +159,7 @@ $(B)/hasup-chaos: $(CHAOS) $(call lib,client) $(call lib,ipc) $(B)/llhttp.a
 
 # Examples: one file each, linked with the worker library as anybody's worker would be.
 EXAMPLES := $(patsubst examples/%.c,$(E)/%,$(wildcard examples/*.c))
-LIBS_digits := -lfann -ljansson -lm
+LIBS_digits := -lfann -lm
 LIBS_learner := -lfann -ljansson -lm
 LIBS_textgen := -ljansson -lm
 $(B)/examples/%.o: CFLAGS_ALL += -DEXAMPLES_DATA='"$(CURDIR)/examples/data"'

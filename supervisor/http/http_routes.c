@@ -251,7 +251,21 @@ static void get_ready(struct connection *c)
     answer_json(c, ready ? 200 : 503, ready ? "{\"ready\":true}" : "{\"ready\":false}");
 }
 
-/* The worker's own words about the model, completed to what OIP v2 asks for. */
+/* A part of the worker's words, where it is what OIP v2 says; else what stands for nothing. */
+static void put_part(json_t *object, const char *name, json_t *said, json_type type,
+                     json_t *nothing)
+{
+    json_t *part = json_object_get(said, name);
+    bool sound = part && json_typeof(part) == type;
+    if (sound)
+        json_object_set(object, name, part);
+    else if (nothing)
+        json_object_set(object, name, nothing);
+    json_decref(nothing);
+    json_object_del(said, name);
+}
+
+/* The worker's own words about the model, in the order and completed to what OIP v2 asks for. */
 static void get_model(struct connection *c)
 {
     struct model_info info;
@@ -259,18 +273,16 @@ static void get_model(struct connection *c)
         answer_verdict(c, 404, "not_found", refusal_message(REFUSED_NOT_FOUND));
         return;
     }
-    json_t *object = info.metadata ? json_loadb(info.metadata, info.metadata_len, 0, NULL) : NULL;
-    if (!json_is_object(object)) {
-        json_decref(object);
-        object = json_object();
-    }
-    json_object_set_new(object, "name", json_string(info.name));
-    if (!json_object_get(object, "platform"))
-        json_object_set_new(object, "platform", json_string(""));
-    if (!json_object_get(object, "inputs"))
-        json_object_set_new(object, "inputs", json_array());
-    if (!json_object_get(object, "outputs"))
-        json_object_set_new(object, "outputs", json_array());
+    json_t *said = info.metadata ? json_loadb(info.metadata, info.metadata_len, 0, NULL) : NULL;
+    json_t *object = json_pack("{s:s}", "name", info.name);
+    json_object_del(said, "name");
+    put_part(object, "versions", said, JSON_ARRAY, NULL);
+    put_part(object, "platform", said, JSON_STRING, json_string(""));
+    put_part(object, "inputs", said, JSON_ARRAY, json_array());
+    put_part(object, "outputs", said, JSON_ARRAY, json_array());
+    if (json_is_object(said))
+        json_object_update(object, said); /* whatever else it says */
+    json_decref(said);
     answer_object(c, 200, object);
 }
 

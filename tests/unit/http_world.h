@@ -64,9 +64,11 @@ static void fake_reply(struct request *request, uint32_t status, const struct ha
                        struct body body)
 {
     static const struct hasup_frame bare = {.fd = -1};
-    struct reply reply = {
-        .status = status, .frame = frame ? frame : &bare, .body = body, .attempts = 1,
-        .record = engine.run};
+    struct reply reply = {.status = status,
+                          .frame = frame ? frame : &bare,
+                          .body = body,
+                          .attempts = 1,
+                          .record = engine.run};
     request->used = false;
     request->door->reply(request->context, &reply);
 }
@@ -195,7 +197,8 @@ int engine_model(const struct engine *unused, const char *name, size_t len)
 
 bool engine_model_info(const struct engine *unused, uint32_t model, struct model_info *info)
 {
-    static const char metadata[] = "{\"name\": \"other\", \"platform\": \"fann\", \"inputs\": "
+    static const char metadata[] = "{\"name\": \"other\", \"x\": 1, \"platform\": \"fann\", "
+                                   "\"outputs\": 5, \"versions\": [\"1\"], \"inputs\": "
                                    "[{\"name\": \"x\", \"datatype\": \"FP32\", \"shape\": [-1]}]}";
     (void)unused;
     *info = (struct model_info){.name = models[model],

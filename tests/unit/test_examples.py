@@ -1,6 +1,7 @@
 """The examples answer as they are described: digits right, text the same each time, state bit for bit."""
 import json
 import os
+import struct
 import subprocess
 import sys
 import unittest
@@ -37,18 +38,29 @@ class Digits(unittest.TestCase):
         self.assertEqual(right, self.right)
         self.assertEqual(worker.close(), 0)
 
-    def test_it_takes_numbers_bytes_and_flat_tensors(self):
+    def test_it_takes_numbers_bytes_and_tensors(self):
         worker, row = Worker(self.command), held_out()[0][:64]
-        flat = tensor([row])
+        flat, binary = tensor([row]), tensor([row])
         flat["inputs"][0]["data"] = row
-        answers = set()
-        for body in (flat, tensor([row])):
-            answers.add(str(json.loads(worker.ask("infer", body)[1][0])["outputs"]))
+        del binary["inputs"][0]["data"]
+        binary["inputs"][0]["parameters"] = {"binary_data_size": 256}
+        answers = [json.loads(worker.ask("infer", body)[1][0]) for body in (flat, tensor([row]))]
+        text = json.dumps(binary).encode()
+        _, (answer,) = worker.ask("infer", text + struct.pack("<64f", *row),
+                                  headers={"inference-header-content-length": str(len(text))})
+        self.assertEqual([json.loads(answer)] * 2, answers)
+        digit, = answers[0]["outputs"][0]["data"]
         for body in (bytes(row), " ".join(map(str, row)).encode(), ",".join(map(str, row)).encode()):
-            answers.add(str(json.loads(worker.ask("invoke", body)[1][0])["outputs"]))
-        self.assertEqual(len(answers), 1)
-        for body in (b"", b"{", b"1 2 3", {"inputs": []}, tensor([[1] * 63]), tensor([["x"] * 64])):
+            self.assertEqual(json.loads(worker.ask("invoke", body)[1][0]), {"digit": digit})
+        for body in (b"", b"{", b"1 2 3"):
+            self.assertEqual(worker.ask("invoke", body)[0], 400)
+        for body in (b"", b"{", {"inputs": []}, tensor([[1] * 63]), tensor([["x"] * 64])):
             self.assertEqual(worker.ask("infer", body)[0], 400)
+        self.assertEqual(worker.close(), 0)
+
+    def test_it_says_what_it_takes(self):
+        worker = Worker(self.command)
+        self.assertEqual(json.loads(worker.metadata)["inputs"], [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}])
         self.assertEqual(worker.close(), 0)
 
 
@@ -67,6 +79,8 @@ class DigitsPython(unittest.TestCase):
         found = json.loads(answer)["outputs"][0]["data"]
         self.assertEqual(sum(d == row[64] for d, row in zip(found, rows)), 355)
         self.assertEqual(worker.ask("infer", {"inputs": []})[0], 400)
+        self.assertEqual(json.loads(worker.ask("infer", tensor([]))[1][0])["outputs"][0]["data"], [])
+        self.assertEqual(json.loads(worker.metadata)["inputs"], [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}])
         self.assertEqual(worker.close(), 0)
 
 

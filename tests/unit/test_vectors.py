@@ -263,12 +263,14 @@ class InC(Conversations, unittest.TestCase):
     commands = {"plain": [f"{OBJECTS}/tests/e2e/worker", "--concurrency", "1"],
                 "counter": [f"{BUILD}/examples/counter"],
                 "snapshot": [f"{OBJECTS}/tests/e2e/ledger", "--snapshot"],
-                "resumable": [f"{OBJECTS}/tests/e2e/worker", "--concurrency", "1", "--resumable"]}
+                "resumable": [f"{OBJECTS}/tests/e2e/worker", "--concurrency", "1", "--resumable"],
+                "signed": [f"{OBJECTS}/tests/e2e/helped", "--signed"]}
 
 
 class InPython(Conversations, unittest.TestCase):
     commands = {name: ["/usr/bin/python3", "-B", os.path.join(HERE, "sdk_worker.py"), name]
                 for name in ("plain", "counter", "snapshot")}
+    commands["signed"] = ["/usr/bin/python3", "-B", os.path.join(HERE, "helped.py"), "--signed"]
     commands["resumable"] = ["/usr/bin/python3", "-B", f"{HERE}/../e2e/amble.py"]
 
 
