@@ -93,6 +93,52 @@ void hasup_write_int64(struct hasup_writer *w, int64_t number)
     hasup_write_uint64(w, number < 0 ? 0 - (uint64_t)number : (uint64_t)number);
 }
 
+/* Whether a number that was rounded to double would be another float if it were rounded at once: it
+ * stands exactly between two. */
+static bool is_between_floats(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (bits & 0x1FFFFFFF) == 0x10000000;
+}
+
+static void put_decimal(struct hasup_writer *w, uint64_t number, int behind_point)
+{
+    char text[24], *end = text + sizeof text, *at = end;
+    for (int i = 0; number || i <= behind_point; i++) {
+        if (i && i == behind_point)
+            *--at = '.';
+        *--at = (char)('0' + number % 10);
+        number /= 10;
+    }
+    hasup_write(w, at, (size_t)(end - at));
+}
+
+/* The common case, without printf: a number of not too many places behind the point.  An integer
+ * and a power of ten that a double holds exactly are divided with one rounding, as a reader rounds.
+ */
+static bool write_decimal(struct hasup_writer *w, double number, bool single)
+{
+    static const double powers[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10};
+    double size = number < 0 ? -number : number;
+    if (size < 1e-3 || size > 1e6)
+        return false;
+    for (int places = 1; places < (int)HASUP_LEN(powers); places++) {
+        double scaled = size * powers[places];
+        uint64_t whole = (uint64_t)(scaled + 0.5);
+        double back = (double)whole / powers[places];
+        if (whole > (single ? (uint64_t)1e9 : (uint64_t)1 << 53))
+            return false;
+        if (single ? (float)back != (float)size || is_between_floats(back) : back != size)
+            continue;
+        if (number < 0)
+            hasup_write(w, "-", 1);
+        put_decimal(w, whole, places);
+        return true;
+    }
+    return false;
+}
+
 /* Tries more and more digits; the last always suffice. */
 static void write_shortest(struct hasup_writer *w, double number, bool single)
 {
@@ -118,7 +164,7 @@ static void write_number(struct hasup_writer *w, double number, bool single)
             hasup_write_text(w, "-");
         hasup_write_int64(w, (int64_t)number);
         hasup_write_text(w, ".0");
-    } else {
+    } else if (!write_decimal(w, number, single)) {
         write_shortest(w, number, single);
     }
 }
