@@ -175,6 +175,7 @@ static void model_set(struct core *core, const struct event *event)
         else
             dispatch_update(core, slot);
         checkpoint_arm(core, slot);
+        watch_changed(core, slot);
     }
     if (!model->removing) /* a slot more would be gone again before anybody could use it */
         model_scale(core, model);
@@ -351,7 +352,7 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     switch ((enum timer_kind)timer->kind) {
     case TIMER_REQUEST: request_expired(core, OWNER(struct item, timer, timer)); return;
     case TIMER_SLOT: slot_timed_out(core, OWNER(struct slot, timer, timer)); return;
-    case TIMER_WORK: slot_overdue(core, OWNER(struct slot, work_timer, timer)); return;
+    case TIMER_WORK: watch_due(core, OWNER(struct slot, work_timer, timer)); return;
     case TIMER_CHECKPOINT:
         checkpoint_due(core, OWNER(struct slot, checkpoint_timer, timer));
         return;
@@ -382,22 +383,17 @@ static struct slot *slot_worker_at(struct core *core, const struct event *event)
     return slot;
 }
 
-static void slot_ponged(struct core *core, struct slot *slot)
-{
-    slot->ping_due = 0;
-    slot->progress = core->now;
-}
-
 /* What a worker says; one that is being killed is not listened to. */
 static void event_of_worker(struct core *core, struct slot *slot, const struct event *event)
 {
-    bool heard = slot->state != SLOT_KILLING;
+    bool heard = slot->state != SLOT_KILLING && slot->state != SLOT_ABORTING;
     switch (event->type) {
     case EVENT_SPAWNED: slot_spawned(core, slot, event->error); return;
     case EVENT_HELLO: slot_greeted(core, slot, event); return;
     case EVENT_CHECKPOINT_LOADED: slot_loaded(core, slot, event); return;
     case EVENT_WORKER_READY: slot_ready(core, slot, event->error); return;
-    case EVENT_PONG: slot_ponged(core, slot); return;
+    case EVENT_PONG: watch_ponged(core, slot); return;
+    case EVENT_ALIVE: watch_alive(core, slot, event->hangs); return;
     case EVENT_BROKE: slot_kill(core, slot); return;
     case EVENT_EXITED: slot_exited(core, slot, event); return;
     case EVENT_TREE_EMPTY: slot_tree_empty(core, slot); return;
@@ -472,6 +468,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     case EVENT_CHECKPOINT_LOADED:
     case EVENT_WORKER_READY:
     case EVENT_PONG:
+    case EVENT_ALIVE:
     case EVENT_BROKE:
     case EVENT_EXITED:
     case EVENT_TREE_EMPTY:
@@ -664,9 +661,8 @@ static void slot_check(const struct core *core, const struct slot *slot)
     assert(slot->heap_at == NO_INDEX || model->free[slot->heap_at] == slot);
     bool waits = slot->state == SLOT_BACKOFF;
     assert(!waits || timer_is_set(&slot->timer));
-    bool owes = inflight && (slot->state == SLOT_READY || slot->state == SLOT_REPLAYING) &&
-                model->policy.timeouts.attempt;
-    assert(!owes || timer_is_set(&slot->work_timer));
+    assert(slot->state != SLOT_ABORTING || timer_is_set(&slot->timer));
+    watch_check(core, slot);
     assert(!slot->exclusive || (model->suspect_runs && inflight));
     assert(!slot->held || (model->suspect_runs && inflight));
     log_check(core, slot);

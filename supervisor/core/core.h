@@ -65,8 +65,13 @@ struct model_policy {
         hasup_ns start;   /* spawned to ready */
         hasup_ns attempt; /* a worker that has work and is silent this long hangs and is killed; so
                              does one that says nothing of a request for `concurrency` times this */
+        hasup_ns progress; /* a stream that has begun and says nothing for this long hangs; 0: the
+                              limits of `attempt` hold for it, too */
         hasup_ns ping;    /* answer to a ping */
         hasup_ns ping_after; /* a worker idle this long is pinged together with its next request */
+        hasup_ns ping_every; /* an idle one is pinged this often */
+        hasup_ns watchdog; /* it says so often by itself that it lives; see ALIVE */
+        hasup_ns abort;   /* ABORT to KILL, of one that hangs; 0: KILL at once */
         hasup_ns drain;   /* finishing what is in flight, before TERM */
         hasup_ns stop;    /* TERM to KILL */
     } timeouts;
@@ -111,6 +116,7 @@ struct core_limits {
     X(READY, "ready")                                                                              \
     X(DRAINING, "draining")   /* finishes what it has, gets nothing new */                         \
     X(STOPPING, "stopping")   /* TERM sent */                                                      \
+    X(ABORTING, "aborting")   /* it hangs, ABRT sent: may say why.  Its requests are elsewhere */  \
     X(KILLING, "killing")     /* KILL sent, or exited: waits for exit and the empty tree */
 
 enum slot_state {
@@ -159,6 +165,8 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
                           * error where the disk does not say */                                   \
     X(WORKER_READY)      /* slot, worker, error: 0 or HASUP_EWORKER */                             \
     X(PONG)              /* slot, worker */                                                        \
+    X(ALIVE)             /* slot, worker, hangs: its watchdog says that it lives, or that it hangs \
+                          * */                                                                     \
     X(BROKE)             /* slot, worker: malformed frame or closed socket; it must die */         \
     X(EXITED)            /* slot, worker, exit: reaped; tree_empty where already proven */         \
     X(TREE_EMPTY)        /* slot, worker */                                                        \
@@ -215,6 +223,7 @@ struct event {
         struct { const struct model_policy *policy; bool restart; } model_set; /* policy borrowed */
         enum command command;
         int error; /* SPAWNED, WORKER_READY */
+        bool hangs; /* ALIVE */
         struct {
             uint32_t concurrency, max_batch; /* max_batch: 0 or 1: it takes one at a time */
             bool stateful, resumable;
@@ -281,6 +290,8 @@ struct event {
     X(STORE_CHECKPOINT) /* slot, position: of the STATE_TAKEN in hand; answer CHECKPOINT_STORED */ \
     X(DRAIN)            /* slot, worker: send DRAIN; it exits by itself */                         \
     X(TERMINATE)        /* slot, worker: SIGTERM */                                                \
+    X(ABORT)            /* slot, worker: SIGABRT; nothing that it says counts any more.  KILL      \
+                         * follows unless it EXITED */                                             \
     X(KILL)             /* slot, worker: SIGKILL to the whole tree; answers EXITED, TREE_EMPTY */  \
     X(PERSIST)          /* request, record, persist: see enum persist */                           \
     X(SYNC)             /* what waits in the journal's queue for company is written now */         \
@@ -308,7 +319,10 @@ enum action_type {
 #undef CORE_ACTION_ENUM
 };
 
-enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
+/* What a worker that hangs did not do in time. */
+enum hang { HANG_ATTEMPT, HANG_PROGRESS, HANG_PING, HANG_STATE, HANG_WATCHDOG, HANG_TOLD };
+
+enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
               NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
               NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED,
               NOTICE_PRE_START_TIMEOUT,

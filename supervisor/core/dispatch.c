@@ -113,20 +113,6 @@ static struct slot *choose(struct core *core, const struct model *model)
 
 /* ---- handing out ---- */
 
-/* A worker idle for long is asked together with its next request whether it lives. */
-static void wake(struct core *core, struct slot *slot)
-{
-    const struct model_policy *policy = &model_of(core, slot)->policy;
-    if (slot->inflight)
-        return;
-    if (policy->timeouts.ping && core->now - slot->last_active >= policy->timeouts.ping_after &&
-        !slot->ping_due && slot->checkpoint.state != CHECKPOINT_TAKING) {
-        action_slot(core, ACTION_PING, slot);
-        slot->ping_due = core->now + policy->timeouts.ping;
-    }
-    slot->progress = core->now;
-}
-
 static void hand_over(struct core *core, struct slot *slot, struct item *item, bool replay,
                       bool more)
 {
@@ -137,6 +123,7 @@ static void hand_over(struct core *core, struct slot *slot, struct item *item, b
     item->dispatched = item->progress = core->now;
     item->seen = model->row.seen;
     item->produced = 0;
+    item->spoke = false;
     list_append(&slot->flight, item);
     slot->inflight++;
     model->inflight++;
@@ -164,7 +151,7 @@ void dispatch_batch(struct core *core, struct slot *slot, struct item *const *ba
                     bool replay)
 {
     struct model *model = model_of(core, slot);
-    wake(core, slot);
+    watch_dispatched(core, slot);
     for (uint32_t i = 0; i < count; i++) {
         batch_join(slot, i ? batch[0] : NULL, batch[i]);
         hand_over(core, slot, batch[i], replay, i + 1 < count);
@@ -177,7 +164,6 @@ void dispatch_batch(struct core *core, struct slot *slot, struct item *const *ba
     model->pass = slot->pass;
     slot->pass += PASS_UNIT / weight_of(model, slot) * count;
     dispatch_update(core, slot);
-    slot_arm_work(core, slot);
 }
 
 /* An idle worker, else the one that is idle soonest.  A spare would be the better one: nobody else

@@ -4,6 +4,7 @@
  *   core.c      the step, models, commands, shutdown, views
  *   slot.c      the life of a slot: started, ended, backoff, breaker, drain
  *   prepare.c   the command that runs before a slot starts
+ *   watch.c     workers that hang
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
  *   batch.c     which requests run together in one worker
@@ -152,6 +153,7 @@ struct item {
     hasup_ns later;                          /* the latest deadline of those with its key */
     hasup_ns deadline, dispatched, progress; /* progress: dispatched, or its last chunk */
     uint64_t position, digest;
+    bool spoke;               /* this attempt has said something: it streams */
     uint64_t sent, produced;  /* bytes of a stream: delivered, and where this attempt stands */
     uint64_t kept;            /* bytes of a durable stream, until its end is stored */
     bool progressed;          /* an attempt said from where another could go on */
@@ -218,6 +220,7 @@ struct slot {
     uint64_t key, used_seq, pass;
     hasup_ns start_by; /* a worker that is not ready then is killed */
     hasup_ns since, ready_since, last_active, progress, ping_due, next_start;
+    hasup_ns alive; /* its watchdog's last word */
     bool was_ready;
     uint64_t run_answered; /* by this worker, replays not counted */
     uint32_t unhealthy, breakers;
@@ -505,6 +508,8 @@ void slot_limit(struct core *core, struct slot *slot);
 hasup_ns slot_backoff(struct core *core, const struct slot *slot, uint32_t failures);
 /* Kills it now; its requests move at once. */
 void slot_kill(struct core *core, struct slot *slot);
+/* It hangs: as slot_kill(), but first it may say why. */
+void slot_abort(struct core *core, struct slot *slot);
 /* Stops it for good (wanted false) or for a restart: finishes what it has. */
 void slot_drain(struct core *core, struct slot *slot);
 void slot_drain_progress(struct core *core, struct slot *slot);
@@ -516,12 +521,29 @@ void slot_ready(struct core *core, struct slot *slot, int error);
 void slot_exited(struct core *core, struct slot *slot, const struct event *event);
 void slot_tree_empty(struct core *core, struct slot *slot);
 void slot_timed_out(struct core *core, struct slot *slot);
-void slot_overdue(struct core *core, struct slot *slot);
-/* Sets the work timer if it has to be earlier than it is. */
-void slot_arm_work(struct core *core, struct slot *slot);
 /* Gone and not wanted: leaves the table where it should. */
 void slot_settle(struct core *core, struct slot *slot);
 void slot_hasten(struct core *core, struct slot *slot);
+
+/* ---- watch.c ---- */
+
+/* It is to do something by then: looked at again at that time, at the latest. */
+void watch_until(struct core *core, struct slot *slot, hasup_ns due);
+/* What it owes may have changed by something else than is said below. */
+void watch_changed(struct core *core, struct slot *slot);
+/* It is loaded. */
+void watch_begin(struct core *core, struct slot *slot);
+/* A request was given to it, which may have been idle before: then it is pinged first. */
+void watch_dispatched(struct core *core, struct slot *slot);
+/* It said something of a request before its end. */
+void watch_spoke(struct core *core, struct slot *slot, struct item *item);
+/* It answered one, and may be idle now. */
+void watch_answered(struct core *core, struct slot *slot);
+void watch_ponged(struct core *core, struct slot *slot);
+void watch_alive(struct core *core, struct slot *slot, bool hangs);
+/* The work timer. */
+void watch_due(struct core *core, struct slot *slot);
+void watch_check(const struct core *core, const struct slot *slot);
 
 /* ---- prepare.c ---- */
 

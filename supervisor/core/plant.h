@@ -36,7 +36,9 @@
     X(ASKING_LENGTHENS)        /* who only asks for a request by its number gives it time */       \
     X(START_UNPREPARED)        /* a slot starts though its pre_start command failed */             \
     X(MIX_BATCH)               /* a batch holds requests of several keys */                        \
-    X(REPLAY_APART)            /* what ran together runs again one by one */
+    X(REPLAY_APART)            /* what ran together runs again one by one */                       \
+    X(ABORT_FOREVER)           /* a worker that hangs in its abort is never killed */              \
+    X(FORGET_WATCHDOG)         /* nobody looks whether a watchdog was fed */
 
 enum plant {
     PLANT_NONE,

@@ -300,7 +300,7 @@ void checkpoint_take(struct core *core, struct slot *slot)
     if (PLANT(PLANT_POSITION_OFF) && slot->inflight)
         slot->checkpoint.position++;
     action_slot(core, ACTION_TAKE_STATE, slot)->position = slot->checkpoint.position;
-    slot_arm_work(core, slot);
+    watch_changed(core, slot);
 }
 
 static void checkpoint_store(struct core *core, struct slot *slot);
@@ -350,7 +350,7 @@ void checkpoint_state(struct core *core, struct slot *slot, const struct event *
 {
     if (slot->checkpoint.state != CHECKPOINT_TAKING)
         return;
-    slot->last_active = slot->progress = core->now;
+    watch_answered(core, slot);
     slot->state_offered |= slot->drain_sent;
     if (event->checkpoint.error || !state_is_honest(slot, slot->checkpoint.position)) {
         slot->checkpoint.state = CHECKPOINT_IDLE;

@@ -356,7 +356,7 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
         return;
     struct model *model = model_of(core, slot);
-    slot->progress = slot->last_active = core->now;
+    watch_answered(core, slot);
     if (item->position <= slot->checkpoint.position)
         slot->checkpoint.reached = core->now;
     if (flight_remove(core, slot, item))
@@ -392,6 +392,7 @@ static struct item *flight_speaks(struct core *core, struct slot *slot, const st
     if (!item || item->place != PLACE_FLIGHT || item->slot != slot->index)
         return NULL;
     slot->progress = item->progress = core->now;
+    watch_spoke(core, slot, item);
     list_remove(&slot->flight, item);
     list_append(&slot->flight, item);
     return item;

@@ -128,6 +128,7 @@ void slot_ready(struct core *core, struct slot *slot, int error)
         return;
     }
     slot->last_active = slot->progress = core->now;
+    watch_begin(core, slot);
     if (!slot->stateful) {
         slot_became_ready(core, slot);
         return;
@@ -149,6 +150,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
         return;
     }
     checkpoint_arm(core, slot);
+    watch_changed(core, slot);
     model_roll(core, model_of(core, slot));
     dispatch_model(core, model_of(core, slot));
     model_settle(core, model_of(core, slot));
@@ -157,7 +159,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
 /* ---- end ---- */
 
 /* Moves what the worker had in hand; afterwards it is nobody's worker any more. */
-static void slot_abandon(struct core *core, struct slot *slot)
+static void slot_abandon(struct core *core, struct slot *slot, enum slot_state state)
 {
     struct model *model = model_of(core, slot);
     bool crash = !slot->ordered;
@@ -172,7 +174,9 @@ static void slot_abandon(struct core *core, struct slot *slot)
     if (slot->held || slot->exclusive)
         model->suspect_runs = false;
     slot->held = false;
-    slot_set_state(core, slot, SLOT_KILLING);
+    slot_set_state(core, slot, state);
+    if (state == SLOT_ABORTING)
+        slot_timer(core, slot, model->policy.timeouts.abort);
     checkpoint_lost(slot);
     while (slot->flight.head)
         request_orphaned(core, slot, slot->flight.head, crash);
@@ -182,13 +186,39 @@ static void slot_abandon(struct core *core, struct slot *slot)
     model_settle(core, model); /* nobody may be left to take it */
 }
 
+/* Whether there is a worker, and nobody has given it up yet. */
+static bool slot_has_worker(const struct slot *slot)
+{
+    return slot->state != SLOT_ABORTING && slot->state != SLOT_KILLING &&
+           slot->state != SLOT_STOPPED && slot->state != SLOT_BACKOFF &&
+           slot->state != SLOT_BROKEN;
+}
+
 void slot_kill(struct core *core, struct slot *slot)
 {
-    if (slot->state == SLOT_KILLING || slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF ||
-        slot->state == SLOT_BROKEN)
+    if (!slot_has_worker(slot))
         return;
     action_slot(core, ACTION_KILL, slot);
-    slot_abandon(core, slot);
+    slot_abandon(core, slot, SLOT_KILLING);
+}
+
+void slot_abort(struct core *core, struct slot *slot)
+{
+    if (!model_of(core, slot)->policy.timeouts.abort) {
+        slot_kill(core, slot);
+        return;
+    }
+    if (!slot_has_worker(slot))
+        return;
+    action_slot(core, ACTION_ABORT, slot);
+    slot_abandon(core, slot, PLANT(PLANT_ABORT_FOREVER) ? SLOT_KILLING : SLOT_ABORTING);
+}
+
+/* It had time enough to say why it hangs. */
+static void slot_abort_ends(struct core *core, struct slot *slot)
+{
+    action_slot(core, ACTION_KILL, slot);
+    slot_set_state(core, slot, SLOT_KILLING);
 }
 
 static bool run_was_healthy(const struct core *core, const struct slot *slot)
@@ -310,11 +340,12 @@ void slot_exited(struct core *core, struct slot *slot, const struct event *event
         slot->ordered = false;
     slot->crashes += !slot->ordered && !slot->hook.on;
     slot->hook.passed = slot->hook.on && !died;
-    if (slot->state != SLOT_KILLING) {
-        if (!slot->tree_empty)
-            action_slot(core, ACTION_KILL, slot);
-        slot_abandon(core, slot);
-    }
+    if (slot->state != SLOT_KILLING && !slot->tree_empty)
+        action_slot(core, ACTION_KILL, slot); /* what it left */
+    if (slot->state == SLOT_ABORTING)
+        slot_set_state(core, slot, SLOT_KILLING);
+    else if (slot->state != SLOT_KILLING)
+        slot_abandon(core, slot, SLOT_KILLING);
     if (slot->tree_empty || PLANT(PLANT_TREE_NOT_EMPTY))
         slot_gone(core, slot);
 }
@@ -370,6 +401,7 @@ void slot_drain(struct core *core, struct slot *slot)
         return;
     case SLOT_DRAINING:
     case SLOT_STOPPING:
+    case SLOT_ABORTING:
     case SLOT_KILLING: return;
     }
 }
@@ -394,6 +426,8 @@ void slot_hasten(struct core *core, struct slot *slot)
             request_refuse(core, item, REFUSED_UNAVAILABLE, HASUP_S);
     if (slot->state == SLOT_READY || slot->state == SLOT_DRAINING)
         slot_terminate(core, slot);
+    else if (slot->state == SLOT_ABORTING)
+        slot_abort_ends(core, slot);
     else
         slot_drain(core, slot);
 }
@@ -427,74 +461,16 @@ void slot_timed_out(struct core *core, struct slot *slot)
     case SLOT_STARTING:
     case SLOT_LOADING:
         notice_slot(core, NOTICE_START_TIMEOUT, slot);
-        slot_kill(core, slot);
+        slot_abort(core, slot);
         return;
     case SLOT_BACKOFF:
     case SLOT_BROKEN: slot_start(core, slot); return;
     case SLOT_DRAINING: slot_terminate(core, slot); return;
     case SLOT_STOPPING: slot_kill(core, slot); return;
+    case SLOT_ABORTING: slot_abort_ends(core, slot); return;
     case SLOT_STOPPED:
     case SLOT_REPLAYING:
     case SLOT_READY:
     case SLOT_KILLING: return;
     }
-}
-
-/* A worker that says nothing for the time of an attempt hangs.  One that goes on with others may
- * still hang on one request: a worker of n that takes them one after the other begins the last
- * after n - 1, so each has n times as long without a chunk. */
-static hasup_ns flight_due(const struct slot *slot, hasup_ns attempt)
-{
-    hasup_ns due = slot->progress + attempt;
-    hasup_ns oldest = slot->flight.head->progress;
-    if ((HASUP_NEVER - oldest) / slot->concurrency > attempt &&
-        oldest + attempt * slot->concurrency < due)
-        due = oldest + attempt * slot->concurrency;
-    return due;
-}
-
-/* Whether its state is all that stands between a worker and the barrier.  That it goes on serving
- * meanwhile is no excuse for a state that does not come. */
-static bool state_is_owed(const struct slot *slot)
-{
-    if (slot->checkpoint.state != CHECKPOINT_TAKING)
-        return false;
-    for (const struct item *item = slot->flight.head; item; item = item->next)
-        if (item->position <= slot->checkpoint.position)
-            return false;
-    return true;
-}
-
-/* When the worker has taken too long for something; HASUP_NEVER: it owes nothing. */
-static hasup_ns work_due(const struct core *core, const struct slot *slot)
-{
-    hasup_ns attempt = core->models[slot->model].policy.timeouts.attempt;
-    hasup_ns due = slot->ping_due ? slot->ping_due : HASUP_NEVER;
-    if (attempt && slot->inflight && flight_due(slot, attempt) < due)
-        due = flight_due(slot, attempt);
-    if (attempt && state_is_owed(slot) && slot->checkpoint.reached + attempt < due)
-        due = slot->checkpoint.reached + attempt;
-    return due;
-}
-
-void slot_arm_work(struct core *core, struct slot *slot)
-{
-    hasup_ns due = work_due(core, slot);
-    if (due < timer_at(&slot->work_timer))
-        timer_set_at(&core->wheel, &slot->work_timer, due);
-}
-
-void slot_overdue(struct core *core, struct slot *slot)
-{
-    bool works =
-        slot->state == SLOT_READY || slot->state == SLOT_DRAINING || slot->state == SLOT_REPLAYING;
-    if (!works)
-        return;
-    if (work_due(core, slot) > core->now) {
-        slot_arm_work(core, slot);
-        return;
-    }
-    slot->ordered = false; /* even while it drains: it hangs */
-    notice_slot(core, NOTICE_HUNG, slot);
-    slot_kill(core, slot);
 }

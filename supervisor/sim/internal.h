@@ -40,6 +40,7 @@ enum happening {
     HAPPENS_SAID,     /* what a worker said arrives; slot, worker */
     HAPPENS_EXIT,     /* a worker's end is noticed; slot, worker */
     HAPPENS_TREE,     /* its tree is empty; slot, worker */
+    HAPPENS_BEAT,     /* a worker tells its watchdog that it lives; slot, worker */
     HAPPENS_SNAPSHOT, /* a worker's child has written its state; slot, worker */
     HAPPENS_DISK,     /* the oldest disk job is done */
     HAPPENS_FAULT,    /* a crash, a hang, … somewhere */
@@ -96,6 +97,9 @@ struct vault {
 struct worker {
     bool alive, hangs, ignores_term, exiting;
     bool prepares; /* it is the pre_start command */
+    bool ignores_abort;
+    hasup_ns hung_at; /* where it hangs */
+    hasup_ns aborted_at; /* 0: it was not */
     uint32_t number;
     enum { PHASE_START, PHASE_LOAD, PHASE_SERVE } phase;
     struct ring inbox, said;
@@ -309,6 +313,9 @@ void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *m
 void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_dies(struct sim *sim, struct sim_slot *slot, bool by_core);
+void worker_hangs(struct sim *sim, struct sim_slot *slot);
+void worker_beats(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void worker_aborted(struct sim *sim, struct sim_slot *slot);
 void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number);
 void worker_snapshot_done(struct sim *sim, struct sim_slot *slot, uint32_t number);

@@ -152,6 +152,17 @@ static void terminate(struct sim *sim, const struct action *action)
     }
 }
 
+/* One that hangs has its time to say why, and no longer. */
+static void check_abort(struct sim *sim, const struct sim_slot *slot)
+{
+    const hasup_ns most = sim->models[slot->model].policy.timeouts.abort;
+    if (slot->worker.aborted_at && sim->now > slot->worker.aborted_at + most + SIM_TICK)
+        sim_fail(sim, "slot %u aborts for %lld ms, at most %lld are due",
+                 (unsigned)(slot - sim->slots),
+                 (long long)((sim->now - slot->worker.aborted_at) / HASUP_MS),
+                 (long long)(most / HASUP_MS));
+}
+
 static void welcome(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
@@ -338,8 +349,10 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_DRAIN: tell(sim, action); return;
     case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
     case ACTION_TERMINATE: terminate(sim, action); return;
+    case ACTION_ABORT: worker_aborted(sim, slot); return;
     case ACTION_KILL:
         start_ends(slot);
+        check_abort(sim, slot);
         worker_dies(sim, slot, true);
         return;
     case ACTION_PERSIST: journal_persist(sim, action); return;

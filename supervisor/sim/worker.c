@@ -60,6 +60,11 @@ void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
                                    .ignores_term = sim_chance(sim, sim->fault_permille),
                                    .hangs = sim_chance(sim, sim->fault_permille / 4),
                                    .restoring = restoring};
+    slot->worker.ignores_abort = sim_chance(sim, 200);
+    if (slot->worker.hangs)
+        slot->worker.hung_at = sim->now;
+    if (shape->policy.timeouts.watchdog)
+        worker_beats(sim, slot, number);
     slot->exited = false;
     slot->tree_left = true;
     slot->concurrency = shape->concurrency;
@@ -359,6 +364,35 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
 
 /* ---- its end ---- */
 
+void worker_hangs(struct sim *sim, struct sim_slot *slot)
+{
+    if (slot->worker.hangs)
+        return;
+    slot->worker.hangs = true;
+    slot->worker.hung_at = sim->now;
+}
+
+/* Several times in the time that it has; one that hangs must be found by then. */
+void worker_beats(struct sim *sim, struct sim_slot *slot, uint32_t number)
+{
+    const hasup_ns watchdog = sim->models[slot->model].policy.timeouts.watchdog;
+    struct worker *worker = &slot->worker;
+    struct slot_view view;
+    if (worker->number != number || !worker->alive)
+        return;
+    sim_schedule(sim, sim->now + watchdog / 3, HAPPENS_BEAT, index_of(sim, slot), number, 0);
+    if (!worker->hangs) {
+        if (worker->phase == PHASE_SERVE)
+            sim_post(sim, &(struct event){
+                              .type = EVENT_ALIVE, .slot = index_of(sim, slot), .worker = number});
+        return;
+    }
+    if (sim->now > worker->hung_at + watchdog + SIM_TICK &&
+        core_slot_view(sim->core, index_of(sim, slot), &view) && view.state == SLOT_READY &&
+        sim->now > view.since + watchdog + SIM_TICK)
+        sim_fail(sim, "slot %u hangs, and its watchdog does not bite", index_of(sim, slot));
+}
+
 /* Nothing that it had in hand is with it any more. */
 static void release_requests(struct sim *sim, const struct sim_slot *slot)
 {
@@ -392,6 +426,22 @@ void worker_dies(struct sim *sim, struct sim_slot *slot, bool by_core)
     if (noticed < worker->said_until && !by_core)
         noticed = worker->said_until; /* the shell drains its socket first */
     sim_schedule(sim, noticed, HAPPENS_EXIT, index_of(sim, slot), worker->number, 0);
+}
+
+/* It may say why it hangs; what it had in hand is elsewhere already. */
+void worker_aborted(struct sim *sim, struct sim_slot *slot)
+{
+    struct worker *worker = &slot->worker;
+    struct slot_view view;
+    if (core_slot_view(sim->core, index_of(sim, slot), &view) && view.inflight)
+        sim_fail(sim, "slot %u has requests in hand while it aborts", index_of(sim, slot));
+    worker->said.count = 0;
+    worker_hangs(sim, slot); /* or nobody hears what it does */
+    worker->aborted_at = sim->now;
+    release_requests(sim, slot);
+    slot->running = 0;
+    if (worker->alive && !worker->ignores_abort)
+        worker_dies(sim, slot, false);
 }
 
 void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number)
@@ -458,7 +508,7 @@ void worker_fault(struct sim *sim)
         return;
     if (slot->used && worker->alive) {
         switch (random_below(&sim->random, 8)) {
-        case 0: worker->hangs = true; break;
+        case 0: worker_hangs(sim, slot); break;
         case 1:
             if (worker->phase != PHASE_START) /* nor is a pre_start command heard */
                 sim_post(sim, &(struct event){.type = EVENT_BROKE,

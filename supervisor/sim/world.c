@@ -189,6 +189,7 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_SAID: worker_heard(sim, slot, thing->worker); return;
     case HAPPENS_EXIT: worker_exit_noticed(sim, slot, thing->worker); return;
     case HAPPENS_TREE: worker_tree_gone(sim, slot, thing->worker); return;
+    case HAPPENS_BEAT: worker_beats(sim, slot, thing->worker); return;
     case HAPPENS_SNAPSHOT: worker_snapshot_done(sim, slot, thing->worker); return;
     case HAPPENS_DISK: disk_done(sim); return;
     case HAPPENS_FAULT: worker_fault(sim); return;
@@ -270,6 +271,10 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                       .interval = sim_between(sim, 0, 5 * HASUP_S)},
         .timeouts = {.start = 60 * HASUP_S,
                      .attempt = 30 * HASUP_S,
+                     .progress = random_below(r, 2) ? sim_between(sim, 10 * HASUP_S, 60 * HASUP_S) : 0,
+                     .ping_every = random_below(r, 3) ? 0 : sim_between(sim, HASUP_S, 60 * HASUP_S),
+                     .watchdog = random_below(r, 3) ? 0 : sim_between(sim, 5 * HASUP_S, 60 * HASUP_S),
+                     .abort = random_below(r, 3) ? sim_between(sim, HASUP_MS, 5 * HASUP_S) : 0,
                      .ping = random_below(r, 2) ? HASUP_S : 0,
                      .ping_after = HASUP_S,
                      .drain = 20 * HASUP_S,
