@@ -8,7 +8,7 @@
 
 #include "supervisor/loop.h"
 
-enum { CAPTURE_LINE = 4096, CAPTURE_TAIL = 8 /* last lines kept for crash reports */ };
+enum { CAPTURE_LINE = 4096, CAPTURE_TAIL = 24 /* last lines kept for crash reports: a Python stack and more */ };
 
 enum capture_stream { CAPTURE_STDOUT, CAPTURE_STDERR };
 

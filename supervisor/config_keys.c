@@ -119,9 +119,17 @@ const struct config_key config_model_keys[] = {
           .min = HASUP_MS, .max = DAY),
     MODEL("timeouts.attempt", CONFIG_DURATION, policy.timeouts.attempt, .fallback = "1m",
           .min = HASUP_MS, .max = DAY, .never = true),
+    MODEL("timeouts.progress", CONFIG_DURATION, policy.timeouts.progress, .fallback = "never",
+          .min = HASUP_MS, .max = DAY, .never = true),
     MODEL("timeouts.ping", CONFIG_DURATION, policy.timeouts.ping, .fallback = "1s", .min = HASUP_MS,
           .max = DAY),
     MODEL("timeouts.ping_after", CONFIG_DURATION, policy.timeouts.ping_after, .fallback = "1s",
+          .min = HASUP_MS, .max = DAY, .never = true),
+    MODEL("timeouts.ping_every", CONFIG_DURATION, policy.timeouts.ping_every, .fallback = "never",
+          .min = 100 * HASUP_MS, .max = DAY, .never = true),
+    MODEL("timeouts.watchdog", CONFIG_DURATION, policy.timeouts.watchdog, .fallback = "never",
+          .min = 100 * HASUP_MS, .max = DAY, .never = true, .restarts = true),
+    MODEL("timeouts.abort", CONFIG_DURATION, policy.timeouts.abort, .fallback = "2s",
           .min = HASUP_MS, .max = DAY, .never = true),
     MODEL("timeouts.drain", CONFIG_DURATION, policy.timeouts.drain, .fallback = "30s",
           .min = HASUP_MS, .max = DAY, .never = true),
@@ -402,8 +410,8 @@ static void read_words(const struct place *p, char ***target)
         COMPLAIN(p, "expected a list of words; found text: write [%s]", list);
         return;
     }
-    const char *such = command ? "a list of words such as [python3, worker.py]"
-                               : "a list of words such as [0, 1]";
+    const char *such =
+        command ? "a list of words such as [python3, worker.py]" : "a list of words such as [0, 1]";
     if (p->node->kind == NODE_LIST && p->node->count == 0) {
         COMPLAIN(p, "expected %s; found an empty list", such);
         return;

@@ -1,7 +1,7 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c and
- * environment.c make a worker's process, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
+ * environment.c make a worker's process, notify.c hears its watchdog, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, models.c applies the
  * configuration; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
@@ -26,6 +26,7 @@ enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
 
 #define NO_SLOT UINT32_MAX
 
+struct notify;     /* notify.c */
 struct stream;     /* stream.c */
 struct held;       /* durable.c: a reply that waits to be stored */
 struct letter;     /* letters.c */
@@ -109,6 +110,7 @@ struct worker {
     struct process *process;
     struct capture *capture;
     struct peer peer;
+    struct notify *notify; /* its watchdog; NULL: it has none */
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
     bool hook; /* it is the pre_start command: no socket, no requests */
@@ -244,6 +246,7 @@ void worker_welcome(struct slot *slot, const struct action *action);
 void worker_take_state(struct slot *slot, const struct action *action);
 void worker_drain(struct slot *slot, uint32_t number);
 void worker_terminate(struct slot *slot, uint32_t number);
+void worker_abort(struct slot *slot, uint32_t number);
 void worker_kill(struct slot *slot, uint32_t number);
 void worker_blame(struct slot *slot, const char *cause);
 void worker_exited(void *context, struct process *process, const struct process_exit *exit);
@@ -255,8 +258,14 @@ extern const struct peer_ops worker_ops;
 int worker_start(struct worker *worker, char error[ENGINE_REASON]) HASUP_NODISCARD;
 
 /* environment.c: of the slot's processes; NULL: no memory. */
-char **environment_make(const struct slot *slot);
+char **environment_make(const struct worker *worker);
 void environment_free(char **environment);
+
+/* notify.c */
+struct notify *notify_new(struct worker *worker); /* NULL: errno says why */
+const char *notify_path(const struct notify *notify);
+void notify_close(struct notify *notify); /* hears no more; NULL: there is none */
+void notify_free(struct notify *notify);
 
 /* stream.c: what a streamed answer's runs produced, compared by hash. */
 int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk; HASUP_ENOMEM */

@@ -1,6 +1,7 @@
 /*
  * environment.c: what a slot's processes find in their environment: hasupd's own, the model's,
- * which model and slot they are, and which devices are theirs.  HASUP_FD and HASUP_WORKER are
+ * which model and slot they are, which devices are theirs, and where their
+ * watchdog listens.  HASUP_FD and HASUP_WORKER are
  * process.c's.
  */
 #include "supervisor/engine.h"
@@ -11,7 +12,7 @@
 
 extern char **environ;
 
-enum { DEVICES_TEXT = 1024, NAMES = 8 /* variables of hasupd's making, at most */ };
+enum { DEVICES_TEXT = 1024, NAMES = 10 /* variables of hasupd's making, at most */ };
 
 /* A list of variables: those that come first win. */
 struct list {
@@ -74,6 +75,22 @@ static bool put_devices(struct list *list, const struct slot *slot)
                       put_text(list, "HIP_VISIBLE_DEVICES=%s", local));
 }
 
+/* What systemd tells hasupd is not for its workers, who would answer in its name. */
+static bool is_hasupds(const char *variable)
+{
+    return strncmp(variable, "NOTIFY_SOCKET=", 14) == 0 ||
+           strncmp(variable, "WATCHDOG_USEC=", 14) == 0 ||
+           strncmp(variable, "WATCHDOG_PID=", 13) == 0;
+}
+
+static bool put_watchdog(struct list *list, const struct worker *worker)
+{
+    const hasup_ns watchdog = worker->slot->model->config->policy.timeouts.watchdog;
+    return !worker->notify ||
+           (put_text(list, "NOTIFY_SOCKET=%s", notify_path(worker->notify)) &&
+            put_text(list, "WATCHDOG_USEC=%lld", (long long)(watchdog / HASUP_US)));
+}
+
 void environment_free(char **environment)
 {
     for (char **at = environment; at && *at; at++)
@@ -81,8 +98,9 @@ void environment_free(char **environment)
     free(environment);
 }
 
-char **environment_make(const struct slot *slot)
+char **environment_make(const struct worker *worker)
 {
+    const struct slot *slot = worker->slot;
     const struct config_model *config = slot->model->config;
     size_t count = 0;
     while (environ[count])
@@ -91,11 +109,12 @@ char **environment_make(const struct slot *slot)
         count++;
     struct list list = {.vars = calloc(count + NAMES, sizeof *list.vars)};
     bool fine = list.vars && put_text(&list, "HASUP_MODEL=%s", config->name) &&
-                put_text(&list, "HASUP_SLOT=%u", slot->ordinal) && put_devices(&list, slot);
+                put_text(&list, "HASUP_SLOT=%u", slot->ordinal) && put_devices(&list, slot) &&
+                put_watchdog(&list, worker);
     for (char **at = config->environment; fine && at && *at; at++)
         fine = put(&list, *at);
     for (char **at = environ; fine && *at; at++)
-        fine = put(&list, *at);
+        fine = is_hasupds(*at) || put(&list, *at);
     if (fine && config->devices)
         fine = put(&list, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
     if (fine)

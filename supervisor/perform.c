@@ -232,18 +232,34 @@ static bool is_blame(enum notice what)
     return what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT || what == NOTICE_PRE_START_TIMEOUT;
 }
 
-/* Why hasupd ended a worker, for the slot's history. */
-static void notice_blame(struct slot *slot, enum notice what)
+static void hang_cause(const struct model_policy *policy, enum hang why, char cause[ENGINE_REASON])
+{
+    const struct {
+        const char *what, *key;
+        hasup_ns limit;
+    } hangs[] = {
+        [HANG_ATTEMPT] = {"no answer", "timeouts.attempt", policy->timeouts.attempt},
+        [HANG_PROGRESS] = {"its stream stopped", "timeouts.progress", policy->timeouts.progress},
+        [HANG_PING] = {"a ping was not answered", "timeouts.ping", policy->timeouts.ping},
+        [HANG_STATE] = {"its state did not come", "timeouts.attempt", policy->timeouts.attempt},
+        [HANG_WATCHDOG] = {"its watchdog was not fed", "timeouts.watchdog",
+                           policy->timeouts.watchdog},
+    };
+    if (why == HANG_TOLD)
+        snprintf(cause, ENGINE_REASON, "hung: its watchdog says so (WATCHDOG=trigger)");
+    else
+        snprintf(cause, ENGINE_REASON, "hung: %s within its limit (%s %lld ms)", hangs[why].what,
+                 hangs[why].key, (long long)(hangs[why].limit / HASUP_MS));
+}
+
+/* Why hasupd ends a worker, for the slot's history. */
+static void notice_blame(struct slot *slot, const struct action *action)
 {
     const struct model_policy *policy = &slot->model->config->policy;
     char cause[ENGINE_REASON];
-    if (what == NOTICE_HUNG)
-        snprintf(
-            cause, sizeof cause,
-            "hung: no answer within its limit (timeouts.attempt %lld ms, timeouts.ping %lld ms)",
-            (long long)(policy->timeouts.attempt / HASUP_MS),
-            (long long)(policy->timeouts.ping / HASUP_MS));
-    else if (what == NOTICE_PRE_START_TIMEOUT)
+    if (action->notice.what == NOTICE_HUNG)
+        hang_cause(policy, (enum hang)action->notice.value, cause);
+    else if (action->notice.what == NOTICE_PRE_START_TIMEOUT)
         snprintf(cause, sizeof cause, "not done within pre_start.timeout (%lld ms)",
                  (long long)(policy->pre_start.timeout / HASUP_MS));
     else
@@ -324,7 +340,7 @@ static void perform_notice(struct engine *engine, const struct action *action)
         return;
     }
     if (slot && is_blame(what))
-        notice_blame(slot, what);
+        notice_blame(slot, action);
     char text[ENGINE_REASON], id[20];
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
     enum log_level level =
@@ -366,6 +382,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_STORE_CHECKPOINT: state_store(slot, action->position); break;
     case ACTION_DRAIN: worker_drain(slot, action->worker); break;
     case ACTION_TERMINATE: worker_terminate(slot, action->worker); break;
+    case ACTION_ABORT: worker_abort(slot, action->worker); break;
     case ACTION_KILL: worker_kill(slot, action->worker); break;
     case ACTION_PERSIST: durable_persist(engine, action); break;
     case ACTION_SYNC: durable_sync_now(engine); break;

@@ -25,7 +25,7 @@ static int worker_process(struct worker *worker, int channel, int out, int err,
 {
     const struct slot *slot = worker->slot;
     const struct config_model *config = slot->model->config;
-    char **env = environment_make(slot);
+    char **env = environment_make(worker);
     if (!env)
         return ENOMEM;
     const struct process_spec spec = {
@@ -55,8 +55,11 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
 {
     int pair[2] = {-1, -1}, pipes[2] = {-1, -1};
     int failed = 0;
+    bool watched = !worker->hook && worker->slot->model->config->policy.timeouts.watchdog;
     if (!worker->hook && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         failed = errno;
+    if (!failed && watched && !(worker->notify = notify_new(worker)))
+        failed = errno ? errno : ENOMEM;
     worker->capture =
         failed ? NULL
                : capture_new(worker->slot->engine->loop, worker_line, worker, &pipes[0], &pipes[1]);

@@ -69,6 +69,7 @@ void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, 
 static void worker_free(struct worker *worker)
 {
     peer_close(&worker->peer);
+    notify_free(worker->notify);
     if (worker->capture)
         capture_free(worker->capture);
     free(worker);
@@ -232,13 +233,29 @@ void worker_terminate(struct slot *slot, uint32_t number)
     process_signal(worker->process, SIGTERM);
 }
 
+/* Nobody listens to it any more. */
+static void worker_leave(struct worker *worker)
+{
+    peer_close(&worker->peer);
+    notify_close(worker->notify);
+    worker->slot->asked = false;
+}
+
+void worker_abort(struct slot *slot, uint32_t number)
+{
+    struct worker *worker = worker_of(slot, number);
+    if (!worker)
+        return;
+    worker_leave(worker);
+    process_signal(worker->process, SIGABRT);
+}
+
 void worker_kill(struct slot *slot, uint32_t number)
 {
     struct worker *worker = worker_of(slot, number);
     if (!worker)
         return;
-    peer_close(&worker->peer);
-    slot->asked = false;
+    worker_leave(worker);
     process_kill_tree(worker->process);
 }
 

@@ -190,8 +190,7 @@ static void slot_abandon(struct core *core, struct slot *slot, enum slot_state s
 static bool slot_has_worker(const struct slot *slot)
 {
     return slot->state != SLOT_ABORTING && slot->state != SLOT_KILLING &&
-           slot->state != SLOT_STOPPED && slot->state != SLOT_BACKOFF &&
-           slot->state != SLOT_BROKEN;
+           slot->state != SLOT_STOPPED && slot->state != SLOT_BACKOFF && slot->state != SLOT_BROKEN;
 }
 
 void slot_kill(struct core *core, struct slot *slot)

@@ -2,8 +2,8 @@
  * watch.c: workers that hang, and how that is known: a request without its first word, a stream
  * that stopped, a ping or a watchdog without an answer, a state that does not come.  Owns what a
  * worker owes and until when.  The work timer is set lazily: at the latest when something may be
- * overdue; what holds is looked at when it fires.  One that is idle and was never asked to be pinged
- * has no timer, so that it costs nothing.
+ * overdue; what holds is looked at when it fires.  One that is idle and was never asked to be
+ * pinged has no timer, so that it costs nothing.
  */
 #include "supervisor/core/internal.h"
 

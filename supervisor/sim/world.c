@@ -271,9 +271,11 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                       .interval = sim_between(sim, 0, 5 * HASUP_S)},
         .timeouts = {.start = 60 * HASUP_S,
                      .attempt = 30 * HASUP_S,
-                     .progress = random_below(r, 2) ? sim_between(sim, 10 * HASUP_S, 60 * HASUP_S) : 0,
+                     .progress =
+                         random_below(r, 2) ? sim_between(sim, 10 * HASUP_S, 60 * HASUP_S) : 0,
                      .ping_every = random_below(r, 3) ? 0 : sim_between(sim, HASUP_S, 60 * HASUP_S),
-                     .watchdog = random_below(r, 3) ? 0 : sim_between(sim, 5 * HASUP_S, 60 * HASUP_S),
+                     .watchdog =
+                         random_below(r, 3) ? 0 : sim_between(sim, 5 * HASUP_S, 60 * HASUP_S),
                      .abort = random_below(r, 3) ? sim_between(sim, HASUP_MS, 5 * HASUP_S) : 0,
                      .ping = random_below(r, 2) ? HASUP_S : 0,
                      .ping_after = HASUP_S,

@@ -1,0 +1,119 @@
+/*
+ * notify.c: a worker's watchdog, as systemd has it (sd_notify): a datagram socket whose name is in
+ * the worker's environment, and lines in what arrives there.  Each worker has one of its own, so
+ * that whatever arrives is its own or its children's; it is there where timeouts.watchdog is set.
+ * Owns the socket and its file.  Failure mode: a datagram that says nothing known is passed over,
+ * as sd_notify(3) wants it.
+ */
+#include "supervisor/engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { DATAGRAM = 4096, READS = 16 /* at once, for the sake of others */ };
+
+struct notify {
+    struct worker *worker;
+    struct watch watch;
+    int fd;
+    struct sockaddr_un address;
+};
+
+static void notify_alive(struct notify *notify, bool hangs)
+{
+    struct worker *worker = notify->worker;
+    engine_post(worker->slot->engine, &(struct event){.type = EVENT_ALIVE,
+                                                      .slot = worker->slot->index,
+                                                      .worker = worker->number,
+                                                      .hangs = hangs});
+}
+
+static void notify_status(const struct notify *notify, const char *text)
+{
+    char clean[256];
+    snprintf(clean, sizeof clean, "%s", text);
+    for (char *at = clean; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 127)
+            *at = '?';
+    LOG_EVENT(LEVEL_INFO, "worker.status", clean, LOG_TEXT("slot", notify->worker->slot->name));
+}
+
+/* The lines of one datagram; false: the worker is given up, and with it `notify`'s use. */
+static void notify_lines(struct notify *notify, char *text)
+{
+    bool alive = false, hangs = false;
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        alive = alive || strcmp(line, "WATCHDOG=1") == 0 || strcmp(line, "READY=1") == 0;
+        hangs = hangs || strcmp(line, "WATCHDOG=trigger") == 0;
+        if (strncmp(line, "STATUS=", 7) == 0)
+            notify_status(notify, line + 7);
+    }
+    if (alive || hangs)
+        notify_alive(notify, hangs);
+}
+
+static void notify_ready(void *context, int events)
+{
+    struct notify *notify = context;
+    char text[DATAGRAM];
+    (void)events;
+    for (int i = 0; i < READS && notify->fd >= 0; i++) {
+        ssize_t got = recv(notify->fd, text, sizeof text - 1, MSG_DONTWAIT);
+        if (got < 0)
+            return;
+        text[got] = '\0';
+        notify_lines(notify, text);
+    }
+}
+
+void notify_close(struct notify *notify)
+{
+    if (!notify || notify->fd < 0)
+        return;
+    watch_stop(&notify->watch);
+    close(notify->fd);
+    unlink(notify->address.sun_path);
+    notify->fd = -1;
+}
+
+void notify_free(struct notify *notify)
+{
+    notify_close(notify);
+    free(notify);
+}
+
+const char *notify_path(const struct notify *notify)
+{
+    return notify->address.sun_path;
+}
+
+struct notify *notify_new(struct worker *worker)
+{
+    struct engine *engine = worker->slot->engine;
+    struct notify *notify = calloc(1, sizeof *notify);
+    if (!notify)
+        return NULL;
+    notify->worker = worker;
+    notify->watch.ready = notify_ready;
+    notify->watch.context = notify;
+    notify->address.sun_family = AF_UNIX;
+    snprintf(notify->address.sun_path, sizeof notify->address.sun_path, "%s/wd.%u",
+             engine->config->runtime_dir, worker->slot->index);
+    unlink(notify->address.sun_path);
+    notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (notify->fd < 0 || fchmod(notify->fd, 0600) ||
+        bind(notify->fd, (const struct sockaddr *)&notify->address, sizeof notify->address) ||
+        watch_set(&notify->watch, engine->loop, notify->fd, WATCH_READ)) {
+        int failed = errno;
+        notify_free(notify);
+        errno = failed;
+        return NULL;
+    }
+    return notify;
+}
