@@ -175,10 +175,11 @@ class PreStart(unittest.TestCase):
 
 class Trees(unittest.TestCase):
     def test_nothing_starts_before_the_dead_workers_tree_is_empty(self):
-        """Each start is asked whether a process of the run before is left."""
-        probe = ("for pid in $(cat left 2>/dev/null); do if kill -0 $pid 2>/dev/null && "
-                 "! grep -q 'State:.Z' /proc/$pid/status 2>/dev/null; then echo $pid lives >&2; exit 1; fi; done")
-        models = (f"  m: {{command: [{WORKER}], pre_start: {{retries: 0, command: [sh, -c, \"{probe}\"]}}}}")
+        """Each start asks whether a process of the run before still has memory.  One that is past giving it back is
+        no longer in its cgroup, and a moment later a zombie."""
+        probe = ("for pid in $(cat left 2>/dev/null); do read -r size rest </proc/$pid/statm || continue; "
+                 "test $size = 0 || exit 1; done 2>/dev/null; exit 0")
+        models = f"  m: {{command: [{WORKER}], pre_start: {{retries: 0, command: [sh, -c, \"{probe}\"]}}}}"
         with World(models) as world:
             for _ in range(5):
                 left = int(world.post("m", "child")[2])  # in a session of its own
