@@ -119,10 +119,11 @@ struct hasup_worker {
 
 /* ---- the Open Inference Protocol, v2: route "infer" ----
  *
- *     static const struct hasup_tensor_spec inputs[] = {{"image", HASUP_FP32, 2, {-1, 64}, 0},
- * {0}}; static const struct hasup_tensor_spec outputs[] = {{"digit", HASUP_INT64, 1, {-1}, 0},
- * {0}}; … .signature = &(struct hasup_signature){.platform = "fann", .inputs = inputs, .outputs =
- * outputs}
+ *     static const struct hasup_tensor_spec
+ *         inputs[] = {{"image", HASUP_FP32, 2, {-1, 64}, 0}, {.name = NULL}},
+ *         outputs[] = {{"digit", HASUP_INT64, 1, {-1}, 0}, {.name = NULL}};
+ *     static const struct hasup_signature signature = {
+ *         .platform = "fann", .inputs = inputs, .outputs = outputs};
  *
  *     struct hasup_infer *infer = hasup_infer_read(request, response);
  *     if (!infer)
@@ -130,27 +131,28 @@ struct hasup_worker {
  *     const struct hasup_tensor *image = hasup_infer_input(infer, "image");
  *     int64_t *digit = hasup_infer_output(infer, "digit", HASUP_INT64, 1, image->shape);
  *     for (int64_t i = 0; digit && i < image->shape[0]; i++)
- *         digit[i] = …((const float *)image->data + 64 * i);
+ *         digit[i] = read_digit((const float *)image->data + 64 * i);
  *     return hasup_infer_end(infer);
  *
  * JSON and binary data, both ways, without a difference here.  What is wrong in the request is
  * answered with 400 and the tensor's name, what was expected and what came. */
 
-enum hasup_datatype {                 /* the elements of an array */
-                      HASUP_BOOL = 1, /* uint8_t: 0, or true */
-                      HASUP_UINT8,
-                      HASUP_UINT16,
-                      HASUP_UINT32,
-                      HASUP_UINT64,
-                      HASUP_INT8,
-                      HASUP_INT16,
-                      HASUP_INT32,
-                      HASUP_INT64,
-                      HASUP_FP16, /* uint16_t: the bits; see hasup_fp16() */
-                      HASUP_BF16,
-                      HASUP_FP32, /* float */
-                      HASUP_FP64, /* double */
-                      HASUP_BYTES /* struct hasup_string */
+/* And what an element is in an array. */
+enum hasup_datatype {
+    HASUP_BOOL = 1, /* uint8_t: 0, or true */
+    HASUP_UINT8,
+    HASUP_UINT16,
+    HASUP_UINT32,
+    HASUP_UINT64,
+    HASUP_INT8,
+    HASUP_INT16,
+    HASUP_INT32,
+    HASUP_INT64,
+    HASUP_FP16, /* uint16_t: the bits; see hasup_fp16() */
+    HASUP_BF16,
+    HASUP_FP32, /* float */
+    HASUP_FP64, /* double */
+    HASUP_BYTES /* struct hasup_string */
 };
 
 enum { HASUP_RANK_MAX = 16 };
