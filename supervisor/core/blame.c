@@ -331,6 +331,8 @@ static bool body_is_guilty(const struct model *model, const struct body *body,
     bool alone = how->alone || PLANT(PLANT_BLAME_MATES);
     /* It was answered once, and kills when it runs again: without it the slot's state is lost. */
     bool answered = item && item->answered;
+    if (!how->mark) /* it died beside another one: whatever struck that may have struck it, too */
+        return false;
     if (!alone || !most || body->crashes < most + (answered ? item->attempts : 0))
         return false;
     bool only =
