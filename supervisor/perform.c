@@ -24,6 +24,8 @@ uint32_t refusal_status(enum refusal why)
     case REFUSED_DROPPED: return 410;
     case REFUSED_GONE: return 410;
     case REFUSED_TOO_LARGE: return 413;
+    case REFUSED_LATE:
+    case REFUSED_RATE: return 429;
     case REFUSED_ANSWER_TOO_LARGE: return 507;
     case REFUSED_INTERRUPTED: return 502;
     }
@@ -45,6 +47,8 @@ const char *refusal_code(enum refusal why)
     case REFUSED_DROPPED: return "dropped";
     case REFUSED_GONE: return "gone";
     case REFUSED_TOO_LARGE: return "too_large";
+    case REFUSED_LATE:
+    case REFUSED_RATE: return "overloaded";
     case REFUSED_ANSWER_TOO_LARGE: return "answer_too_large";
     case REFUSED_INTERRUPTED: return "interrupted";
     }
@@ -77,6 +81,12 @@ const char *refusal_message(enum refusal why)
     case REFUSED_GONE:
         return "the stream that Last-Event-ID belongs to is not kept any more: it was refused or "
                "dropped, or its time is over; begin it anew, without Last-Event-ID";
+    case REFUSED_LATE:
+        return "too much waits: the answer would come after the deadline; try again after "
+               "Retry-After seconds, or with more time (X-Request-Timeout)";
+    case REFUSED_RATE:
+        return "requests come faster than the model's limit of rate allows; try again after "
+               "Retry-After seconds";
     case REFUSED_TOO_LARGE:
         return "the body is longer than a durable request's may be (journal.body_max); without an "
                "idempotency key and respond-async it need not be durable";

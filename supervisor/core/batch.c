@@ -136,6 +136,7 @@ void batch_ended(struct core *core, struct slot *slot, const struct item *item)
     slot->service_ns = slot->service_ns ? (slot->service_ns * 7 + took) / 8 : took + 1;
     slot->batch_end = core->now;
     fit_learn(&slot->fit, item->mates, took);
+    rate_learn(core, slot, item->mates, took);
     cap_learn(slot, item->mates);
 }
 
@@ -189,7 +190,7 @@ uint32_t batch_gather(struct core *core, struct slot *slot, struct item *batch[C
     bool alone =
         !batch_may_hold(slot, batch[0], batch[0]) || model->breaker.state == BREAKER_HALF_OPEN;
     while (!alone && count < slot->batch_cap && model->queued && passed < BATCH_LOOKAHEAD) {
-        struct item *item = queue_pop(model);
+        struct item *item = queue_pop(model, core->now);
         if (!dispatch_is_in_time(core, item))
             continue;
         hasup_ns own = binding(core, slot, item), end;
@@ -229,7 +230,7 @@ bool batch_waits(struct core *core, struct model *model, const struct slot *slot
     if (!most || !last || !gap || !fit->known || !fit_is_known(fit) || size >= slot->batch_cap ||
         (size + 1) * gap + size * fit->slope >= fit->base)
         return false;
-    struct item *first = queue_first(model);
+    struct item *first = queue_first(model, core->now);
     hasup_ns pays = (hasup_ns)((fit->base - size * fit->slope) / (size + 1));
     hasup_ns until = model->batch.arrived + pays;
     hasup_ns end = (hasup_ns)fit_predict(fit, (uint32_t)size + 1);

@@ -508,7 +508,7 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
     core->free_slots = calloc((size_t)limits->models * limits->slots, sizeof *core->free_slots);
     if (!core->models || !core->slots || !core->items || !core->free_slots ||
         entries_init(&core->entries, limits->entries) ||
-        bodies_init(&core->bodies, limits->bodies)) {
+        bodies_init(&core->bodies, limits->bodies) || clients_init(core)) {
         core_free(core);
         return NULL;
     }
@@ -529,6 +529,7 @@ void core_free(struct core *core)
     free(core->slots);
     free(core->items);
     free(core->free_slots);
+    free(core->clients);
     entries_fini(&core->entries);
     bodies_fini(&core->bodies);
     free(core);

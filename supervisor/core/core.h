@@ -78,7 +78,13 @@ struct model_policy {
     struct {
         uint32_t requests; /* queued at most; above: overloaded */
         uint64_t bytes;
+        bool refuse_late;      /* refuse at once what is predicted to miss its deadline */
+        hasup_ns priority_age; /* who waited this long counts as one priority higher */
     } queue;
+    struct {
+        uint32_t per_second, burst; /* of the model; 0: no limit; burst 0: a second's */
+        uint32_t client_per_second, client_burst; /* of each client that names itself */
+    } rate;
     struct {
         uint32_t most;      /* requests in one batch; 0: as many as the worker offers */
         hasup_ns max_delay; /* a free worker may wait this long for a longer batch, where it pays */
@@ -135,6 +141,8 @@ enum refusal { REFUSED_NOT_FOUND, REFUSED_OVERLOADED, REFUSED_UNAVAILABLE, REFUS
                REFUSED_GONE,        /* a part of its stream was heard, and nobody knows it now */
                REFUSED_TOO_LARGE,   /* its body is larger than a durable one's may be, */
                REFUSED_ANSWER_TOO_LARGE, /* or its answer */
+               REFUSED_LATE, /* overloaded: it would miss its deadline */
+               REFUSED_RATE, /* above the model's limit of rate, or the client's */
                REFUSED_INTERRUPTED }; /* it may not run twice, and may have run: its worker died */
 
 /* What is written to the journal. */
@@ -243,6 +251,7 @@ struct event {
             uint64_t hash[2];  /* of model and body; needed where core_wants_hash, else 0, 0 will do */
             uint64_t heard;    /* chunks of the stream that its client has already, */
             uint64_t heard_of; /* of this record */
+            uint64_t client;   /* a hash of who asks; 0: nobody in particular */
             uint64_t batch_key; /* only requests with the same one share a batch */
             uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
             uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */

@@ -263,7 +263,7 @@ static void dispatch_queue(struct core *core, struct model *model)
     while (model->queued && breaker_lets(model) && (slot = choose(core, model))) {
         if (batch_waits(core, model, slot))
             return;
-        batch[0] = queue_pop(model);
+        batch[0] = queue_pop(model, core->now);
         if (dispatch_is_in_time(core, batch[0])) /* else its timer is due within a tick */
             dispatch_batch(core, slot, batch, batch_gather(core, slot, batch), false);
     }

@@ -6,6 +6,7 @@
  *   prepare.c   the command that runs before a slot starts
  *   watch.c     workers that hang
  *   request.c   the life of a request: queued, in flight, answered, refused
+ *   admission.c whether a request that comes is taken: room, rate, time
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
  *   batch.c     which requests run together in one worker
  *   queue.c     which request is next: priority, deadline, arrival
@@ -180,6 +181,13 @@ struct fit {
 struct queue_class {
     struct list list;
     struct item *heap;
+    uint32_t count;
+};
+
+/* When the next request of a client is due, by its limit of rate. */
+struct client_rate {
+    uint64_t key;
+    hasup_ns due;
 };
 
 struct slot {
@@ -214,6 +222,12 @@ struct slot {
     bool late;            /* a member's time ran out while its batch ran */
     hasup_ns batch_end;   /* when the last one ended */
     struct fit fit;
+    struct {
+        uint64_t each, rate; /* ns for a request; requests in 2^30 ns, 0: unknown */
+        uint32_t samples;
+        uint64_t counted; /* in its model's rate */
+        bool unmeasured;  /* likewise */
+    } drain;
     struct list flight; /* longest without progress first */
     uint32_t inflight;
     int heap_at; /* in its model's free workers; NO_INDEX: it has no room */
@@ -282,6 +296,10 @@ struct model {
         bool resumes;    /* it closed: replays that waited for it go on */
         hasup_ns until;  /* OPEN */
     } breaker;
+    uint64_t rate;       /* of its ready slots */
+    uint32_t unmeasured; /* of those */
+    uint64_t run_ns;     /* dispatch to answer: moving average */
+    hasup_ns rate_due;   /* of its limit of rate: when the next one is */
     struct {
         struct timer_node timer; /* set while the last free worker waits for company */
         hasup_ns arrived;        /* the last request */
@@ -313,6 +331,7 @@ struct core {
     struct timer_node storing_timer; /* results that the journal refused are tried again */
     struct timer_node sync_timer;    /* lazy writes wait no longer */
     bool lazy_waits;                 /* no write that is not lazy came after the last lazy one */
+    struct client_rate *clients;
     struct slot **free_slots;        /* limits.slots for each model */
     uint32_t slots_high, items_high;
     uint64_t arrivals, uses;
@@ -356,9 +375,9 @@ void list_append(struct list *list, struct item *item);
 void list_remove(struct list *list, struct item *item);
 void queue_push(struct model *model, struct item *item);
 /* The next one, taken out; NULL: none. */
-struct item *queue_pop(struct model *model);
+struct item *queue_pop(struct model *model, hasup_ns now);
 /* The same, left in. */
-struct item *queue_first(const struct model *model);
+struct item *queue_first(const struct model *model, hasup_ns now);
 void queue_remove(struct model *model, struct item *item);
 void queue_check(const struct model *model);
 
@@ -456,6 +475,26 @@ void breaker_timed_out(struct core *core, struct model *model);
 /* Somebody knows better: as if nothing had crashed. */
 void breaker_reset(struct core *core, struct model *model);
 
+/* ---- admission.c ---- */
+
+int clients_init(struct core *core);
+/* Refuses a new request where it should; false: it is to be taken in. */
+bool admission_refuses(struct core *core, const struct event *event, struct model *model);
+/* Refuses what was never taken in. */
+void refuse_at_once(struct core *core, const struct event *event, struct model *model,
+                    enum refusal why);
+/* The slot's state, or what is known of its speed, is another. */
+void rate_count(struct core *core, struct slot *slot);
+/* A batch of that size ended after so long, out of the flight already. */
+void rate_learn(struct core *core, struct slot *slot, uint32_t size, uint64_t took);
+/* How long a client should wait before it tries again. */
+hasup_ns model_retry_after(const struct core *core, const struct model *model);
+static inline uint8_t priority_of(const struct event *event)
+{
+    uint8_t priority = event->submitted.priority;
+    return priority >= 1 && priority <= PRIORITIES ? priority : PRIORITY_DEFAULT;
+}
+
 /* ---- request.c ---- */
 
 struct item *item_find(struct core *core, uint64_t id);
@@ -473,9 +512,6 @@ void request_orphaned(struct core *core, struct slot *slot, struct item *item, b
 /* Tells a client. */
 void refuse_action(struct core *core, uint64_t id, enum refusal why, hasup_ns retry_after,
                    uint32_t attempts);
-/* Refuses what was never taken in. */
-void refuse_at_once(struct core *core, const struct event *event, struct model *model,
-                    enum refusal why);
 void request_refuse(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 /* The reply in hand goes to its client, where that has not heard an end yet. */
 void request_answer(struct core *core, struct slot *slot, struct item *item);
@@ -488,8 +524,6 @@ void request_drop(struct core *core, struct item *item);
 void request_break(struct core *core, struct item *item, enum refusal why, hasup_ns retry_after);
 /* Refuses all that the model has queued. */
 void requests_refuse_queued(struct core *core, struct model *model, enum refusal why);
-/* How long a client should wait before it tries again. */
-hasup_ns model_retry_after(const struct core *core, const struct model *model);
 
 /* ---- slot.c ---- */
 

@@ -124,6 +124,7 @@ void queue_push(struct model *model, struct item *item)
         item->next = item->prev = NULL;
         class->heap = heap_join(class->heap, item);
     }
+    class->count++;
     model->classes_used |= 1u << (item->priority - 1);
     model->queued++;
     model->queued_bytes += item->size;
@@ -136,27 +137,51 @@ void queue_remove(struct model *model, struct item *item)
         heap_remove(&class->heap, item);
     else
         list_remove(&class->list, item);
-    if (!class->list.head && !class->heap)
+    if (!--class->count)
         model->classes_used &= ~(1u << (item->priority - 1));
     item->place = PLACE_NONE;
     model->queued--;
     model->queued_bytes -= item->size;
 }
 
-struct item *queue_first(const struct model *model)
+static struct item *class_first(const struct queue_class *class)
+{
+    struct item *item = class->list.head;
+    return !item || (class->heap && before(class->heap, item)) ? class->heap : item;
+}
+
+/* Who waits gains a class for each `age`, so that nobody starves behind those who come first. */
+static struct item *oldest_first(const struct model *model, hasup_ns now)
+{
+    const hasup_ns age = model->policy.queue.priority_age;
+    struct item *best = NULL;
+    int64_t least = INT64_MAX;
+    for (unsigned i = 0; i < PRIORITIES; i++) {
+        if (!(model->classes_used & 1u << i))
+            continue;
+        struct item *item = class_first(&model->classes[i]);
+        int64_t rank = (int64_t)i - (now - item->entered) / age;
+        if (rank < least) {
+            least = rank;
+            best = item;
+        }
+    }
+    return best;
+}
+
+struct item *queue_first(const struct model *model, hasup_ns now)
 {
     if (!model->classes_used)
         return NULL;
-    const struct queue_class *class = &model->classes[__builtin_ctz(model->classes_used)];
-    struct item *item = class->list.head;
-    if (!item || (class->heap && before(class->heap, item)))
-        item = class->heap;
-    return item;
+    bool several = model->classes_used & (model->classes_used - 1);
+    if (several && model->policy.queue.priority_age)
+        return oldest_first(model, now);
+    return class_first(&model->classes[__builtin_ctz(model->classes_used)]);
 }
 
-struct item *queue_pop(struct model *model)
+struct item *queue_pop(struct model *model, hasup_ns now)
 {
-    struct item *item = queue_first(model);
+    struct item *item = queue_first(model, now);
     if (item)
         queue_remove(model, item);
     return item;
@@ -196,6 +221,7 @@ void queue_check(const struct model *model)
     uint64_t bytes = 0;
     for (unsigned i = 0; i < PRIORITIES; i++) {
         const struct queue_class *class = &model->classes[i];
+        const uint32_t counted = count;
         for (const struct item *at = class->list.head; at; at = at->next) {
             assert(at->place == PLACE_QUEUE && !at->in_heap && at->priority == i + 1);
             assert(!at->next || (!before(at->next, at) && at->next->prev == at));
@@ -204,8 +230,8 @@ void queue_check(const struct model *model)
             bytes += at->size;
         }
         count += heap_check(class->heap, &bytes);
-        bool holds = class->list.head || class->heap;
-        assert(holds == !!(model->classes_used & 1u << i));
+        assert(count - counted == class->count);
+        assert(!class->count == !(model->classes_used & 1u << i));
     }
     assert(count == model->queued && bytes == model->queued_bytes);
 }

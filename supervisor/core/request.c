@@ -65,7 +65,7 @@ void requests_refuse_queued(struct core *core, struct model *model, enum refusal
 {
     hasup_ns retry_after = model_retry_after(core, model);
     while (model->queued) {
-        struct item *item = queue_pop(model);
+        struct item *item = queue_pop(model, core->now);
         request_refuse(core, item, why, retry_after);
         request_forget(core, item);
     }
@@ -125,81 +125,21 @@ void request_cancelled(struct core *core, const struct event *event)
     model_settle(core, model);
 }
 
-/* ---- admission ---- */
-
-hasup_ns model_retry_after(const struct core *core, const struct model *model)
-{
-    uint64_t service = 0, room = 0;
-    hasup_ns soonest = HASUP_NEVER;
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        const struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index)
-            continue;
-        if (slot->state == SLOT_READY) {
-            service += slot->service_ns;
-            room++;
-        } else if (slot->state == SLOT_BROKEN && slot->next_start < soonest) {
-            soonest = slot->next_start;
-        }
-    }
-    hasup_ns wait = HASUP_S;
-    if (model->breaker.state == BREAKER_OPEN)
-        wait = model->breaker.until - core->now;
-    else if (room) /* what is queued, run by what is ready */
-        wait = (hasup_ns)(service / room * (model->queued / room + 1));
-    else if (soonest != HASUP_NEVER)
-        wait = soonest - core->now;
-    return wait < HASUP_S ? HASUP_S : wait;
-}
-
-static bool queue_is_full(const struct model *model, uint64_t size)
-{
-    return model->queued + model->suspects.count + model->storing >= model->policy.queue.requests ||
-           model->queued_bytes + size > model->policy.queue.bytes;
-}
-
-/* Its time would be over before the breaker lets anything through. */
-static bool breaker_outlasts(const struct model *model, hasup_ns deadline)
-{
-    return model->breaker.state == BREAKER_OPEN && deadline && deadline <= model->breaker.until;
-}
-
-static bool refused_at_once(struct core *core, const struct event *event, const struct model *model,
-                            enum refusal *why)
-{
-    const hasup_ns deadline = event->submitted.deadline;
-    bool broken = model->breaker.state != BREAKER_CLOSED;
-    if (blame_is_quarantined(core, event->submitted.hash, &(uint32_t){0}))
-        *why = REFUSED_QUARANTINED;
-    else if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
-        *why = REFUSED_UNAVAILABLE;
-    else if (deadline && deadline <= core->now)
-        *why = REFUSED_DEADLINE;
-    else if (breaker_outlasts(model, deadline))
-        *why = REFUSED_UNAVAILABLE;
-    else if (queue_is_full(model, event->submitted.size))
-        *why = broken ? REFUSED_UNAVAILABLE : REFUSED_OVERLOADED;
-    else
-        return false;
-    return true;
-}
+/* ---- taking in ---- */
 
 struct item *request_open(struct core *core, const struct event *event)
 {
     uint32_t index = (uint32_t)event->request;
-    uint8_t priority = event->submitted.priority;
     assert(index < core->limits.requests);
     if (index >= core->items_high)
         core->items_high = index + 1;
     struct item *item = &core->items[index];
     assert(item->place == PLACE_NONE);
-    if (priority < 1 || priority > PRIORITIES)
-        priority = PRIORITY_DEFAULT;
     *item = (struct item){.timer = {.kind = TIMER_REQUEST},
                           .id = event->request,
                           .model = event->model,
                           .slot = UINT32_MAX,
-                          .priority = priority,
+                          .priority = priority_of(event),
                           .client = true,
                           .async = event->submitted.async,
                           .once = event->submitted.once,
@@ -214,19 +154,6 @@ struct item *request_open(struct core *core, const struct event *event)
     timer_set_at(&core->wheel, &item->timer, item->deadline);
     core->requests++;
     return item;
-}
-
-void refuse_at_once(struct core *core, const struct event *event, struct model *model,
-                    enum refusal why)
-{
-    bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED;
-    if (model)
-        model->refused++;
-    uint32_t crashes = 0;
-    if (why == REFUSED_QUARANTINED)
-        blame_is_quarantined(core, event->submitted.hash, &crashes);
-    refuse_action(core, event->request, why, later ? model_retry_after(core, model) : 0, crashes);
-    action_add(core, ACTION_FORGET)->request = event->request;
 }
 
 void request_enter(struct core *core, struct item *item)
@@ -253,7 +180,6 @@ void request_submitted(struct core *core, const struct event *event)
         return;
     }
     bool durable = model && model_is_durable(core, model, event);
-    enum refusal why;
     if (!model) {
         refuse_at_once(core, event, NULL, REFUSED_NOT_FOUND);
         return;
@@ -269,10 +195,8 @@ void request_submitted(struct core *core, const struct event *event)
         refuse_at_once(core, event, model, REFUSED_TOO_LARGE);
         return;
     }
-    if (refused_at_once(core, event, model, &why)) {
-        refuse_at_once(core, event, model, why);
+    if (admission_refuses(core, event, model))
         return;
-    }
     struct item *item = request_open(core, event);
     batch_arrived(core, model);
     if (!durable) {
@@ -350,6 +274,12 @@ static void request_run(struct core *core, struct slot *slot, struct item *item,
         log_answered(slot, item, event->replied.digest);
 }
 
+/* From its dispatch to its answer. */
+static void run_learn(struct model *model, uint64_t took)
+{
+    model->run_ns = model->run_ns ? (model->run_ns * 7 + took) / 8 + 1 : took + 1;
+}
+
 void request_replied(struct core *core, struct slot *slot, const struct event *event)
 {
     struct item *item = item_find(core, event->request);
@@ -359,6 +289,7 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     watch_answered(core, slot);
     if (item->position <= slot->checkpoint.position)
         slot->checkpoint.reached = core->now;
+    run_learn(model, (uint64_t)(core->now - item->dispatched));
     if (flight_remove(core, slot, item))
         batch_ended(core, slot, item);
     blame_answered(core, model, item);

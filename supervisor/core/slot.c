@@ -23,6 +23,7 @@ void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
     model->ready += state == SLOT_READY;
     model->ready -= slot->state == SLOT_READY;
     slot->state = state;
+    rate_count(core, slot);
     slot->since = core->now;
     timer_clear(&core->wheel, &slot->timer);
     dispatch_update(core, slot);

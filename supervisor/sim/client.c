@@ -52,6 +52,7 @@ static void submit(struct sim *sim, uint32_t index)
     client->chunks = sim->models[model].streams ? random_below(r, 6) : 0;
     client->poison = poison_is_drawn(sim, model);
     client->once = !sim->models[model].stateful && random_below(r, 4) == 0;
+    client->name = random_below(r, 4);
     if (random_below(r, 2))
         client->deadline = sim->now + sim_between(sim, HASUP_MS, 20 * HASUP_S);
     if (sim_chance(sim, 40))
@@ -65,6 +66,7 @@ static void submit(struct sim *sim, uint32_t index)
                                         .deadline = client->deadline,
                                         .once = client->once,
                                         .batch_key = batch_key(sim, model, client->content),
+                                        .client = client->name,
                                         .priority = (uint8_t)random_below(r, 10)}};
     if (core_wants_hash(sim->core, model))
         poison_hash(sim, client, event.submitted.hash);
@@ -224,6 +226,15 @@ void client_chunk(struct sim *sim, const struct action *action)
     client->received = client->produced;
 }
 
+/* Nobody is above a rate where there is no limit of it. */
+static void check_rate(struct sim *sim, const struct client *client)
+{
+    const struct model_policy *policy = &sim->models[client->model].policy;
+    if (!policy->rate.per_second && !(policy->rate.client_per_second && client->name))
+        sim_fail(sim, "request %llx is above a rate that has no limit",
+                 (unsigned long long)client->id);
+}
+
 void client_refused(struct sim *sim, const struct action *action)
 {
     enum refusal why = action->refuse.why;
@@ -233,7 +244,8 @@ void client_refused(struct sim *sim, const struct action *action)
         (why == REFUSED_QUARANTINED || why == REFUSED_KEY_REUSED ||
          why == REFUSED_ANSWER_TOO_LARGE)) /* there is no other answer */
         client->person->answered = true;
-    if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE) &&
+    if ((why == REFUSED_OVERLOADED || why == REFUSED_UNAVAILABLE || why == REFUSED_LATE ||
+         why == REFUSED_RATE) &&
         action->refuse.retry_after <= 0)
         sim_fail(sim, "refused without a time to try again");
     if (client && why == REFUSED_GONE) {
@@ -263,6 +275,12 @@ void client_refused(struct sim *sim, const struct action *action)
         (!client->once || !client->dispatches))
         sim_fail(sim, "request %llx is refused as interrupted, and might run",
                  (unsigned long long)client->id);
+    if (client && why == REFUSED_LATE &&
+        (!client->deadline || sim->current->type != EVENT_SUBMITTED))
+        sim_fail(sim, "request %llx is called late, and has no deadline, or was taken",
+                 (unsigned long long)client->id);
+    if (client && why == REFUSED_RATE)
+        check_rate(sim, client);
     if (client && why == REFUSED_DEADLINE && !client->asks &&
         (!client->deadline || client->deadline > sim->now))
         sim_fail(sim, "request %llx is refused before its deadline",

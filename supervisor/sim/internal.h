@@ -154,6 +154,7 @@ struct client {
     bool overloaded; /* refused so */
     uint32_t generation, dispatches, died; /* died: workers, with it in hand */
     uint64_t content, size;
+    uint64_t name;     /* who asks; 0: he does not say */
     uint32_t chunks;   /* of a stream; 0: a plain request */
     uint64_t received; /* bytes of the stream */
     uint64_t kept;     /* of a durable one, until its end is stored */

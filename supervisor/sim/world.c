@@ -97,6 +97,11 @@ static void trace_event(const struct sim *sim, const struct event *event)
     if (event->type == EVENT_CHECKPOINT_LOADED || event->type == EVENT_CHECKPOINT_STORED)
         printf("                    found %d position %llu error %d\n", event->checkpoint.found,
                (unsigned long long)event->checkpoint.position, event->checkpoint.error);
+    if (event->type == EVENT_IDENTIFIED)
+        printf("                    hash %llx died %d alone %d first %d mark %llu\n",
+               (unsigned long long)event->identified.hash[0], event->identified.how.died,
+               event->identified.how.alone, event->identified.how.first,
+               (unsigned long long)event->identified.how.mark);
     if (event->type == EVENT_PERSISTED)
         printf("                    what %d error %d\n", event->persisted.what,
                event->persisted.error);
@@ -117,6 +122,9 @@ static void trace_action(const struct action *action)
                action->persist.what, action->persist.why,
                (unsigned long long)action->persist.position,
                (unsigned long long)action->persist.number);
+    if (action->type == ACTION_QUARANTINE)
+        printf("                    hash %llx attempts %u\n",
+               (unsigned long long)action->quarantine.hash[0], action->quarantine.attempts);
     if (action->type == ACTION_DISPATCH)
         printf("                    position %llu replay %d\n",
                (unsigned long long)action->dispatch.position, action->dispatch.replay);
@@ -281,7 +289,14 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                      .ping_after = HASUP_S,
                      .drain = 20 * HASUP_S,
                      .stop = 5 * HASUP_S},
-        .queue = {.requests = 8 + random_below(r, 100), .bytes = 1 << 20},
+        .queue = {.requests = 8 + random_below(r, 100),
+                  .bytes = 1 << 20,
+                  .refuse_late = random_below(r, 2),
+                  .priority_age = random_below(r, 2) ? 0 : sim_between(sim, HASUP_MS, 10 * HASUP_S)},
+        .rate = {.per_second = random_below(r, 6) ? 0 : 1 + random_below(r, 20),
+                 .burst = 20 + random_below(r, 100),
+                 .client_per_second = random_below(r, 4) ? 0 : 1 + random_below(r, 5),
+                 .client_burst = 1 + random_below(r, 40)},
         .batch = {.most = random_below(r, 2) ? 0 : 1 + random_below(r, 12),
                   .max_delay = random_below(r, 2) ? 0 : sim_between(sim, 0, 50 * HASUP_MS)},
         .checkpoint = {.log_requests = random_below(r, 8) ? 4 + random_below(r, 60) : 0,
