@@ -227,6 +227,11 @@ static int request_identify(struct engine *engine, const struct submission *s,
     return 0;
 }
 
+uint64_t engine_client(const struct engine *engine, const void *name, size_t len)
+{
+    return XXH3_64bits_withSeed(name, len, engine->durable.seed) | 1;
+}
+
 uint64_t engine_batch_key(const uint8_t *meta, size_t len)
 {
     const struct hasup_frame frame = {.meta = meta, .meta_len = (uint32_t)len};
@@ -268,6 +273,7 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     event.submitted.size = request->body.len;
     event.submitted.deadline = request->deadline;
     event.submitted.priority = submission->priority;
+    event.submitted.client = submission->client;
     event.submitted.batch_key = engine_batch_key(submission->meta, submission->meta_len);
     if (core_wants_hash(engine->core, submission->model))
         letters_hash(engine, request, event.submitted.hash);

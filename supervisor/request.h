@@ -68,9 +68,13 @@ struct submission {
     struct bytes key; /* idempotency key; len 0: none.  Copied. */
     bool async;       /* answered by `accepted`; its client comes back for the answer */
     bool no_wait;     /* refused with 409 where its key's request still runs */
+    uint64_t client;  /* engine_client() of who asks; 0: he does not say */
     uint64_t heard;   /* of a stream: its client has the chunks up to this number, */
     uint64_t heard_of; /* and they came with this `record` of a reply */
 };
+
+/* A hash of what names a client, for its limit of rate; another one in each run of hasupd. */
+uint64_t engine_client(const struct engine *engine, const void *name, size_t len);
 
 /* Hands a request in.  *request is set before anything else happens, for engine_cancel; it is dead
  * after reply, refuse or engine_cancel.  0; HASUP_EFULL (limits.requests reached: `refuse` was NOT

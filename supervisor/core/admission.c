@@ -1,7 +1,7 @@
 /*
  * admission.c: whether a request that comes is taken.  Refused at once, and told when to come
  * again, is what finds no room in the queue, what is above a limit of rate, and what would be late
- * by all that is known: a request that fails late has taken a worker's time from one that would not.
+ * by all that is known: one that fails late has taken a worker's time from one that would not.
  *
  * How fast a model drains is measured while its workers have all that they take, since a worker
  * with room to spare does not show what it can do: the time for each request of a batch, by the fit
@@ -9,8 +9,8 @@
  * of every ready worker, nothing is predicted; nor where nothing waits.
  *
  * Rates are limited by the generic cell rate algorithm: one time for each model, and one for each
- * client that names itself, in a table of sets of four, where the one that has been good for longest
- * makes room.
+ * client that names itself, in a table of sets of four, where the one that has been good for the
+ * longest time makes room.
  */
 #include "supervisor/core/internal.h"
 

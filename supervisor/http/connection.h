@@ -118,6 +118,7 @@ struct connection {
     char id[HTTP_ID_MAX + 1];
     uint8_t *meta; /* for the worker; else http->meta */
     uint32_t meta_len;
+    uint64_t client;           /* who asks, by its Authorization; 0: it has none */
     uint32_t key_at, key_len;  /* the idempotency key, in the meta; len 0: none */
     bool async, waits;         /* Prefer: respond-async; waits: Prefer named a wait, */
     hasup_ns wait;             /* of this length */

@@ -203,6 +203,13 @@ static void take_timeout(struct reading *r, struct text name, struct text value)
         wrong(r->c, "X-Request-Timeout is not a positive number of seconds");
 }
 
+/* hasupd asks nobody who he is by it: it tells clients apart for their limits of rate. */
+static void take_authorization(struct reading *r, struct text name, struct text value)
+{
+    (void)name;
+    r->c->client = engine_client(r->c->http->engine, value.at, value.len);
+}
+
 /* A quoted string, as the draft has it; without quotes, as many clients send it. */
 static void take_key(struct reading *r, struct text name, struct text value)
 {
@@ -299,6 +306,7 @@ static const struct {
     FIELD("inference-header-content-length", put_header),
     FIELD("x-request-id", take_request_id),
     FIELD("idempotency-key", take_key),
+    FIELD("authorization", take_authorization),
     FIELD("prefer", take_prefer),
     FIELD("last-event-id", take_last_event),
     FIELD("x-request-timeout", take_timeout),
@@ -348,6 +356,7 @@ void head_take(struct connection *c, const struct head *head)
     c->accepts_sse = c->expects = false;
     c->at_most = c->priority = 0;
     c->key_len = 0;
+    c->client = 0;
     c->async = c->waits = false;
     c->wait = 0;
     c->heard = c->heard_of = 0;

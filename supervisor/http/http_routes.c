@@ -327,6 +327,7 @@ static void submit(struct connection *c)
                            .meta_len = c->meta_len,
                            .body = {.len = c->body.len},
                            .key = {c->meta + c->key_at, c->key_len},
+                           .client = c->client,
                            .async = c->async,
                            .no_wait = c->waits && !c->wait,
                            .heard = c->heard,

@@ -273,12 +273,11 @@ static void diverged(struct sim *sim, struct sim_slot *slot, const struct action
     core_slot_view(sim->core, action->slot, &view);
     bool apart = client && slot->max_batch > 1 &&
                  client->died >= sim->models[slot->model].policy.max_attempts;
-    if (apart) {
-        slot->oracle_known = slot->vault->oracle_known = false;
+    if (apart)
         slot->vault->lost = view.log_head;
-    } else if (slot->oracle_known && action->notice.value > slot->vault->lost) {
+    else if (slot->oracle_known && action->notice.value > slot->vault->lost)
         sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
-    }
+    slot->oracle_known = slot->vault->oracle_known = false;
 }
 
 static void notice(struct sim *sim, const struct action *action)

@@ -292,7 +292,7 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
         .queue = {.requests = 8 + random_below(r, 100),
                   .bytes = 1 << 20,
                   .refuse_late = random_below(r, 2),
-                  .priority_age = random_below(r, 2) ? 0 : sim_between(sim, HASUP_MS, 10 * HASUP_S)},
+                  .priority_age = sim_between(sim, 0, 10 * HASUP_S)},
         .rate = {.per_second = random_below(r, 6) ? 0 : 1 + random_below(r, 20),
                  .burst = 20 + random_below(r, 100),
                  .client_per_second = random_below(r, 4) ? 0 : 1 + random_below(r, 5),

@@ -6,6 +6,7 @@
  *   segv TEXT       says TEXT on stderr and dies by SIGSEGV
  *   hang            never answers          garbage        writes what is no frame
  *   pid             answers its pid        big N          answers N bytes
+ *   take N          takes N ms
  *   nonce TEXT      answers what no other run of it would
  *   wait PATH       blocks until PATH (a FIFO) is written to, then answers "done"
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
@@ -25,6 +26,7 @@
 #include "tests/e2e/gate.h"
 #include "worker/hasup.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,6 +182,15 @@ static int big(struct hasup_response *response, size_t len)
     return 0;
 }
 
+/* So long, and no shorter: what a model's run takes. */
+static int take(struct hasup_response *response, long ms)
+{
+    struct timespec span = {ms / 1000, ms % 1000 * 1000000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &span, &span) == EINTR)
+        continue;
+    return reply_text(response, "took it");
+}
+
 static int nonce(struct hasup_response *response)
 {
     char text[64];
@@ -228,6 +239,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     }
     if (strncmp(body, "nonce ", 6) == 0)
         return nonce(response);
+    if (strncmp(body, "take ", 5) == 0)
+        return take(response, atol(body + 5));
     if (strncmp(body, "big ", 4) == 0)
         return big(response, (size_t)atol(body + 4));
     if (strncmp(body, "stream ", 7) == 0 || strncmp(body, "noise ", 6) == 0)
