@@ -5,8 +5,8 @@
  *
  * How fast a model drains is measured while its workers have all that they take, since a worker
  * with room to spare does not show what it can do: the time for each request of a batch, by the fit
- * of batch.c where one runs at a time, else from one end to the next.  Where that is not known yet
- * of every ready worker, nothing is predicted; nor where nothing waits.
+ * of batch.c where one runs at a time, else from one end to the next.  Where a ready worker has not
+ * ended enough of them, nobody is called late; nor where nothing waits.
  *
  * Rates are limited by the generic cell rate algorithm: one time for each model, and one for each
  * client that names itself, in a table of sets of four, where the one that has been good for the
@@ -17,7 +17,7 @@
 #include <stdlib.h>
 
 enum {
-    RATE_SHIFT = 30,    /* rates are requests in 2^30 ns, about a second */
+    RATE_SHIFT = 40,    /* rates are requests in 2^40 ns, about 18 minutes */
     RATE_KNOWN = 8,     /* ends of batches from which on a slot's is believed */
     RATE_OUTLIER = 4,   /* one counts as so many times what was measured, at most */
     CLIENT_SET = 4,
@@ -34,7 +34,7 @@ void rate_count(struct core *core, struct slot *slot)
     model->rate -= slot->drain.counted;
     model->unmeasured -= slot->drain.unmeasured;
     slot->drain.counted = counts ? slot->drain.rate : 0;
-    slot->drain.unmeasured = counts && !slot->drain.rate;
+    slot->drain.unmeasured = counts && slot->drain.samples < RATE_KNOWN;
     model->rate += slot->drain.counted;
     model->unmeasured += slot->drain.unmeasured;
 }
@@ -48,8 +48,6 @@ void rate_learn(struct core *core, struct slot *slot, uint32_t size, uint64_t to
         each = RATE_OUTLIER * slot->drain.each;
     slot->drain.each = slot->drain.each ? (slot->drain.each * 7 + each) / 8 + 1 : each;
     slot->drain.samples += slot->drain.samples < RATE_KNOWN;
-    if (slot->drain.samples < RATE_KNOWN)
-        return;
     each = slot->drain.each;
     if (slot->fit.known && slot->concurrency == 1 && slot->batch_cap > 1)
         each = fit_predict(&slot->fit, slot->batch_cap) / slot->batch_cap + 1;
@@ -60,14 +58,12 @@ void rate_learn(struct core *core, struct slot *slot, uint32_t size, uint64_t to
 /* The time to run so many; HASUP_NEVER: nobody knows. */
 static hasup_ns drain_time(const struct model *model, uint64_t requests)
 {
-    if (!model->rate || model->unmeasured)
-        return HASUP_NEVER;
-    return (hasup_ns)((requests << RATE_SHIFT) / model->rate);
+    return model->rate ? (hasup_ns)((requests << RATE_SHIFT) / model->rate) : HASUP_NEVER;
 }
 
 hasup_ns model_retry_after(const struct core *core, const struct model *model)
 {
-    hasup_ns soonest = HASUP_NEVER, wait = drain_time(model, model->queued);
+    hasup_ns soonest = HASUP_NEVER, wait = drain_time(model, model->queued + 1);
     if (model->breaker.state == BREAKER_OPEN) {
         wait = model->breaker.until - core->now;
     } else if (!model->ready) {
@@ -105,7 +101,7 @@ static hasup_ns lateness(const struct core *core, const struct model *model,
 {
     const hasup_ns deadline = event->submitted.deadline;
     unsigned priority = priority_of(event);
-    if (!deadline || !model->policy.queue.refuse_late || !model->queued || !model->run_ns)
+    if (!deadline || !model->policy.queue.refuse_late || !model->queued || model->unmeasured)
         return 0;
     uint64_t ahead = model->storing;
     for (unsigned i = 0; i + 1 < priority; i++)

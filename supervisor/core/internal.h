@@ -223,7 +223,7 @@ struct slot {
     hasup_ns batch_end;   /* when the last one ended */
     struct fit fit;
     struct {
-        uint64_t each, rate; /* ns for a request; requests in 2^30 ns, 0: unknown */
+        uint64_t each, rate; /* ns for a request; requests in 2^40 ns, 0: unknown */
         uint32_t samples;
         uint64_t counted; /* in its model's rate */
         bool unmeasured;  /* likewise */
