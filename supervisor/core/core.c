@@ -176,6 +176,7 @@ static void model_set(struct core *core, const struct event *event)
             dispatch_update(core, slot);
         checkpoint_arm(core, slot);
         watch_changed(core, slot);
+        recycle_changed(core, slot);
     }
     if (!model->removing) /* a slot more would be gone again before anybody could use it */
         model_scale(core, model);
@@ -204,8 +205,10 @@ void model_roll(struct core *core, struct model *model)
         if (slot->restart && (!next || slot->ordinal < next->ordinal))
             next = slot;
     }
-    if (!next)
+    if (!next) {
+        recycle_next(core, model);
         return;
+    }
     next->restart = false;
     next->rolling = true;
     slot_drain(core, next);
@@ -393,6 +396,7 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_CHECKPOINT_LOADED: slot_loaded(core, slot, event); return;
     case EVENT_WORKER_READY: slot_ready(core, slot, event->error); return;
     case EVENT_PONG: watch_ponged(core, slot); return;
+    case EVENT_MEASURED: recycle_measured(core, slot, event->bytes); return;
     case EVENT_ALIVE: watch_alive(core, slot, event->hangs); return;
     case EVENT_BROKE: slot_kill(core, slot); return;
     case EVENT_EXITED: slot_exited(core, slot, event); return;
@@ -469,6 +473,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     case EVENT_WORKER_READY:
     case EVENT_PONG:
     case EVENT_ALIVE:
+    case EVENT_MEASURED:
     case EVENT_BROKE:
     case EVENT_EXITED:
     case EVENT_TREE_EMPTY:
@@ -566,10 +571,12 @@ bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *v
                                .inflight = slot->inflight,
                                .concurrency = slot->concurrency,
                                .stateful = slot->stateful,
+                               .wanted = slot->wanted,
                                .since = slot->since,
                                .next_start = slot->next_start,
                                .starts = slot->starts,
                                .crashes = slot->crashes,
+                               .recycled = slot->recycled,
                                .answered = slot->answered,
                                .replayed = slot->replayed,
                                .diverged = slot->diverged,
@@ -675,6 +682,7 @@ static void model_check(const struct core *core, const struct model *model)
     queue_check(model);
     suspects_check(&model->suspects);
     dispatch_check(core, model);
+    recycle_check(core, model);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)

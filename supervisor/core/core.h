@@ -75,6 +75,12 @@ struct model_policy {
         hasup_ns drain;   /* finishing what is in flight, before TERM */
         hasup_ns stop;    /* TERM to KILL */
     } timeouts;
+    struct { /* when a worker that serves is replaced by a new one; 0: not for this */
+        uint32_t requests; /* answered by it */
+        hasup_ns age;      /* since ready, with jitter of +-25 % */
+        uint64_t memory;   /* bytes, as MEASURED */
+        hasup_ns memory_every; /* measured after an answer, no more often than this */
+    } recycle;
     struct {
         uint32_t requests; /* queued at most; above: overloaded */
         uint64_t bytes;
@@ -175,6 +181,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(PONG)              /* slot, worker */                                                        \
     X(ALIVE)             /* slot, worker, hangs: its watchdog says that it lives, or that it hangs \
                           * */                                                                     \
+    X(MEASURED)          /* slot, worker, bytes: answer to MEASURE, where its memory can be read */ \
     X(BROKE)             /* slot, worker: malformed frame or closed socket; it must die */         \
     X(EXITED)            /* slot, worker, exit: reaped; tree_empty where already proven */         \
     X(TREE_EMPTY)        /* slot, worker */                                                        \
@@ -232,6 +239,7 @@ struct event {
         enum command command;
         int error; /* SPAWNED, WORKER_READY */
         bool hangs; /* ALIVE */
+        uint64_t bytes; /* MEASURED */
         struct {
             uint32_t concurrency, max_batch; /* max_batch: 0 or 1: it takes one at a time */
             bool stateful, resumable;
@@ -295,6 +303,7 @@ struct event {
     X(DISPATCH)         /* slot, worker, request, attempt, replay, resume, position */             \
     X(CANCEL)           /* slot, worker, request: tell the worker */                               \
     X(PING)             /* slot, worker */                                                         \
+    X(MEASURE)          /* slot, worker: how much memory it has; answer MEASURED */                \
     X(TAKE_STATE)       /* slot, worker, position: send CHECKPOINT; answer STATE_TAKEN */          \
     X(STORE_CHECKPOINT) /* slot, position: of the STATE_TAKEN in hand; answer CHECKPOINT_STORED */ \
     X(DRAIN)            /* slot, worker: send DRAIN; it exits by itself */                         \
@@ -331,9 +340,13 @@ enum action_type {
 /* What a worker that hangs did not do in time. */
 enum hang { HANG_ATTEMPT, HANG_PROGRESS, HANG_PING, HANG_STATE, HANG_WATCHDOG, HANG_TOLD };
 
+/* Why a worker is replaced. */
+enum recycle { RECYCLE_NO, RECYCLE_REQUESTS, RECYCLE_AGE, RECYCLE_MEMORY };
+
 enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_START_TIMEOUT, NOTICE_DIVERGED,
               NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
               NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED,
+              NOTICE_RECYCLED, /* value: enum recycle; it drains, and a new worker comes */
               NOTICE_PRE_START_TIMEOUT,
               NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */
 
@@ -408,9 +421,9 @@ void core_check(const struct core *core);
 struct slot_view {
     enum slot_state state;
     uint32_t model, ordinal, worker, inflight, concurrency;
-    bool stateful;
+    bool stateful, wanted;
     hasup_ns since, next_start; /* next_start: of BACKOFF and BROKEN */
-    uint64_t starts, crashes, answered, replayed, diverged, service_ns;
+    uint64_t starts, crashes, recycled, answered, replayed, diverged, service_ns;
     uint64_t log_head, checkpoint_position;
 };
 

@@ -5,6 +5,7 @@
  *   slot.c      the life of a slot: started, ended, backoff, breaker, drain
  *   prepare.c   the command that runs before a slot starts
  *   watch.c     workers that hang
+ *   recycle.c   workers replaced before they do harm
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   admission.c whether a request that comes is taken: room, rate, time
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
@@ -264,8 +265,14 @@ struct slot {
         bool again;             /* one more is wanted after this one */
         uint32_t load_failures; /* in a row: the disk did not give it */
     } checkpoint;
+    struct {
+        enum recycle why; /* NO: it may stay */
+        bool on;          /* it drains for this */
+        hasup_ns policy, age_at; /* when its age is reached, by this policy */
+        hasup_ns measured, measure_at;
+    } recycle;
     struct identity crash; /* of the worker that is being abandoned: what is said of its requests */
-    uint64_t starts, crashes, answered, replayed, diverged;
+    uint64_t starts, crashes, recycled, answered, replayed, diverged;
 };
 
 struct model {
@@ -578,6 +585,23 @@ void watch_alive(struct core *core, struct slot *slot, bool hangs);
 /* The work timer. */
 void watch_due(struct core *core, struct slot *slot);
 void watch_check(const struct core *core, const struct slot *slot);
+
+/* ---- recycle.c ---- */
+
+/* It is ready: nothing is held against it. */
+void recycle_begin(struct core *core, struct slot *slot);
+/* The model's policy is another one. */
+void recycle_changed(struct core *core, struct slot *slot);
+/* It answered one. */
+void recycle_answered(struct core *core, struct slot *slot);
+void recycle_measured(struct core *core, struct slot *slot, uint64_t bytes);
+/* The slot's timer, while it is ready. */
+void recycle_due(struct core *core, struct slot *slot);
+/* Nobody is away: the next one that is to go goes. */
+void recycle_next(struct core *core, struct model *model);
+/* It drains for good now, and has no more time than others. */
+void recycle_stopped(struct core *core, struct slot *slot);
+void recycle_check(const struct core *core, const struct model *model);
 
 /* ---- prepare.c ---- */
 

@@ -38,7 +38,9 @@
     X(MIX_BATCH)               /* a batch holds requests of several keys */                        \
     X(REPLAY_APART)            /* what ran together runs again one by one */                       \
     X(ABORT_FOREVER)           /* a worker that hangs in its abort is never killed */              \
-    X(FORGET_WATCHDOG)         /* nobody looks whether a watchdog was fed */
+    X(FORGET_WATCHDOG)         /* nobody looks whether a watchdog was fed */                       \
+    X(RECYCLE_BUSY)            /* a worker is replaced while it has requests in hand */            \
+    X(RECYCLE_BELOW)           /* one is replaced while another is away */
 
 enum plant {
     PLANT_NONE,

@@ -306,6 +306,7 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     replay_next(core, slot);
     dispatch_model(core, model);
     slot_drain_progress(core, slot);
+    recycle_answered(core, slot);
     if (!model->accepting)
         model_settle(core, model);
 }

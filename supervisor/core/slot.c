@@ -49,7 +49,8 @@ void slot_renew(struct slot *slot)
 {
     slot->worker++;
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
-    slot->hook.on = slot->hook.passed = false;
+    slot->hook.on = slot->hook.passed = slot->recycle.on = false;
+    slot->recycle.why = RECYCLE_NO;
     slot->run_answered = 0;
 }
 
@@ -152,6 +153,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
     }
     checkpoint_arm(core, slot);
     watch_changed(core, slot);
+    recycle_begin(core, slot);
     model_roll(core, model_of(core, slot));
     dispatch_model(core, model_of(core, slot));
     model_settle(core, model_of(core, slot));
@@ -396,10 +398,18 @@ void slot_drain(struct core *core, struct slot *slot)
     case SLOT_READY:
         slot->ordered = true;
         slot_set_state(core, slot, SLOT_DRAINING);
-        slot_timer(core, slot, model_of(core, slot)->policy.timeouts.drain);
+        if (slot->recycle.on && PLANT(PLANT_RECYCLE_BUSY)) {
+            slot_terminate(core, slot);
+            return;
+        }
+        if (!slot->recycle.on || !slot->inflight)
+            slot_timer(core, slot, model_of(core, slot)->policy.timeouts.drain);
         slot_drain_progress(core, slot);
         return;
     case SLOT_DRAINING:
+        if (!slot->wanted)
+            recycle_stopped(core, slot);
+        return;
     case SLOT_STOPPING:
     case SLOT_ABORTING:
     case SLOT_KILLING: return;
@@ -468,9 +478,9 @@ void slot_timed_out(struct core *core, struct slot *slot)
     case SLOT_DRAINING: slot_terminate(core, slot); return;
     case SLOT_STOPPING: slot_kill(core, slot); return;
     case SLOT_ABORTING: slot_abort_ends(core, slot); return;
+    case SLOT_READY: recycle_due(core, slot); return;
     case SLOT_STOPPED:
     case SLOT_REPLAYING:
-    case SLOT_READY:
     case SLOT_KILLING: return;
     }
 }

@@ -99,6 +99,7 @@ struct worker {
     bool prepares; /* it is the pre_start command */
     bool ignores_abort;
     hasup_ns hung_at; /* where it hangs */
+    uint64_t memory;  /* grows with each request */
     hasup_ns aborted_at; /* 0: it was not */
     uint32_t number;
     enum { PHASE_START, PHASE_LOAD, PHASE_SERVE } phase;
@@ -136,6 +137,8 @@ struct sim_slot {
     uint32_t run_answered, unhealthy, failed_most; /* failed_most: see check_backoff() */
     bool ordered, spawned_before;
     struct sim_hook hook;
+    enum slot_state state; /* as the core said last */
+    bool recycling;        /* it drains to be replaced */
     /* The oracle: the state after all that was answered, in order. */
     uint64_t oracle, oracle_position;
     bool oracle_known;

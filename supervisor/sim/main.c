@@ -15,7 +15,8 @@
 enum { FAILURES_SHOWN = 10 };
 
 struct totals {
-    uint64_t seeds, failed, steps, requests, answered, refused, crashes, deaths, restores, replays;
+    uint64_t seeds, failed, steps, requests, answered, refused, crashes, recycled, deaths, restores,
+        replays;
     double hours;
 };
 
@@ -28,6 +29,7 @@ static void add(struct totals *t, const struct sim_report *r)
     t->answered += r->answered;
     t->refused += r->refused;
     t->crashes += r->crashes;
+    t->recycled += r->recycled;
     t->deaths += r->deaths;
     t->restores += r->restores;
     t->replays += r->replays;
@@ -139,12 +141,15 @@ int main(int argc, char **argv)
             break;
     }
     printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
-           "%llu refused, %llu crashes, %llu deaths of hasupd, %llu restores, %llu replays, %llu "
+           "%llu refused, %llu crashes, %llu recycled, %llu deaths of hasupd, %llu restores, %llu "
+           "replays, %llu "
            "failed\n",
            (unsigned long long)totals.seeds, totals.hours,
            (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
            (unsigned long long)totals.requests, (unsigned long long)totals.answered,
            (unsigned long long)totals.refused, (unsigned long long)totals.crashes,
+           (unsigned long long)totals.recycled,
+
            (unsigned long long)totals.deaths, (unsigned long long)totals.restores,
            (unsigned long long)totals.replays, (unsigned long long)totals.failed);
     return totals.failed ? 1 : 0;

@@ -145,6 +145,8 @@ static void tell(struct sim *sim, const struct action *action)
 static void terminate(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
+    if (slot->recycling && slot->running && !slot->wild && !sim->shutting_down)
+        sim_fail(sim, "slot %u is replaced with %u requests in hand", action->slot, slot->running);
     slot->ordered = true;
     if (slot->worker.alive && !slot->worker.ignores_term && !slot->worker.exiting) {
         slot->worker.exiting = true;
@@ -280,6 +282,19 @@ static void diverged(struct sim *sim, struct sim_slot *slot, const struct action
     slot->oracle_known = slot->vault->oracle_known = false;
 }
 
+/* It is replaced: nobody else of its model may be away who should be there. */
+static void check_recycled(struct sim *sim, struct sim_slot *slot)
+{
+    struct slot_view view;
+    sim->report->recycled++;
+    slot->recycling = true;
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        if (sim->slots[i].used && sim->slots[i].model == slot->model &&
+            sim->slots[i].state != SLOT_READY && core_slot_view(sim->core, i, &view) && view.wanted)
+            sim_fail(sim, "slot %u is replaced while slot %u is %s", (unsigned)(slot - sim->slots),
+                     i, slot_state_name(sim->slots[i].state));
+}
+
 static void notice(struct sim *sim, const struct action *action)
 {
     if (action->notice.what == NOTICE_MODEL_BROKEN)
@@ -287,6 +302,10 @@ static void notice(struct sim *sim, const struct action *action)
     if (action->slot >= SIM_SLOTS)
         return;
     struct sim_slot *slot = &sim->slots[action->slot];
+    if (action->notice.what == NOTICE_SLOT_STATE)
+        slot->state = action->notice.to;
+    if (action->notice.what == NOTICE_RECYCLED)
+        check_recycled(sim, slot);
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
         if (slot->worker.phase != PHASE_SERVE || slot->exited)
             sim_fail(sim, "slot %u is called ready while its worker loads or is gone (promise 9)",
@@ -346,6 +365,12 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_PING:
     case ACTION_TAKE_STATE:
     case ACTION_DRAIN: tell(sim, action); return;
+    case ACTION_MEASURE:
+        sim_post(sim, &(struct event){.type = EVENT_MEASURED,
+                                      .slot = action->slot,
+                                      .worker = action->worker,
+                                      .bytes = slot->worker.memory});
+        return;
     case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
     case ACTION_TERMINATE: terminate(sim, action); return;
     case ACTION_ABORT: worker_aborted(sim, slot); return;

@@ -23,6 +23,7 @@ struct sim_report {
     char reason[256]; /* what was violated, when */
     uint64_t steps, requests, answered, refused, cancelled, crashes, restores, replays, checkpoints;
     uint64_t deaths; /* of hasupd itself */
+    uint64_t recycled;
     hasup_ns virtual_time;
 };
 

@@ -63,7 +63,7 @@ static bool starts(struct sim *sim, const struct action *action)
     if (action->worker == slot->worker.number)
         sim_fail(sim, "slot %u: worker number %u was used before", action->slot, action->worker);
     slot->spawned_before = true;
-    slot->wild = slot->ordered = slot->ready = false;
+    slot->wild = slot->ordered = slot->ready = slot->recycling = false;
     slot->run_answered = slot->running = 0;
     bool fails = sim_chance(sim, sim->fault_permille);
     if (fails) {

@@ -154,6 +154,7 @@ static void run_request(struct sim *sim, struct sim_slot *slot, const struct mes
         return;
     }
     uint64_t mixed = sim_hash(client->content, message->position - worker->batch_first);
+    worker->memory += random_below(&sim->random, 100);
     if (slot->stateful)
         worker->state = sim_hash(worker->state, mixed);
     worker->batch_left--;
