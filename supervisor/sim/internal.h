@@ -92,6 +92,7 @@ struct vault {
     uint64_t cut;     /* the journal lost of its log up to there; 0 once a checkpoint covers it */
     uint64_t oracle, oracle_position; /* the state after the last answer that is durable */
     bool oracle_known, used;
+    bool apart; /* what it answers since its last checkpoint follows a replay that was another */
 };
 
 struct worker {

@@ -667,7 +667,7 @@ void journal_recover_slot(struct sim *sim, uint32_t index)
     uint64_t position = vault->trimmed;
     struct row *row;
     bool exact = sim->models[slot->model].policy.journal == JOURNALS_ALWAYS;
-    slot->oracle_known = vault->oracle_known && (exact || !vault->used);
+    slot->oracle_known = vault->oracle_known && !vault->apart && (exact || !vault->used);
     vault->used = true;
     slot->oracle = vault->oracle;
     if (vault->trimmed)

@@ -220,6 +220,7 @@ static void disk_saved(struct sim *sim, struct sim_slot *slot, const struct disk
     vault->kept[0] =
         (struct checkpoint){.position = job->position, .state = job->state, .in_memory = fails};
     vault->kept_count += vault->kept_count < SIM_CHECKPOINTS;
+    vault->apart = vault->apart && fails;
     if (!fails && job->position >= vault->cut)
         vault->cut = 0;
     sim->report->checkpoints++;
@@ -275,10 +276,12 @@ static void diverged(struct sim *sim, struct sim_slot *slot, const struct action
     core_slot_view(sim->core, action->slot, &view);
     bool apart = client && slot->max_batch > 1 &&
                  client->died >= sim->models[slot->model].policy.max_attempts;
-    if (apart)
+    if (apart) {
         slot->vault->lost = view.log_head;
-    else if (slot->oracle_known && action->notice.value > slot->vault->lost)
+        slot->vault->apart = true;
+    } else if (slot->oracle_known && action->notice.value > slot->vault->lost) {
         sim_fail(sim, "slot %u: a replay was answered otherwise", action->slot);
+    }
     slot->oracle_known = slot->vault->oracle_known = false;
 }
 

@@ -227,7 +227,7 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
         worker->exiting = true;
         if (!worker->snapshot.on) /* else it stays for its child */
             worker_dies(sim, slot, false);
-    } /* CANCEL: it runs to its end */
+    }
 }
 
 void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
@@ -271,6 +271,8 @@ void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *m
     struct worker *worker = &slot->worker;
     if (!worker->alive)
         return; /* dead, but the core does not know yet */
+    if (message->action == ACTION_CANCEL)
+        return; /* it runs to its end, and answers pings no later for it */
     ring_put(sim, &worker->inbox, message);
     bool loads = message->action == ACTION_WELCOME;
     move_after(sim, slot,
