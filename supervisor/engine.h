@@ -113,6 +113,7 @@ struct worker {
     struct notify *notify; /* its watchdog; NULL: it has none */
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
+    uint64_t memory; /* bytes, when it was measured last; 0: never */
     bool hook; /* it is the pre_start command: no socket, no requests */
     bool greeted, welcomed, stateful;
     uint64_t granted; /* HASUP_CAN_* bits */
@@ -243,6 +244,7 @@ void worker_prepare(struct slot *slot, uint32_t number); /* runs the pre_start c
 void worker_dispatch(struct slot *slot, const struct action *action);
 void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, uint64_t id);
 void worker_welcome(struct slot *slot, const struct action *action);
+void worker_measure(struct slot *slot, uint32_t number);
 void worker_take_state(struct slot *slot, const struct action *action);
 void worker_drain(struct slot *slot, uint32_t number);
 void worker_terminate(struct slot *slot, uint32_t number);

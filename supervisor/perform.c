@@ -212,6 +212,7 @@ static const char *notice_event(enum notice what)
     case NOTICE_LOAD_FAILED: return "checkpoint.unreadable";
     case NOTICE_MODEL_BROKEN: return "model.broken";
     case NOTICE_MODEL_MENDED: return "model.mended";
+    case NOTICE_RECYCLED: return "slot.recycled";
     case NOTICE_PRE_START_TIMEOUT: return "slot.pre_start_timeout";
     case NOTICE_PRE_START_FAILED: return "slot.pre_start_failed";
     }
@@ -278,6 +279,29 @@ static void notice_blame(struct slot *slot, const struct action *action)
     worker_blame(slot, cause);
 }
 
+static const char *recycled_text(const struct slot *slot, const struct action *action,
+                                 char text[ENGINE_REASON])
+{
+    const struct model_policy *policy = &slot->model->config->policy;
+    switch ((enum recycle)action->notice.value) {
+    case RECYCLE_NO: return "";
+    case RECYCLE_REQUESTS:
+        snprintf(text, ENGINE_REASON, "it answered %u requests (recycle.requests)",
+                 policy->recycle.requests);
+        break;
+    case RECYCLE_AGE:
+        snprintf(text, ENGINE_REASON, "its age is about %lld s (recycle.age)",
+                 (long long)(policy->recycle.age / HASUP_S));
+        break;
+    case RECYCLE_MEMORY:
+        snprintf(text, ENGINE_REASON, "it has %lld KiB, more than %lld KiB (recycle.memory)",
+                 slot->worker ? (long long)(slot->worker->memory >> 10) : 0,
+                 (long long)(policy->recycle.memory >> 10));
+        break;
+    }
+    return text;
+}
+
 static const char *pre_start_text(const struct slot *slot, const struct action *action,
                                   char text[ENGINE_REASON])
 {
@@ -317,6 +341,7 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
                  (long long)(action->notice.delay / HASUP_MS));
         return text;
     case NOTICE_MODEL_MENDED: return "a request was answered; all go on";
+    case NOTICE_RECYCLED: return slot ? recycled_text(slot, action, text) : "";
     case NOTICE_PRE_START_FAILED: return pre_start_text(slot, action, text);
     case NOTICE_BREAKER_OPEN:
         snprintf(text, ENGINE_REASON,
@@ -359,7 +384,7 @@ static void perform_notice(struct engine *engine, const struct action *action)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
     if (what == NOTICE_NOT_STORED && engine->durable.failing)
         level = LEVEL_DEBUG; /* likewise "journal.failing"; each answer that waits would say it */
-    if (what == NOTICE_MODEL_MENDED)
+    if (what == NOTICE_MODEL_MENDED || what == NOTICE_RECYCLED)
         level = LEVEL_INFO;
     const char *model =
         !slot && action->model < engine->config->limits.models && engine->models[action->model].used
@@ -388,6 +413,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_DISPATCH: worker_dispatch(slot, action); break;
     case ACTION_CANCEL: worker_say(slot, action->worker, HASUP_CANCEL, action->request); break;
     case ACTION_PING: worker_say(slot, action->worker, HASUP_PING, 0); break;
+    case ACTION_MEASURE: worker_measure(slot, action->worker); break;
     case ACTION_TAKE_STATE: worker_take_state(slot, action); break;
     case ACTION_STORE_CHECKPOINT: state_store(slot, action->position); break;
     case ACTION_DRAIN: worker_drain(slot, action->worker); break;

@@ -423,6 +423,19 @@ pid_t process_pid(const struct process *process)
     return process->pid;
 }
 
+uint64_t process_memory(const struct process *process)
+{
+    char path[64];
+    unsigned long long pages = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)process->pid);
+    FILE *file = process->reaped ? NULL : fopen(path, "re");
+    if (file && fscanf(file, "%*u %llu", &pages) != 1)
+        pages = 0;
+    if (file)
+        fclose(file);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 void process_signal(struct process *process, int signo)
 {
     if (!process->reaped)

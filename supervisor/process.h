@@ -61,6 +61,8 @@ void processes_forget(struct processes *processes, const char *name);
 
 void *process_context(const struct process *process);
 pid_t process_pid(const struct process *process);
+/* Bytes of the main process in memory, shared ones too; 0: not known. */
+uint64_t process_memory(const struct process *process);
 /* To the main process. A process that is reaped already is left alone. */
 void process_signal(struct process *process, int signo);
 /* SIGKILL to the whole tree, now and until it is empty. */

@@ -54,14 +54,16 @@ static json_t *slot_json(const struct engine *engine, const struct slot *slot)
     if (!core_slot_view(engine->core, slot->index, &v))
         return NULL;
     hasup_ns now = loop_now(engine->loop);
-    json_t *json = json_pack(
-        "{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "slot", slot->name, "state",
-        slot_state_name(v.state), "pid",
-        (json_int_t)(slot->worker ? process_pid(slot->worker->process) : 0), "since_ms",
-        (json_int_t)((now - v.since) / HASUP_MS), "inflight", (int)v.inflight, "concurrency",
-        (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes", (json_int_t)v.crashes,
-        "answered", (json_int_t)v.answered, "replayed", (json_int_t)v.replayed, "diverged",
-        (json_int_t)v.diverged, "service_us", (json_int_t)(v.service_ns / 1000));
+    json_t *json =
+        json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "slot",
+                  slot->name, "state", slot_state_name(v.state), "pid",
+                  (json_int_t)(slot->worker ? process_pid(slot->worker->process) : 0), "since_ms",
+                  (json_int_t)((now - v.since) / HASUP_MS), "inflight", (int)v.inflight,
+                  "concurrency", (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes",
+                  (json_int_t)v.crashes, "answered", (json_int_t)v.answered, "replayed",
+                  (json_int_t)v.replayed, "diverged", (json_int_t)v.diverged, "service_us",
+                  (json_int_t)(v.service_ns / 1000), "recycled", (json_int_t)v.recycled,
+                  "memory_bytes", (json_int_t)(slot->worker ? slot->worker->memory : 0));
     bool waits = (v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN) && v.next_start != HASUP_NEVER;
     json_object_set_new(json, "next_start_ms",
                         waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());

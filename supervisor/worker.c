@@ -19,8 +19,8 @@
 
 /* The abilities that hasupd makes use of, where a worker offers them. */
 enum {
-    GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME |
-             HASUP_CAN_BATCH
+    GRANTS =
+        HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME | HASUP_CAN_BATCH
 };
 
 /* The worker that an action names; NULL where it is gone, which the core hears of by itself. */
@@ -213,6 +213,14 @@ void worker_take_state(struct slot *slot, const struct action *action)
         .type = HASUP_CHECKPOINT, .meta = meta, .meta_len = (uint32_t)w.used};
     worker_send(worker, &frame, NULL);
     FAULT(checkpoint_asked);
+}
+
+void worker_measure(struct slot *slot, uint32_t number)
+{
+    struct worker *worker = worker_of(slot, number);
+    if (!worker || !(worker->memory = process_memory(worker->process)))
+        return;
+    worker_post(worker, &(struct event){.type = EVENT_MEASURED, .bytes = worker->memory});
 }
 
 void worker_drain(struct slot *slot, uint32_t number)
