@@ -398,7 +398,7 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_PONG: watch_ponged(core, slot); return;
     case EVENT_MEASURED: recycle_measured(core, slot, event->bytes); return;
     case EVENT_ALIVE: watch_alive(core, slot, event->hangs); return;
-    case EVENT_BROKE: slot_kill(core, slot); return;
+    case EVENT_BROKE: slot_broke(core, slot); return;
     case EVENT_EXITED: slot_exited(core, slot, event); return;
     case EVENT_TREE_EMPTY: slot_tree_empty(core, slot); return;
     case EVENT_REPLIED:

@@ -559,6 +559,7 @@ void slot_spawned(struct core *core, struct slot *slot, int error);
 void slot_greeted(struct core *core, struct slot *slot, const struct event *event);
 void slot_loaded(struct core *core, struct slot *slot, const struct event *event);
 void slot_ready(struct core *core, struct slot *slot, int error);
+void slot_broke(struct core *core, struct slot *slot);
 void slot_exited(struct core *core, struct slot *slot, const struct event *event);
 void slot_tree_empty(struct core *core, struct slot *slot);
 void slot_timed_out(struct core *core, struct slot *slot);

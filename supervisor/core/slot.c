@@ -330,16 +330,28 @@ void slot_spawned(struct core *core, struct slot *slot, int error)
         slot_stopped(core, slot);
 }
 
+/* Who was asked to finish what it has, and dies of it, crashed. */
+static void slot_ended(struct slot *slot)
+{
+    if (slot->state == SLOT_DRAINING && slot->inflight)
+        slot->ordered = false;
+}
+
+void slot_broke(struct core *core, struct slot *slot)
+{
+    slot_ended(slot);
+    slot_kill(core, slot);
+}
+
 void slot_exited(struct core *core, struct slot *slot, const struct event *event)
 {
     if (slot->exited)
         return;
     slot->exited = true;
     slot->tree_empty |= event->exited.tree_empty;
-    /* Who was asked to finish what it has, and dies of it, crashed. */
     bool died = event->exited.signal || event->exited.code;
-    if (slot->state == SLOT_DRAINING && slot->inflight && died)
-        slot->ordered = false;
+    if (died)
+        slot_ended(slot);
     slot->crashes += !slot->ordered && !slot->hook.on;
     slot->hook.passed = slot->hook.on && !died;
     if (slot->state != SLOT_KILLING && !slot->tree_empty)

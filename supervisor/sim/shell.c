@@ -134,8 +134,6 @@ static void tell(struct sim *sim, const struct action *action)
     struct sim_slot *slot = &sim->slots[action->slot];
     if (action->worker != slot->worker.number)
         sim_fail(sim, "%s to an old worker of slot %u", action_name(action->type), action->slot);
-    if (action->type == ACTION_DRAIN)
-        slot->ordered = true;
     worker_told(sim, slot,
                 &(struct message){.action = action->type,
                                   .request = action->request,
@@ -307,6 +305,8 @@ static void notice(struct sim *sim, const struct action *action)
     struct sim_slot *slot = &sim->slots[action->slot];
     if (action->notice.what == NOTICE_SLOT_STATE)
         slot->state = action->notice.to;
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_DRAINING)
+        slot->ordered = true;
     if (action->notice.what == NOTICE_RECYCLED)
         check_recycled(sim, slot);
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {

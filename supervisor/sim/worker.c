@@ -513,6 +513,8 @@ void worker_fault(struct sim *sim)
         switch (random_below(&sim->random, 8)) {
         case 0: worker_hangs(sim, slot); break;
         case 1:
+            if (slot->state == SLOT_DRAINING && slot->running)
+                slot->ordered = false;        /* as in worker_exit_noticed() */
             if (worker->phase != PHASE_START) /* nor is a pre_start command heard */
                 sim_post(sim, &(struct event){.type = EVENT_BROKE,
                                               .slot = index_of(sim, slot),
