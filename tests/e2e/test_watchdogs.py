@@ -5,7 +5,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import WORKER, World, alive, wait_until  # noqa: E402
+from world import ROOT, WORKER, World, alive, wait_until  # noqa: E402
 
 WATCHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "watched.py")
 
@@ -104,6 +104,15 @@ class Watchdogs(unittest.TestCase):
             hung = world.wait_event("slot.hung", since=mark, slot="m/0")
             self.assertEqual(hung["message"], "hung: its watchdog was not fed within its limit (timeouts.watchdog 3000 ms)")
             world.wait_event("slot.ready", since=mark, slot="m/0")
+
+    def test_the_example_feeds_its_watchdog_idle_and_busy(self):
+        models = f"  primes: {{command: [{sys.executable}, -B, {ROOT}/examples/watchdog.py], timeouts: {{watchdog: 2s}}}}"
+        with World(models) as world:
+            self.assertEqual(world.post("primes", "30")[2], b"2 3 5 7 11 13 17 19 23 29")
+            wait_until(lambda: world.slot("primes/0")["since_ms"] > 2500, "time does not pass")  # idle for longer
+            self.assertEqual(world.slot("primes/0")["state"], "ready")
+            world.mark()
+            self.assertNotIn("slot.hung", [e["event"] for e in world.events])
 
     def test_one_that_says_that_it_hangs_is_believed(self):
         with World(watched("max_attempts: 1, timeouts: {watchdog: 1h}")) as world:

@@ -132,7 +132,8 @@ static const struct {
     {MODEL "    backoff_min: 1s\n",
      "f.yaml:4:5: models.digits.backoff_min: unknown key; did you mean \"restart.backoff_min\"?"},
     {MODEL "    queue: {zzz: 1}\n",
-     "f.yaml:4:13: models.digits.queue.zzz: unknown key; known here: requests, bytes"},
+     "f.yaml:4:13: models.digits.queue.zzz: unknown key; known here: requests, bytes, refuse_late, "
+     "priority_age"},
     {MODEL "modles: 1\n", "f.yaml:4:1: modles: unknown key; did you mean \"models\"?"},
     {MODEL "jounal: {}\n", "f.yaml:4:1: jounal: unknown key; did you mean \"journal\"?"},
     {MODEL "journal: {result: 1}\n",
