@@ -16,10 +16,14 @@
 
 #include <stdlib.h>
 
+/* So long after the last one that came too late the model is taken for overloaded, or until what
+ * waited then has run twice over. */
+#define LATE_SPAN HASUP_S
+
 enum {
-    RATE_SHIFT = 40,    /* rates are requests in 2^40 ns, about 18 minutes */
-    RATE_KNOWN = 8,     /* ends of batches from which on a slot's is believed */
-    RATE_OUTLIER = 4,   /* one counts as so many times what was measured, at most */
+    RATE_SHIFT = 40,  /* rates are requests in 2^40 ns, about 18 minutes */
+    RATE_KNOWN = 8,   /* ends of batches from which on a slot's is believed */
+    RATE_OUTLIER = 4, /* one counts as so many times what was measured, at most */
     CLIENT_SET = 4,
     CLIENT_SETS = 1024
 };
@@ -106,13 +110,40 @@ static hasup_ns lateness(const struct core *core, const struct model *model,
     uint64_t ahead = model->storing;
     for (unsigned i = 0; i + 1 < priority; i++)
         ahead += model->classes[i].count;
-    ahead += ahead_in_class(&model->classes[priority - 1], deadline);
+    /* Where some come too late already, who comes with less time makes others late. */
+    ahead += core->now < model->late_until
+                 ? model->classes[priority - 1].count
+                 : ahead_in_class(&model->classes[priority - 1], deadline);
     hasup_ns wait = drain_time(model, ahead);
     if (wait == HASUP_NEVER)
         return 0;
     /* What runs now, its own run, and an eighth for what goes slower than before. */
     hasup_ns end = core->now + wait + wait / 8 + 2 * (hasup_ns)model->run_ns;
     return end > deadline ? end - deadline : 0;
+}
+
+/* Those that come with less time go before it.  At the edge of its deadline a request that runs is
+ * late by a little, and so is the next one: the workers would do nothing else.  And where some have
+ * come too late, whoever has no time for a full batch makes it shorter for all that wait: then the
+ * workers would do less for everybody. */
+bool late_by_now(const struct core *core, const struct slot *slot, const struct item *item)
+{
+    const struct model *model = &core->models[slot->model];
+    bool known = slot->drain.samples >= RATE_KNOWN;
+    bool others = item->later > item->deadline; /* who joined it have more time */
+    if (!model->policy.queue.refuse_late || !model->queued || item->deadline == HASUP_NEVER ||
+        others || !known)
+        return false;
+    bool full = core->now < model->late_until && model->queued >= slot->batch_cap;
+    uint64_t run = slot->concurrency == 1 ? fit_predict(&slot->fit, full ? slot->batch_cap : 1)
+                                          : model->run_ns;
+    return core->now + (hasup_ns)(run + run / 8) > item->deadline;
+}
+
+void late_noted(struct core *core, struct model *model)
+{
+    hasup_ns drain = drain_time(model, 2 * (uint64_t)model->queued);
+    model->late_until = core->now + (drain == HASUP_NEVER || drain < LATE_SPAN ? LATE_SPAN : drain);
 }
 
 /* ---- rates ---- */
@@ -151,9 +182,9 @@ static hasup_ns above_rate(struct core *core, struct model *model, const struct 
                         ? client_due(core, model->index, event->submitted.client)
                         : NULL;
     hasup_ns before = due ? *due : 0;
-    hasup_ns wait = due ? rate_take(core->now, due, policy->rate.client_per_second,
-                                    policy->rate.client_burst)
-                        : 0;
+    hasup_ns wait =
+        due ? rate_take(core->now, due, policy->rate.client_per_second, policy->rate.client_burst)
+            : 0;
     if (wait || !policy->rate.per_second)
         return wait;
     wait = rate_take(core->now, &model->rate_due, policy->rate.per_second, policy->rate.burst);

@@ -190,8 +190,8 @@ uint32_t batch_gather(struct core *core, struct slot *slot, struct item *batch[C
     bool alone =
         !batch_may_hold(slot, batch[0], batch[0]) || model->breaker.state == BREAKER_HALF_OPEN;
     while (!alone && count < slot->batch_cap && model->queued && passed < BATCH_LOOKAHEAD) {
-        struct item *item = queue_pop(model, core->now);
-        if (!dispatch_is_in_time(core, item))
+        struct item *item = dispatch_pop(core, slot);
+        if (!item)
             continue;
         hasup_ns own = binding(core, slot, item), end;
         end = core->now + (hasup_ns)fit_predict(&slot->fit, count + 1);

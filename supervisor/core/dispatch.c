@@ -189,6 +189,20 @@ bool dispatch_is_in_time(struct core *core, struct item *item)
     return false;
 }
 
+struct item *dispatch_pop(struct core *core, const struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    struct item *item = queue_pop(model, core->now);
+    if (!dispatch_is_in_time(core, item)) /* its timer is due within a tick */
+        return NULL;
+    if (!late_by_now(core, slot, item))
+        return item;
+    late_noted(core, model);
+    request_refuse(core, item, REFUSED_LATE, model_retry_after(core, model));
+    request_forget(core, item);
+    return NULL;
+}
+
 /* The next suspects of the group that run together, of `left` at most; those whose time is over go.
  */
 static uint32_t suspects_gather(struct core *core, const struct slot *slot, uint32_t *left,
@@ -263,8 +277,8 @@ static void dispatch_queue(struct core *core, struct model *model)
     while (model->queued && breaker_lets(model) && (slot = choose(core, model))) {
         if (batch_waits(core, model, slot))
             return;
-        batch[0] = queue_pop(model, core->now);
-        if (dispatch_is_in_time(core, batch[0])) /* else its timer is due within a tick */
+        batch[0] = dispatch_pop(core, slot);
+        if (batch[0])
             dispatch_batch(core, slot, batch, batch_gather(core, slot, batch), false);
     }
     timer_clear(&core->wheel, &model->batch.timer);

@@ -145,7 +145,7 @@ static void refuse_now(struct core *core, struct model *model, uint64_t request,
                        uint32_t attempts)
 {
     bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED ||
-                 why == REFUSED_IN_PROGRESS;
+                 why == REFUSED_LATE || why == REFUSED_RATE || why == REFUSED_IN_PROGRESS;
     refuse_action(core, request, why, later ? HASUP_S : 0, attempts);
     if (model)
         model->refused++;

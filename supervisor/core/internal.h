@@ -306,6 +306,7 @@ struct model {
     uint64_t rate;       /* of its ready slots */
     uint32_t unmeasured; /* of those */
     uint64_t run_ns;     /* dispatch to answer: moving average */
+    hasup_ns late_until; /* overloaded: some that were taken came too late */
     hasup_ns rate_due;   /* of its limit of rate: when the next one is */
     struct {
         struct timer_node timer; /* set while the last free worker waits for company */
@@ -397,6 +398,8 @@ void dispatch_model(struct core *core, struct model *model);
 /* Hands so many to a slot, to run together. */
 void dispatch_batch(struct core *core, struct slot *slot, struct item *const *batch, uint32_t count,
                     bool replay);
+/* The next of the queue, to run there; NULL: it would be late, and was refused. */
+struct item *dispatch_pop(struct core *core, const struct slot *slot);
 /* False: its time is over, and it was refused. */
 bool dispatch_is_in_time(struct core *core, struct item *item);
 void dispatch_joined(struct core *core,
@@ -490,6 +493,11 @@ bool admission_refuses(struct core *core, const struct event *event, struct mode
 /* Refuses what was never taken in. */
 void refuse_at_once(struct core *core, const struct event *event, struct model *model,
                     enum refusal why);
+/* Whether one that was taken would be late even if it ran there now, and others wait for its place.
+ */
+bool late_by_now(const struct core *core, const struct slot *slot, const struct item *item);
+/* One that was taken came too late. */
+void late_noted(struct core *core, struct model *model);
 /* The slot's state, or what is known of its speed, is another. */
 void rate_count(struct core *core, struct slot *slot);
 /* A batch of that size ended after so long, out of the flight already. */

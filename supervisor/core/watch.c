@@ -20,7 +20,8 @@ static void due_by(struct due *due, hasup_ns at, enum hang why)
 
 /* Of requests that wait for their first word: a worker that says nothing for the time of an attempt
  * hangs.  One that goes on with others may still hang on one request: a worker of n that takes them
- * one after the other begins the last after n - 1, so each has n times as long. */
+ * one after the other begins the last after n - 1, so each has n times as long; and so does each of
+ * a batch, whose members may stream one after the other. */
 static void first_word_due(const struct core *core, const struct slot *slot,
                            const struct item *oldest, struct due *due)
 {
@@ -29,8 +30,9 @@ static void first_word_due(const struct core *core, const struct slot *slot,
         return;
     hasup_ns since = slot->progress > oldest->progress ? slot->progress : oldest->progress;
     due_by(due, since + attempt, HANG_ATTEMPT);
-    if ((HASUP_NEVER - oldest->progress) / slot->concurrency > attempt)
-        due_by(due, oldest->progress + attempt * slot->concurrency, HANG_ATTEMPT);
+    hasup_ns turns = (hasup_ns)slot->concurrency * oldest->mates;
+    if ((HASUP_NEVER - oldest->progress) / turns > attempt)
+        due_by(due, oldest->progress + attempt * turns, HANG_ATTEMPT);
 }
 
 static void flight_due(const struct core *core, const struct slot *slot, struct due *due)

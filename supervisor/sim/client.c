@@ -275,9 +275,10 @@ void client_refused(struct sim *sim, const struct action *action)
         (!client->once || !client->dispatches))
         sim_fail(sim, "request %llx is refused as interrupted, and might run",
                  (unsigned long long)client->id);
-    if (client && why == REFUSED_LATE &&
-        (!client->deadline || sim->current->type != EVENT_SUBMITTED))
-        sim_fail(sim, "request %llx is called late, and has no deadline, or was taken",
+    if (client && why == REFUSED_LATE && !client->deadline &&
+        sim->current->type == EVENT_SUBMITTED && sim->current->request == client->id &&
+        !sim->current->submitted.record)
+        sim_fail(sim, "request %llx is called late, and has no deadline",
                  (unsigned long long)client->id);
     if (client && why == REFUSED_RATE)
         check_rate(sim, client);

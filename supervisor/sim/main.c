@@ -3,6 +3,7 @@
  * it again. Exit code 1 when one failed.
  */
 #include "supervisor/core/plant.h"
+#include "supervisor/sim/serving.h"
 #include "supervisor/sim/sim.h"
 
 #include <getopt.h>
@@ -49,6 +50,7 @@ static void usage(void)
 {
     fputs("usage: hasup-sim [--seeds COUNT] [--from SEED] [--hours H] [--every N] [--plant NAME]\n"
           "       hasup-sim --seed SEED [--trace]\n"
+          "       hasup-sim --serving   how well it batches, and what overload does\n"
           "       hasup-sim --plants\n",
           stderr);
     exit(2);
@@ -98,7 +100,8 @@ int main(int argc, char **argv)
                                          {"from", required_argument, NULL, 'f'},
                                          {"seed", required_argument, NULL, 's'},
                                          {"hours", required_argument, NULL, 'h'},
-                                         {"plants", no_argument, NULL, 'l'},
+                                         {"serving", no_argument, NULL, 'v'},
+        {"plants", no_argument, NULL, 'l'},
                                          {"plant", required_argument, NULL, 'p'},
                                          {"every", required_argument, NULL, 'e'},
                                          {"trace", no_argument, NULL, 't'},
@@ -118,6 +121,7 @@ int main(int argc, char **argv)
             options.check_every = 1;
             break;
         case 'h': options.duration = (hasup_ns)(strtod(optarg, NULL) * 3.6e12); break;
+        case 'v': return serving_report() ? 0 : 1;
         case 'l': list_plants(); break;
         case 'p': set_plant(plant = optarg); break;
         case 'e': options.check_every = (unsigned)atoi(optarg); break;

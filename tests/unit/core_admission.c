@@ -130,6 +130,77 @@ static void a_full_queue_says_when_it_will_have_drained(void **state)
     assert_in_range(after, 290 * RUN, 330 * RUN);
 }
 
+/* ---- what was taken and comes too late ---- */
+
+/* Batches of one and of four, of which one more costs 5 ms and each batch 10 ms. */
+static void begin_in_batches(struct world *w)
+{
+    w->policy.queue.refuse_late = true;
+    w->max_batch = 4;
+    set_model(w, false);
+    comes_up(w, 0, 1);
+    for (unsigned round = 0; round < 10; round++) {
+        uint64_t r[5];
+        for (unsigned i = 0; i < HASUP_LEN(r); i++)
+            r[i] = submit(w);
+        w->now += 15 * HASUP_MS;
+        replies(w, 0, r[0]);
+        w->now += 30 * HASUP_MS;
+        for (unsigned i = 1; i < HASUP_LEN(r); i++)
+            replies(w, 0, r[i]);
+    }
+}
+
+/* As if it had been taken when there was less before it. */
+static uint64_t submit_unasked(struct world *w, hasup_ns within)
+{
+    w->policy.queue.refuse_late = false;
+    set_model(w, false);
+    uint64_t request = submit_by(w, within);
+    w->policy.queue.refuse_late = true;
+    set_model(w, false);
+    return request;
+}
+
+static void what_has_no_time_to_run_is_refused_before_it_does(void **state)
+{
+    struct world *w = *state;
+    begin(w);
+    uint64_t runs = submit(w), hopeless = submit_unasked(w, RUN * 19 / 10), next = submit(w);
+    w->now += RUN;
+    replies(w, 0, runs); /* nine milliseconds are left, and it takes ten */
+    assert_refused(w, hopeless, REFUSED_LATE);
+    assert_true(seen(w, ACTION_DISPATCH)->request == next);
+    uint64_t last = submit_unasked(w, RUN * 19 / 10);
+    w->now += RUN;
+    replies(w, 0, next); /* nobody else waits for its place: it may try */
+    assert_true(seen(w, ACTION_DISPATCH)->request == last);
+}
+
+static void who_is_urgent_shortens_a_batch_unless_others_come_too_late(void **state)
+{
+    struct world *w = *state;
+    begin_in_batches(w);
+    uint64_t runs = submit(w), bulk[10];
+    for (unsigned i = 0; i < HASUP_LEN(bulk); i++)
+        bulk[i] = submit(w);
+    uint64_t urgent = submit_unasked(w, 15 * HASUP_MS + 26 * HASUP_MS);
+    w->now += 15 * HASUP_MS;
+    replies(w, 0, runs);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 3); /* what 26 ms allow */
+    assert_non_null(seen_of(w, ACTION_DISPATCH, urgent));
+    uint64_t hopeless = submit_unasked(w, 25 * HASUP_MS + 10 * HASUP_MS);
+    uint64_t second = submit_unasked(w, 25 * HASUP_MS + 25 * HASUP_MS);
+    w->now += 25 * HASUP_MS;
+    replies(w, 0, urgent);
+    replies(w, 0, bulk[0]);
+    replies(w, 0, bulk[1]);
+    assert_refused(w, hopeless, REFUSED_LATE);
+    assert_refused(w, second, REFUSED_LATE); /* it would have cost the others more */
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 4);
+    core_check(w->core);
+}
+
 /* ---- rates ---- */
 
 static uint64_t submit_of(struct world *w, uint64_t client)
@@ -261,6 +332,8 @@ int main(void)
         STORY(a_worker_with_room_to_spare_does_not_show_what_it_can_do),
         STORY(it_can_be_switched_off),
         STORY(a_full_queue_says_when_it_will_have_drained),
+        STORY(what_has_no_time_to_run_is_refused_before_it_does),
+        STORY(who_is_urgent_shortens_a_batch_unless_others_come_too_late),
         STORY(a_rate_allows_its_burst_and_then_its_rate),
         STORY(a_client_above_its_rate_takes_nothing_from_the_others),
         STORY(rates_of_very_many_clients_are_bounded),
