@@ -385,7 +385,8 @@ static bool report_overload(void)
     bool holds = true;
     printf(
         "\nlate: answered after its deadline; broken: refused after it was taken, before it ran\n");
-    printf("five times what the workers can do, for a minute   goodput  late  p99      queued  broken\n");
+    printf("five times what the workers can do, for a minute   "
+           "goodput  late  p99      queued  broken\n");
     for (unsigned i = 0; i < HASUP_LEN(SCENES); i++) {
         struct scene *s = calloc(1, sizeof *s);
         if (!s)
