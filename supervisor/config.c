@@ -42,9 +42,7 @@ static void no_memory(struct config_errors *errors)
     config_error(errors, 0, 0, NULL, "out of memory");
 }
 
-/* Where an error about `path` ("limits.slots") is shown: its node, or the nearest group there is.
- */
-static const struct node *place_of(const struct node *node, const char *path)
+const struct node *config_place(const struct node *node, const char *path)
 {
     while (*path && node->kind == NODE_MAP) {
         char key[64];
@@ -91,7 +89,7 @@ static void check_listen(struct config *config, const struct node *root,
                          struct config_errors *errors)
 {
     char host[64];
-    const struct node *at = place_of(root, "listen.http");
+    const struct node *at = config_place(root, "listen.http");
     if (strcmp(config->listen_http, "off") == 0) {
         free(config->listen_http);
         config->listen_http = NULL;
@@ -114,7 +112,7 @@ static void check_keys(const struct config *config, const struct node *root,
     const bool set[] = {config->checkpoints.encrypt, config->checkpoints.sealed_only};
     for (size_t i = 0; i < HASUP_LEN(NEED) && !config->checkpoints.key_file; i++)
         if (set[i]) {
-            const struct node *at = place_of(root, NEED[i]);
+            const struct node *at = config_place(root, NEED[i]);
             config_error(errors, at->line, at->column, NEED[i],
                          "needs a key: name its file in checkpoints.key_file");
         }
@@ -123,13 +121,13 @@ static void check_keys(const struct config *config, const struct node *root,
 static void check_socket_paths(const struct config *config, const struct node *root,
                                struct config_errors *errors)
 {
-    const struct node *at = place_of(root, config->listen_unix ? "listen.unix" : "runtime_dir");
+    const struct node *at = config_place(root, config->listen_unix ? "listen.unix" : "runtime_dir");
     size_t room = SOCKET_PATH_MAX;
     if (config->listen_unix && strlen(config->listen_unix) > room)
         config_error(errors, at->line, at->column, "listen.unix",
                      "longer than the %zu bytes that a socket's path may have", room);
     room -= sizeof(socket_name);
-    at = place_of(root, "runtime_dir");
+    at = config_place(root, "runtime_dir");
     if (strlen(config->runtime_dir) > room)
         config_error(errors, at->line, at->column, "runtime_dir",
                      "longer than the %zu bytes that leave room for its socket", room);
@@ -215,7 +213,7 @@ static void check_devices(const struct config_model *model, const struct node *n
         "CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES="};
     char path[CONFIG_PATH_MAX];
     size_t count = 0;
-    const struct node *at = place_of(node, "devices");
+    const struct node *at = config_place(node, "devices");
     snprintf(path, sizeof(path), "%.80s.devices", prefix);
     for (char **device = model->devices; device && *device; device++, count++)
         if (strpbrk(*device, ", \t\n") || strlen(*device) > 64)
@@ -248,7 +246,7 @@ static void check_model(const struct config *config, const struct config_model *
                      "required: what to run, such as [python3, worker.py]");
     }
     if (model->policy.restart.backoff_min > model->policy.restart.backoff_max) {
-        at = place_of(node, "restart.backoff_min");
+        at = config_place(node, "restart.backoff_min");
         snprintf(path, sizeof(path), "%.80s.restart.backoff_min", prefix);
         config_duration_text(model->policy.restart.backoff_min, a);
         config_duration_text(model->policy.restart.backoff_max, b);
@@ -256,7 +254,7 @@ static void check_model(const struct config *config, const struct config_model *
     }
     check_devices(model, node, prefix, errors);
     if (model->body_max > config->limits.body_bytes) {
-        at = place_of(node, "body_max");
+        at = config_place(node, "body_max");
         snprintf(path, sizeof(path), "%.80s.body_max", prefix);
         config_size_text(model->body_max, a);
         config_size_text(config->limits.body_bytes, b);
@@ -295,6 +293,7 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     config_read(reader, config_model_keys, config_model_key_count, node, prefix, model);
     model->policy.pre_start.on = model->pre_start != NULL;
     check_model(config, model, node, prefix, reader->errors);
+    config_adapter_check(model, node, prefix, reader->errors);
     if (!fill_fingerprint(model))
         no_memory(reader->errors);
 }

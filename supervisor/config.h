@@ -25,6 +25,19 @@ struct config_model {
         uint32_t keep, keep_hourly, keep_daily; /* of each slot */
         uint64_t state_max; /* bytes: a worker's state above is not taken */
     } checkpoint;
+    struct { /* `command` is a server of another protocol, which worker/adapters/ speaks with */
+        enum { ADAPTER_NONE, ADAPTER_HTTP } kind;
+        uint32_t port; /* of slot 0, the next is slot 1's; 0: any that is free */
+        char *socket;  /* or a Unix socket's path; NULL: none */
+        uint32_t concurrency;
+        struct {
+            char *path; /* NULL: it is ready when it accepts connections */
+            hasup_ns interval, timeout;
+        } ready;
+        char **idempotent;  /* "[METHOD ]/path" or with "*" at the end: what may run twice */
+        char *invoke;       /* the path that POST /models/M/invoke is sent to */
+        uint64_t whole_max; /* an answer of up to so many bytes is passed on when it is whole */
+    } adapter;
     uint64_t fingerprint; /* of all that makes a running worker stale when it changes */
     unsigned line, column; /* where it stands, for messages */
 };

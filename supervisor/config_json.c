@@ -53,6 +53,7 @@ static json_t *value_of(const struct config_key *key, const void *object)
         return json_string(key->never && *(const hasup_ns *)at == 0 ? "never" : out);
     case CONFIG_CHOICE: return json_string(key->choices[*(const int *)at]);
     case CONFIG_COMMAND:
+    case CONFIG_PATTERNS:
     case CONFIG_WORDS: return strings(*(char **const *)at);
     case CONFIG_VARIABLES: return variables(*(char **const *)at);
     case CONFIG_MODELS: return json_object();
@@ -64,16 +65,16 @@ static json_t *table_json(const struct config_key *keys, size_t count, const voi
 {
     json_t *whole = json_object();
     for (size_t i = 0; i < count; i++) {
-        const char *dot = strchr(keys[i].path, '.');
+        const char *rest = keys[i].path, *dot;
         json_t *group = whole;
-        if (dot) {
+        for (; (dot = strchr(rest, '.')); rest = dot + 1) {
             char name[64];
-            snprintf(name, sizeof(name), "%.*s", (int)(dot - keys[i].path), keys[i].path);
-            if (!json_object_get(whole, name))
-                json_object_set_new(whole, name, json_object());
-            group = json_object_get(whole, name);
+            snprintf(name, sizeof(name), "%.*s", (int)(dot - rest), rest);
+            if (!json_object_get(group, name))
+                json_object_set_new(group, name, json_object());
+            group = json_object_get(group, name);
         }
-        json_object_set_new(group, dot ? dot + 1 : keys[i].path, value_of(&keys[i], object));
+        json_object_set_new(group, rest, value_of(&keys[i], object));
     }
     return whole;
 }

@@ -18,6 +18,7 @@ static const char *const policy_names[] = {
     "fastest", "least_loaded", "round_robin", "weighted_round_robin", "random", NULL};
 
 static const char *const journal_names[] = {"auto", "always", "never", NULL};
+static const char *const adapter_names[] = {"none", "http", NULL};
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)
@@ -102,6 +103,24 @@ const struct config_key config_model_keys[] = {
     MODEL("result_ttl", CONFIG_DURATION, policy.result_ttl, .fallback = "1h", .min = HASUP_S,
           .max = 366 * DAY),
     MODEL("body_max", CONFIG_SIZE, body_max, .fallback = "64MiB", .min = 1, .max = GIB(64),
+          .restarts = true),
+    MODEL("adapter.kind", CONFIG_CHOICE, adapter.kind, .fallback = "none", .choices = adapter_names,
+          .restarts = true),
+    MODEL("adapter.port", CONFIG_COUNT, adapter.port, .fallback = "0", .max = UINT16_MAX,
+          .restarts = true),
+    MODEL("adapter.socket", CONFIG_FILE_PATH, adapter.socket, .fallback = NULL, .restarts = true),
+    MODEL("adapter.concurrency", CONFIG_COUNT, adapter.concurrency, .fallback = "8", .min = 1,
+          .max = 1024, .restarts = true),
+    MODEL("adapter.ready.path", CONFIG_TEXT, adapter.ready.path, .fallback = NULL,
+          .restarts = true),
+    MODEL("adapter.ready.interval", CONFIG_DURATION, adapter.ready.interval, .fallback = "100ms",
+          .min = HASUP_MS, .max = DAY, .restarts = true),
+    MODEL("adapter.ready.timeout", CONFIG_DURATION, adapter.ready.timeout, .fallback = "1s",
+          .min = HASUP_MS, .max = DAY, .restarts = true),
+    MODEL("adapter.idempotent", CONFIG_PATTERNS, adapter.idempotent,
+          .fallback = "/v2/models/* /v1/chat/completions /v1/completions"),
+    MODEL("adapter.invoke", CONFIG_TEXT, adapter.invoke, .fallback = "/", .restarts = true),
+    MODEL("adapter.whole_max", CONFIG_SIZE, adapter.whole_max, .fallback = "1MiB", .max = GIB(1),
           .restarts = true),
     MODEL("restart.backoff_min", CONFIG_DURATION, policy.restart.backoff_min, .fallback = "100ms",
           .min = HASUP_MS, .max = DAY),
@@ -364,7 +383,8 @@ static void read_text(const struct place *p, char **target)
 
 bool config_is_strings(enum config_type type)
 {
-    return type == CONFIG_COMMAND || type == CONFIG_WORDS || type == CONFIG_VARIABLES;
+    return type == CONFIG_COMMAND || type == CONFIG_WORDS || type == CONFIG_PATTERNS ||
+           type == CONFIG_VARIABLES;
 }
 
 void config_strings_free(char **strings)
@@ -444,6 +464,37 @@ static void read_words(const struct place *p, char ***target)
     *target = words;
 }
 
+/* A default is one text: its words stand between blanks. */
+static char **split_words(const char *text)
+{
+    char **words = calloc(strlen(text) / 2 + 2, sizeof(*words));
+    size_t count = 0;
+    bool fine = words != NULL;
+    for (; fine && *text; text += *text == ' ') {
+        size_t len = strcspn(text, " ");
+        fine = (words[count++] = strndup(text, len)) != NULL;
+        text += len;
+    }
+    if (fine)
+        return words;
+    config_strings_free(words);
+    return NULL;
+}
+
+static void read_patterns(const struct place *p, char ***target)
+{
+    bool is_default = is_word(p->node) && !p->node->line;
+    if (p->node->kind != NODE_LIST && !is_default) {
+        expected(p, "a list such as [/predict, POST /score]");
+        return;
+    }
+    char **words = is_default ? split_words(p->node->text) : read_list(p);
+    if (!words)
+        return;
+    config_strings_free(*target);
+    *target = words;
+}
+
 static void read_variables(const struct place *p, char ***target)
 {
     if (p->node->kind != NODE_MAP) {
@@ -492,6 +543,7 @@ static void read_value(const struct place *p, void *object)
     case CONFIG_COMMAND:
     case CONFIG_WORDS: read_words(p, target); break;
     case CONFIG_VARIABLES: read_variables(p, target); break;
+    case CONFIG_PATTERNS: read_patterns(p, target); break;
     case CONFIG_MODELS: break; /* each model has a table of its own: config.c */
     }
 }
@@ -590,7 +642,7 @@ bool config_defaults(const struct config_key *keys, size_t count, void *object)
     struct config_reader reader = {.errors = &errors, .directory = "/"};
     config_errors_init(&errors, "default", message);
     for (size_t i = 0; i < count; i++) {
-        char text[CONFIG_VALUE_MAX];
+        char text[CONFIG_PATH_MAX];
         if (!keys[i].fallback)
             continue;
         snprintf(text, sizeof(text), "%s", keys[i].fallback);

@@ -49,6 +49,9 @@ struct node {
 struct node *config_tree_parse(const char *text, size_t len, struct config_errors *errors);
 void config_tree_free(struct node *node);
 struct node *config_tree_find(const struct node *map, const char *key);
+/* Where an error about `path` ("limits.slots") is shown: its node, or the nearest group there is.
+ */
+const struct node *config_place(const struct node *node, const char *path);
 /* Nothing stands there: "key:" alone, or null. */
 bool config_tree_is_nothing(const struct node *node);
 
@@ -72,6 +75,7 @@ enum config_type {
     CONFIG_COMMAND,   /* char **: a list of words, the first a program */
     CONFIG_WORDS,     /* char **: a list of words */
     CONFIG_VARIABLES, /* char **: a map */
+    CONFIG_PATTERNS,  /* char **: a list of words that may be empty, and has a default */
     CONFIG_MODELS,
 };
 
@@ -107,6 +111,8 @@ void config_read(struct config_reader *reader, const struct config_key *keys, si
 void config_keys_free(const struct config_key *keys, size_t count, void *object);
 /* Whether its value is a char **, NULL-terminated. */
 bool config_is_strings(enum config_type type);
+void config_adapter_check(const struct config_model *model, const struct node *node,
+                          const char *prefix, struct config_errors *errors);
 void config_strings_free(char **strings);
 /* `path` made absolute by `directory`; NULL where there is no memory. */
 char *config_absolute(const char *directory, const char *path);

@@ -258,6 +258,28 @@ static const struct {
     {"listen: {http: 'example.org:80'}\n" MODEL,
      "f.yaml:1:16: listen.http: expected ADDRESS:PORT such as 127.0.0.1:8080, or off; "
      "found \"example.org:80\""},
+    {MODEL "    adapter: {kind: https}\n",
+     "f.yaml:4:21: models.digits.adapter.kind: expected one of none, http; found \"https\"; did you "
+     "mean \"http\"?"},
+    {MODEL "    adapter: {port: 8000}\n",
+     "f.yaml:4:14: models.digits.adapter.kind: required beside other keys of adapter: http"},
+    {MODEL "    adapter: {kind: http, port: 8000, socket: a}\n",
+     "f.yaml:4:33: models.digits.adapter.port: it listens at a port or at a socket, not at both"},
+    {MODEL "    workers: 2\n    adapter: {kind: http, port: 65535}\n",
+     "f.yaml:5:33: models.digits.adapter.port: the last slot's port would be above 65535"},
+    {MODEL "    workers: 2\n    adapter: {kind: http, socket: a}\n",
+     "f.yaml:5:35: models.digits.adapter.socket: each of several workers needs its own: put {slot} "
+     "into the path"},
+    {MODEL "    adapter: {kind: http, ready: {path: health}}\n",
+     "f.yaml:4:41: models.digits.adapter.ready.path: expected a path such as /health"},
+    {MODEL "    adapter: {kind: http, invoke: predict}\n",
+     "f.yaml:4:35: models.digits.adapter.invoke: expected a path such as /predict"},
+    {MODEL "    adapter: {kind: http, idempotent: [/a*b]}\n",
+     "f.yaml:4:39: models.digits.adapter.idempotent: expected paths such as /predict, POST /score, "
+     "/v1/*"},
+    {MODEL "    adapter: {kind: http, idempotent: /predict}\n",
+     "f.yaml:4:39: models.digits.adapter.idempotent: expected a list such as [/predict, POST "
+     "/score]; found \"/predict\""},
     {"a: &x 1\n", "f.yaml:1:4: anchors and aliases are not taken: write the value out"},
     {"a: *x\n", "f.yaml:1:4: anchors and aliases are not taken: write the value out"},
     {"a: !!str 1\n", "f.yaml:1:4: tags are not taken: write the value alone"},
@@ -396,7 +418,8 @@ static void names_all(const struct config_key *keys, size_t count, const struct 
         const char *dot = strrchr(keys[i].path, '.');
         char comment[64];
         snprintf(comment, sizeof(comment), "# %s:", dot ? dot + 1 : keys[i].path);
-        if (strcmp(keys[i].path, "command") == 0 || keys[i].type == CONFIG_MODELS)
+        if (strcmp(keys[i].path, "command") == 0 || keys[i].type == CONFIG_MODELS ||
+            keys[i].type == CONFIG_PATTERNS)
             assert_non_null(found);
         else if (!keys[i].fallback)
             assert_non_null(strstr(text, comment));
