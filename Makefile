@@ -78,7 +78,7 @@ $(patsubst %,$(B)/tests/%,$(filter shell_%,$(UNIT))): | $(B)/llhttp.a
 # costs less memory than loading them.
 STATIC = -Wl,-Bstatic $(1) -Wl,-Bdynamic
 OUT := $(if $(filter release,$(FLAVOUR)),build,$(B)/out)
-PROGRAMS := $(OUT)/hasupd $(OUT)/hasupctl $(OUT)/libhasup.a $(OUT)/libhasup.so \
+PROGRAMS := $(OUT)/hasupd $(OUT)/hasupctl $(OUT)/hasup-http $(OUT)/libhasup.a $(OUT)/libhasup.so \
             $(if $(wildcard supervisor/sim/main.c),$(B)/hasup-sim)
 
 $(PROGRAMS): | $(OUT)
@@ -105,6 +105,10 @@ $(OUT)/libhasup.a: $(LIBHASUP)
 
 $(OUT)/libhasup.so: $(LIBHASUP)
 	$(CC) $(filter-out -pie,$(LDFLAGS_ALL)) -shared -Wl,-soname,libhasup.so.0 -o $@ $^
+
+# hasupd looks for it beside itself.
+$(OUT)/hasup-http: $(patsubst %.c,$(B)/%.o,$(wildcard worker/adapters/*.c)) $(OUT)/libhasup.a
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lcurl
 
 $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(m)))
 	$(CC) $(LDFLAGS_ALL) -o $@ $^

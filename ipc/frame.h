@@ -69,6 +69,7 @@ enum {
     HASUP_FLAG_RESUME = 1 << 3,    /* REQUEST: PROGRESS and DELIVERED fields say where to go on */
     HASUP_FLAG_RESTORING = 1 << 4, /* WELCOME: a RESTORE frame follows */
     HASUP_FLAG_FD = 1 << 5,        /* a descriptor comes with this frame's first byte */
+    HASUP_FLAG_ONCE = 1 << 6,      /* REQUEST: it is not run again when its worker dies */
 };
 
 /* number, name, type of the value */
@@ -110,7 +111,10 @@ enum {
     X(34, DELIVERED_DIGEST, u64) /* resumed REQUEST: XXH3-64 of those bytes */                     \
     X(35, RECORD, bytes) /* client's REQUEST: ask for this durable request's answer; REPLY 202     \
                             from hasupd: the number to ask by */                                   \
-    X(36, PREFER, u32)   /* client's REQUEST: HASUP_PREFER_* bits */
+    X(36, PREFER, u32)   /* client's REQUEST: HASUP_PREFER_* bits */                               \
+    X(37, METHOD, bytes) /* REQUEST of route proxy: GET, POST, … */                              \
+    X(38, PATH, bytes)   /* and what follows upon /models/M/proxy, with its query */               \
+    X(39, STATUS, u32)   /* first CHUNK: of the answer, where it is not 200 */
 
 enum hasup_tag {
 #define HASUP_TAG_ENUM(number, name, type) HASUP_TAG_##name = (number),

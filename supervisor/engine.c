@@ -156,6 +156,11 @@ static struct request *request_new(struct engine *engine, const struct submissio
     return request;
 }
 
+static bool model_is_known(const struct engine *engine, uint32_t model)
+{
+    return model < engine->config->limits.models && engine->models[model].used;
+}
+
 /* Takes a place in the table. */
 static int request_take(struct engine *engine, const struct submission *submission,
                         struct request **out)
@@ -171,6 +176,9 @@ static int request_take(struct engine *engine, const struct submission *submissi
         return HASUP_ENOMEM;
     }
     request->id = (uint64_t)++engine->requests.generation[index] << 32 | index;
+    request->once = model_is_known(engine, request->model) &&
+                    adapter_runs_once(engine->models[request->model].config, request->bytes,
+                                      request->meta_len);
     engine->requests.list[index] = request;
     engine->requests.count++;
     engine->requests.body_bytes += request->body.len;
@@ -244,11 +252,6 @@ uint64_t engine_batch_key(const uint8_t *meta, size_t len)
     return 0;
 }
 
-static bool model_is_known(const struct engine *engine, uint32_t model)
-{
-    return model < engine->config->limits.models && engine->models[model].used;
-}
-
 /* Whether a request to it could be durable at all. */
 static bool may_be_durable(const struct engine *engine, const struct submission *s)
 {
@@ -257,11 +260,30 @@ static bool may_be_durable(const struct engine *engine, const struct submission 
             engine->models[s->model].config->policy.journal == JOURNALS_ALWAYS);
 }
 
+/* Takes a place in the table; of an adapted model's with the place in its server. */
+static int request_place(struct engine *engine, const struct submission *submission,
+                         struct request **out)
+{
+    struct submission placed = *submission;
+    uint8_t *meta = NULL;
+    int got = model_is_known(engine, submission->model)
+                  ? adapter_place(engine->models[submission->model].config, submission, &meta,
+                                  &placed.meta_len)
+                  : 0;
+    if (got < 0)
+        return got;
+    if (meta)
+        placed.meta = meta;
+    got = request_take(engine, &placed, out);
+    free(meta);
+    return got;
+}
+
 int engine_submit(struct engine *engine, const struct submission *submission, struct request **out)
 {
     struct event event = {.type = EVENT_SUBMITTED, .model = submission->model};
     struct request *request;
-    int error = request_take(engine, submission, &request);
+    int error = request_place(engine, submission, &request);
     if (error)
         return error;
     hasup_ns timeout = model_is_known(engine, submission->model) && !submission->async
@@ -275,6 +297,7 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     event.submitted.priority = submission->priority;
     event.submitted.client = submission->client;
     event.submitted.batch_key = engine_batch_key(submission->meta, submission->meta_len);
+    event.submitted.once = request->once;
     if (core_wants_hash(engine->core, submission->model))
         letters_hash(engine, request, event.submitted.hash);
     if (may_be_durable(engine, submission))
@@ -375,6 +398,7 @@ bool engine_model_info(const struct engine *engine, uint32_t index, struct model
     const struct model *model = &engine->models[index];
     *info = (struct model_info){.name = model->config->name,
                                 .body_max = model->config->body_max,
+                                .adapted = model->config->adapter.kind != ADAPTER_NONE,
                                 .ready = model_ready(engine, index),
                                 .metadata = model->metadata,
                                 .metadata_len = model->metadata_len};

@@ -43,6 +43,7 @@ struct request {
     uint32_t slot, worker; /* where it is in flight; NO_SLOT: nowhere */
     uint32_t meta_len;
     uint64_t hash[2]; /* of model and body; 0, 0: nobody asked for it yet (letters.c) */
+    bool once;        /* not run again when its worker dies */
     bool stateful;    /* dispatched to a stateful slot, whose log keeps it */
     hasup_ns deadline;
     struct body body;
@@ -238,6 +239,18 @@ struct request *engine_request(const struct engine *engine, uint64_t id);
 /* A request of the table that no door waits for; NULL: no room, no memory. */
 struct request *engine_adopt(struct engine *engine, const struct submission *submission);
 void engine_forget(struct engine *engine, uint64_t id);
+
+/* ---- adapter.c: models whose command is a server of another protocol ---- */
+/* What a slot runs, the pre_start command where it is a `hook`: argv, to be freed with
+ * adapter_command_free(); NULL: no memory. */
+char **adapter_command(const struct slot *slot, bool hook);
+void adapter_command_free(const struct slot *slot, char **command);
+/* Where the server is asked: 1 and a meta with METHOD and PATH, malloc'ed; 0: it has them, or its
+ * model needs none; HASUP_ENOMEM. */
+int adapter_place(const struct config_model *config, const struct submission *submission,
+                  uint8_t **meta, size_t *len) HASUP_NODISCARD;
+/* Whether a request with this meta must not run twice. */
+bool adapter_runs_once(const struct config_model *config, const uint8_t *meta, size_t len);
 
 void worker_spawn(struct slot *slot, uint32_t number);
 void worker_prepare(struct slot *slot, uint32_t number); /* runs the pre_start command */

@@ -235,6 +235,7 @@ static bool each_unfinished(void *context, const struct journal_row *row)
     struct event event = recovered(recovery, row, RECOVERY_REQUEST);
     event.model = (uint32_t)model;
     event.request = request->id;
+    event.recovered.once = request->once;
     if (core_wants_hash(engine->core, request->model))
         letters_hash(engine, request, event.recovered.hash);
     recover_stream(engine, request, &event);

@@ -109,6 +109,7 @@ int engine_model(const struct engine *engine, const char *name, size_t len) HASU
 struct model_info {
     const char *name;
     uint64_t body_max;    /* bytes; above: 413 */
+    bool adapted;         /* a server of its own, which any path may be for */
     bool ready;           /* at least one ready worker and accepting */
     const char *metadata; /* JSON object from the worker's hello, or NULL before the first */
     size_t metadata_len;

@@ -25,21 +25,24 @@ static int worker_process(struct worker *worker, int channel, int out, int err,
 {
     const struct slot *slot = worker->slot;
     const struct config_model *config = slot->model->config;
-    char **env = environment_make(worker);
-    if (!env)
+    char **env = environment_make(worker), **argv = adapter_command(slot, worker->hook);
+    if (!env || !argv) {
+        environment_free(env);
+        adapter_command_free(slot, argv);
         return ENOMEM;
-    const struct process_spec spec = {
-        .name = slot->name,
-        .argv = (const char *const *)(worker->hook ? config->pre_start : config->command),
-        .env = (const char *const *)env,
-        .directory = config->directory,
-        .channel = channel,
-        .out = out,
-        .err = err,
-        .context = worker};
+    }
+    const struct process_spec spec = {.name = slot->name,
+                                      .argv = (const char *const *)argv,
+                                      .env = (const char *const *)env,
+                                      .directory = config->directory,
+                                      .channel = channel,
+                                      .out = out,
+                                      .err = err,
+                                      .context = worker};
     int failed = process_spawn(slot->engine->processes, &spec, &worker->process, error);
     int code = failed ? errno : 0;
     environment_free(env);
+    adapter_command_free(slot, argv);
     return code;
 }
 

@@ -177,7 +177,8 @@ void worker_dispatch(struct slot *slot, const struct action *action)
     }
     struct hasup_frame frame = {.type = HASUP_REQUEST,
                                 .flags = (action->dispatch.replay ? HASUP_FLAG_REPLAY : 0) |
-                                         (action->dispatch.more ? HASUP_FLAG_MORE : 0),
+                                         (action->dispatch.more ? HASUP_FLAG_MORE : 0) |
+                                         (request->once ? HASUP_FLAG_ONCE : 0),
                                 .id = request->id,
                                 .seq = action->dispatch.attempt,
                                 .meta = request->bytes,

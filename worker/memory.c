@@ -81,6 +81,27 @@ static int take_announcement(struct hasup_runtime *runtime, struct hasup_frame *
     return 0;
 }
 
+static void memory_withdraw(struct hasup_runtime *runtime, uint32_t id)
+{
+    struct hasup_memory **at = &runtime->theirs, *gone;
+    while ((gone = *at) && gone->id != id)
+        at = &gone->next;
+    if (!gone)
+        return;
+    *at = gone->next;
+    gone->withdrawn = true;
+    if (gone->refs)
+        return;
+    hasup_memory_free_gone(runtime);
+    runtime->gone = gone;
+}
+
+void hasup_memory_unref(struct hasup_memory *memory)
+{
+    if (--memory->refs == 0 && memory->withdrawn)
+        memory_free(memory);
+}
+
 int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
 {
     struct hasup_meta_reader reader;
@@ -103,14 +124,7 @@ int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
                 m->busy = false;
         return 0;
     }
-    for (struct hasup_memory **at = &runtime->theirs; *at; at = &(*at)->next)
-        if ((*at)->id == id) {
-            struct hasup_memory *gone = *at;
-            *at = gone->next;
-            hasup_memory_free_gone(runtime);
-            runtime->gone = gone;
-            break;
-        }
+    memory_withdraw(runtime, id);
     return 0;
 }
 

@@ -16,6 +16,10 @@ struct hasup_memory {
     uint8_t *map;
     uint64_t size;
     bool busy; /* own: hasupd has not released it yet */
+    /* hasupd's: requests whose bodies stand in it, of a worker that has several at once; withdrawn,
+     * it goes with the last of them. */
+    unsigned refs;
+    bool withdrawn;
     struct hasup_memory *next;
 };
 
@@ -88,6 +92,7 @@ int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct 
                const uint8_t *body, size_t len);
 /* Sends one as it is; what is unsent is written out where there is no room. */
 int hasup_send_frame(struct hasup_runtime *runtime, const struct hasup_frame *frame);
+void hasup_memory_unref(struct hasup_memory *memory);
 /* Tells hasupd that a body of its that is no request's has been read. */
 int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id);
 void hasup_memory_free_gone(struct hasup_runtime *runtime);

@@ -67,12 +67,19 @@ struct head {
 /* Whose shape errors have: by the path's first segment. */
 enum shape { SHAPE_OWN, SHAPE_V1, SHAPE_V2 };
 
-enum route_method { METHOD_GET = 1, METHOD_POST = 2, METHOD_DELETE = 4 };
+enum route_method {
+    METHOD_GET = 1,
+    METHOD_POST = 2,
+    METHOD_DELETE = 4,
+    METHOD_OTHER = 8,
+    METHOD_ANY = METHOD_GET | METHOD_POST | METHOD_DELETE | METHOD_OTHER /* of a proxied route */
+};
 
 struct connection;
 
 struct route {
-    const char *segments[6]; /* of the path; "*": the model, "?": the version, "#": a request */
+    /* Of the path; "*": the model, "?": the version, "#": a request, "+": whatever follows. */
+    const char *segments[6];
     uint8_t methods;
     const char *worker; /* ROUTE of the request for the worker; NULL: answered here */
     void (*answer)(struct connection *c);
@@ -114,6 +121,7 @@ struct connection {
     uint8_t priority;
     bool keep_alive, old /* HTTP/1.0 */, accepts_sse, expects;
     uint8_t shape;   /* enum shape */
+    bool proxied;    /* its path, fields and answer are between the client and a server */
     bool head_only;  /* HEAD: no body in the answer */
     char id[HTTP_ID_MAX + 1];
     uint8_t *meta; /* for the worker; else http->meta */
@@ -140,6 +148,7 @@ struct connection {
     uint64_t tail_len;
     uint64_t events; /* of a stream so far */
     uint64_t run;    /* whose they are: reply.record */
+    uint16_t status; /* that its client was told */
     bool streaming, sse;
     bool passes;     /* the worker wrote its events itself: they pass as they are, */
     bool between;    /* and no event is half sent */
@@ -220,6 +229,8 @@ void head_take(struct connection *c, const struct head *head);
 
 /* ---- http_routes.c ---- */
 
+/* What stands behind the model's part of a proxied route, with its query. */
+const char *route_rest(const char *target, size_t len, size_t *rest_len);
 /* Sets route, model and body.max, or the verdict. */
 void route_find(struct connection *c, const char *target, size_t len, char *version, size_t room);
 /* The methods of a 405's or an OPTIONS' Allow. */
@@ -268,6 +279,8 @@ char *error_json(const struct connection *c, uint32_t status, const char *code,
 struct worker_words {
     const char *type, *error;
     size_t type_len, error_len;
+    uint32_t status;     /* of a CHUNK: the answer's; 200 where it is not said */
+    uint64_t head_length; /* to a HEAD: the length that its GET would have */
 };
 void worker_words(const struct hasup_frame *frame, struct worker_words *words);
 

@@ -11,6 +11,7 @@ enum { TIMEOUT_MAX_S = 366 * 24 * 3600, VERSION_MAX = 128 };
 
 struct reading {
     struct connection *c;
+    const struct head *head; /* of a proxied request; else NULL */
     struct hasup_meta_writer meta;
     uint32_t hosts;
 };
@@ -316,19 +317,7 @@ static const struct {
 #undef FIELD
 };
 
-static void take_field(struct reading *r, struct text name, struct text value)
-{
-    for (size_t i = 0; i < HASUP_LEN(FIELDS); i++)
-        if (FIELDS[i].len == name.len && !strncasecmp(FIELDS[i].name, name.at, name.len)) {
-            FIELDS[i].take(r, name, value);
-            return;
-        }
-    if (!field_name_valid((const uint8_t *)name.at, name.len))
-        broken(r->c, "a header field's name is malformed");
-    bool passed = name.len > 2 && (name.at[0] | 0x20) == 'x' && name.at[1] == '-';
-    if (passed && !(name.len >= 8 && !strncasecmp(name.at, "x-hasup-", 8)))
-        put_header(r, name, value);
-}
+/* ---- a proxied request ---- */
 
 static struct text text_of(const struct connection *c, struct span span)
 {
@@ -341,6 +330,73 @@ static struct text value_of(const struct connection *c, struct span span)
     while (t.len && (t.at[t.len - 1] == ' ' || t.at[t.len - 1] == '\t'))
         t.len--;
     return t;
+}
+
+/* Whether a Connection field of the head names it: it is for this connection only. */
+static bool is_of_connection(const struct reading *r, struct text name)
+{
+    for (uint32_t i = 0; i < r->head->count; i++) {
+        struct text list = value_of(r->c, r->head->fields[i].value);
+        if (!same(text_of(r->c, r->head->fields[i].name), "connection"))
+            continue;
+        for (size_t at = 0; at + name.len <= list.len; at++)
+            if (!strncasecmp(list.at + at, name.at, name.len) &&
+                (at == 0 || strchr(", \t", list.at[at - 1])) &&
+                (at + name.len == list.len || strchr(", \t", list.at[at + name.len])))
+                return true;
+    }
+    return false;
+}
+
+/* A server gets what its client sent, except what is about this connection. */
+static bool passes_on(const struct reading *r, struct text name)
+{
+    static const char *const HOPS[] = {"connection", "keep-alive", "proxy-connection",
+                                       "proxy-authorization", "te", "trailer", "upgrade",
+                                       "content-length"};
+    for (size_t i = 0; i < HASUP_LEN(HOPS); i++)
+        if (same(name, HOPS[i]))
+            return false;
+    return !is_of_connection(r, name);
+}
+
+/* Fields with a meaning here that its server gets besides, or instead. */
+static bool take_proxied(struct reading *r, struct text name, struct text value)
+{
+    if (same(name, "host") || same(name, "prefer"))
+        put_header(r, name, value);
+    if (!same(name, "last-event-id"))
+        return false;
+    put_header(r, name, value);
+    return true;
+}
+
+static void put_place(struct reading *r, struct text target)
+{
+    const char *method = llhttp_method_name((llhttp_method_t)r->c->parser.method);
+    size_t len;
+    const char *rest = route_rest(target.at, target.len, &len);
+    hasup_meta_put(&r->meta, HASUP_TAG_METHOD, method, strlen(method));
+    hasup_meta_put(&r->meta, HASUP_TAG_PATH, rest, len ? len : 1);
+}
+
+/* ---- each field ---- */
+
+static void take_field(struct reading *r, struct text name, struct text value)
+{
+    if (r->head && take_proxied(r, name, value))
+        return;
+    for (size_t i = 0; i < HASUP_LEN(FIELDS); i++)
+        if (FIELDS[i].len == name.len && !strncasecmp(FIELDS[i].name, name.at, name.len)) {
+            FIELDS[i].take(r, name, value);
+            return;
+        }
+    if (!field_name_valid((const uint8_t *)name.at, name.len))
+        broken(r->c, "a header field's name is malformed");
+    bool passed = r->head ? passes_on(r, name)
+                          : name.len > 2 && (name.at[0] | 0x20) == 'x' && name.at[1] == '-';
+    if (passed && !(name.len >= 8 && !strncasecmp(name.at, "x-hasup-", 8)))
+        put_header(r, name, value);
 }
 
 static void put_text(struct reading *r, enum hasup_tag tag, const char *text)
@@ -368,6 +424,10 @@ void head_take(struct connection *c, const struct head *head)
     hasup_meta_start(&r.meta, c->meta, c->http->meta_room);
     if (c->route && c->route->worker)
         put_text(&r, HASUP_TAG_ROUTE, c->route->worker);
+    if (c->proxied) {
+        r.head = head;
+        put_place(&r, target);
+    }
     if (c->shape == SHAPE_V1 && c->route && c->route->worker) {
         char received[40];
         hasup_meta_put(&r.meta, HASUP_TAG_HEADER, received, v1_received(received, sizeof received));

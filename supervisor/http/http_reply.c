@@ -320,11 +320,34 @@ void answer_verdict(struct connection *c, uint32_t status, const char *code, con
 
 /* ---- the engine's door ---- */
 
+/* Of a stream: what its client is told before its end, or nothing it may be told. */
+static void read_status(const struct hasup_field *field, uint32_t *status)
+{
+    uint32_t value;
+    if (hasup_field_get32(field, &value) == 0 && value >= 200 && value <= 599)
+        *status = value;
+}
+
+static void read_length(const struct hasup_field *field, uint64_t *length)
+{
+    static const char name[] = "content-length";
+    uint64_t value = 0;
+    if (field->len <= sizeof name || field->len > sizeof name + 18 ||
+        memcmp(field->value, name, sizeof name) != 0)
+        return;
+    for (size_t i = sizeof name; i < field->len; i++) {
+        if (field->value[i] < '0' || field->value[i] > '9')
+            return;
+        value = value * 10 + (field->value[i] - '0');
+    }
+    *length = value;
+}
+
 void worker_words(const struct hasup_frame *frame, struct worker_words *words)
 {
     struct hasup_meta_reader reader;
     struct hasup_field field;
-    *words = (struct worker_words){0};
+    *words = (struct worker_words){.status = 200};
     if (!frame)
         return;
     hasup_meta_read(&reader, frame);
@@ -336,6 +359,10 @@ void worker_words(const struct hasup_frame *frame, struct worker_words *words)
                    value_safe(field.value, field.len)) {
             words->type = (const char *)field.value;
             words->type_len = field.len;
+        } else if (field.tag == HASUP_TAG_STATUS) {
+            read_status(&field, &words->status);
+        } else if (field.tag == HASUP_TAG_HEADER) {
+            read_length(&field, &words->head_length);
         }
     }
 }
@@ -345,6 +372,8 @@ static void answer_type(const struct connection *c, const struct worker_words *w
 {
     static const char bytes[] = "application/octet-stream";
     bool json = c->shape != SHAPE_OWN;
+    if (c->proxied && !words->type)
+        return; /* nor did the server say one */
     a->type = words->type ? words->type : json ? JSON_TYPE : bytes;
     a->type_len = words->type ? words->type_len : json ? sizeof JSON_TYPE - 1 : sizeof bytes - 1;
 }
@@ -399,7 +428,7 @@ static void door_reply(void *context, const struct reply *reply)
     worker_words(reply->frame, &words);
     if (body.len && !bytes) {
         answer_verdict(c, 503, "unavailable", "the worker's answer could not be mapped");
-    } else if (!body.len && (words.error || reply->status >= 400)) {
+    } else if (!body.len && (words.error || (reply->status >= 400 && !c->proxied))) {
         answer_worker_error(c, reply, &words);
     } else if (c->sse && reply->status < 300 && !words.error) {
         stream_whole(c, reply, bytes);
@@ -407,7 +436,7 @@ static void door_reply(void *context, const struct reply *reply)
         answer_type(c, &words, &a);
         if (words.error && a.status < 400)
             a.status = 500;
-        a.length = body.len;
+        a.length = c->head_only && !body.len ? words.head_length : body.len;
         if (answer_head(c, &a) && body.len && a.status != 204 && a.status != 304)
             answer_body(c, &body, bytes);
         connection_answered(c);

@@ -25,6 +25,7 @@ static void run_record(struct connection *c);
 static const struct route ROUTES[] = {
     {{V2_MODEL, "infer"}, METHOD_POST, "infer", NULL},
     {{"models", "*", "invoke"}, METHOD_POST, "invoke", NULL},
+    {{"models", "*", "proxy", "+"}, METHOD_ANY, "proxy", NULL},
     {{V2_VERSION, "infer"}, METHOD_POST, "infer", NULL},
     {{V2_MODEL, "generate"}, METHOD_POST, "generate", NULL},
     {{V2_MODEL, "generate_stream"}, METHOD_POST, "generate_stream", NULL},
@@ -90,6 +91,8 @@ static bool matches(const struct route *route, const struct segment *segments, s
 {
     for (size_t i = 0; i < SEGMENTS; i++) {
         const char *want = route->segments[i];
+        if (want && *want == '+')
+            return true;
         if (!want || i == count)
             return !want && i == count;
         if (*want == '*' || *want == '?' || *want == '#')
@@ -175,6 +178,9 @@ static void find_model(struct connection *c, const struct segment *segments, cha
                    (model < 0 || !engine_model_info(c->http->engine, (uint32_t)model, &info))) {
             no_such_model(c);
             return;
+        } else if (kind == '*' && c->proxied && !info.adapted) {
+            not_found(c, "the model has no adapter, so it has no paths of its own");
+            return;
         } else if (kind == '*') {
             c->model = (uint32_t)model;
             c->body.max = info.body_max;
@@ -188,7 +194,20 @@ static uint8_t method_of(const struct connection *c)
         return METHOD_GET;
     if (c->parser.method == HTTP_DELETE)
         return METHOD_DELETE;
+    if (c->parser.method == HTTP_PUT || c->parser.method == HTTP_PATCH ||
+        (c->parser.method == HTTP_OPTIONS && c->proxied))
+        return METHOD_OTHER;
     return c->parser.method == HTTP_POST ? METHOD_POST : 0;
+}
+
+const char *route_rest(const char *target, size_t len, size_t *rest_len)
+{
+    enum { BEFORE = 3 };
+    struct segment segments[SEGMENTS], path = path_of(target, len);
+    split(path, segments);
+    const char *rest = segments[BEFORE - 1].at + segments[BEFORE - 1].len;
+    *rest_len = (size_t)(target + len - rest);
+    return *rest_len ? rest : "/";
 }
 
 void route_find(struct connection *c, const char *target, size_t len, char *version, size_t room)
@@ -197,6 +216,7 @@ void route_find(struct connection *c, const char *target, size_t len, char *vers
     bool asterisk = len == 1 && *target == '*' && c->parser.method == HTTP_OPTIONS;
     size_t count = path.len && !asterisk ? split(path, segments) : 0;
     c->route = NULL;
+    c->proxied = false;
     c->shape = !count                          ? SHAPE_OWN
                : segment_is(segments[0], V1)   ? SHAPE_V1
                : segment_is(segments[0], "v2") ? SHAPE_V2
@@ -211,9 +231,10 @@ void route_find(struct connection *c, const char *target, size_t len, char *vers
     for (size_t i = 0; i < HASUP_LEN(ROUTES) && !c->route; i++)
         if (matches(&ROUTES[i], segments, count))
             c->route = &ROUTES[i];
+    c->proxied = c->route && c->route->methods == METHOD_ANY;
     if (!c->route)
         not_found(c, "there is no such route");
-    else if (c->parser.method == HTTP_OPTIONS)
+    else if (c->parser.method == HTTP_OPTIONS && !c->proxied)
         return;
     else if (!(c->route->methods & method_of(c)))
         c->verdict = (struct verdict){405, "bad_request", "the route has no such method"};
@@ -225,6 +246,8 @@ const char *route_allow(const struct connection *c)
 {
     if (!c->route)
         return "GET, HEAD, POST, DELETE, OPTIONS";
+    if (c->proxied)
+        return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
     if (c->route->methods & METHOD_DELETE)
         return "GET, HEAD, DELETE, OPTIONS";
     return c->route->methods & METHOD_GET ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
@@ -426,7 +449,7 @@ void route_run(struct connection *c)
 {
     if (c->verdict.status)
         answer_verdict(c, c->verdict.status, c->verdict.code, c->verdict.message);
-    else if (c->parser.method == HTTP_OPTIONS)
+    else if (c->parser.method == HTTP_OPTIONS && !c->proxied)
         answer_options(c);
     else if (c->route->worker && (!is_named_by_body(c->route) || v1_find_model(c)))
         submit(c);

@@ -137,17 +137,18 @@ static bool stream_start(struct connection *c, const struct reply *head)
     static const char events[] = "text/event-stream", bytes[] = "application/octet-stream";
     struct worker_words words;
     worker_words(head->frame, &words);
-    struct answer a = {.status = 200,
+    struct answer a = {.status = words.status,
                        .framing = c->old ? FRAMING_CLOSE : FRAMING_CHUNKED,
                        .attempts = head->attempts,
-                       .no_store = true,
+                       .no_store = !c->proxied,
                        .frame = head->frame};
     a.type = c->sse ? events : words.type ? words.type : bytes;
     a.type_len = c->sse ? sizeof events - 1 : words.type ? words.type_len : sizeof bytes - 1;
     c->streaming = c->between = true;
     c->passes =
-        words.type_len >= sizeof events - 1 && !strncasecmp(words.type, events, sizeof events - 1);
+        !c->proxied && words.type_len >= sizeof events - 1 && !strncasecmp(words.type, events, sizeof events - 1);
     c->sse = c->sse || c->passes;
+    c->status = (uint16_t)words.status;
     c->events = c->heard;
     c->run = head->record;
     return answer_head(c, &a);
@@ -156,7 +157,7 @@ static bool stream_start(struct connection *c, const struct reply *head)
 void stream_chunk(struct connection *c, const struct reply *head, const uint8_t *bytes, size_t len)
 {
     if (!c->streaming) {
-        c->sse = c->sse || c->accepts_sse || c->shape == SHAPE_V1;
+        c->sse = !c->proxied && (c->sse || c->accepts_sse || c->shape == SHAPE_V1);
         if (!stream_start(c, head))
             return;
     }
@@ -200,7 +201,8 @@ void stream_end(struct connection *c, const struct reply *reply)
     const uint8_t *bytes = body.len ? body_bytes(&body) : NULL;
     char text[64];
     worker_words(reply->frame, &words);
-    if (words.error || reply->status >= 400 || (body.len && !bytes)) {
+    bool failed = reply->status >= 400 && reply->status != c->status;
+    if (words.error || failed || (body.len && !bytes)) {
         char *message = words.error ? strndup(words.error, words.error_len) : NULL;
         stream_refused(c, reply->status < 400 ? 500 : reply->status, "worker_error",
                        message ? message : "the worker ended with an error");
