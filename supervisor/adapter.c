@@ -1,7 +1,7 @@
 /*
  * adapter.c: models whose command is an HTTP server that knows nothing of hasup.  Starts it under
- * build/hasup-http (worker/adapters/), which is the worker; says where in the server a request goes;
- * and reads from the configuration which requests may run twice.  The core decides what follows
+ * hasup-http (worker/adapters/), which is the worker; says where in the server a request goes; and
+ * reads from the configuration which requests may run twice.  The core decides what follows
  * from that.
  */
 #include "supervisor/engine.h"

@@ -119,7 +119,7 @@ const struct config_key config_model_keys[] = {
           .min = HASUP_MS, .max = DAY, .restarts = true),
     MODEL("adapter.idempotent", CONFIG_PATTERNS, adapter.idempotent,
           .fallback = "/v2/models/* /v1/chat/completions /v1/completions"),
-    MODEL("adapter.invoke", CONFIG_TEXT, adapter.invoke, .fallback = "/", .restarts = true),
+    MODEL("adapter.invoke", CONFIG_TEXT, adapter.invoke, .fallback = "/"),
     MODEL("adapter.whole_max", CONFIG_SIZE, adapter.whole_max, .fallback = "1MiB", .max = GIB(1),
           .restarts = true),
     MODEL("restart.backoff_min", CONFIG_DURATION, policy.restart.backoff_min, .fallback = "100ms",

@@ -363,7 +363,7 @@ static bool passes_on(const struct reading *r, struct text name)
 /* Fields with a meaning here that its server gets besides, or instead. */
 static bool take_proxied(struct reading *r, struct text name, struct text value)
 {
-    if (same(name, "host") || same(name, "prefer"))
+    if (same(name, "host") || same(name, "prefer") || same(name, "authorization"))
         put_header(r, name, value);
     if (!same(name, "last-event-id"))
         return false;

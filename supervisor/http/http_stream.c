@@ -146,7 +146,8 @@ static bool stream_start(struct connection *c, const struct reply *head)
     a.type_len = c->sse ? sizeof events - 1 : words.type ? words.type_len : sizeof bytes - 1;
     c->streaming = c->between = true;
     c->passes =
-        !c->proxied && words.type_len >= sizeof events - 1 && !strncasecmp(words.type, events, sizeof events - 1);
+        !c->proxied && words.type_len >= sizeof events - 1 &&
+        !strncasecmp(words.type, events, sizeof events - 1);
     c->sse = c->sse || c->passes;
     c->status = (uint16_t)words.status;
     c->events = c->heard;

@@ -259,8 +259,8 @@ static const struct {
      "f.yaml:1:16: listen.http: expected ADDRESS:PORT such as 127.0.0.1:8080, or off; "
      "found \"example.org:80\""},
     {MODEL "    adapter: {kind: https}\n",
-     "f.yaml:4:21: models.digits.adapter.kind: expected one of none, http; found \"https\"; did you "
-     "mean \"http\"?"},
+     "f.yaml:4:21: models.digits.adapter.kind: expected one of none, http; found \"https\"; did "
+     "you mean \"http\"?"},
     {MODEL "    adapter: {port: 8000}\n",
      "f.yaml:4:14: models.digits.adapter.kind: required beside other keys of adapter: http"},
     {MODEL "    adapter: {kind: http, port: 8000, socket: a}\n",

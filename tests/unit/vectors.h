@@ -39,7 +39,8 @@ static const struct tag_text tag_texts[] = {
 #undef TAG_TEXT
 };
 
-static const char *const flag_texts[] = {"BUFFER", "REPLAY", "MORE", "RESUME", "RESTORING", "FD"};
+static const char *const flag_texts[] = {"BUFFER",    "REPLAY", "MORE", "RESUME",
+                                         "RESTORING", "FD",     "ONCE"};
 
 static inline void vector_fail(const struct vector *v, const char *line)
 {

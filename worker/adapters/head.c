@@ -1,7 +1,7 @@
 /*
- * head.c: heads of requests and answers, between fields of frames and lines of HTTP.  Nothing that a
- * client sends can break the framing of the request: names and values are checked, and what speaks
- * of one connection only is dropped.
+ * head.c: heads of requests and answers, between fields of frames and lines of HTTP.  Nothing that
+ * a client sends can break the framing of the request: names and values are checked, and what
+ * speaks of one connection only is dropped.
  */
 #include "worker/adapters/adapter.h"
 

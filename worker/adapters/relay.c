@@ -1,8 +1,8 @@
 /*
- * relay.c: requests on their way: each is a transfer of curl's multi interface, whose answer becomes
- * CHUNKs and a REPLY.  An answer of known length up to whole_max, and JSON, is passed on when it is
- * whole, so that a crash in its middle leaves nothing to compare; others go part by part as they
- * come.  While hasupd has much unread, servers are not read from.
+ * relay.c: requests on their way: each is a transfer of curl's multi interface, whose answer
+ * becomes CHUNKs and a REPLY.  An answer of known length up to whole_max, and JSON, is passed on
+ * when it is whole, so that a crash in its middle leaves nothing to compare; others go part by part
+ * as they come.  While hasupd has much unread, servers are not read from.
  *
  * A server that dies, refuses or breaks off is a crash of this worker: `crash` says it, and main.c
  * ends.  What is no HTTP at all is the server's answer, an error 502.
@@ -80,7 +80,8 @@ static int send_chunk(struct exchange *x)
     struct hasup_frame frame = {.type = HASUP_CHUNK, .id = x->id, .seq = x->chunks};
     if (!x->body.len)
         return 0;
-    if (!x->chunks && x->head.status != 200 && !put_number(&x->meta, HASUP_TAG_STATUS, x->head.status))
+    if (!x->chunks && x->head.status != 200 &&
+        !put_number(&x->meta, HASUP_TAG_STATUS, x->head.status))
         return HASUP_ENOMEM;
     x->chunks++;
     int error = hasup_send(x->relay->runtime, &frame, &x->meta, x->body.at, x->body.len);

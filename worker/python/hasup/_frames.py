@@ -13,20 +13,21 @@ DESCRIPTORS_MAX = 16  # that may wait for their frames
 (HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CANCEL, CHECKPOINT, STATE, PING, PONG,
  DRAIN, SPAWN, SPAWNED, BUFFER, BUFFER_GONE, RELEASE, CONTROL, DESCRIPTOR) = range(1, 22)
 
-FLAG_BUFFER, FLAG_REPLAY, FLAG_MORE, FLAG_RESUME, FLAG_RESTORING, FLAG_FD = (1 << n for n in range(6))
+FLAG_BUFFER, FLAG_REPLAY, FLAG_MORE, FLAG_RESUME, FLAG_RESTORING, FLAG_FD, FLAG_ONCE = (1 << n for n in range(7))
 
 (TAG_PROTOCOL, TAG_CONCURRENCY, TAG_MAX_BATCH, TAG_ABILITIES, TAG_METADATA, TAG_MODEL, TAG_SLOT, TAG_GRANTED,
  TAG_POSITION, TAG_DEADLINE, TAG_CONTENT_TYPE, TAG_ROUTE, TAG_HEADER, TAG_REQUEST_ID, TAG_PRIORITY,
  TAG_SESSION, TAG_ERROR, TAG_CODE, TAG_RETRY_AFTER, TAG_ATTEMPTS, TAG_PROGRESS_BLOB, TAG_DELIVERED,
  TAG_BUFFER_ID, TAG_BUFFER_SIZE, TAG_BUFFER_OFFSET, TAG_BATCH_KEY, TAG_INLINE_MAX, TAG_IDEMPOTENCY_KEY,
  TAG_TRACEPARENT, TAG_FD_NUMBER, TAG_PID, TAG_STREAM_OFFSET, TAG_DELIVERED_LEN, TAG_DELIVERED_DIGEST, TAG_RECORD,
- TAG_PREFER) = range(1, 37)
+ TAG_PREFER, TAG_METHOD, TAG_PATH, TAG_STATUS) = range(1, 40)
 CRITICAL = 0x8000
 
 #: length of a number field, by tag; every other known tag holds bytes
 LENGTHS: Dict[int, int] = {
     **dict.fromkeys((TAG_PROTOCOL, TAG_CONCURRENCY, TAG_MAX_BATCH, TAG_SLOT, TAG_PRIORITY, TAG_RETRY_AFTER,
-                     TAG_ATTEMPTS, TAG_BUFFER_ID, TAG_INLINE_MAX, TAG_FD_NUMBER, TAG_PID, TAG_PREFER), 4),
+                     TAG_ATTEMPTS, TAG_BUFFER_ID, TAG_INLINE_MAX, TAG_FD_NUMBER, TAG_PID, TAG_PREFER,
+                     TAG_STATUS), 4),
     **dict.fromkeys((TAG_ABILITIES, TAG_GRANTED, TAG_POSITION, TAG_DEADLINE, TAG_BUFFER_SIZE, TAG_BUFFER_OFFSET,
                      TAG_STREAM_OFFSET, TAG_DELIVERED_LEN, TAG_DELIVERED_DIGEST), 8)}
 
@@ -74,7 +75,7 @@ def fields(meta: Bytes) -> Iterator[Tuple[int, bytes]]:
         if zero or length > end - at:
             raise ProtocolError("a field runs past the end of its frame")
         critical, tag = tag & CRITICAL, tag & ~CRITICAL
-        if critical and not TAG_PROTOCOL <= tag <= TAG_PREFER:
+        if critical and not TAG_PROTOCOL <= tag <= TAG_STATUS:
             raise ProtocolError(f"a field that must be understood has the unknown tag {tag}")
         if LENGTHS.get(tag, length) != length:
             raise ProtocolError(f"a field with tag {tag} has {length} bytes")
