@@ -14,6 +14,7 @@ from killed import MARK, kill_worker  # noqa: E402
 from world import BUILD, LIMIT, WORKER, World, events_of  # noqa: E402
 
 LENGTH, BLOWS = 2000, 40  # at most so many on one stream
+STREAMS = 20  # at most, until hasupd dies in the middle of one
 BODY = json.dumps({"prompt": "The Light", "n": LENGTH, "seed": 7})
 TOUGH = "max_attempts: 100, restart: {start_limit: 1000, backoff_min: 10ms, backoff_max: 20ms}"
 TEXTGEN = f"  textgen: {{command: [{BUILD}/examples/textgen], workers: 2, {TOUGH}}}"
@@ -133,9 +134,12 @@ class Streams(unittest.TestCase):
             wanted = self.undisturbed(world)
             for every, hasupd_every in ((4, 3), (9, 2), (20, 1), (50, 2)):
                 with self.subTest(every=every, hasupd_every=hasupd_every):
-                    reader, fire = self.read_under_fire(world, f"k{every}", every, hasupd_every)
-                    self.assertEqual(digest(reader.text), wanted)
-                    self.assertGreater(fire.hasupds, 0)
+                    for stream in range(STREAMS):
+                        reader, fire = self.read_under_fire(world, f"k{every}.{stream}", every, hasupd_every)
+                        self.assertEqual(digest(reader.text), wanted)
+                        self.assertGreater(fire.hasupds, 0)
+                        if reader.connections > 1:
+                            break  # else all of it was on its way when hasupd died
                     self.assertGreater(reader.connections, 1)
 
     def plain(self, body, strike):
