@@ -126,6 +126,7 @@ struct connection {
     char id[HTTP_ID_MAX + 1];
     uint8_t *meta; /* for the worker; else http->meta */
     uint32_t meta_len;
+    uint64_t json_len;         /* Inference-Header-Content-Length; 0: the whole body */
     uint64_t client;           /* who asks, by its Authorization; 0: it has none */
     uint32_t key_at, key_len;  /* the idempotency key, in the meta; len 0: none */
     bool async, waits;         /* Prefer: respond-async; waits: Prefer named a wait, */
@@ -292,6 +293,11 @@ void stream_end(struct connection *c, const struct reply *reply);
 /* A whole answer as a stream of one event. */
 void stream_whole(struct connection *c, const struct reply *reply, const uint8_t *bytes);
 void stream_refused(struct connection *c, uint32_t status, const char *code, const char *message);
+
+/* ---- http_v2.c ---- */
+
+/* Takes what the body of an infer request says of its deadline and its priority. */
+void v2_parameters(struct connection *c);
 
 /* ---- http_v1.c ---- */
 

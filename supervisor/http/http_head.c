@@ -204,6 +204,15 @@ static void take_timeout(struct reading *r, struct text name, struct text value)
         wrong(r->c, "X-Request-Timeout is not a positive number of seconds");
 }
 
+/* Where it is no number the worker says so. */
+static void take_json_len(struct reading *r, struct text name, struct text value)
+{
+    r->c->json_len = 0;
+    for (size_t i = 0; i < value.len && i < 18 && value.at[i] >= '0' && value.at[i] <= '9'; i++)
+        r->c->json_len = r->c->json_len * 10 + (uint64_t)(value.at[i] - '0');
+    put_header(r, name, value);
+}
+
 /* hasupd asks nobody who he is by it: it tells clients apart for their limits of rate. */
 static void take_authorization(struct reading *r, struct text name, struct text value)
 {
@@ -304,7 +313,7 @@ static const struct {
     FIELD("content-type", take_content_type),
     FIELD("transfer-encoding", take_transfer_encoding),
     FIELD("traceparent", take_traceparent),
-    FIELD("inference-header-content-length", put_header),
+    FIELD("inference-header-content-length", take_json_len),
     FIELD("x-request-id", take_request_id),
     FIELD("idempotency-key", take_key),
     FIELD("authorization", take_authorization),
@@ -412,7 +421,7 @@ void head_take(struct connection *c, const struct head *head)
     c->accepts_sse = c->expects = false;
     c->at_most = c->priority = 0;
     c->key_len = 0;
-    c->client = 0;
+    c->client = c->json_len = 0;
     c->async = c->waits = false;
     c->wait = 0;
     c->heard = c->heard_of = 0;

@@ -184,6 +184,50 @@ static void headers_reach_the_worker(void **state)
     world_close();
 }
 
+/* Infers with this body, whose JSON is the first `json_len` bytes of it (0: all). */
+static void infer(const char *headers, const char *body, size_t json_len)
+{
+    char text[512], more[64] = "";
+    if (json_len)
+        snprintf(more, sizeof more, "Inference-Header-Content-Length: %zu\r\n", json_len);
+    snprintf(text, sizeof text,
+             "POST /v2/models/m/infer HTTP/1.1\r\n" HOST "%s%sContent-Length: %zu\r\n\r\n%s",
+             headers, more, strlen(body), body);
+    ask(text);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(engine.body, body); /* passed as it came */
+}
+
+static void assert_due(hasup_ns most)
+{
+    hasup_ns left = engine.deadline ? engine.deadline - loop_now(world.loop) : 0;
+    assert_true(left <= most && left >= most - most / 2);
+}
+
+static void an_infer_request_may_say_its_time_and_priority_in_its_body(void **state)
+{
+    static const char BODY[] = "{\"inputs\": [1, {\"timeout\": 9}], \"parameters\": {\"x\": {}, "
+                               "\"timeout\": 4000000, \"priority\": 2}}";
+    (void)state;
+    world_open(NULL);
+    infer("", BODY, 0);
+    assert_int_equal(engine.priority, 2);
+    assert_due(4 * HASUP_S);
+    infer("X-Priority: 7\r\nX-Request-Timeout: 30\r\n", BODY, 0); /* headers come first */
+    assert_int_equal(engine.priority, 7);
+    assert_due(30 * HASUP_S);
+    infer("", "{\"parameters\": {\"priority\": 3}}{\"parameters\": {\"priority\": 4}}", 31);
+    assert_int_equal(engine.priority, 3); /* tensors follow, whatever they look like */
+    assert_due(0);
+    infer("", "{\"parameters\": {\"timeout\": \"soon\", \"priority\": 4000}}", 0);
+    assert_int_equal(engine.priority, 9);
+    assert_due(0);
+    infer("", "{\"parameters\": {\"priority\": 1", 0); /* the worker says what is wrong */
+    infer("", "[]", 0);
+    assert_int_equal(engine.priority, 0);
+    world_close();
+}
+
 static void a_long_header_reaches_the_worker_whole(void **state)
 {
     char text[16384], value[9001];
@@ -535,6 +579,7 @@ int main(void)
         cmocka_unit_test(large_heads_are_431),
         cmocka_unit_test(too_many_requests_are_429_with_retry_after),
         cmocka_unit_test(refusals_have_the_shape_of_their_path),
+        cmocka_unit_test(an_infer_request_may_say_its_time_and_priority_in_its_body),
         cmocka_unit_test(a_workers_error_is_told),
         cmocka_unit_test(a_workers_headers_cannot_break_the_framing),
         cmocka_unit_test(a_bad_listen_address_says_so),
