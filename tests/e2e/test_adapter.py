@@ -214,14 +214,15 @@ class Trees(unittest.TestCase):
             for query in ("", "?session"):
                 tree = json.loads(w.ask(f"/family{query}")[2])
                 self.assertTrue(all(map(alive, tree)))
-                w.kill("h/0")
                 mark = w.mark()
+                w.kill("h/0")
                 wait_until(lambda: not any(map(alive, tree)), "a part of the tree outlives its worker")
                 w.wait_event("slot.ready", since=mark, slot="h/0")
                 self.assertEqual(w.ask("/fine")[0], 200)
             tree = json.loads(w.ask("/family")[2])
+            mark = w.mark()
             os.kill(tree[0], 9)  # the server itself
-            event = w.wait_event("slot.exited", since=w.mark(), slot="h/0")
+            event = w.wait_event("slot.exited", since=mark, slot="h/0")
             self.assertIn("signal 9", event["message"])
             wait_until(lambda: not any(map(alive, tree)), "a child outlives the server")
 
