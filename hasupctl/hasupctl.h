@@ -27,6 +27,8 @@ struct ctl {
 /* One command and its answer.  The exit code; *answer is a new reference (NULL unless CTL_OK). Says
  * itself what went wrong. */
 int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer);
+/* The same, however long it takes. */
+int ctl_await(const struct ctl *ctl, json_t *command, json_t **answer);
 struct hasup_client *ctl_open(const struct ctl *ctl);
 /* Says what is wrong and how the verb is used; gives CTL_USAGE. */
 int ctl_usage(const struct ctl *ctl, const char *format, ...) HASUP_PRINTF(2, 3);
@@ -36,6 +38,11 @@ void ctl_print_json(json_t *json);
 
 int ctl_status(const struct ctl *ctl);
 int ctl_infer(const struct ctl *ctl);
+int ctl_restart(const struct ctl *ctl);
+int ctl_reload(const struct ctl *ctl);
+int ctl_canary(const struct ctl *ctl);
+int ctl_promote(const struct ctl *ctl);
+int ctl_abort(const struct ctl *ctl);
 int ctl_lines(const struct ctl *ctl, const char *verb);
 int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);

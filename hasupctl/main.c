@@ -53,7 +53,7 @@ int ctl_refused(const struct hasup_client_answer *answer)
     return CTL_FAILED;
 }
 
-int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer)
+static int call_within(const struct ctl *ctl, json_t *command, int64_t limit_ms, json_t **answer)
 {
     struct hasup_client_answer got;
     uint64_t id;
@@ -65,7 +65,7 @@ int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer)
     if (client && text) {
         int error = hasup_client_control(client, text, &id);
         if (!error)
-            error = hasup_client_wait(client, CALL_TIMEOUT_MS, &got);
+            error = hasup_client_wait(client, limit_ms, &got);
         if (error <= 0) {
             fprintf(stderr, "hasupctl: no answer from hasupd: %s\n",
                     error ? hasup_strerror(error) : "the time limit passed");
@@ -79,6 +79,16 @@ int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer)
     hasup_client_close(client);
     free(text);
     return code;
+}
+
+int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer)
+{
+    return call_within(ctl, command, CALL_TIMEOUT_MS, answer);
+}
+
+int ctl_await(const struct ctl *ctl, json_t *command, json_t **answer)
+{
+    return call_within(ctl, command, -1, answer);
 }
 
 void ctl_print_json(json_t *json)
@@ -131,11 +141,6 @@ static int verb_stop(const struct ctl *ctl)
     return target_verb(ctl, "stop", "stopping");
 }
 
-static int verb_restart(const struct ctl *ctl)
-{
-    return target_verb(ctl, "restart", "restarting, one worker at a time");
-}
-
 static int verb_drain(const struct ctl *ctl)
 {
     return target_verb(ctl, "drain", "draining");
@@ -153,12 +158,6 @@ static int verb_scale(const struct ctl *ctl)
                        json_pack("{s:s, s:s, s:i}", "verb", "scale", "target", ctl->argv[0],
                                  "workers", (int)workers),
                        "%s: scaling to %ld", ctl->argv[0], workers);
-}
-
-static int verb_reload(const struct ctl *ctl)
-{
-    int wrong = no_arguments(ctl);
-    return wrong ? wrong : call_simple(ctl, json_pack("{s:s}", "verb", "reload"), "reloaded");
 }
 
 static int verb_shutdown(const struct ctl *ctl)
@@ -216,10 +215,14 @@ static const struct verb {
     {"status", ctl_status, false, "status [MODEL]", "models and slots; what failed and why"},
     {"start", verb_start, false, "start MODEL[/SLOT]", "start what is stopped or broken"},
     {"stop", verb_stop, false, "stop MODEL[/SLOT]", "finish what runs, refuse what waits"},
-    {"restart", verb_restart, false, "restart MODEL[/SLOT]", "one at a time, nothing dropped"},
+    {"restart", ctl_restart, true, "restart MODEL[/SLOT] [--wait]",
+     "one at a time, nothing dropped"},
     {"drain", verb_drain, false, "drain MODEL[/SLOT]", "finish what runs and waits, stop"},
     {"scale", verb_scale, true, "scale MODEL WORKERS", "change the number of workers"},
-    {"reload", verb_reload, false, "reload", "read the configuration again"},
+    {"reload", ctl_reload, true, "reload [--wait]", "read the configuration again"},
+    {"canary", ctl_canary, true, "canary MODEL --weight N", "try what the file says beside it"},
+    {"promote", ctl_promote, true, "promote MODEL [--wait]", "the canary takes over"},
+    {"abort", ctl_abort, true, "abort MODEL", "end a canary, roll a rollout back"},
     {"infer", ctl_infer, true, "infer [--key KEY] [--async] MODEL [FILE]",
      "send FILE or standard input"},
     {"requests", ctl_requests, true, "requests [list|show|drop|retry|letters] …",

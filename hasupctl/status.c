@@ -319,6 +319,28 @@ static void print_journal(const struct ctl *ctl, json_t *status)
 
 /* ---- everything ---- */
 
+/* A version that goes or comes, and why the last one did not stay. */
+static void print_rollout(json_t *model)
+{
+    json_t *rollout = json_object_get(model, "rollout"), *last = json_object_get(rollout, "last");
+    json_t *stable = json_object_get(rollout, "stable");
+    json_t *canary = json_object_get(rollout, "canary");
+    const char *state = text(rollout, "state"), *other = text(rollout, "other");
+    if (strcmp(state, "rolling") == 0)
+        printf("    rolling out version %s%s%s: %lld to replace\n", text(model, "version"),
+               *other ? ", from " : "", other, number(rollout, "waiting"));
+    else if (strcmp(state, "rolling_back") == 0)
+        printf("    rolling back to version %s: %s\n", text(model, "version"),
+               text(rollout, "why"));
+    else if (strcmp(state, "canary") == 0)
+        printf("    canary: version %s has %lld %% of the requests; of %lld there %lld failed, of "
+               "%lld of version %s %lld\n",
+               other, number(rollout, "weight"), number(canary, "ended"), number(canary, "failed"),
+               number(stable, "ended"), text(model, "version"), number(stable, "failed"));
+    if (json_is_object(last) && !json_is_true(json_object_get(last, "ok")))
+        printf("    last rollout: %s\n", text(last, "text"));
+}
+
 static void print_model(const struct ctl *ctl, const struct layout *layout, json_t *model)
 {
     json_t *slot;
@@ -336,6 +358,7 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
         printf("    different requests killed its workers: nothing is dispatched, one is tried in "
                "%s\n",
                ctl_duration(number(model, "mends_ms"), mends));
+    print_rollout(model);
     json_array_foreach(json_object_get(model, "slots"), i, slot)
     {
         print_row(ctl, layout, slot);

@@ -52,7 +52,7 @@ static size_t words_of(char *const *command)
 
 static bool add_options(const struct slot *slot, char **argv, size_t *n)
 {
-    const struct config_model *m = slot->model->config;
+    const struct config_model *m = slot->config;
     bool fine = add_option(argv, n, "--concurrency=%u", m->adapter.concurrency) &&
                 add_option(argv, n, "--whole-max=%llu", (unsigned long long)m->adapter.whole_max) &&
                 add_option(argv, n, "--ready-interval=%lld",
@@ -72,7 +72,7 @@ static bool add_options(const struct slot *slot, char **argv, size_t *n)
 
 char **adapter_command(const struct slot *slot, bool hook)
 {
-    const struct config_model *config = slot->model->config;
+    const struct config_model *config = slot->config;
     size_t own = 1, words = words_of(config->command);
     if (hook)
         return config->pre_start;
@@ -93,7 +93,7 @@ char **adapter_command(const struct slot *slot, bool hook)
 
 void adapter_command_free(const struct slot *slot, char **command)
 {
-    const struct config_model *config = slot->model->config;
+    const struct config_model *config = slot->config;
     if (command == config->command || command == config->pre_start)
         return;
     for (char **word = command; word && *word; word++)

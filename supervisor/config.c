@@ -191,7 +191,8 @@ static bool fill_fingerprint(struct config_model *model)
             hash_key(state, &config_model_keys[i], model);
     model->fingerprint = XXH3_64bits_digest(state);
     XXH3_freeState(state);
-    return true;
+    return model->version ||
+           asprintf(&model->version, "%08x", (unsigned)(model->fingerprint >> 32)) >= 0;
 }
 
 static bool is_model_name(const char *name)
@@ -234,6 +235,23 @@ static void check_devices(const struct config_model *model, const struct node *n
                              (int)strlen(OWN[i]) - 1, OWN[i]);
 }
 
+static void check_version(const struct config_model *model, const struct node *node,
+                          const char *prefix, struct config_errors *errors)
+{
+    char path[CONFIG_PATH_MAX];
+    const struct node *at = config_place(node, "version");
+    size_t len = model->version ? strlen(model->version) : 1;
+    for (const char *s = model->version; s && *s; s++)
+        if (!isalnum((unsigned char)*s) && !strchr("._-+", *s))
+            len = 0;
+    if (len > 0 && len <= CONFIG_VERSION_MAX)
+        return;
+    snprintf(path, sizeof(path), "%.80s.version", prefix);
+    config_error(errors, at->line, at->column, path,
+                 "a version has 1 to %d letters, digits, '.', '_', '-', '+'; it stands in answers",
+                 CONFIG_VERSION_MAX);
+}
+
 /* What the keys of one model mean together. */
 static void check_model(const struct config *config, const struct config_model *model,
                         const struct node *node, const char *prefix, struct config_errors *errors)
@@ -253,6 +271,7 @@ static void check_model(const struct config *config, const struct config_model *
         config_error(errors, at->line, at->column, path, "%s is more than backoff_max, %s", a, b);
     }
     check_devices(model, node, prefix, errors);
+    check_version(model, node, prefix, errors);
     if (model->body_max > config->limits.body_bytes) {
         at = config_place(node, "body_max");
         snprintf(path, sizeof(path), "%.80s.body_max", prefix);

@@ -16,6 +16,7 @@ struct config_model {
     char **pre_start;   /* argv of what must succeed before each start; NULL: nothing */
     char **devices;     /* spread over the slots; NULL: none */
     uint32_t devices_per_worker;
+    char *version;      /* what it is called; by default a part of the fingerprint */
     char *directory;    /* working directory, absolute; the configuration file's by default */
     struct model_policy policy;
     hasup_ns request_timeout; /* a request's deadline where it names none; 0: none */
@@ -76,7 +77,7 @@ struct config {
     struct config *next; /* the engine's list of replaced ones */
 };
 
-enum { CONFIG_ERROR_MAX = 1024 };
+enum { CONFIG_ERROR_MAX = 1024, CONFIG_VERSION_MAX = 64 };
 
 /* Reads a file.  NULL: `error` is one message of one or more lines, each file:line:column: path:
  * what. */

@@ -78,6 +78,7 @@ const size_t config_top_key_count = HASUP_LEN(config_top_keys);
 const struct config_key config_model_keys[] = {
     MODEL("command", CONFIG_COMMAND, command, .restarts = true),
     MODEL("workers", CONFIG_COUNT, policy.workers, .fallback = "1", .min = 1, .max = 4096),
+    MODEL("version", CONFIG_TEXT, version, .fallback = NULL, .restarts = true),
     MODEL("directory", CONFIG_FILE_PATH, directory, .restarts = true),
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),
     MODEL("devices", CONFIG_WORDS, devices, .restarts = true),
@@ -193,6 +194,15 @@ const struct config_key config_model_keys[] = {
           .fallback = "10000", .min = 1, .max = 1u << 20),
     MODEL("checkpoint.log_bytes", CONFIG_SIZE, policy.checkpoint.log_bytes, .fallback = "64MiB",
           .min = KIB(64), .max = GIB(64)),
+    MODEL("rollout.max_surge", CONFIG_COUNT, policy.rollout.max_surge, .fallback = "1", .max = 64),
+    MODEL("rollout.max_unavailable", CONFIG_COUNT, policy.rollout.max_unavailable, .fallback = "0",
+          .max = 4096),
+    MODEL("rollout.progress_deadline", CONFIG_DURATION, policy.rollout.progress_deadline,
+          .fallback = "10m", .min = HASUP_MS, .max = DAY, .never = true),
+    MODEL("rollout.abort_error_rate", CONFIG_COUNT, policy.rollout.abort_error_rate,
+          .fallback = "5", .max = 100),
+    MODEL("rollout.abort_min_requests", CONFIG_COUNT, policy.rollout.abort_min_requests,
+          .fallback = "50", .min = 1, .max = 1u << 20),
 };
 const size_t config_model_key_count = HASUP_LEN(config_model_keys);
 

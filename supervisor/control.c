@@ -14,16 +14,25 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define ALL_MODELS UINT32_MAX
+#define NO_MODEL   (UINT32_MAX - 1)
+
 enum { RING_BYTES = 64 * 1024, FOLLOWERS_MAX = 64, LAST_LINES = 100 };
 
 /* A client that wants to hear more: new lines, the end of checkpoints, what the journal says. */
 struct follower {
     struct unix_client *client;
     uint64_t id;
-    enum { FOLLOWS_EVENTS, FOLLOWS_LINES, AWAITS_CHECKPOINTS, AWAITS_JOURNAL } what;
+    enum {
+        FOLLOWS_EVENTS,
+        FOLLOWS_LINES,
+        AWAITS_CHECKPOINTS,
+        AWAITS_ROLLOUTS,
+        AWAITS_JOURNAL
+    } what;
     char slot[ENGINE_NAME]; /* of FOLLOWS_*: model or slot; "" : all */
     struct follower *next;
-    uint32_t waiting; /* of AWAITS_CHECKPOINTS: slots not heard of yet */
+    uint32_t waiting; /* of AWAITS_CHECKPOINTS, _ROLLOUTS: slots, models not heard of yet */
     json_t *results;
     uint64_t ticket; /* of AWAITS_JOURNAL */
 };
@@ -151,7 +160,7 @@ static void event_added(void *context, enum event_class class, int64_t wall_ns, 
     if (class == EVENTS_LIFECYCLE)
         history_event(control->history, wall_ns, json, len);
     for (struct follower *f = control->followers; f; f = f->next) {
-        if (f->what == AWAITS_CHECKPOINTS || f->what == AWAITS_JOURNAL ||
+        if ((f->what != FOLLOWS_EVENTS && f->what != FOLLOWS_LINES) ||
             (f->what == FOLLOWS_EVENTS) != (class == EVENTS_LIFECYCLE) ||
             !line_matches(json, len, f->slot))
             continue;
@@ -264,6 +273,127 @@ static void run_checkpoint(struct call *call)
     engine_command(engine, call->model, call->slot, COMMAND_CHECKPOINT);
 }
 
+/* ---- rollouts ---- */
+
+static struct follower **rollout_awaited(struct control *control, const char *model)
+{
+    struct follower **at = &control->followers;
+    while (*at && ((*at)->what != AWAITS_ROLLOUTS ||
+                   !json_is_null(json_object_get((*at)->results, model))))
+        at = &(*at)->next;
+    return at;
+}
+
+/* Everything that it waited for has ended: refused with what did not go well. */
+static void rollouts_reply(struct control *control, struct follower **at)
+{
+    char message[CONFIG_ERROR_MAX] = "";
+    size_t used = 0;
+    const char *name;
+    json_t *result, *results = json_incref((*at)->results);
+    struct call call = {.control = control, .client = (*at)->client, .id = (*at)->id};
+    json_object_foreach(results, name, result)
+    {
+        if (!json_is_true(json_object_get(result, "ok")) && used < sizeof message)
+            used += (size_t)snprintf(message + used, sizeof message - used, "%s%s: %s",
+                                     used ? "\n" : "", name,
+                                     json_string_value(json_object_get(result, "text")));
+    }
+    follower_remove(control, at);
+    if (used)
+        reply_error(&call, 409, "rolled_back", "%s", message);
+    else
+        reply_take(&call, 200, json_pack("{s:b, s:O}", "ok", 1, "rollouts", results));
+    json_decref(results);
+}
+
+static void rollout_done(void *context, const struct model *model)
+{
+    struct control *control = context;
+    const char *name = model->config->name;
+    struct follower **at;
+    while (*(at = rollout_awaited(control, name))) {
+        json_object_set_new((*at)->results, name,
+                            json_pack("{s:b, s:o}", "ok", !model->rollout.failed, "text",
+                                      json_words(model->rollout.last)));
+        if (!--(*at)->waiting)
+            rollouts_reply(control, at);
+    }
+}
+
+static bool is_replacing(const struct engine *engine, uint32_t model)
+{
+    struct model_view view;
+    return core_model_view(engine->core, model, &view) &&
+           (view.rollout.state == ROLLOUT_ROLLING || view.rollout.state == ROLLOUT_REVERTING);
+}
+
+/* Answers at once, or where the client asked for it, when what its command began has ended; of one
+ * model, or of ALL_MODELS. */
+static void reply_rollouts(struct call *call, uint32_t model)
+{
+    struct engine *engine = call->control->engine;
+    bool waits = json_is_true(json_object_get(call->in, "wait"));
+    json_t *results = json_object();
+    for (uint32_t i = 0; waits && i < engine->config->limits.models; i++)
+        if ((model == ALL_MODELS || model == i) && is_replacing(engine, i))
+            json_object_set_new(results, engine->models[i].config->name, json_null());
+    struct follower *follower = json_object_size(results) ? follower_add(call) : NULL;
+    if (!json_object_size(results)) {
+        reply_ok(call);
+    } else if (follower) {
+        follower->what = AWAITS_ROLLOUTS;
+        follower->waiting = (uint32_t)json_object_size(results);
+        follower->results = json_incref(results);
+    }
+    json_decref(results);
+}
+
+static void run_canary(struct call *call)
+{
+    char error[CONFIG_ERROR_MAX];
+    json_t *weight = json_object_get(call->in, "weight");
+    json_int_t percent = json_integer_value(weight);
+    if (call->slot != CORE_ALL_SLOTS || !json_is_integer(weight) || percent < 1 || percent > 99) {
+        reply_error(call, 400, "bad_request",
+                    "a canary is of a whole model, and its weight a whole number from 1 to 99 "
+                    "(percent of the requests); promote gives it all of them");
+        return;
+    }
+    int failed = engine_canary(call->control->engine, call->model, call->control->config_file,
+                               (uint32_t)percent, error);
+    if (failed)
+        reply_error(call, failed == HASUP_ECONFIG ? 400 : 409,
+                    failed == HASUP_ECONFIG ? "bad_request" : "unavailable", "%s", error);
+    else
+        reply_ok(call);
+}
+
+/* promote, abort: of what is there. */
+static void run_decision(struct call *call)
+{
+    struct engine *engine = call->control->engine;
+    struct model_view view = {0};
+    core_model_view(engine->core, call->model, &view);
+    bool promotes = call->verb->command == COMMAND_PROMOTE;
+    bool fits = view.rollout.state == ROLLOUT_CANARY ||
+                (!promotes && view.rollout.state == ROLLOUT_ROLLING);
+    if (!fits || call->slot != CORE_ALL_SLOTS) {
+        reply_error(call, 409, "unavailable", "%s of %s; hasupctl status shows what is under way",
+                    promotes ? "there is no canary" : "there is neither a canary nor a rollout",
+                    engine->models[call->model].config->name);
+        return;
+    }
+    engine_command(engine, call->model, CORE_ALL_SLOTS, (enum command)call->verb->command);
+    reply_rollouts(call, promotes ? call->model : NO_MODEL);
+}
+
+static void run_restart(struct call *call)
+{
+    engine_command(call->control->engine, call->model, call->slot, COMMAND_RESTART);
+    reply_rollouts(call, call->model);
+}
+
 /* ---- requests ---- */
 
 static void requests_answered(void *context, uint64_t ticket, uint32_t status, json_t *json)
@@ -327,7 +457,7 @@ static void run_version(struct call *call)
 
 static void run_config(struct call *call)
 {
-    char *text = config_json(call->control->engine->config);
+    char *text = status_config(call->control->engine);
     if (text)
         unix_client_reply(call->client, call->id, 200, text);
     else
@@ -375,7 +505,7 @@ static void run_reload(struct call *call)
     if (control_reload(call->control, error))
         reply_error(call, 400, "bad_request", "%s\nthe old configuration stays", error);
     else
-        reply_ok(call);
+        reply_rollouts(call, ALL_MODELS);
 }
 
 static void run_shutdown(struct call *call)
@@ -388,7 +518,10 @@ static const struct verb VERBS[] = {
     {"status", MAY_TARGET, false, run_status, 0, NULL},
     {"start", NEEDS_TARGET, true, run_command, COMMAND_START, NULL},
     {"stop", NEEDS_TARGET, true, run_command, COMMAND_STOP, NULL},
-    {"restart", NEEDS_TARGET, true, run_command, COMMAND_RESTART, NULL},
+    {"restart", NEEDS_TARGET, true, run_restart, 0, NULL},
+    {"canary", NEEDS_TARGET, true, run_canary, 0, NULL},
+    {"promote", NEEDS_TARGET, true, run_decision, COMMAND_PROMOTE, NULL},
+    {"abort", NEEDS_TARGET, true, run_decision, COMMAND_ABORT, NULL},
     {"drain", NEEDS_TARGET, true, run_command, COMMAND_DRAIN, NULL},
     {"scale", NEEDS_TARGET, true, run_scale, 0, NULL},
     {"reload", NO_TARGET, true, run_reload, 0, NULL},
@@ -488,6 +621,8 @@ struct control *control_new(struct engine *engine, const char *config_file)
     log_tap(events_tap, control->events);
     engine->checkpoint_done = checkpoint_done;
     engine->checkpoint_context = control;
+    engine->rollout_done = rollout_done;
+    engine->rollout_context = control;
     return control;
 }
 

@@ -551,6 +551,7 @@ void durable_answer(struct engine *engine, struct request *request, const struct
                                 .frame = &frame,
                                 .body = held->body,
                                 .attempts = action->answer.attempts,
+                                .version = of->version,
                                 .record = of->durable.record};
     request->door = NULL;
     FAULT(answer_before_told);
@@ -558,16 +559,17 @@ void durable_answer(struct engine *engine, struct request *request, const struct
     FAULT(answer_after_told);
 }
 
-static void tell_chunk(const struct request *to, uint64_t record, uint64_t number,
-                       struct journal_bytes meta, struct journal_bytes bytes, uint32_t attempts)
+static void tell_chunk(const struct request *to, const struct reply *of, uint64_t number,
+                       struct journal_bytes meta, struct journal_bytes bytes)
 {
     struct hasup_frame frame = {.type = HASUP_CHUNK,
                                 .seq = (uint32_t)(number - 1),
                                 .meta = meta.at,
                                 .meta_len = (uint32_t)meta.len,
                                 .fd = -1};
-    const struct reply head = {
-        .status = 200, .frame = &frame, .attempts = attempts, .record = record};
+    struct reply head = *of;
+    head.status = 200;
+    head.frame = &frame;
     FAULT(chunk_before_told);
     to->door->chunk(to->context, &head, bytes.at, bytes.len);
     FAULT(chunk_after_told);
@@ -583,9 +585,10 @@ void durable_chunk(struct engine *engine, struct request *request, const struct 
     if (!chunk)
         return;
     /* The meta of the first speaks of the whole: a client that comes later hears it, too. */
-    tell_chunk(request, of->durable.record, chunk->number,
+    tell_chunk(request, &(struct reply){.record = of->durable.record, .version = of->version},
+               chunk->number,
                (struct journal_bytes){first->bytes, first->meta_len},
-               (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len}, 0);
+               (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len});
 }
 
 void durable_record_id(uint64_t record, uint64_t token, char id[RECORD_ID + 1])
@@ -652,9 +655,10 @@ static void tell_fetched(const struct durable_op *op)
          chunk = chunk->next) {
         if (chunk->number == 1) /* that of a later one is for the next run only */
             meta = (struct journal_bytes){chunk->bytes, chunk->meta_len};
-        tell_chunk(request, got->record, chunk->number, meta,
-                   (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len},
-                   got->fetched.attempts);
+        tell_chunk(request,
+                   &(struct reply){.record = got->record, .attempts = got->fetched.attempts},
+                   chunk->number, meta,
+                   (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len});
     }
     if (!request->door)
         return; /* it left inside a callback */

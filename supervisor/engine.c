@@ -563,6 +563,7 @@ void engine_free(struct engine *engine)
     if (engine->requests.list)
         engine_free_requests(engine);
     models_free(engine);
+    labels_free(engine);
     peers_free(engine->peers);
     if (engine->core) {
         actions_fini(&engine->actions);

@@ -3,7 +3,7 @@
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c and
  * environment.c make a worker's process, notify.c hears its watchdog, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, models.c applies the
- * configuration; this header is theirs and control.c's. Doors see supervisor/request.h only.
+ * configuration, rollouts.c knows the versions of a model; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
 #ifndef HASUP_SUPERVISOR_ENGINE_H
 #define HASUP_SUPERVISOR_ENGINE_H
@@ -19,7 +19,7 @@
 /* Exit codes of hasupd, docs/hasupd.md.  FAILED: something that was to be kept could not be. */
 enum { ENGINE_STOPPED = 0, ENGINE_FAILED = 1 };
 
-enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320 };
+enum { ENGINE_NAME = 96 /* "model/ordinal" */, ENGINE_REASON = 320, ROLLOUT_TEXT = 1280 };
 
 /* A small request's memory is used again, which is cheaper than malloc; this much is kept. */
 enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
@@ -27,6 +27,7 @@ enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
 #define NO_SLOT UINT32_MAX
 
 struct notify;     /* notify.c */
+struct label;      /* rollouts.c */
 struct stream;     /* stream.c */
 struct held;       /* durable.c: a reply that waits to be stored */
 struct letter;     /* letters.c */
@@ -41,6 +42,7 @@ struct request {
     void *context;
     uint32_t model;
     uint32_t slot, worker; /* where it is in flight; NO_SLOT: nowhere */
+    const char *version;   /* of the worker that had it last; NULL: none yet */
     uint32_t meta_len;
     uint64_t hash[2]; /* of model and body; 0, 0: nobody asked for it yet (letters.c) */
     bool once;        /* not run again when its worker dies */
@@ -86,6 +88,8 @@ struct slot {
     struct model *model;
     char name[ENGINE_NAME];
     struct worker *worker; /* the current process, until its tree is empty; NULL: none */
+    const struct config_model *config; /* of the process that is being made; else NULL */
+    const char *version; /* label of its last worker's; "": none yet */
     struct slot_death death;
     struct slot_state_bytes restoring; /* loaded, until WELCOME */
     struct slot_state_bytes kept;      /* newest state that the disk did not take */
@@ -115,6 +119,7 @@ struct worker {
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
     uint64_t memory; /* bytes, when it was measured last; 0: never */
+    const char *version; /* label */
     bool hook; /* it is the pre_start command: no socket, no requests */
     bool greeted, welcomed, stateful;
     uint64_t granted; /* HASUP_CAN_* bits */
@@ -125,10 +130,26 @@ struct worker {
     bool leaving; /* told to drain or stop: its end is no crash */
 };
 
+/* What a number of the core's stands for. */
+struct model_version {
+    uint32_t number; /* 0: free */
+    const struct config_model *config;
+    const char *label; /* the engine's */
+};
+
 struct model {
     uint32_t index;
     bool used, removing;
-    const struct config_model *config; /* inside engine->config */
+    const struct config_model *config; /* its version's, inside engine->config or a retired one */
+    uint32_t version, other, newest;   /* numbers: its own, the core's other one, the last given */
+    uint32_t coming;                   /* the core is being told of it */
+    struct model_version versions[3];  /* the model's, the other one, and one that comes */
+    struct {
+        char because[ROLLOUT_TEXT]; /* why the last one failed */
+        char last[ROLLOUT_TEXT];    /* how the last one ended; "": there was none */
+        bool failed;
+        int64_t wall_ns;
+    } rollout;
     uint32_t workers;                  /* wanted: the configuration's, or what scale said */
     char *metadata;
     size_t metadata_len;
@@ -139,7 +160,8 @@ struct engine {
     struct core *core;
     struct actions actions;
     struct config *config;
-    struct config *retired; /* replaced, but named by a model that still drains */
+    struct config *retired; /* replaced, but a model's version is in it */
+    struct label *labels;   /* rollouts.c */
     struct processes *processes;
     struct peers *peers;
     struct writer *writer;
@@ -201,6 +223,9 @@ struct engine {
     void (*checkpoint_done)(void *context, const struct slot *slot, uint64_t position,
                             const char *error);
     void *checkpoint_context;
+    /* Who hears of the end of each rollout (control.c). */
+    void (*rollout_done)(void *context, const struct model *model);
+    void *rollout_context;
 };
 
 /* Takes `config`.  NULL: `error` says why. */
@@ -218,6 +243,10 @@ bool engine_has_room(struct engine *engine, const struct config *config,
 /* Takes `config`, which has room, and makes it so: models added, changed (restarted one worker at a time), removed.
  */
 void engine_reconfigure(struct engine *engine, struct config *config);
+/* Tries what the file says of the model beside what runs; or goes on with another weight.
+ * HASUP_ECONFIG, HASUP_EINVAL, HASUP_EFULL: `error` says why not. */
+int engine_canary(struct engine *engine, uint32_t model, const char *file, uint32_t weight,
+                  char error[CONFIG_ERROR_MAX]) HASUP_NODISCARD;
 void engine_scale(struct engine *engine, uint32_t model, uint32_t workers);
 /* `slot`: the core's index, or CORE_ALL_SLOTS. */
 void engine_command(struct engine *engine, uint32_t model, uint32_t slot, enum command command);
@@ -403,7 +432,21 @@ void recovery_slot(struct slot *slot);
 void recovery_go_on(struct engine *engine);
 enum refusal refusal_of_status(uint32_t status);
 
+/* rollouts.c */
+/* NULL: nobody needs it any more. */
+const struct model_version *model_version(const struct model *model, uint32_t number);
+/* "none", "rolling", "canary", "rolling_back" */
+const char *rollout_state_name(enum rollout_state state);
+void rollout_perform(struct engine *engine, const struct action *action);
+/* Posts a MODEL_SET of this configuration; `event` says its number, and how. */
+void model_tell(struct engine *engine, struct model *model, const struct config_model *config,
+                struct event *event);
+void labels_free(struct engine *engine);
+
 /* models.c */
+/* Of those that were replaced, frees what no model's version is in. */
+void engine_drop_configs(struct engine *engine);
+bool config_holds(const struct config *config, const struct config_model *model);
 void model_gone(struct engine *engine, uint32_t index);
 void models_free(struct engine *engine);
 

@@ -53,7 +53,7 @@ HASUP_PRINTF(2, 3) static bool put_text(struct list *list, const char *format, .
  * again where the list ends. */
 static bool put_devices(struct list *list, const struct slot *slot)
 {
-    const struct config_model *config = slot->model->config;
+    const struct config_model *config = slot->config;
     char devices[DEVICES_TEXT] = "", local[DEVICES_TEXT] = "";
     size_t count = 0, used = 0, local_used = 0;
     while (config->devices && config->devices[count])
@@ -85,7 +85,7 @@ static bool is_hasupds(const char *variable)
 
 static bool put_watchdog(struct list *list, const struct worker *worker)
 {
-    const hasup_ns watchdog = worker->slot->model->config->policy.timeouts.watchdog;
+    const hasup_ns watchdog = worker->slot->config->policy.timeouts.watchdog;
     return !worker->notify ||
            (put_text(list, "NOTIFY_SOCKET=%s", notify_path(worker->notify)) &&
             put_text(list, "WATCHDOG_USEC=%lld", (long long)(watchdog / HASUP_US)));
@@ -101,7 +101,7 @@ void environment_free(char **environment)
 char **environment_make(const struct worker *worker)
 {
     const struct slot *slot = worker->slot;
-    const struct config_model *config = slot->model->config;
+    const struct config_model *config = slot->config;
     size_t count = 0;
     while (environ[count])
         count++;

@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void model_set(struct engine *engine, struct model *model, bool restart)
+/* One that changes nothing about the workers that run has the number that they have. */
+static void model_set(struct engine *engine, struct model *model, const struct config_model *config,
+                      bool restart)
 {
-    struct model_policy policy = model->config->policy;
-    policy.workers = model->workers;
-    engine_post(engine, &(struct event){.type = EVENT_MODEL_SET,
-                                        .model = model->index,
-                                        .model_set = {.policy = &policy, .restart = restart}});
+    uint32_t number = restart ? ++model->newest : model->version;
+    model_tell(engine, model, config,
+               &(struct event){.model_set = {.restart = restart, .version = number}});
 }
 
 /* The configuration's check, or engine_has_room, has seen to it that an index is free. */
@@ -25,9 +25,13 @@ static void model_add(struct engine *engine, const struct config_model *config)
         struct model *model = &engine->models[i];
         if (model->used)
             continue;
-        *model = (struct model){
-            .index = i, .used = true, .config = config, .workers = config->policy.workers};
-        model_set(engine, model, false);
+        *model = (struct model){.index = i,
+                                .used = true,
+                                .config = config,
+                                .version = 1,
+                                .newest = 1,
+                                .workers = config->policy.workers};
+        model_set(engine, model, config, false);
         letters_model_added(engine, model);
         return;
     }
@@ -81,17 +85,44 @@ void engine_start(struct engine *engine)
     recovery_run(engine);
 }
 
-/* A configuration that was replaced stays while a model that it names still drains. */
-static void configs_free_retired(struct engine *engine)
+bool config_holds(const struct config *config, const struct config_model *model)
 {
-    for (uint32_t i = 0; i < engine->config->limits.models; i++)
-        if (engine->models[i].removing)
-            return;
-    while (engine->retired) {
-        struct config *config = engine->retired;
-        engine->retired = config->next;
+    return model >= config->models && model < config->models + config->model_count;
+}
+
+static bool config_is_needed(const struct engine *engine, const struct config *config)
+{
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
+        const struct model *model = &engine->models[i];
+        if (!model->used)
+            continue;
+        if (config_holds(config, model->config))
+            return true;
+        for (size_t k = 0; k < HASUP_LEN(model->versions); k++)
+            if (model->versions[k].number && config_holds(config, model->versions[k].config))
+                return true;
+    }
+    return false;
+}
+
+void engine_drop_configs(struct engine *engine)
+{
+    for (struct config **at = &engine->retired; *at;) {
+        struct config *config = *at;
+        if (config_is_needed(engine, config)) {
+            at = &config->next;
+            continue;
+        }
+        *at = config->next;
         config_free(config);
     }
+}
+
+static void config_retire(struct engine *engine, struct config *config)
+{
+    config->next = engine->retired;
+    engine->retired = config;
+    engine_drop_configs(engine);
 }
 
 /* A model that is removed keeps its index until it has drained. */
@@ -116,6 +147,84 @@ bool engine_has_room(struct engine *engine, const struct config *config,
     return false;
 }
 
+/* What is tried as a canary is in the file already: that goes on. */
+static bool is_tried(const struct engine *engine, const struct model *model,
+                     const struct config_model *config)
+{
+    const struct model_version *other = model_version(model, model->other);
+    struct model_view view;
+    return other && core_model_view(engine->core, model->index, &view) &&
+           view.rollout.state == ROLLOUT_CANARY &&
+           other->config->fingerprint == config->fingerprint;
+}
+
+static void model_reconfigure(struct engine *engine, struct model *model,
+                              const struct config_model *now)
+{
+    if (now->policy.workers != model->config->policy.workers)
+        model->workers = now->policy.workers;
+    if (is_tried(engine, model, now)) {
+        LOG_EVENT(LEVEL_INFO, "model.configured", "it is tried as a canary, which goes on",
+                  LOG_TEXT("model", now->name));
+        return;
+    }
+    bool restart = now->fingerprint != model->config->fingerprint;
+    LOG_EVENT(LEVEL_INFO, "model.configured", restart ? "restarting its workers" : NULL,
+              LOG_TEXT("model", now->name));
+    model_set(engine, model, now, restart);
+}
+
+/* Why there can be no canary of this configuration now; false: there can. */
+static bool canary_is_refused(const struct engine *engine, const struct model *model,
+                              const struct config_model *tried, char error[CONFIG_ERROR_MAX])
+{
+    struct model_view view = {0};
+    const char *name = model->config->name, *why = NULL;
+    core_model_view(engine->core, model->index, &view);
+    bool goes_on = tried && is_tried(engine, model, tried);
+    if (!tried)
+        why = "the file does not name it";
+    else if (view.rollout.state == ROLLOUT_CANARY && !goes_on)
+        why = "another canary of it is tried: promote or abort that one first";
+    else if (view.rollout.state != ROLLOUT_NONE && !goes_on)
+        why = "a rollout is under way; hasupctl status shows how far it is";
+    else if (!goes_on && tried->fingerprint == model->config->fingerprint)
+        why = "it runs what the file says: change that first, what is there then is tried";
+    for (uint32_t i = 0; i < engine->config->limits.slots && !why; i++) {
+        struct slot_view slot;
+        if (core_slot_view(engine->core, i, &slot) && slot.model == model->index && slot.stateful)
+            why = "its workers keep state, which belongs to a slot; there is no canary of that";
+    }
+    if (why)
+        snprintf(error, CONFIG_ERROR_MAX, "%s: %s", name, why);
+    return why != NULL;
+}
+
+int engine_canary(struct engine *engine, uint32_t index, const char *file, uint32_t weight,
+                  char error[CONFIG_ERROR_MAX])
+{
+    struct model *model = &engine->models[index];
+    struct config *config = config_load(file, error);
+    if (!config)
+        return HASUP_ECONFIG;
+    const struct config_model *tried = config_named(config, model->config->name);
+    if (canary_is_refused(engine, model, tried, error)) {
+        config_free(config);
+        return HASUP_EINVAL;
+    }
+    uint32_t number = is_tried(engine, model, tried) ? model->other : ++model->newest;
+    config->limits = engine->config->limits;
+    model_tell(engine, model, tried,
+               &(struct event){.model_set = {.version = number, .canary = weight}});
+    config_retire(engine, config);
+    struct model_view view = {0};
+    core_model_view(engine->core, index, &view);
+    if (view.rollout.state == ROLLOUT_CANARY)
+        return 0;
+    snprintf(error, CONFIG_ERROR_MAX, "%s: %.900s", model->config->name, model->rollout.last);
+    return HASUP_EFULL;
+}
+
 void engine_reconfigure(struct engine *engine, struct config *config)
 {
     struct config *old = engine->config;
@@ -127,33 +236,25 @@ void engine_reconfigure(struct engine *engine, struct config *config)
         if (!model->used || model->removing)
             continue;
         const struct config_model *now = config_named(config, model->config->name);
-        const struct config_model *before = model->config;
         if (!now) {
             model->removing = true;
             engine_post(engine, &(struct event){.type = EVENT_MODEL_REMOVED, .model = i});
             continue;
         }
-        bool restart = now->fingerprint != before->fingerprint;
-        if (now->policy.workers != before->policy.workers)
-            model->workers = now->policy.workers;
-        model->config = now;
-        LOG_EVENT(LEVEL_INFO, "model.configured", restart ? "restarting its workers" : NULL,
-                  LOG_TEXT("model", now->name));
-        model_set(engine, model, restart);
+        model_reconfigure(engine, model, now);
     }
     for (size_t i = 0; i < config->model_count; i++)
         if (!model_named(engine, config->models[i].name))
             model_add(engine, &config->models[i]);
-    old->next = engine->retired;
-    engine->retired = old;
-    configs_free_retired(engine);
+    config_retire(engine, old);
     noted_configuration(engine);
 }
 
 void engine_scale(struct engine *engine, uint32_t index, uint32_t workers)
 {
-    engine->models[index].workers = workers;
-    model_set(engine, &engine->models[index], false);
+    struct model *model = &engine->models[index];
+    model->workers = workers;
+    model_set(engine, model, model->config, false);
 }
 
 void model_gone(struct engine *engine, uint32_t index)
@@ -162,7 +263,7 @@ void model_gone(struct engine *engine, uint32_t index)
     LOG_EVENT(LEVEL_INFO, "model.removed", NULL, LOG_TEXT("model", model->config->name));
     free(model->metadata);
     *model = (struct model){.index = index};
-    configs_free_retired(engine);
+    engine_drop_configs(engine);
 }
 
 void models_free(struct engine *engine)

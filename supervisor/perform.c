@@ -166,9 +166,23 @@ static void perform_slot_added(struct engine *engine, const struct action *actio
     slot->index = action->slot;
     slot->ordinal = action->ordinal;
     slot->model = &engine->models[action->model];
+    slot->version = "";
     snprintf(slot->name, sizeof slot->name, "%s/%u", slot->model->config->name, slot->ordinal);
     engine->slots[action->slot] = slot;
     recovery_slot(slot);
+}
+
+/* Of its version: which need not be the model's. */
+static void perform_start(struct slot *slot, const struct action *action)
+{
+    const struct model_version *version = model_version(slot->model, action->version);
+    slot->config = version ? version->config : slot->model->config;
+    slot->version = version ? version->label : "";
+    if (action->type == ACTION_PREPARE)
+        worker_prepare(slot, action->worker);
+    else
+        worker_spawn(slot, action->worker);
+    slot->config = NULL;
 }
 
 void slot_free(struct slot *slot)
@@ -406,8 +420,8 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_SLOT_ADDED: perform_slot_added(engine, action); break;
     case ACTION_SLOT_REMOVED: perform_slot_removed(engine, action); break;
     case ACTION_MODEL_GONE: model_gone(engine, action->model); break;
-    case ACTION_PREPARE: worker_prepare(slot, action->worker); break;
-    case ACTION_SPAWN: worker_spawn(slot, action->worker); break;
+    case ACTION_PREPARE:
+    case ACTION_SPAWN: perform_start(slot, action); break;
     case ACTION_LOAD_CHECKPOINT: state_load(slot, action->worker); break;
     case ACTION_WELCOME: worker_welcome(slot, action); break;
     case ACTION_DISPATCH: worker_dispatch(slot, action); break;
@@ -436,6 +450,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_IDENTIFY: letters_identify(engine, action); break;
     case ACTION_QUARANTINE: letters_quarantine(engine, action); break;
     case ACTION_PARDON: letters_pardon(engine, action); break;
+    case ACTION_ROLLOUT: rollout_perform(engine, action); break;
     case ACTION_NOTICE: perform_notice(engine, action); break;
     case ACTION_EXIT:
         engine->durable.clean = true;

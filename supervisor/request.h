@@ -24,6 +24,7 @@ struct reply {
     const struct hasup_frame *frame; /* its meta: CONTENT_TYPE, HEADER…, ERROR */
     struct body body;
     uint32_t attempts;
+    const char *version; /* of the worker, a label; NULL: nobody knows */
     uint64_t record; /* the journal's number of it, which names the run; 0: nobody can come back */
 };
 

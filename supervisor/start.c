@@ -24,7 +24,7 @@ static int worker_process(struct worker *worker, int channel, int out, int err,
                           char error[ENGINE_REASON])
 {
     const struct slot *slot = worker->slot;
-    const struct config_model *config = slot->model->config;
+    const struct config_model *config = slot->config;
     char **env = environment_make(worker), **argv = adapter_command(slot, worker->hook);
     if (!env || !argv) {
         environment_free(env);

@@ -67,8 +67,46 @@ static json_t *slot_json(const struct engine *engine, const struct slot *slot)
     bool waits = (v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN) && v.next_start != HASUP_NEVER;
     json_object_set_new(json, "next_start_ms",
                         waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());
+    json_object_set_new(json, "version", json_string(slot->version));
+    json_object_set_new(json, "extra", json_boolean(v.extra));
     json_object_set_new(json, "checkpoint", checkpoint_json(slot, &v));
     json_object_set_new(json, "last_death", death_json(&slot->death));
+    return json;
+}
+
+static const char *label_of(const struct model *model, uint32_t number)
+{
+    const struct model_version *version = model_version(model, number);
+    return version ? version->label : "";
+}
+
+/* How the requests of one side ended that a canary is judged by. */
+static json_t *side_json(const struct model_view *view, unsigned side)
+{
+    return json_pack("{s:I, s:I}", "ended", (json_int_t)view->rollout.side[side].ended, "failed",
+                     (json_int_t)view->rollout.side[side].failed);
+}
+
+static json_t *rollout_json(const struct model *model, const struct model_view *view)
+{
+    bool canary = view->rollout.state == ROLLOUT_CANARY;
+    json_t *json = json_pack("{s:s, s:s, s:i, s:i}", "state",
+                             rollout_state_name(view->rollout.state), "other",
+                             label_of(model, view->rollout.other), "waiting",
+                             (int)view->rollout.waiting, "weight",
+                             canary ? (int)view->rollout.weight : 0);
+    json_object_set_new(json, "stable", canary ? side_json(view, 0) : json_null());
+    json_object_set_new(json, "canary", canary ? side_json(view, 1) : json_null());
+    json_object_set_new(json, "why",
+                        view->rollout.state == ROLLOUT_REVERTING
+                            ? json_words(model->rollout.because)
+                            : json_null());
+    json_object_set_new(json, "last",
+                        model->rollout.last[0]
+                            ? json_pack("{s:b, s:o, s:I}", "ok", !model->rollout.failed, "text",
+                                        json_words(model->rollout.last), "wall_ms",
+                                        (json_int_t)(model->rollout.wall_ns / HASUP_MS))
+                            : json_null());
     return json;
 }
 
@@ -87,7 +125,7 @@ static json_t *model_json(const struct engine *engine, const struct model *model
         json_array_append_new(slots, slot_json(engine, slot));
     }
     json_int_t mends = v.broken ? (v.mends - loop_now(engine->loop)) / HASUP_MS : 0;
-    return json_pack(
+    json_t *json = json_pack(
         "{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:o}", "name",
         model->config->name, "accepting", v.accepting, "broken", v.broken, "mends_ms", mends,
         "suspects", (int)v.suspects, "ready", (int)v.ready, "workers", (int)model->workers,
@@ -95,6 +133,9 @@ static json_t *model_json(const struct engine *engine, const struct model *model
         (json_int_t)v.queued_bytes, "answered", (json_int_t)v.answered, "refused",
         (json_int_t)v.refused, "attempts", (json_int_t)v.attempts, "replays", (json_int_t)v.replays,
         "unstored", (int)v.unstored, "slots", slots);
+    json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
+    json_object_set_new(json, "rollout", rollout_json(model, &v));
+    return json;
 }
 
 static json_int_t size_of(const char *directory, const char *name)
@@ -140,4 +181,33 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
         json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
         journal_json(engine), "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
         (json_int_t)engine->requests.body_bytes, "models", models);
+}
+
+/* The model as the file says it that its version came from. */
+static json_t *model_config_json(const struct config *config, const char *name)
+{
+    char *text = config_json(config);
+    json_t *json = text ? json_loads(text, 0, NULL) : NULL;
+    json_t *model = json_incref(json_object_get(json_object_get(json, "models"), name));
+    json_decref(json);
+    free(text);
+    return model;
+}
+
+char *status_config(const struct engine *engine)
+{
+    char *text = config_json(engine->config);
+    json_t *json = text ? json_loads(text, 0, NULL) : NULL;
+    json_t *models = json_object_get(json, "models");
+    free(text);
+    for (uint32_t i = 0; json && i < engine->config->limits.models; i++) {
+        const struct model *model = &engine->models[i];
+        for (const struct config *old = engine->retired; old && model->used; old = old->next)
+            if (config_holds(old, model->config) && !model->removing)
+                json_object_set_new(models, model->config->name,
+                                    model_config_json(old, model->config->name));
+    }
+    text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    return text;
 }

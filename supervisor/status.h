@@ -12,4 +12,8 @@ json_t *json_words(const char *text);
 
 json_t *status_json(const struct engine *engine, hasup_ns started);
 
+/* The configuration in force as JSON, malloc'ed: that of the file that was read last, and of models
+ * that run another version than it says (a promoted canary, a rollback) what they run. */
+char *status_config(const struct engine *engine);
+
 #endif

@@ -92,6 +92,7 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
         worker->slot = slot;
         worker->number = number;
         worker->hook = hook;
+        worker->version = slot->version;
         worker->spawned = loop_now(slot->engine->loop);
         failed = worker_start(worker, error);
     }
@@ -165,6 +166,7 @@ void worker_dispatch(struct slot *slot, const struct action *action)
     FAULT(dispatch_before);
     request->slot = slot->index;
     request->worker = action->worker;
+    request->version = worker->version;
     request->stateful |= worker->stateful;
     stream_restart(request);
     struct hasup_meta_writer w;
@@ -516,7 +518,8 @@ static void chunk_in_hand(struct worker *worker, struct request *request,
 {
     struct engine *engine = worker->slot->engine;
     bool same = stream_add(request, bytes, len);
-    engine->hand.reply = (struct reply){.status = 200, .frame = frame};
+    engine->hand.reply =
+        (struct reply){.status = 200, .frame = frame, .version = worker->version};
     engine->hand.bytes = bytes;
     engine->hand.len = len;
     worker_post(worker, &(struct event){.type = EVENT_CHUNKED,
@@ -558,10 +561,13 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
     }
     uint64_t digest = worker->stateful ? reply_digest(request, status, body) : 0;
     request->slot = NO_SLOT;
-    engine->hand.reply = (struct reply){.status = status, .frame = frame, .body = *body};
+    engine->hand.reply = (struct reply){
+        .status = status, .frame = frame, .body = *body, .version = worker->version};
     worker_post(worker, &(struct event){.type = EVENT_REPLIED,
                                         .request = request->id,
-                                        .replied = {.digest = digest, .size = body->len}});
+                                        .replied = {.digest = digest,
+                                                    .size = body->len,
+                                                    .failed = status >= 500}});
     return 0;
 }
 

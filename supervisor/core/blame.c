@@ -147,8 +147,10 @@ static void breaker_consider(struct core *core, struct model *model)
     if (crashes < ROW_CRASHES_MIN)
         crashes = ROW_CRASHES_MIN;
     if (model->row.groups >= ROW_GROUPS && model->row.crashes >= crashes &&
-        model->breaker.state != BREAKER_OPEN && !PLANT(PLANT_NO_BREAKER))
+        model->breaker.state != BREAKER_OPEN && !PLANT(PLANT_NO_BREAKER)) {
         breaker_open(core, model);
+        rollout_model_broke(core, model);
+    }
 }
 
 /* ---- rows ---- */

@@ -41,13 +41,13 @@ static bool model_is_idle(const struct core *core, const struct model *model)
 /* Stops the slots of a model that has finished what it had. */
 static void model_stop_slots(struct core *core, struct model *model)
 {
+    rollout_stop(core, model);
     for (uint32_t i = 0; i < core->slots_high && model->used; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)
             continue;
         bool again = slot->wanted || (model->removing && !slot->removing);
-        slot->wanted = false;
-        slot->restart = slot->rolling = false;
+        slot->wanted = slot->restart = slot->rolling = false;
         slot->removing |= model->removing;
         if (again)
             slot_drain(core, slot);
@@ -66,6 +66,7 @@ void model_settle(struct core *core, struct model *model)
         model->used = false;
         timer_clear(&core->wheel, &model->breaker.timer);
         timer_clear(&core->wheel, &model->batch.timer);
+        timer_clear(&core->wheel, &model->rollout.timer);
         bodies_forget(core, model->index);
         action_add(core, ACTION_MODEL_GONE)->model = model->index;
     }
@@ -80,7 +81,15 @@ static struct slot *slot_unused(struct core *core)
     return core->slots_high < core->limits.slots ? &core->slots[core->slots_high++] : NULL;
 }
 
-static struct slot *slot_by_ordinal(struct core *core, const struct model *model, uint32_t ordinal)
+bool slots_have_room(const struct core *core)
+{
+    bool room = core->slots_high < core->limits.slots;
+    for (uint32_t i = 0; i < core->slots_high && !room; i++)
+        room = !core->slots[i].used;
+    return room;
+}
+
+struct slot *slot_by_ordinal(struct core *core, const struct model *model, uint32_t ordinal)
 {
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used && core->slots[i].model == model->index &&
@@ -89,11 +98,11 @@ static struct slot *slot_by_ordinal(struct core *core, const struct model *model
     return NULL;
 }
 
-static void slot_add(struct core *core, struct model *model, uint32_t ordinal)
+struct slot *slot_add(struct core *core, struct model *model, uint32_t ordinal, bool extra)
 {
     struct slot *slot = slot_unused(core);
     if (!slot)
-        return; /* those that drain still fill the table: models_fill() comes back to it */
+        return NULL; /* those that drain still fill the table: models_fill() comes back to it */
     uint32_t worker = slot->worker;
     *slot = (struct slot){.used = true,
                           .timer = {.kind = TIMER_SLOT},
@@ -103,6 +112,7 @@ static void slot_add(struct core *core, struct model *model, uint32_t ordinal)
                           .index = (uint32_t)(slot - core->slots),
                           .model = model->index,
                           .ordinal = ordinal,
+                          .extra = extra,
                           .worker = worker,
                           .heap_at = NO_INDEX,
                           .wanted = model->accepting,
@@ -111,6 +121,7 @@ static void slot_add(struct core *core, struct model *model, uint32_t ordinal)
     action_slot(core, ACTION_SLOT_ADDED, slot)->ordinal = ordinal;
     if (slot->wanted)
         slot_start(core, slot);
+    return slot;
 }
 
 /* As many slots as the policy says: ordinals 0 … workers - 1; one that leaves gets none. */
@@ -120,7 +131,7 @@ static void model_scale(struct core *core, struct model *model)
         return;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index || slot->removing ||
+        if (!slot->used || slot->model != model->index || slot->removing || slot->extra ||
             slot->ordinal < model->policy.workers)
             continue;
         slot->removing = true;
@@ -130,22 +141,51 @@ static void model_scale(struct core *core, struct model *model)
     for (uint32_t ordinal = 0; ordinal < model->policy.workers; ordinal++) {
         struct slot *slot = slot_by_ordinal(core, model, ordinal);
         if (!slot) {
-            slot_add(core, model, ordinal);
+            slot_add(core, model, ordinal, false);
         } else if (slot->removing) {
             slot->removing = false;
             slot->wanted = model->accepting;
             if (slot->wanted && slot->state == SLOT_STOPPED) /* its last checkpoint is stored */
                 slot_start(core, slot);
+            rollout_adopt(core, slot);
+        } else if (slot->extra) {
+            rollout_adopt(core, slot);
         }
     }
+}
+
+static uint32_t model_regular_slots(const struct core *core, const struct model *model)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        count += slot->used && slot->model == model->index && !slot->extra;
+    }
+    return count;
 }
 
 void models_fill(struct core *core)
 {
     for (uint32_t i = 0; i < core->limits.models && !core->shutting_down; i++) {
         struct model *model = &core->models[i];
-        if (model->used && model->slots < model->policy.workers)
+        if (model->used && model_regular_slots(core, model) < model->policy.workers)
             model_scale(core, model);
+    }
+}
+
+void model_changed(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        if (slot->offers.concurrency)
+            slot_limit(core, slot);
+        else
+            dispatch_update(core, slot);
+        checkpoint_arm(core, slot);
+        watch_changed(core, slot);
+        recycle_changed(core, slot);
     }
 }
 
@@ -161,57 +201,35 @@ static void model_set(struct core *core, const struct event *event)
                            .index = event->model,
                            .breaker.timer.kind = TIMER_BREAKER,
                            .batch.timer.kind = TIMER_BATCH,
+                           .rollout.timer.kind = TIMER_ROLLOUT,
+                           .version = event->model_set.version,
                            .free = core->free_slots + (size_t)event->model * core->limits.slots};
-    model->policy = *event->model_set.policy;
-    if (event->model_set.restart)
-        breaker_reset(core, model);
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index)
-            continue;
-        slot->restart |= event->model_set.restart && slot->wanted;
-        if (slot->offers.concurrency)
-            slot_limit(core, slot);
-        else
-            dispatch_update(core, slot);
-        checkpoint_arm(core, slot);
-        watch_changed(core, slot);
-        recycle_changed(core, slot);
+    if (event->model_set.canary && !added) {
+        rollout_canary(core, model, event->model_set.policy, event->model_set.version,
+                       event->model_set.canary);
+        model_settle(core, model);
+        return;
     }
+    if (event->model_set.restart && !added && !model->removing) {
+        breaker_reset(core, model);
+        rollout_begin(core, model, event->model_set.policy, event->model_set.version);
+    } else {
+        model->policy = *event->model_set.policy;
+    }
+    model_changed(core, model);
     if (!model->removing) /* a slot more would be gone again before anybody could use it */
         model_scale(core, model);
-    model_roll(core, model);
+    rollout_step(core, model);
     dispatch_model(core, model);
     model_settle(core, model);
 }
 
 static void model_removed(struct core *core, struct model *model)
 {
+    rollout_stop(core, model);
     model->accepting = false;
     model->draining = model->removing = true;
     model_settle(core, model);
-}
-
-/* Restarts one at a time; the next once this one is ready. */
-void model_roll(struct core *core, struct model *model)
-{
-    struct slot *next = NULL;
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index)
-            continue;
-        if (slot->rolling)
-            return;
-        if (slot->restart && (!next || slot->ordinal < next->ordinal))
-            next = slot;
-    }
-    if (!next) {
-        recycle_next(core, model);
-        return;
-    }
-    next->restart = false;
-    next->rolling = true;
-    slot_drain(core, next);
 }
 
 /* ---- commands ---- */
@@ -237,12 +255,14 @@ static void command_slot(struct core *core, struct slot *slot, enum command comm
         slot_drain(core, slot);
         return;
     case COMMAND_RESTART:
-        if (slot->wanted)
-            slot->restart = true;
-        else
+        slot->restart = slot->wanted;
+        slot->rolling &= !slot->restart; /* its turn comes anew */
+        if (!slot->wanted)
             command_start(core, slot);
         return;
     case COMMAND_CHECKPOINT: checkpoint_take(core, slot); return;
+    case COMMAND_PROMOTE:
+    case COMMAND_ABORT: return;
     }
 }
 
@@ -257,6 +277,7 @@ static void command_model(struct core *core, struct model *model, enum command c
         breaker_reset(core, model);
         return;
     case COMMAND_STOP:
+        rollout_stop(core, model);
         model->accepting = false;
         requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
         return;
@@ -264,6 +285,8 @@ static void command_model(struct core *core, struct model *model, enum command c
         model->accepting = false;
         model->draining = true;
         return;
+    case COMMAND_PROMOTE: rollout_promote(core, model); return;
+    case COMMAND_ABORT: rollout_abort(core, model); return;
     case COMMAND_CHECKPOINT: return;
     }
 }
@@ -286,7 +309,7 @@ static void command_run(struct core *core, const struct event *event)
         if (meant && !slot->removing && !(all && event->command == COMMAND_DRAIN))
             command_slot(core, slot, event->command);
     }
-    model_roll(core, model);
+    rollout_step(core, model);
     dispatch_model(core, model);
     model_settle(core, model);
 }
@@ -316,8 +339,10 @@ static void shutdown_hasten(struct core *core)
 {
     core->hastened = true;
     for (uint32_t i = 0; i < core->limits.models; i++)
-        if (core->models[i].used)
+        if (core->models[i].used) {
+            rollout_stop(core, &core->models[i]);
             requests_refuse_queued(core, &core->models[i], REFUSED_UNAVAILABLE);
+        }
     for (uint32_t i = 0; i < core->items_high; i++)
         if (core->items[i].place != PLACE_NONE && core->items[i].storing != STORING_NOTHING &&
             !core->items[i].settled)
@@ -364,6 +389,7 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     case TIMER_STORING: durable_retry(core); return;
     case TIMER_SYNC: durable_sync(core); return;
     case TIMER_BODY: body_timed_out(core, OWNER(struct body, timer, timer)); return;
+    case TIMER_ROLLOUT: rollout_timed_out(core, OWNER(struct model, rollout.timer, timer)); return;
     case TIMER_BATCH: dispatch_model(core, OWNER(struct model, batch.timer, timer)); return;
     case TIMER_BREAKER: breaker_timed_out(core, OWNER(struct model, breaker.timer, timer)); return;
     }
@@ -546,7 +572,7 @@ void core_free(struct core *core)
 int actions_init(struct actions *actions, const struct core *core)
 {
     size_t room = (size_t)core->limits.requests * 9 + core->limits.entries + core->limits.bodies +
-                  (size_t)core->limits.slots * 24 + core->limits.models + 64;
+                  (size_t)core->limits.slots * 24 + core->limits.models * 4 + 64;
     *actions = (struct actions){.list = calloc(room, sizeof *actions->list), .room = room};
     return actions->list ? 0 : HASUP_ENOMEM;
 }
@@ -572,6 +598,9 @@ bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *v
                                .concurrency = slot->concurrency,
                                .stateful = slot->stateful,
                                .wanted = slot->wanted,
+                               .version = slot->version,
+                               .extra = slot->extra,
+                               .waits = slot->restart,
                                .since = slot->since,
                                .next_start = slot->next_start,
                                .starts = slot->starts,
@@ -605,7 +634,18 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
                                 .broken = model->breaker.state == BREAKER_OPEN,
                                 .mends = model->breaker.until,
                                 .suspects = model->suspects.count,
-                                .bodies = model->bodies};
+                                .bodies = model->bodies,
+                                .rollout = {.state = model->rollout.state,
+                                            .version = model->version,
+                                            .other = model->rollout.version,
+                                            .weight = model->rollout.weight}};
+    for (unsigned i = 0; i < 2; i++) {
+        view->rollout.side[i].ended = model->rollout.side[i].ended;
+        view->rollout.side[i].failed = model->rollout.side[i].failed;
+    }
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        view->rollout.waiting +=
+            core->slots[i].used && core->slots[i].model == index && core->slots[i].restart;
     return true;
 }
 
@@ -696,8 +736,10 @@ static void model_check(const struct core *core, const struct model *model)
     assert(slots == model->slots && ready == model->ready && inflight == model->inflight);
     assert(free == model->free_count && holds == model->holds);
     /* Work conserving: while a worker is free, what waits waits for the breaker only. */
-    bool may = model->free_count && breaker_lets(model) && !model->identifying;
+    rollout_check(core, model);
+    bool may = dispatch_has_taker(core, model) && breaker_lets(model) && !model->identifying;
     assert(!model->queued || !may || timer_is_set(&model->batch.timer));
+    may = model->free_count && breaker_lets(model) && !model->identifying;
     assert(!model->suspects.count || model->suspect_runs || !may ||
            (blame_wants_witness(model) && model->inflight));
     assert((model->breaker.state == BREAKER_OPEN) == timer_is_set(&model->breaker.timer));

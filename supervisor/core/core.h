@@ -101,6 +101,15 @@ struct model_policy {
         uint32_t log_requests; /* a checkpoint is taken early at this many, or bytes, since the last */
         uint64_t log_bytes;
     } checkpoint;
+    struct {
+        uint32_t max_surge;       /* extra slots while workers are replaced */
+        uint32_t max_unavailable; /* slots that may be down for it; at least 1 where nobody can
+                                     stand in: a stateful slot, max_surge 0, a full table */
+        hasup_ns progress_deadline; /* so long without one more that is ready: rolled back */
+        uint32_t abort_error_rate;  /* a canary goes that fails in so many percent points more than
+                                       the stable version, */
+        uint32_t abort_min_requests; /* of so many requests at least */
+    } rollout;
 };
 
 struct core_limits {
@@ -162,13 +171,16 @@ enum persist {
     PERSIST_TRIM,    /* a durable checkpoint of the slot covers its log up to `position` */
 };
 
-enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMMAND_CHECKPOINT };
+/* PROMOTE, ABORT: of a model.  The canary's version becomes the model's; what is under way ends, a
+ * canary goes, a rollout is rolled back. */
+enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMMAND_CHECKPOINT,
+               COMMAND_PROMOTE, COMMAND_ABORT };
 
 #define CORE_ALL_SLOTS UINT32_MAX
 
 #define CORE_EVENTS(X)                                                                             \
     X(TIMEOUT)           /* nothing but time passed */                                             \
-    X(MODEL_SET)         /* model, policy, restart: add or change a model */                       \
+    X(MODEL_SET)         /* model, policy, restart, version, canary: add or change a model */      \
     X(MODEL_REMOVED)     /* model: drain, then MODEL_GONE */                                       \
     X(COMMAND)           /* model, slot (or CORE_ALL_SLOTS), command */                            \
     X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn */                \
@@ -235,7 +247,13 @@ struct event {
     uint32_t model, slot, worker;
     uint64_t request;
     union {
-        struct { const struct model_policy *policy; bool restart; } model_set; /* policy borrowed */
+        struct {
+            const struct model_policy *policy; /* borrowed */
+            bool restart;     /* every worker is replaced, rolling */
+            uint32_t version; /* the shell's number of what the workers run; greater than any before */
+            uint32_t canary;  /* 1 … 100: nothing changes, but this version is tried beside with so
+                                 many percent of the requests, or goes on with so many */
+        } model_set;
         enum command command;
         int error; /* SPAWNED, WORKER_READY */
         bool hangs; /* ALIVE */
@@ -283,7 +301,7 @@ struct event {
             uint64_t position, digest;
             uint64_t batch, batch_key; /* batch: LOGGED, see persist */
         } recovered;
-        struct { uint64_t digest, size; } replied;
+        struct { uint64_t digest, size; bool failed; } replied; /* failed: it is the worker's fault */
         struct { uint64_t size; bool same; } chunked; /* same: the run's bytes up to what the client has equal it */
         struct { uint64_t from; } resumed; /* at most what DISPATCH said was sent */
         struct { hasup_ns deadline; } shutdown;
@@ -294,9 +312,11 @@ struct event {
     X(SLOT_ADDED)       /* slot, model, ordinal */                                                 \
     X(SLOT_REMOVED)     /* slot */                                                                 \
     X(MODEL_GONE)       /* model: its index is the shell's again */                                \
-    X(PREPARE)          /* slot, worker: run the pre_start command, which has the number of a      \
-                         * worker; answer SPAWNED, EXITED (code 0: the slot may start) and so on */ \
-    X(SPAWN)            /* slot, worker: answer SPAWNED */                                         \
+    X(ROLLOUT)          /* model, rollout; slot: who is to blame.  The model's configuration is    \
+                         * that of `version`; of others only `other` is needed */                  \
+    X(PREPARE)          /* slot, worker, version: run the pre_start command, which has the number  \
+                         * of a worker; answer SPAWNED, EXITED (code 0: the slot may start) … */   \
+    X(SPAWN)            /* slot, worker, version: answer SPAWNED */                                \
     X(LOAD_CHECKPOINT)  /* slot, worker: newest good one, after every STORE before it; answer      \
                          * CHECKPOINT_LOADED after their CHECKPOINT_STORED */                      \
     X(WELCOME)          /* slot, worker, restore: send WELCOME, and RESTORE of what was loaded */  \
@@ -350,6 +370,22 @@ enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_STAR
               NOTICE_PRE_START_TIMEOUT,
               NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */
 
+enum rollout_state { ROLLOUT_NONE, ROLLOUT_ROLLING, ROLLOUT_CANARY, ROLLOUT_REVERTING };
+
+/* Why a rollout did not go on. */
+enum rollout_why {
+    ROLLOUT_FINE,
+    ROLLOUT_LATE,     /* progress_deadline */
+    ROLLOUT_BROKEN,   /* a slot's breaker opened on the new version */
+    ROLLOUT_CRASHES,  /* the model's breaker opened */
+    ROLLOUT_ERRORS,   /* abort_error_rate */
+    ROLLOUT_STATEFUL, /* a canary whose slots own their state */
+    ROLLOUT_NO_ROOM,  /* a canary for which there is no slot */
+    ROLLOUT_ORDERED,  /* COMMAND_ABORT */
+    ROLLOUT_STOPPED,  /* the model was stopped */
+    ROLLOUT_REPLACED, /* a canary: something newer is rolled out */
+};
+
 struct action {
     enum action_type type;
     uint32_t model, slot, worker;
@@ -357,6 +393,12 @@ struct action {
     uint64_t record; /* of what is durable */
     union {
         uint32_t ordinal;
+        uint32_t version; /* SPAWN, PREPARE */
+        struct {
+            enum rollout_state from, to;
+            enum rollout_why why; /* REVERTING, and NONE after it: why it was rolled back */
+            uint32_t version, other;
+        } rollout;
         bool restore;
         struct {
             uint32_t attempt;
@@ -421,7 +463,9 @@ void core_check(const struct core *core);
 struct slot_view {
     enum slot_state state;
     uint32_t model, ordinal, worker, inflight, concurrency;
-    bool stateful, wanted;
+    bool stateful, wanted; /* wanted: should run */
+    uint32_t version;
+    bool extra, waits; /* beyond the model's workers; waits for its turn to be replaced */
     hasup_ns since, next_start; /* next_start: of BACKOFF and BROKEN */
     uint64_t starts, crashes, recycled, answered, replayed, diverged, service_ns;
     uint64_t log_head, checkpoint_position;
@@ -435,6 +479,15 @@ struct model_view {
     bool broken;    /* its breaker is open: too many died in a row, nothing is dispatched */
     hasup_ns mends; /* where it is: when one request is tried */
     uint32_t suspects, bodies; /* waiting to run alone; remembered */
+    struct {
+        enum rollout_state state;
+        uint32_t version, other; /* other: what comes back, or the canary's; 0: none */
+        uint32_t weight;         /* of a canary, in percent */
+        uint32_t waiting;        /* slots that wait for their turn */
+        struct {
+            uint64_t ended, failed; /* what is judged: of the stable version, of the canary */
+        } side[2];
+    } rollout;
 };
 
 enum record_state { RECORD_UNKNOWN, RECORD_WAITING, RECORD_QUEUED, RECORD_RUNNING, RECORD_DONE,

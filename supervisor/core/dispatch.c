@@ -106,6 +106,8 @@ static struct slot *choose(struct core *core, const struct model *model)
 {
     if (!model->free_count)
         return NULL;
+    if (model->rollout.state == ROLLOUT_CANARY)
+        return rollout_choose(core, model);
     if (model->policy.policy == POLICY_RANDOM)
         return model->free[random_below(&core->random, model->free_count)];
     return model->free[0];
@@ -163,6 +165,8 @@ void dispatch_batch(struct core *core, struct slot *slot, struct item *const *ba
     slot->used_seq = ++core->uses;
     model->pass = slot->pass;
     slot->pass += PASS_UNIT / weight_of(model, slot) * count;
+    if (!replay)
+        rollout_dispatched(core, slot, count);
     dispatch_update(core, slot);
 }
 
@@ -297,6 +301,12 @@ void dispatch_model(struct core *core, struct model *model)
     dispatch_queue(core, model);
     if (!model->queued && !(blame_wants_witness(model) && model->inflight))
         dispatch_suspects(core, model);
+}
+
+bool dispatch_has_taker(const struct core *core, const struct model *model)
+{
+    return model->rollout.state == ROLLOUT_CANARY ? rollout_choose(core, model) != NULL
+                                                  : model->free_count > 0;
 }
 
 void dispatch_check(const struct core *core, const struct model *model)

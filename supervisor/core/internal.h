@@ -6,6 +6,7 @@
  *   prepare.c   the command that runs before a slot starts
  *   watch.c     workers that hang
  *   recycle.c   workers replaced before they do harm
+ *   rollout.c   workers replaced without a gap, two versions side by side, rollback
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   admission.c whether a request that comes is taken: room, rate, time
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
@@ -49,6 +50,7 @@ enum timer_kind {
     TIMER_BODY,
     TIMER_BREAKER,
     TIMER_BATCH,
+    TIMER_ROLLOUT,
 };
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
@@ -201,8 +203,10 @@ struct slot {
     bool wanted;   /* should run */
     bool removing; /* leaves the table once it is stopped */
     bool ordered;  /* its end was asked for: no crash */
-    bool restart;  /* waits for its turn to be restarted */
-    bool rolling;  /* is being restarted: the next one waits until it is ready */
+    bool extra;    /* beyond the model's workers, for the time of a rollout */
+    uint32_t version; /* of its worker, or of its last one */
+    bool restart;  /* waits for its turn to be replaced */
+    bool rolling;  /* is being replaced: not ready yet */
     bool drain_sent;
     struct {
         bool on;        /* the process is the pre_start command, not a worker */
@@ -275,10 +279,28 @@ struct slot {
     uint64_t starts, crashes, recycled, answered, replayed, diverged;
 };
 
+/* See rollout.c. */
+struct rollout {
+    struct timer_node timer; /* progress_deadline */
+    enum rollout_state state;
+    enum rollout_why why;
+    uint32_t version; /* the other one: what comes back, or the canary's; 0: none */
+    struct model_policy policy; /* its policy */
+    bool alone;      /* no extra slot: what is new keeps state */
+    uint32_t weight; /* of a canary, in percent */
+    int64_t credit;  /* requests that it should have had, times 100 */
+    struct {
+        uint64_t ended, failed;
+    } side[2]; /* of the stable version, of the canary */
+};
+
 struct model {
     bool used, accepting, draining, removing;
     uint32_t index;
     struct model_policy policy;
+    uint32_t version;
+    bool proven; /* a worker of it was ready: it is worth going back to */
+    struct rollout rollout;
     struct queue_class classes[PRIORITIES];
     uint32_t classes_used; /* bit set where a class holds something */
     uint32_t queued;
@@ -405,6 +427,8 @@ bool dispatch_is_in_time(struct core *core, struct item *item);
 void dispatch_joined(struct core *core,
                      struct slot *slot); /* ready: its pass starts at the model's */
 bool slot_has_room(const struct core *core, const struct slot *slot);
+/* Whether somebody may take what waits. */
+bool dispatch_has_taker(const struct core *core, const struct model *model);
 void dispatch_check(const struct core *core, const struct model *model);
 
 /* ---- batch.c ---- */
@@ -612,6 +636,38 @@ void recycle_next(struct core *core, struct model *model);
 void recycle_stopped(struct core *core, struct slot *slot);
 void recycle_check(const struct core *core, const struct model *model);
 
+/* ---- rollout.c ---- */
+
+/* Does what can be done now: turns, extra slots, the end. */
+void rollout_step(struct core *core, struct model *model);
+/* This version replaces the model's. */
+void rollout_begin(struct core *core, struct model *model, const struct model_policy *policy,
+                   uint32_t version);
+/* It is tried beside the model's, or has another weight now. */
+void rollout_canary(struct core *core, struct model *model, const struct model_policy *policy,
+                    uint32_t version, uint32_t weight);
+void rollout_promote(struct core *core, struct model *model);
+void rollout_abort(struct core *core, struct model *model);
+/* The model stops: whatever is under way ends. */
+void rollout_stop(struct core *core, struct model *model);
+/* An extra slot becomes one of the model's own. */
+void rollout_adopt(struct core *core, struct slot *slot);
+/* What the slot's next worker runs. */
+uint32_t rollout_version(const struct core *core, const struct slot *slot);
+/* What holds for the slot's process: of its version. */
+const struct model_policy *slot_policy(const struct core *core, const struct slot *slot);
+void rollout_greeted(struct core *core, struct slot *slot);
+void rollout_ready(struct core *core, struct slot *slot);
+void rollout_broke(struct core *core, struct slot *slot); /* its breaker opened */
+void rollout_model_broke(struct core *core, struct model *model);
+void rollout_timed_out(struct core *core, struct model *model);
+/* Who of the free workers gets the next request while there is a canary; NULL: nobody may. */
+struct slot *rollout_choose(const struct core *core, const struct model *model);
+void rollout_dispatched(const struct core *core, const struct slot *slot, uint32_t count);
+/* A request ended there. */
+void rollout_outcome(struct core *core, const struct slot *slot, bool failed);
+void rollout_check(const struct core *core, const struct model *model);
+
 /* ---- prepare.c ---- */
 
 void prepare_begin(struct core *core, struct slot *slot);
@@ -714,7 +770,12 @@ void entries_check(const struct entries *entries);
 bool model_has_hope(const struct core *core, const struct model *model);
 /* After a slot stopped, broke or a request ended: refuses, removes, finishes what can be. */
 void model_settle(struct core *core, struct model *model);
-void model_roll(struct core *core, struct model *model);
+/* Its policy is another one. */
+void model_changed(struct core *core, struct model *model);
+struct slot *slot_by_ordinal(struct core *core, const struct model *model, uint32_t ordinal);
+/* NULL: the table is full. */
+struct slot *slot_add(struct core *core, struct model *model, uint32_t ordinal, bool extra);
+bool slots_have_room(const struct core *core);
 /* A slot is free: to a model that found none. */
 void models_fill(struct core *core);
 void core_settle(struct core *core);

@@ -6,6 +6,10 @@
 #define HASUP_CORE_PLANT_H
 
 #define CORE_PLANTS(X)                                                                             \
+    X(DRAIN_BEFORE_READY)      /* a worker is replaced before another one can stand in for it */   \
+    X(NO_ROLLBACK)             /* a version that never gets ready stays */                         \
+    X(GREEDY_CANARY)           /* a canary takes what it can */                                    \
+    X(KEEP_CANARY)             /* a canary stays, however often it fails */                        \
     X(FORGET_REQUEUE)          /* one in-flight request of a dead worker is not queued again */    \
     X(ANSWER_TWICE)            /* a reply is delivered twice */                                    \
     X(NOT_READY)               /* requests go to a worker that still loads */                      \

@@ -12,13 +12,13 @@ void prepare_begin(struct core *core, struct slot *slot)
     slot_renew(slot);
     slot->hook.on = true;
     slot_set_state(core, slot, SLOT_PREPARING);
-    slot_timer(core, slot, model_of(core, slot)->policy.pre_start.timeout);
-    action_slot(core, ACTION_PREPARE, slot);
+    slot_timer(core, slot, slot_policy(core, slot)->pre_start.timeout);
+    action_slot(core, ACTION_PREPARE, slot)->version = slot->version;
 }
 
 static void prepare_failed(struct core *core, struct slot *slot)
 {
-    const struct model_policy *policy = &model_of(core, slot)->policy;
+    const struct model_policy *policy = slot_policy(core, slot);
     bool more = slot->hook.tries < policy->pre_start.retries;
     struct action *notice = notice_slot(core, NOTICE_PRE_START_FAILED, slot);
     notice->notice.value = ++slot->hook.tries;

@@ -293,7 +293,8 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
     if (flight_remove(core, slot, item))
         batch_ended(core, slot, item);
     blame_answered(core, model, item);
-    if (item->replay) {
+    const bool replay = item->replay;
+    if (replay) {
         replay_compare(core, slot, item, event->replied.digest);
     } else {
         slot->answered++;
@@ -304,6 +305,8 @@ void request_replied(struct core *core, struct slot *slot, const struct event *e
         request_forget(core, item);
     dispatch_update(core, slot);
     replay_next(core, slot);
+    if (!replay)
+        rollout_outcome(core, slot, event->replied.failed);
     dispatch_model(core, model);
     slot_drain_progress(core, slot);
     recycle_answered(core, slot);

@@ -38,8 +38,12 @@ void slot_timer(struct core *core, struct slot *slot, hasup_ns span)
 
 void slot_start(struct core *core, struct slot *slot)
 {
-    slot->restart = false; /* this start is the new one */
-    if (model_of(core, slot)->policy.pre_start.on)
+    uint32_t version = rollout_version(core, slot);
+    if (version != slot->version) /* another program: what is known of the last one says nothing */
+        slot->unhealthy = slot->breakers = slot->hook.tries = 0;
+    slot->version = version;
+    slot->restart &= version != model_of(core, slot)->version && !slot->extra;
+    if (slot_policy(core, slot)->pre_start.on)
         prepare_begin(core, slot);
     else
         slot_launch(core, slot);
@@ -56,7 +60,7 @@ void slot_renew(struct slot *slot)
 
 void slot_launch(struct core *core, struct slot *slot)
 {
-    hasup_ns limit = model_of(core, slot)->policy.timeouts.start;
+    hasup_ns limit = slot_policy(core, slot)->timeouts.start;
     slot_renew(slot);
     slot->starts++;
     slot->hook.tries = 0;
@@ -66,12 +70,12 @@ void slot_launch(struct core *core, struct slot *slot)
     slot->start_by = limit ? core->now + limit : HASUP_NEVER;
     slot_set_state(core, slot, SLOT_STARTING);
     timer_set_at(&core->wheel, &slot->timer, slot->start_by);
-    action_slot(core, ACTION_SPAWN, slot);
+    action_slot(core, ACTION_SPAWN, slot)->version = slot->version;
 }
 
 void slot_limit(struct core *core, struct slot *slot)
 {
-    const struct model_policy *policy = &model_of(core, slot)->policy;
+    const struct model_policy *policy = slot_policy(core, slot);
     slot->concurrency = slot->offers.concurrency;
     if (policy->concurrency_max && slot->concurrency > policy->concurrency_max)
         slot->concurrency = policy->concurrency_max;
@@ -92,6 +96,9 @@ void slot_greeted(struct core *core, struct slot *slot, const struct event *even
     slot_limit(core, slot);
     slot_set_state(core, slot, SLOT_LOADING);
     timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+    rollout_greeted(core, slot);
+    if (slot->state != SLOT_LOADING)
+        return; /* it is not wanted */
     if (slot->stateful)
         load_checkpoint(core, slot);
     else
@@ -144,7 +151,6 @@ void slot_became_ready(struct core *core, struct slot *slot)
 {
     slot->was_ready = true;
     slot->ready_since = slot->last_active = core->now;
-    slot->rolling = false;
     dispatch_joined(core, slot);
     slot_set_state(core, slot, SLOT_READY);
     if (!slot->wanted) { /* it came back to save its state only */
@@ -154,7 +160,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
     checkpoint_arm(core, slot);
     watch_changed(core, slot);
     recycle_begin(core, slot);
-    model_roll(core, model_of(core, slot));
+    rollout_ready(core, slot);
     dispatch_model(core, model_of(core, slot));
     model_settle(core, model_of(core, slot));
 }
@@ -181,10 +187,13 @@ static void slot_abandon(struct core *core, struct slot *slot, enum slot_state s
     if (state == SLOT_ABORTING)
         slot_timer(core, slot, model->policy.timeouts.abort);
     checkpoint_lost(slot);
+    uint32_t failed = crash ? slot->inflight : 0;
     while (slot->flight.head)
         request_orphaned(core, slot, slot->flight.head, crash);
     suspects_close(&model->suspects, crash);
     slot->exclusive = false;
+    for (; failed; failed--)
+        rollout_outcome(core, slot, true);
     dispatch_model(core, model);
     model_settle(core, model); /* nobody may be left to take it */
 }
@@ -236,16 +245,13 @@ static void slot_break(struct core *core, struct slot *slot)
     uint32_t doublings = slot->breakers < BREAKER_DOUBLINGS ? slot->breakers : BREAKER_DOUBLINGS;
     hasup_ns delay = model->policy.restart.breaker << doublings;
     slot->breakers++;
-    slot->rolling = false;
     slot->next_start = delay ? core->now + delay : HASUP_NEVER;
     slot_set_state(core, slot, SLOT_BROKEN);
     slot_timer(core, slot, delay);
     notice_slot(core, NOTICE_BREAKER_OPEN, slot)->notice.delay = delay;
-    /* What broke this one would break the others: a rolling restart ends here. */
-    for (uint32_t i = 0; i < core->slots_high; i++)
-        if (core->slots[i].used && core->slots[i].model == slot->model)
-            core->slots[i].restart = false;
-    log_refuse_waiting(core, slot);
+    rollout_broke(core, slot); /* what broke this one would break the others */
+    if (slot->state == SLOT_BROKEN) /* else the old version comes back at once */
+        log_refuse_waiting(core, slot);
     model_settle(core, model);
 }
 
@@ -262,7 +268,8 @@ void slot_fail(struct core *core, struct slot *slot)
 {
     const struct model_policy *policy = &model_of(core, slot)->policy;
     slot->unhealthy++;
-    slot->restart = false; /* it starts anew anyway, but not before its time */
+    if (slot->version == model_of(core, slot)->version)
+        slot->restart = false; /* it starts anew anyway, but not before its time */
     if (policy->restart.start_limit && slot->unhealthy >= policy->restart.start_limit) {
         if (slot->wanted)
             slot_break(core, slot);
@@ -273,6 +280,7 @@ void slot_fail(struct core *core, struct slot *slot)
     slot->next_start = core->now + slot_backoff(core, slot, slot->unhealthy);
     slot_set_state(core, slot, SLOT_BACKOFF);
     timer_set_at(&core->wheel, &slot->timer, slot->next_start);
+    rollout_step(core, model_of(core, slot)); /* nobody serves worse while it is replaced now */
 }
 
 static void slot_stopped(struct core *core, struct slot *slot)
@@ -417,6 +425,8 @@ void slot_drain(struct core *core, struct slot *slot)
         if (!slot->recycle.on || !slot->inflight)
             slot_timer(core, slot, model_of(core, slot)->policy.timeouts.drain);
         slot_drain_progress(core, slot);
+        if (model_of(core, slot)->rollout.state == ROLLOUT_CANARY)
+            dispatch_model(core, model_of(core, slot)); /* it may be left alone with what waits */
         return;
     case SLOT_DRAINING:
         if (!slot->wanted)

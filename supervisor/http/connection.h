@@ -266,6 +266,7 @@ struct answer {
     size_t type_len;
     hasup_ns retry_after;
     uint32_t attempts; /* 0: not said */
+    const char *version; /* that answered; NULL: not said */
     bool allow, no_store;
     bool applied;         /* Preference-Applied: respond-async */
     const char *location; /* of a durable request, by its number; NULL: none */

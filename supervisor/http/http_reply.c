@@ -112,7 +112,7 @@ static bool name_ours(const uint8_t *name, size_t len)
     static const char *const ours[] = {
         "connection", "keep-alive",        "proxy-connection", "proxy-authenticate", "te",
         "trailer",    "transfer-encoding", "upgrade",          "content-length",     "content-type",
-        "date",       "x-request-id",      "x-hasup-attempts"};
+        "date",       "x-request-id",      "x-hasup-attempts", "x-hasup-version"};
     for (size_t i = 0; i < HASUP_LEN(ours); i++)
         if (strlen(ours[i]) == len && !strncasecmp(ours[i], (const char *)name, len))
             return true;
@@ -166,6 +166,11 @@ static char *put_extras(struct connection *c, const struct answer *a, char *at)
         at = put_number(at, a->attempts);
         at = PUT(at, "\r\n");
     }
+    if (a->version && *a->version) {
+        at = PUT(at, "X-Hasup-Version: ");
+        at = put(at, a->version, strlen(a->version));
+        at = PUT(at, "\r\n");
+    }
     if (a->retry_after) {
         at = PUT(at, "Retry-After: ");
         at = put_number(at, (uint64_t)((a->retry_after + HASUP_S - 1) / HASUP_S));
@@ -189,7 +194,7 @@ static char *put_extras(struct connection *c, const struct answer *a, char *at)
 
 bool answer_head(struct connection *c, const struct answer *a)
 {
-    enum { OWN_FIELDS = 512 };
+    enum { OWN_FIELDS = 640 };
     size_t room = OWN_FIELDS + HTTP_ID_MAX + a->type_len + (a->frame ? a->frame->meta_len : 0);
     const char *reason = reason_of(a->status);
     char *start = (char *)out_reserve(c, room), *at = start;
@@ -398,6 +403,7 @@ static void answer_worker_error(struct connection *c, const struct reply *reply,
 {
     struct answer a = {.status = reply->status < 400 ? 500 : reply->status,
                        .attempts = reply->attempts,
+                       .version = reply->version,
                        .frame = reply->frame};
     char *message = words->error ? strndup(words->error, words->error_len) : NULL;
     char *json =
@@ -413,7 +419,10 @@ static void answer_worker_error(struct connection *c, const struct reply *reply,
 static void door_reply(void *context, const struct reply *reply)
 {
     struct connection *c = context;
-    struct answer a = {.status = reply->status, .attempts = reply->attempts, .frame = reply->frame};
+    struct answer a = {.status = reply->status,
+                       .attempts = reply->attempts,
+                       .version = reply->version,
+                       .frame = reply->frame};
     struct worker_words words;
     struct body body = reply->body;
     const uint8_t *bytes = body.len ? body_bytes(&body) : NULL;

@@ -140,6 +140,7 @@ static bool stream_start(struct connection *c, const struct reply *head)
     struct answer a = {.status = words.status,
                        .framing = c->old ? FRAMING_CLOSE : FRAMING_CHUNKED,
                        .attempts = head->attempts,
+                       .version = head->version,
                        .no_store = !c->proxied,
                        .frame = head->frame};
     a.type = c->sse ? events : words.type ? words.type : bytes;

@@ -334,12 +334,10 @@ void operator_acts(struct sim *sim)
     poison_unsettled(sim);
     if (random_below(r, 8) == 0) {
         sim_post(sim, &(struct event){.type = EVENT_MODEL_REMOVED, .model = model});
-    } else if (random_below(r, 4) == 0) {
-        sim->models[model].policy.workers = 1 + random_below(r, 5);
-        sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
-                                      .model = model,
-                                      .model_set = {.policy = &sim->models[model].policy,
-                                                    .restart = random_below(r, 2)}});
+    } else if (versions_mends(sim, model)) {
+        ;
+    } else if (random_below(r, 3) == 0) {
+        versions_acts(sim, model);
     } else {
         enum command command = COMMANDS[random_below(r, HASUP_LEN(COMMANDS))];
         uint32_t slot = random_below(r, 2) ? CORE_ALL_SLOTS : random_below(r, SIM_SLOTS);

@@ -5,6 +5,7 @@
  *   shell.c    performs the core's actions as the shell would, and checks each
  *   start.c    starts, and when they may be
  *   worker.c   fake workers and their faults
+ *   versions.c versions of models, good and bad, and how they are replaced
  *   client.c   fake clients, the operator, and what they must hear
  *   poison.c   requests that kill, bad deployments, quarantine
  *   journal.c  the fake journal, those who come back with their keys, and the death of hasupd
@@ -27,6 +28,7 @@ enum {
     SIM_DURABLE = 4085,  /* bytes of a body or an answer that the journal takes */
     SIM_PEOPLE = 48,    /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
+    SIM_VERSIONS = 16, /* of a model that are remembered */
     SIM_CHECKPOINTS = 3 /* kept for each slot */
 };
 
@@ -140,6 +142,7 @@ struct sim_slot {
     struct sim_hook hook;
     enum slot_state state; /* as the core said last */
     bool recycling;        /* it drains to be replaced */
+    uint32_t version; /* of its last process */
     /* The oracle: the state after all that was answered, in order. */
     uint64_t oracle, oracle_position;
     bool oracle_known;
@@ -238,8 +241,18 @@ struct disk_job {
     uint64_t position, state;
 };
 
+struct sim_version {
+    bool dead;  /* it never gets ready */
+    bool fails; /* most of its answers are errors */
+};
+
 struct model_shape {
     struct model_policy policy;
+    struct sim_version versions[SIM_VERSIONS]; /* by their number */
+    uint32_t newest, filed; /* the last number; the one that the configuration has */
+    struct {
+        uint32_t given, of;
+    } share; /* requests of a canary */
     bool stateful, streams, snapshots, resumable, keyed, used; /* keyed: see batch_key() */
     uint32_t concurrency, max_batch;
     hasup_ns service, load;
@@ -306,6 +319,22 @@ uint64_t sim_hash(uint64_t a, uint64_t b);
 void shell_perform(struct sim *sim, const struct action *action);
 void disk_done(struct sim *sim);
 void vault_forget_memory(struct vault *vault);
+
+/* versions.c */
+void versions_shape(struct sim *sim, struct model_policy *policy);
+/* A model is added, as the configuration has it. */
+void versions_configured(struct sim *sim, uint32_t model);
+/* Of the slot's worker. */
+bool versions_is_dead(const struct sim *sim, const struct sim_slot *slot);
+bool versions_fails(struct sim *sim, const struct sim_slot *slot);
+void versions_acts(struct sim *sim, uint32_t model);
+/* Where only a good version helps, there is one; true: it was so. */
+bool versions_mends(struct sim *sim, uint32_t model);
+void versions_spawned(struct sim_slot *slot, const struct action *action, bool *changed);
+void versions_drained(struct sim *sim, const struct sim_slot *slot);
+void versions_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client);
+void versions_replied(struct sim *sim, const struct sim_slot *slot);
+void versions_told(struct sim *sim, const struct action *action);
 
 /* start.c */
 void start_prepare(struct sim *sim, const struct action *action);

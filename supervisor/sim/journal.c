@@ -657,20 +657,36 @@ static void recover_cut(struct sim *sim, uint32_t index, uint64_t position)
                                   .recovered = {.what = RECOVERY_CUT, .position = position}});
 }
 
+/* The journal is read after what was written to it before: of a model that comes back at once, the
+ * last of it is still on its way. */
+static uint64_t trimmed_at(const struct sim *sim, const struct sim_slot *slot)
+{
+    uint64_t trimmed = slot->vault->trimmed;
+    for (unsigned i = 0; i < sim->write_count; i++) {
+        const struct journal_write *write =
+            &sim->writes[(sim->write_start + i) % HASUP_LEN(sim->writes)];
+        if (write->what == PERSIST_TRIM && write->model == slot->model &&
+            write->ordinal == slot->ordinal && write->position > trimmed)
+            trimmed = write->position;
+    }
+    return trimmed;
+}
+
 void journal_recover_slot(struct sim *sim, uint32_t index)
 {
     struct sim_slot *slot = &sim->slots[index];
     struct vault *vault = slot->vault;
     struct event trimmed = {.type = EVENT_RECOVERED,
                             .slot = index,
-                            .recovered = {.what = RECOVERY_TRIMMED, .position = vault->trimmed}};
-    uint64_t position = vault->trimmed;
+                            .recovered = {.what = RECOVERY_TRIMMED,
+                                          .position = trimmed_at(sim, slot)}};
+    uint64_t position = trimmed.recovered.position;
     struct row *row;
     bool exact = sim->models[slot->model].policy.journal == JOURNALS_ALWAYS;
     slot->oracle_known = vault->oracle_known && !vault->apart && (exact || !vault->used);
     vault->used = true;
     slot->oracle = vault->oracle;
-    if (vault->trimmed)
+    if (position)
         sim_post(sim, &trimmed);
     for (; (row = log_after(sim, slot, position)); position = row->position) {
         struct client *client = recover_client(sim, row);
@@ -701,9 +717,7 @@ static void outlive(struct sim *sim, const struct row *later)
 void hasupd_starts(struct sim *sim)
 {
     for (unsigned i = 0; i < sim->model_count; i++)
-        sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
-                                      .model = i,
-                                      .model_set = {.policy = &sim->models[i].policy}});
+        versions_configured(sim, i);
     for (unsigned i = 0; i < sim->model_count; i++)
         poison_recover(sim, i);
     for (uint64_t record = 1; record <= sim->records; record++) {

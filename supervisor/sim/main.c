@@ -17,7 +17,7 @@ enum { FAILURES_SHOWN = 10 };
 
 struct totals {
     uint64_t seeds, failed, steps, requests, answered, refused, crashes, recycled, deaths, restores,
-        replays;
+        replays, rollbacks;
     double hours;
 };
 
@@ -34,6 +34,7 @@ static void add(struct totals *t, const struct sim_report *r)
     t->deaths += r->deaths;
     t->restores += r->restores;
     t->replays += r->replays;
+    t->rollbacks += r->rollbacks;
     t->hours += (double)r->virtual_time / 3.6e12;
 }
 
@@ -146,15 +147,14 @@ int main(int argc, char **argv)
     }
     printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
            "%llu refused, %llu crashes, %llu recycled, %llu deaths of hasupd, %llu restores, %llu "
-           "replays, %llu "
-           "failed\n",
+           "replays, %llu rollbacks, %llu failed\n",
            (unsigned long long)totals.seeds, totals.hours,
            (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
            (unsigned long long)totals.requests, (unsigned long long)totals.answered,
            (unsigned long long)totals.refused, (unsigned long long)totals.crashes,
            (unsigned long long)totals.recycled,
-
            (unsigned long long)totals.deaths, (unsigned long long)totals.restores,
-           (unsigned long long)totals.replays, (unsigned long long)totals.failed);
+           (unsigned long long)totals.replays, (unsigned long long)totals.rollbacks,
+           (unsigned long long)totals.failed);
     return totals.failed ? 1 : 0;
 }

@@ -61,9 +61,7 @@ static void model_gone(struct sim *sim, uint32_t model)
         if (sim->clients[i].id && sim->clients[i].model == model)
             sim_fail(sim, "model %u is gone with request %llx", model,
                      (unsigned long long)sim->clients[i].id);
-    sim_post(sim, &(struct event){.type = EVENT_MODEL_SET,
-                                  .model = model,
-                                  .model_set = {.policy = &sim->models[model].policy}});
+    versions_configured(sim, model);
     poison_recover(sim, model);
 }
 
@@ -118,6 +116,8 @@ static void dispatch(struct sim *sim, const struct action *action)
     client->replaying = action->dispatch.replay;
     client->produced = 0;
     client->began = false;
+    if (!action->dispatch.replay)
+        versions_dispatched(sim, slot, client);
     batch_dispatched(sim, slot, client, action);
     worker_told(sim, slot,
                 &(struct message){.action = ACTION_DISPATCH,
@@ -143,7 +143,9 @@ static void tell(struct sim *sim, const struct action *action)
 static void terminate(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
-    if (slot->recycling && slot->running && !slot->wild && !sim->shutting_down)
+    struct slot_view view = {0};
+    core_slot_view(sim->core, action->slot, &view);
+    if (slot->recycling && slot->running && view.wanted && !slot->wild && !sim->shutting_down)
         sim_fail(sim, "slot %u is replaced with %u requests in hand", action->slot, slot->running);
     slot->ordered = true;
     if (slot->worker.alive && !slot->worker.ignores_term && !slot->worker.exiting) {
@@ -305,8 +307,10 @@ static void notice(struct sim *sim, const struct action *action)
     struct sim_slot *slot = &sim->slots[action->slot];
     if (action->notice.what == NOTICE_SLOT_STATE)
         slot->state = action->notice.to;
-    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_DRAINING)
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_DRAINING) {
         slot->ordered = true;
+        versions_drained(sim, slot);
+    }
     if (action->notice.what == NOTICE_RECYCLED)
         check_recycled(sim, slot);
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
@@ -395,6 +399,7 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_PARDON: poison_pardon(sim, action); return;
     case ACTION_RELEASE: journal_release(sim, action); return;
     case ACTION_FORGET: client_forgotten(sim, action); return;
+    case ACTION_ROLLOUT: versions_told(sim, action); return;
     case ACTION_NOTICE: notice(sim, action); return;
     case ACTION_EXIT: core_exits(sim); return;
     }

@@ -24,6 +24,7 @@ struct sim_report {
     uint64_t steps, requests, answered, refused, cancelled, crashes, restores, replays, checkpoints;
     uint64_t deaths; /* of hasupd itself */
     uint64_t recycled;
+    uint64_t rollbacks;
     hasup_ns virtual_time;
 };
 

@@ -77,11 +77,21 @@ static bool starts(struct sim *sim, const struct action *action)
     return !fails;
 }
 
+/* It runs another version: what became of the last one counts for nothing. */
+static void begins_anew(struct sim_slot *slot)
+{
+    slot->unhealthy = slot->failed_most = 0;
+}
+
 void start_spawn(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
     hasup_ns waited = sim->now - slot->gone_at;
-    if (!sim->models[slot->model].policy.pre_start.on)
+    bool changed;
+    versions_spawned(slot, action, &changed);
+    if (changed && !sim->models[slot->model].policy.pre_start.on)
+        begins_anew(slot);
+    else if (!sim->models[slot->model].policy.pre_start.on)
         check_backoff(sim, slot);
     else if (!slot->hook.passed)
         sim_fail(sim, "slot %u starts though its pre_start command did not succeed", action->slot);
@@ -114,9 +124,14 @@ void start_prepare(struct sim *sim, const struct action *action)
     bool again = slot->hook.on && !slot->hook.passed;
     bool more =
         slot->hook.failed && slot->hook.failed <= sim->models[slot->model].policy.pre_start.retries;
+    bool changed;
+    versions_spawned(slot, action, &changed);
     if (slot->wild && again)
         slot->hook.known = false;
-    if (again && !slot->hook.known)
+    if (changed) {
+        begins_anew(slot);
+        slot->hook = (struct sim_hook){.known = true};
+    } else if (again && !slot->hook.known)
         slot->failed_most++;
     else if (again && (more || slot->ordered))
         check_interval(sim, slot);

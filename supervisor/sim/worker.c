@@ -254,7 +254,8 @@ void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
         worker->state = worker->inbox.count ? ring_take(&worker->inbox).state : 0;
         say(sim, slot,
             (struct message){.type = EVENT_WORKER_READY,
-                             .size = sim_chance(sim, sim->fault_permille)});
+                             .size = versions_is_dead(sim, slot) ||
+                                     sim_chance(sim, sim->fault_permille)});
         break;
     case PHASE_SERVE:
         if (worker->inbox.count)
@@ -360,9 +361,12 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
     } else if (message.type == EVENT_REPLIED && client) {
         event.replied.digest = message.digest;
         event.replied.size = journal_answer_size(client->content);
+        event.replied.failed = versions_fails(sim, slot);
         hear_reply(sim, slot, client, &message);
     }
     sim_post(sim, &event);
+    if (message.type == EVENT_REPLIED && client)
+        versions_replied(sim, slot);
 }
 
 /* ---- its end ---- */

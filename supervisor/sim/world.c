@@ -305,6 +305,8 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
                   .max_delay = random_below(r, 2) ? 0 : sim_between(sim, 0, 50 * HASUP_MS)},
         .checkpoint = {.log_requests = random_below(r, 8) ? 4 + random_below(r, 60) : 0,
                        .log_bytes = 1 << 20}};
+    versions_shape(sim, p);
+    shape->newest = shape->filed = 1;
     if (random_below(r, 4))
         p->checkpoint.interval = sim_between(sim, HASUP_S, 60 * HASUP_S);
     for (unsigned i = 0; i < CORE_WEIGHTS; i++)
@@ -378,6 +380,7 @@ static void run_liveness(struct sim *sim)
     sim->faults = false;
     for (unsigned i = 0; i < sim->model_count; i++) {
         operator_suspends(sim, i);
+        versions_mends(sim, i);
         sim_post(sim, &(struct event){.type = EVENT_COMMAND,
                                       .model = i,
                                       .slot = CORE_ALL_SLOTS,

@@ -1,0 +1,261 @@
+/*
+ * rollouts.c: the versions of a model: which configuration stands behind each number that the core
+ * knows, and what is told of a rollout, while it goes on and afterwards.  Owns the labels of
+ * versions, which live as long as the engine, and the text about each model's last rollout.
+ * Decides nothing: which version a slot runs, and when one goes, is the core's.
+ */
+#include "supervisor/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { LAST_LINES = 3 };
+
+struct label {
+    struct label *next;
+    char text[];
+};
+
+/* ---- versions ---- */
+
+/* A version has one for as long as somebody could have been answered by it. */
+static const char *label_of(struct engine *engine, const char *text)
+{
+    struct label *label = engine->labels;
+    while (label && strcmp(label->text, text) != 0)
+        label = label->next;
+    if (!label && (label = malloc(sizeof *label + strlen(text) + 1))) {
+        strcpy(label->text, text);
+        label->next = engine->labels;
+        engine->labels = label;
+    }
+    return label ? label->text : "";
+}
+
+void labels_free(struct engine *engine)
+{
+    while (engine->labels) {
+        struct label *label = engine->labels;
+        engine->labels = label->next;
+        free(label);
+    }
+}
+
+static void version_put(struct engine *engine, struct model *model, uint32_t number,
+                        const struct config_model *config)
+{
+    struct model_version *place = NULL;
+    for (size_t i = 0; i < HASUP_LEN(model->versions); i++) {
+        struct model_version *version = &model->versions[i];
+        if (version->number == number || (!version->number && !place))
+            place = version;
+    }
+    *place = (struct model_version){
+        .number = number, .config = config, .label = label_of(engine, config->version)};
+    if (number == model->version)
+        model->config = config;
+}
+
+const struct model_version *model_version(const struct model *model, uint32_t number)
+{
+    for (size_t i = 0; i < HASUP_LEN(model->versions); i++)
+        if (number && model->versions[i].number == number)
+            return &model->versions[i];
+    return NULL;
+}
+
+/* The model's is the core's now; what is neither that nor the other is needed no more. */
+static void versions_settle(struct model *model, uint32_t number, uint32_t other)
+{
+    const struct model_version *version = model_version(model, number);
+    model->version = number;
+    model->other = other;
+    if (version)
+        model->config = version->config;
+    for (size_t i = 0; i < HASUP_LEN(model->versions); i++)
+        if (model->versions[i].number != number && model->versions[i].number != other &&
+            model->versions[i].number != model->coming)
+            model->versions[i] = (struct model_version){0};
+}
+
+void model_tell(struct engine *engine, struct model *model, const struct config_model *config,
+                struct event *event)
+{
+    struct model_policy policy = config->policy;
+    policy.workers = model->workers;
+    event->type = EVENT_MODEL_SET;
+    event->model = model->index;
+    event->model_set.policy = &policy;
+    model->coming = event->model_set.version;
+    version_put(engine, model, model->coming, config);
+    engine_post(engine, event);
+    model->coming = 0;
+    versions_settle(model, model->version, model->other); /* it may have been turned down */
+}
+
+/* ---- what is told ---- */
+
+static const char *why_text(const struct model_policy *policy, enum rollout_why why,
+                            char text[ENGINE_REASON])
+{
+    switch (why) {
+    case ROLLOUT_FINE: return "";
+    case ROLLOUT_LATE:
+        snprintf(text, ENGINE_REASON,
+                 "no further worker was ready within rollout.progress_deadline (%lld ms)",
+                 (long long)(policy->rollout.progress_deadline / HASUP_MS));
+        return text;
+    case ROLLOUT_BROKEN:
+        snprintf(text, ENGINE_REASON, "%u starts failed in a row (restart.start_limit)",
+                 policy->restart.start_limit);
+        return text;
+    case ROLLOUT_CRASHES:
+        return "workers died one after the other, of different requests and with none answered "
+               "between";
+    case ROLLOUT_ERRORS:
+        snprintf(text, ENGINE_REASON,
+                 "its requests fail more often than the others, by more than "
+                 "rollout.abort_error_rate (%u percent points)",
+                 policy->rollout.abort_error_rate);
+        return text;
+    case ROLLOUT_STATEFUL:
+        return "its workers keep state, which belongs to a slot; there is no canary of that";
+    case ROLLOUT_NO_ROOM: return "there is no slot left for it (limits.slots)";
+    case ROLLOUT_ORDERED: return "ordered by hasupctl abort";
+    case ROLLOUT_STOPPED: return "the model was stopped";
+    case ROLLOUT_REPLACED: return "another version is rolled out";
+    }
+    return "";
+}
+
+/* Appends what the slot's last worker left behind, or the present one has said so far. */
+static void tell_culprit(const struct slot *slot, char *text, size_t room)
+{
+    const char *said[CAPTURE_TAIL];
+    size_t count = 0, used = strlen(text);
+    const struct worker *worker = slot->worker;
+    const bool runs = worker && worker->capture && !worker->exit.reaped;
+    if (runs)
+        count = capture_tail(worker->capture, said);
+    else
+        for (; count < slot->death.tail_count; count++)
+            said[count] = slot->death.tail[count];
+    if (runs || slot->death.reason[0])
+        used += (size_t)snprintf(text + used, room - used, "; %s: %.250s", slot->name,
+                                 runs ? "not ready yet" : slot->death.reason);
+    const size_t first = count > LAST_LINES ? count - LAST_LINES : 0;
+    for (size_t i = first; i < count && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used, "%s%.200s",
+                                 i == first ? "; it said: " : " | ", said[i]);
+}
+
+enum outcome { GOES_ON, WENT_WELL, WENT_WRONG };
+
+/* The event's name, and what it means; the sentence begins in `text`. */
+static const char *tell_begin(const struct action *action, const char *now, const char *before,
+                              enum outcome *outcome, char *text, size_t room)
+{
+    const enum rollout_state from = action->rollout.from, to = action->rollout.to;
+    const enum rollout_why why = action->rollout.why;
+    *outcome = GOES_ON;
+    if (to == ROLLOUT_CANARY) {
+        snprintf(text, room, "version %s is tried beside %s", before, now);
+        return "rollout.canary";
+    }
+    if (to == ROLLOUT_ROLLING) {
+        snprintf(text, room, "%s %s, one worker after the other",
+                 from == ROLLOUT_CANARY ? "promoted: to version"
+                 : *before              ? "to version"
+                                        : "restart of version",
+                 now);
+        return from == ROLLOUT_CANARY ? "rollout.promoted" : "rollout.started";
+    }
+    if (to == ROLLOUT_REVERTING) {
+        snprintf(text, room, "version %s goes, %s comes back: ", before, now);
+        return "rollout.rolling_back";
+    }
+    *outcome = why == ROLLOUT_FINE ? WENT_WELL : WENT_WRONG;
+    if (why == ROLLOUT_FINE) {
+        snprintf(text, room, "every worker runs version %s", now);
+        return "rollout.done";
+    }
+    if (from == ROLLOUT_CANARY)
+        snprintf(text, room, "the canary, version %s, is gone, %s goes on: ", before, now);
+    else if (from == ROLLOUT_REVERTING)
+        snprintf(text, room, "back at version %s: ", now);
+    else
+        snprintf(text, room, "version %s is left where it is: ", now);
+    return from == ROLLOUT_CANARY      ? "rollout.aborted"
+           : from == ROLLOUT_REVERTING ? "rollout.rolled_back"
+                                       : "rollout.given_up";
+}
+
+/* A version that nobody knows has no label. */
+static struct model_version version_or_none(const struct model *model, uint32_t number)
+{
+    const struct model_version *version = model_version(model, number);
+    return version ? *version : (struct model_version){.config = model->config, .label = ""};
+}
+
+/* What is said; true: with it the rollout has ended. */
+static bool tell(struct engine *engine, struct model *model, const struct action *action,
+                 const struct model_version *other)
+{
+    const enum rollout_state from = action->rollout.from, to = action->rollout.to;
+    const enum rollout_why why = action->rollout.why;
+    const struct model_version now = version_or_none(model, action->rollout.version);
+    const struct slot *culprit =
+        action->slot < engine->config->limits.slots ? engine->slots[action->slot] : NULL;
+    const bool other_failed = to == ROLLOUT_REVERTING || from == ROLLOUT_CANARY;
+    char text[ROLLOUT_TEXT], reason[ENGINE_REASON];
+    enum outcome outcome;
+    const char *event = tell_begin(action, now.label, other->label, &outcome, text, sizeof text);
+    size_t used = strlen(text);
+    if (from == ROLLOUT_REVERTING) { /* why is known since it began */
+        snprintf(text + used, sizeof text - used, "%s", model->rollout.because);
+    } else {
+        const struct config_model *judged = other_failed ? other->config : now.config;
+        snprintf(text + used, sizeof text - used, "%s",
+                 why_text(&judged->policy, why, reason));
+        if (culprit)
+            tell_culprit(culprit, text, sizeof text);
+        snprintf(model->rollout.because, sizeof model->rollout.because, "%s", text + used);
+    }
+    bool meant = why == ROLLOUT_FINE || why == ROLLOUT_STOPPED || why == ROLLOUT_REPLACED;
+    LOG_EVENT(meant ? LEVEL_INFO : LEVEL_ERROR, event, text,
+              LOG_TEXT("model", model->config->name), LOG_TEXT("version", now.label));
+    if (outcome == GOES_ON)
+        return false;
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    snprintf(model->rollout.last, sizeof model->rollout.last, "%s", text);
+    model->rollout.failed = outcome == WENT_WRONG;
+    model->rollout.wall_ns = (int64_t)wall.tv_sec * HASUP_S + wall.tv_nsec;
+    return true;
+}
+
+void rollout_perform(struct engine *engine, const struct action *action)
+{
+    struct model *model = &engine->models[action->model];
+    uint32_t number = action->rollout.other;
+    if (!number) /* the other one is gone: it was the model's, or its other one */
+        number = model->version != action->rollout.version ? model->version : model->other;
+    const struct model_version other = version_or_none(model, number);
+    bool ended = tell(engine, model, action, &other);
+    versions_settle(model, action->rollout.version, action->rollout.other);
+    engine_drop_configs(engine);
+    if (ended && engine->rollout_done)
+        engine->rollout_done(engine->rollout_context, model);
+}
+
+const char *rollout_state_name(enum rollout_state state)
+{
+    switch (state) {
+    case ROLLOUT_NONE: return "none";
+    case ROLLOUT_ROLLING: return "rolling";
+    case ROLLOUT_CANARY: return "canary";
+    case ROLLOUT_REVERTING: return "rolling_back";
+    }
+    return "none";
+}

@@ -1,0 +1,43 @@
+#!/usr/bin/python3
+"""A worker of some version.
+
+Its first argument is what it answers.  --never: it says why, and exits before it is ready; --hangs: it is never ready;
+--fails: it answers errors; --dies: it dies of every request; --counts: it keeps state.
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "worker", "python"))
+import hasup  # noqa: E402
+
+STATEFUL = "--counts" in sys.argv
+
+
+class Versioned(hasup.Worker):
+    total = 0
+
+    def load(self):
+        if "--never" in sys.argv:
+            print("there is no file weights.bin", file=sys.stderr, flush=True)
+            os._exit(3)
+        if "--hangs" in sys.argv:
+            print("waiting for the device", file=sys.stderr, flush=True)
+            os.read(os.pipe()[0], 1)
+
+    def infer(self, request):
+        if "--dies" in sys.argv:
+            os._exit(9)
+        if "--fails" in sys.argv:
+            raise hasup.Error(500, "this version fails")
+        self.total += 1
+        return f"{sys.argv[1]} {self.total}".encode() if STATEFUL else sys.argv[1].encode()
+
+    if STATEFUL:
+        def save(self):
+            return str(self.total).encode()
+
+        def restore(self, state):
+            self.total = int(state)
+
+
+hasup.serve(Versioned())
