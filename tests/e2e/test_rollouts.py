@@ -11,7 +11,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import LIMIT, WORKER, World, wait_until  # noqa: E402
+from world import BUILD, LIMIT, ROOT, WORKER, World, wait_until  # noqa: E402
 
 VERSIONED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "versioned.py")
 FAST = "restart: {backoff_min: 1ms, backoff_max: 10ms, start_limit: 2, breaker: 1h}"
@@ -296,6 +296,17 @@ class Canaries(unittest.TestCase):
             for words in (["canary", "m"], ["canary", "m", "--weight", "100"], ["canary", "m", "--wieght", "1"],
                           ["reload", "m"], ["promote"]):
                 self.assertEqual(world.ctl(*words, check=False).returncode, 2, words)
+
+
+class Example(unittest.TestCase):
+    def test_the_example_tries_promotes_and_rolls_back(self):
+        done = subprocess.run([os.path.join(ROOT, "examples/canary.sh")], capture_output=True, timeout=LIMIT,
+                              env={**os.environ, "HASUP_BUILD": BUILD})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([line.split() for line in done.stdout.decode().splitlines() if "answered by" in line],
+                         [["10", "answered", "by", "1.0"], ["32", "answered", "by", "1.0"], ["8", "answered", "by", "1.1"],
+                          ["10", "answered", "by", "1.1"], ["10", "answered", "by", "1.1"]])
+        self.assertIn("back at version 1.1: 2 starts failed", done.stderr.decode())
 
 
 if __name__ == "__main__":
