@@ -396,12 +396,13 @@ bool engine_model_info(const struct engine *engine, uint32_t index, struct model
     if (index >= engine->config->limits.models || !engine->models[index].used)
         return false;
     const struct model *model = &engine->models[index];
+    const struct model_version *speaker = model_speaker(model);
     *info = (struct model_info){.name = model->config->name,
                                 .body_max = model->config->body_max,
                                 .adapted = model->config->adapter.kind != ADAPTER_NONE,
                                 .ready = model_ready(engine, index),
-                                .metadata = model->metadata,
-                                .metadata_len = model->metadata_len};
+                                .metadata = speaker ? speaker->metadata : NULL,
+                                .metadata_len = speaker ? speaker->metadata_len : 0};
     return true;
 }
 

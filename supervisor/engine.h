@@ -90,6 +90,7 @@ struct slot {
     struct worker *worker; /* the current process, until its tree is empty; NULL: none */
     const struct config_model *config; /* of the process that is being made; else NULL */
     const char *version; /* label of its last worker's; "": none yet */
+    uint32_t version_number;
     struct slot_death death;
     struct slot_state_bytes restoring; /* loaded, until WELCOME */
     struct slot_state_bytes kept;      /* newest state that the disk did not take */
@@ -135,6 +136,8 @@ struct model_version {
     uint32_t number; /* 0: free */
     const struct config_model *config;
     const char *label; /* the engine's */
+    char *metadata;    /* malloc'ed, of its workers' last hello; NULL: none yet */
+    size_t metadata_len;
 };
 
 struct model {
@@ -151,8 +154,6 @@ struct model {
         int64_t wall_ns;
     } rollout;
     uint32_t workers;                  /* wanted: the configuration's, or what scale said */
-    char *metadata;
-    size_t metadata_len;
 };
 
 struct engine {
@@ -435,6 +436,12 @@ enum refusal refusal_of_status(uint32_t status);
 /* rollouts.c */
 /* NULL: nobody needs it any more. */
 const struct model_version *model_version(const struct model *model, uint32_t number);
+/* What a worker of that version says of its model.  Copied. */
+void model_version_describe(struct model *model, uint32_t number, const uint8_t *metadata,
+                            size_t len);
+/* The version that speaks for the model: its own, before the first hello of that the other one. */
+const struct model_version *model_speaker(const struct model *model);
+void model_versions_free(struct model *model);
 /* "none", "rolling", "canary", "rolling_back" */
 const char *rollout_state_name(enum rollout_state state);
 void rollout_perform(struct engine *engine, const struct action *action);

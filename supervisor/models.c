@@ -261,7 +261,7 @@ void model_gone(struct engine *engine, uint32_t index)
 {
     struct model *model = &engine->models[index];
     LOG_EVENT(LEVEL_INFO, "model.removed", NULL, LOG_TEXT("model", model->config->name));
-    free(model->metadata);
+    model_versions_free(model);
     *model = (struct model){.index = index};
     engine_drop_configs(engine);
 }
@@ -274,7 +274,7 @@ void models_free(struct engine *engine)
         if (engine->slots[i])
             slot_free(engine->slots[i]);
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
-        free(engine->models[i].metadata);
+        model_versions_free(&engine->models[i]);
     while (engine->retired) {
         struct config *config = engine->retired;
         engine->retired = config->next;

@@ -178,6 +178,7 @@ static void perform_start(struct slot *slot, const struct action *action)
     const struct model_version *version = model_version(slot->model, action->version);
     slot->config = version ? version->config : slot->model->config;
     slot->version = version ? version->label : "";
+    slot->version_number = action->version;
     if (action->type == ACTION_PREPARE)
         worker_prepare(slot, action->worker);
     else

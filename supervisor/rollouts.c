@@ -51,8 +51,9 @@ static void version_put(struct engine *engine, struct model *model, uint32_t num
         if (version->number == number || (!version->number && !place))
             place = version;
     }
-    *place = (struct model_version){
-        .number = number, .config = config, .label = label_of(engine, config->version)};
+    place->number = number; /* what its workers said stays, where it is known already */
+    place->config = config;
+    place->label = label_of(engine, config->version);
     if (number == model->version)
         model->config = config;
 }
@@ -63,6 +64,41 @@ const struct model_version *model_version(const struct model *model, uint32_t nu
         if (number && model->versions[i].number == number)
             return &model->versions[i];
     return NULL;
+}
+
+void model_version_describe(struct model *model, uint32_t number, const uint8_t *metadata,
+                            size_t len)
+{
+    char *copy = malloc(len);
+    for (size_t i = 0; i < HASUP_LEN(model->versions) && copy; i++) {
+        struct model_version *version = &model->versions[i];
+        if (version->number != number)
+            continue;
+        memcpy(copy, metadata, len);
+        free(version->metadata);
+        version->metadata = copy;
+        version->metadata_len = len;
+        return;
+    }
+    free(copy);
+}
+
+const struct model_version *model_speaker(const struct model *model)
+{
+    const struct model_version *version = model_version(model, model->version);
+    return version && version->metadata ? version : model_version(model, model->other);
+}
+
+static void version_free(struct model_version *version)
+{
+    free(version->metadata);
+    *version = (struct model_version){0};
+}
+
+void model_versions_free(struct model *model)
+{
+    for (size_t i = 0; i < HASUP_LEN(model->versions); i++)
+        version_free(&model->versions[i]);
 }
 
 /* The model's is the core's now; what is neither that nor the other is needed no more. */
@@ -76,7 +112,7 @@ static void versions_settle(struct model *model, uint32_t number, uint32_t other
     for (size_t i = 0; i < HASUP_LEN(model->versions); i++)
         if (model->versions[i].number != number && model->versions[i].number != other &&
             model->versions[i].number != model->coming)
-            model->versions[i] = (struct model_version){0};
+            version_free(&model->versions[i]);
 }
 
 void model_tell(struct engine *engine, struct model *model, const struct config_model *config,

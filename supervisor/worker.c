@@ -411,7 +411,7 @@ static int read_hello(const struct hasup_frame *frame, struct hello *hello)
 static int on_hello(struct worker *worker, const struct hasup_frame *frame)
 {
     struct hello hello;
-    struct model *model = worker->slot->model;
+    const struct slot *slot = worker->slot;
     if (worker->greeted || read_hello(frame, &hello))
         return HASUP_EPROTO;
     worker->greeted = true;
@@ -422,15 +422,9 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     if (hello.max_batch < 2)
         worker->granted &= ~(uint64_t)HASUP_CAN_BATCH;
     bool batches = worker->granted & HASUP_CAN_BATCH;
-    if (hello.metadata_len) {
-        char *copy = malloc(hello.metadata_len);
-        if (copy) {
-            memcpy(copy, hello.metadata, hello.metadata_len);
-            free(model->metadata);
-            model->metadata = copy;
-            model->metadata_len = hello.metadata_len;
-        }
-    }
+    if (hello.metadata_len)
+        model_version_describe(slot->model, slot->version_number, hello.metadata,
+                               hello.metadata_len);
     worker_post(worker,
                 &(struct event){.type = EVENT_HELLO,
                                 .hello = {.concurrency = hello.concurrency,

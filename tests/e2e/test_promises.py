@@ -261,10 +261,10 @@ class Answers(unittest.TestCase):
                 self.assertRegex(file.read(), r"Max open files +64 ")
 
     def test_promise_9_ready_means_ready(self):
-        with World(f"  m: {{command: [{WORKER}, --load, /dev/null/none]}}", wait=False) as world:
+        with World("", start=False) as world:
             gate = world.fifo("gate")
             world.write(f"  m: {{command: [{WORKER}, --load, {gate}]}}")
-            world.ctl("reload")
+            world.start(wait=False)
             self.assertEqual(world.get("/v2/health/live")[0], 200)
             self.assertEqual(world.get("/v2/health/ready")[0], 503)
             mark = world.mark()

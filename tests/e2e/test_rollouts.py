@@ -281,6 +281,22 @@ class Canaries(unittest.TestCase):
             for n, body in heard.items():  # one key, one answer
                 self.assertEqual(world.post("m", b"x", {"Idempotency-Key": f"k{n}"})[2], body)
 
+    def test_the_stable_version_describes_the_model(self):
+        def platform(world):
+            return json.loads(world.get("/v2/models/m")[1])["platform"]
+
+        with World(version("one")) as world:
+            self.assertEqual(platform(world), "one")
+            world.write(version("two"))
+            world.ctl("canary", "m", "--weight", "10")
+            wait_until(lambda: model_of(world)["ready"] == 3, "no canary")
+            self.assertEqual(platform(world), "one")
+            world.ctl("promote", "m", "--wait")
+            self.assertEqual(platform(world), "two")
+            world.write(version("three", "--never"))
+            self.assertEqual(world.ctl("reload", "--wait", check=False).returncode, 1)
+            self.assertEqual(platform(world), "two")
+
     def test_what_cannot_be_a_canary_is_refused_with_the_reason(self):
         with World(version("one", "--counts")) as world:
             def refused(*words):

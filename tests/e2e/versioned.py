@@ -4,6 +4,7 @@
 Its first argument is what it answers.  --never: it says why, and exits before it is ready; --hangs: it is never ready;
 --fails: it answers errors; --dies: it dies of every request; --counts: it keeps state.
 """
+import json
 import os
 import sys
 
@@ -14,6 +15,7 @@ STATEFUL = "--counts" in sys.argv
 
 
 class Versioned(hasup.Worker):
+    metadata = json.dumps({"platform": sys.argv[1]})
     total = 0
 
     def load(self):
