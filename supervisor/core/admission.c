@@ -105,15 +105,17 @@ static hasup_ns lateness(const struct core *core, const struct model *model,
 {
     const hasup_ns deadline = event->submitted.deadline;
     unsigned priority = priority_of(event);
-    if (!deadline || !model->policy.queue.refuse_late || !model->queued || model->unmeasured)
-        return 0;
+    if (!deadline || !model->policy.queue.refuse_late || !model->queued || model->unmeasured ||
+        event->submitted.session)
+        return 0; /* of one slot alone less is known */
+    const struct queue *queue = &model->queue;
     uint64_t ahead = model->storing;
     for (unsigned i = 0; i + 1 < priority; i++)
-        ahead += model->classes[i].count;
+        ahead += queue->classes[i].count;
     /* Where some come too late already, who comes with less time makes others late. */
     ahead += core->now < model->late_until
-                 ? model->classes[priority - 1].count
-                 : ahead_in_class(&model->classes[priority - 1], deadline);
+                 ? queue->classes[priority - 1].count
+                 : ahead_in_class(&queue->classes[priority - 1], deadline);
     hasup_ns wait = drain_time(model, ahead);
     if (wait == HASUP_NEVER)
         return 0;
@@ -222,6 +224,8 @@ static bool refused_plainly(struct core *core, const struct event *event, const 
     if (blame_is_quarantined(core, event->submitted.hash, &(uint32_t){0}))
         *why = REFUSED_QUARANTINED;
     else if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
+        *why = REFUSED_UNAVAILABLE;
+    else if (session_is_lost(core, model, event->submitted.session))
         *why = REFUSED_UNAVAILABLE;
     else if (deadline && deadline <= core->now)
         *why = REFUSED_DEADLINE;

@@ -175,10 +175,10 @@ static uint32_t preferred(const struct model *model, uint32_t size)
     return best ? best : size;
 }
 
-static void give_back(struct model *model, struct item *const *items, uint32_t count)
+static void give_back(struct core *core, struct item *const *items, uint32_t count)
 {
     while (count)
-        queue_push(model, items[--count]);
+        queue_push(core, items[--count]);
 }
 
 uint32_t batch_gather(struct core *core, struct slot *slot, struct item *batch[CORE_BATCH])
@@ -189,7 +189,8 @@ uint32_t batch_gather(struct core *core, struct slot *slot, struct item *batch[C
     hasup_ns by = binding(core, slot, batch[0]);
     bool alone =
         !batch_may_hold(slot, batch[0], batch[0]) || model->breaker.state == BREAKER_HALF_OPEN;
-    while (!alone && count < slot->batch_cap && model->queued && passed < BATCH_LOOKAHEAD) {
+    while (!alone && count < slot->batch_cap && model->queue.count + slot->queue.count &&
+           passed < BATCH_LOOKAHEAD) {
         struct item *item = dispatch_pop(core, slot);
         if (!item)
             continue;
@@ -206,8 +207,8 @@ uint32_t batch_gather(struct core *core, struct slot *slot, struct item *batch[C
             break; /* too long for somebody: so is every longer one */
     }
     uint32_t size = preferred(model, count);
-    give_back(model, aside, passed);
-    give_back(model, batch + size, count - size);
+    give_back(core, aside, passed);
+    give_back(core, batch + size, count - size);
     return size;
 }
 
@@ -225,12 +226,12 @@ bool batch_waits(struct core *core, struct model *model, const struct slot *slot
 {
     const struct fit *fit = &slot->fit;
     hasup_ns most = model->policy.batch.max_delay;
-    uint64_t size = model->queued, gap = model->batch.gap;
+    uint64_t size = model->queue.count, gap = model->batch.gap;
     bool last = model->free_count == 1 && slot->batches + 1 >= slot->concurrency;
     if (!most || !last || !gap || !fit->known || !fit_is_known(fit) || size >= slot->batch_cap ||
         (size + 1) * gap + size * fit->slope >= fit->base)
         return false;
-    struct item *first = queue_first(model, core->now);
+    struct item *first = queue_first(core, model, NULL);
     hasup_ns pays = (hasup_ns)((fit->base - size * fit->slope) / (size + 1));
     hasup_ns until = model->batch.arrived + pays;
     hasup_ns end = (hasup_ns)fit_predict(fit, (uint32_t)size + 1);

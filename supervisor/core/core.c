@@ -136,6 +136,7 @@ static void model_scale(struct core *core, struct model *model)
             continue;
         slot->removing = true;
         slot->wanted = slot->restart = slot->rolling = false;
+        session_slot_changed(core, slot);
         slot_drain(core, slot);
     }
     for (uint32_t ordinal = 0; ordinal < model->policy.workers; ordinal++) {
@@ -719,7 +720,7 @@ static void slot_check(const struct core *core, const struct slot *slot)
 static void model_check(const struct core *core, const struct model *model)
 {
     uint32_t slots = 0, ready = 0, inflight = 0, free = 0, holds = 0;
-    queue_check(model);
+    queue_check(core, model);
     suspects_check(&model->suspects);
     dispatch_check(core, model);
     recycle_check(core, model);
@@ -738,8 +739,10 @@ static void model_check(const struct core *core, const struct model *model)
     /* Work conserving: while a worker is free, what waits waits for the breaker only. */
     rollout_check(core, model);
     bool may = dispatch_has_taker(core, model) && breaker_lets(model) && !model->identifying;
-    assert(!model->queued || !may || timer_is_set(&model->batch.timer));
+    assert(!model->queue.count || !may || timer_is_set(&model->batch.timer));
     may = model->free_count && breaker_lets(model) && !model->identifying;
+    for (uint32_t i = 0; i < model->free_count; i++)
+        assert(!model->free[i]->queue.count || !may);
     assert(!model->suspects.count || model->suspect_runs || !may ||
            (blame_wants_witness(model) && model->inflight));
     assert((model->breaker.state == BREAKER_OPEN) == timer_is_set(&model->breaker.timer));

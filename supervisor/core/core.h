@@ -35,6 +35,10 @@ enum policy { POLICY_FASTEST, POLICY_LEAST_LOADED, POLICY_ROUND_ROBIN, POLICY_WE
  * key, respond-async); all; none. */
 enum journal_policy { JOURNALS_AUTO, JOURNALS_ALWAYS, JOURNALS_NEVER };
 
+/* What becomes of a session whose slot is down: it waits where the slot has a state, else it moves to
+ * another one; or one of the two in any case. */
+enum on_lost { ON_LOST_AUTO, ON_LOST_WAIT, ON_LOST_MOVE };
+
 enum { CORE_WEIGHTS = 16,
        CORE_BATCH = 1024,   /* requests in one batch, at most */
        CORE_PREFERRED = 8 };
@@ -47,6 +51,7 @@ struct model_policy {
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
     uint32_t max_attempts;    /* workers that one body may cost before it is quarantined; see blame.c */
     hasup_ns quarantine_ttl;  /* its body is refused this long; 0: only the request itself is */
+    enum on_lost on_lost;
     enum journal_policy journal;
     hasup_ns result_ttl;     /* a stored result is kept this long */
     struct {
@@ -278,6 +283,7 @@ struct event {
             uint64_t heard;    /* chunks of the stream that its client has already, */
             uint64_t heard_of; /* of this record */
             uint64_t client;   /* a hash of who asks; 0: nobody in particular */
+            uint64_t session;  /* a hash: those with the same one run in one slot; 0: in any */
             uint64_t batch_key; /* only requests with the same one share a batch */
             uint64_t token;    /* the shell's own word about a durable one; see core_record_view */
             uint64_t record;   /* 0; or no new request: it joins this one, or hears its answer */
@@ -299,6 +305,7 @@ struct event {
             uint64_t sent;   /* REQUEST: bytes of its stream that are stored, */
             uint64_t chunks; /* in so many chunks */
             uint64_t position, digest;
+            uint64_t session;
             uint64_t batch, batch_key; /* batch: LOGGED, see persist */
         } recovered;
         struct { uint64_t digest, size; bool failed; } replied; /* failed: it is the worker's fault */

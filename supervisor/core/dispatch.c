@@ -175,10 +175,13 @@ void dispatch_batch(struct core *core, struct slot *slot, struct item *const *ba
 static struct slot *choose_for_suspects(struct core *core, const struct model *model)
 {
     struct slot *best = NULL;
+    const struct item *first = model->suspects.list.head;
+    const struct slot *own = first->session ? session_slot(core, model, first->session) : NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (slot->used && slot->model == model->index && slot->state == SLOT_READY &&
-            !log_is_full(core, slot) && (!best || slot->inflight < best->inflight))
+            (!own || slot == own) && !log_is_full(core, slot) &&
+            (!best || slot->inflight < best->inflight))
             best = slot;
     }
     return best;
@@ -196,7 +199,7 @@ bool dispatch_is_in_time(struct core *core, struct item *item)
 struct item *dispatch_pop(struct core *core, const struct slot *slot)
 {
     struct model *model = model_of(core, slot);
-    struct item *item = queue_pop(model, core->now);
+    struct item *item = queue_pop(core, model, slot);
     if (!dispatch_is_in_time(core, item)) /* its timer is due within a tick */
         return NULL;
     if (!late_by_now(core, slot, item))
@@ -274,16 +277,33 @@ static void dispatch_suspects(struct core *core, struct model *model)
     }
 }
 
-static void dispatch_queue(struct core *core, struct model *model)
+static void dispatch_next(struct core *core, struct slot *slot)
 {
     struct item *batch[CORE_BATCH];
+    batch[0] = dispatch_pop(core, slot);
+    if (batch[0])
+        dispatch_batch(core, slot, batch, batch_gather(core, slot, batch), false);
+}
+
+/* What waits for one slot only. */
+static void dispatch_sessions(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high && model->queued > model->queue.count; i++) {
+        struct slot *slot = &core->slots[i];
+        while (slot->used && slot->model == model->index && slot->queue.count &&
+               slot_has_room(core, slot) && breaker_lets(model))
+            dispatch_next(core, slot);
+    }
+}
+
+static void dispatch_queue(struct core *core, struct model *model)
+{
     struct slot *slot;
-    while (model->queued && breaker_lets(model) && (slot = choose(core, model))) {
+    dispatch_sessions(core, model);
+    while (model->queue.count && breaker_lets(model) && (slot = choose(core, model))) {
         if (batch_waits(core, model, slot))
             return;
-        batch[0] = dispatch_pop(core, slot);
-        if (batch[0])
-            dispatch_batch(core, slot, batch, batch_gather(core, slot, batch), false);
+        dispatch_next(core, slot);
     }
     timer_clear(&core->wheel, &model->batch.timer);
 }

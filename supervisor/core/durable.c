@@ -131,13 +131,12 @@ bool durable_outlasts(struct core *core, struct item *item)
         refuse_action(core, item->id, REFUSED_DEADLINE, 0, item->attempts);
     item->client = false;
     bool queued = item->place == PLACE_QUEUE;
-    struct model *model = &core->models[item->model];
     if (queued)
-        queue_remove(model, item);
+        queue_remove(core, item);
     item->deadline = item->later;
     timer_set_at(&core->wheel, &item->timer, item->deadline);
     if (queued)
-        queue_push(model, item);
+        queue_push(core, item);
     return true;
 }
 
@@ -668,6 +667,7 @@ static void recover_request(struct core *core, const struct event *event)
                                                          .deadline = event->recovered.deadline,
                                                          .priority = event->recovered.priority,
                                                          .async = event->recovered.async,
+                                                         .session = event->recovered.session,
                                                          .batch_key = event->recovered.batch_key,
                                                          .hash = {event->recovered.hash[0],
                                                                   event->recovered.hash[1]}}});

@@ -10,6 +10,7 @@
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   admission.c whether a request that comes is taken: room, rate, time
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
+ *   session.c   which slot a session's requests run in
  *   batch.c     which requests run together in one worker
  *   queue.c     which request is next: priority, deadline, arrival
  *   suspect.c   requests that were in hand at a crash: tried again by halves
@@ -161,6 +162,8 @@ struct item {
     uint64_t sent, produced;  /* bytes of a stream: delivered, and where this attempt stands */
     uint64_t kept;            /* bytes of a durable stream, until its end is stored */
     bool progressed;          /* an attempt said from where another could go on */
+    uint64_t session; /* 0: of none */
+    uint32_t home;    /* QUEUE: the slot that it waits for; UINT32_MAX: any */
     uint64_t batch_key;
     uint64_t batch;  /* logged: position of the first of those that were given together */
     uint32_t mates;  /* in flight: given together, itself included */
@@ -184,6 +187,12 @@ struct fit {
 struct queue_class {
     struct list list;
     struct item *heap;
+    uint32_t count;
+};
+
+struct queue {
+    struct queue_class classes[PRIORITIES];
+    uint32_t used; /* bit set where a class holds something */
     uint32_t count;
 };
 
@@ -226,6 +235,7 @@ struct slot {
     uint32_t batch_most, batch_cap; /* requests in one: at most, and for now */
     bool late;            /* a member's time ran out while its batch ran */
     hasup_ns batch_end;   /* when the last one ended */
+    struct queue queue; /* of sessions that are its own */
     struct fit fit;
     struct {
         uint64_t each, rate; /* ns for a request; requests in 2^40 ns, 0: unknown */
@@ -301,9 +311,8 @@ struct model {
     uint32_t version;
     bool proven; /* a worker of it was ready: it is worth going back to */
     struct rollout rollout;
-    struct queue_class classes[PRIORITIES];
-    uint32_t classes_used; /* bit set where a class holds something */
-    uint32_t queued;
+    struct queue queue; /* of what any slot may run */
+    uint32_t queued;    /* there, and in those of the slots */
     uint64_t queued_bytes;
     struct suspects suspects;
     bool suspect_runs; /* or a slot is held for one: */
@@ -403,13 +412,30 @@ struct action *notice_slot(struct core *core, enum notice what, const struct slo
 
 void list_append(struct list *list, struct item *item);
 void list_remove(struct list *list, struct item *item);
-void queue_push(struct model *model, struct item *item);
+/* Into the queue of its home, or the model's. */
+void queue_push(struct core *core, struct item *item);
 /* The next one, taken out; NULL: none. */
-struct item *queue_pop(struct model *model, hasup_ns now);
-/* The same, left in. */
-struct item *queue_first(const struct model *model, hasup_ns now);
-void queue_remove(struct model *model, struct item *item);
-void queue_check(const struct model *model);
+struct item *queue_pop(struct core *core, const struct model *model, const struct slot *slot);
+/* The same, left in: of the model's queue, and of that of a slot where there is one. */
+struct item *queue_first(const struct core *core, const struct model *model,
+                         const struct slot *slot);
+/* Any one that waits; NULL: none does. */
+struct item *queue_any(const struct core *core, const struct model *model);
+/* The first of those that wait for this slot only; NULL: none does. */
+struct item *queue_own(const struct core *core, const struct slot *slot);
+void queue_remove(struct core *core, struct item *item);
+void queue_check(const struct core *core, const struct model *model);
+
+/* ---- session.c ---- */
+
+/* Where a session's requests run now; NULL: the model has no slot that stays. */
+struct slot *session_slot(struct core *core, const struct model *model, uint64_t session);
+/* Queues one, where it may run. */
+void session_queue(struct core *core, struct item *item);
+/* Whether nobody can say when its slot will serve again. */
+bool session_is_lost(struct core *core, const struct model *model, uint64_t session);
+/* The slot's state is another, or it is to go. */
+void session_slot_changed(struct core *core, struct slot *slot);
 
 /* ---- dispatch.c ---- */
 

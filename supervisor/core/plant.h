@@ -44,7 +44,8 @@
     X(ABORT_FOREVER)           /* a worker that hangs in its abort is never killed */              \
     X(FORGET_WATCHDOG)         /* nobody looks whether a watchdog was fed */                       \
     X(RECYCLE_BUSY)            /* a worker is replaced while it has requests in hand */            \
-    X(RECYCLE_BELOW)           /* one is replaced while another is away */
+    X(RECYCLE_BELOW)           /* one is replaced while another is away */                         \
+    X(STRAY_SESSION)           /* a request runs where its session is not */
 
 enum plant {
     PLANT_NONE,

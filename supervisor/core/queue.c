@@ -107,11 +107,19 @@ static void heap_remove(struct item **root, struct item *item)
     item->next = item->prev = NULL;
 }
 
-/* ---- the queue of a model ---- */
+/* ---- the queues of a model: one for all its slots, and one of each slot ---- */
 
-void queue_push(struct model *model, struct item *item)
+static struct queue *queue_of(struct core *core, const struct item *item)
 {
-    struct queue_class *class = &model->classes[item->priority - 1];
+    return item->home == UINT32_MAX ? &core->models[item->model].queue
+                                    : &core->slots[item->home].queue;
+}
+
+void queue_push(struct core *core, struct item *item)
+{
+    struct model *model = &core->models[item->model];
+    struct queue *queue = queue_of(core, item);
+    struct queue_class *class = &queue->classes[item->priority - 1];
     item->place = PLACE_QUEUE;
     item->in_heap = false;
     item->child = NULL;
@@ -125,20 +133,24 @@ void queue_push(struct model *model, struct item *item)
         class->heap = heap_join(class->heap, item);
     }
     class->count++;
-    model->classes_used |= 1u << (item->priority - 1);
+    queue->used |= 1u << (item->priority - 1);
+    queue->count++;
     model->queued++;
     model->queued_bytes += item->size;
 }
 
-void queue_remove(struct model *model, struct item *item)
+void queue_remove(struct core *core, struct item *item)
 {
-    struct queue_class *class = &model->classes[item->priority - 1];
+    struct model *model = &core->models[item->model];
+    struct queue *queue = queue_of(core, item);
+    struct queue_class *class = &queue->classes[item->priority - 1];
     if (item->in_heap)
         heap_remove(&class->heap, item);
     else
         list_remove(&class->list, item);
     if (!--class->count)
-        model->classes_used &= ~(1u << (item->priority - 1));
+        queue->used &= ~(1u << (item->priority - 1));
+    queue->count--;
     item->place = PLACE_NONE;
     model->queued--;
     model->queued_bytes -= item->size;
@@ -151,39 +163,57 @@ static struct item *class_first(const struct queue_class *class)
 }
 
 /* Who waits gains a class for each `age`, so that nobody starves behind those who come first. */
-static struct item *oldest_first(const struct model *model, hasup_ns now)
+static int64_t rank(const struct item *item, hasup_ns age, hasup_ns now)
 {
-    const hasup_ns age = model->policy.queue.priority_age;
+    return item->priority - (age ? (now - item->entered) / age : 0);
+}
+
+static struct item *first_of(const struct queue *queue, hasup_ns age, hasup_ns now)
+{
     struct item *best = NULL;
-    int64_t least = INT64_MAX;
+    if (!queue->used)
+        return NULL;
+    if (!age || !(queue->used & (queue->used - 1)))
+        return class_first(&queue->classes[__builtin_ctz(queue->used)]);
     for (unsigned i = 0; i < PRIORITIES; i++) {
-        if (!(model->classes_used & 1u << i))
-            continue;
-        struct item *item = class_first(&model->classes[i]);
-        int64_t rank = (int64_t)i - (now - item->entered) / age;
-        if (rank < least) {
-            least = rank;
+        struct item *item = queue->used & 1u << i ? class_first(&queue->classes[i]) : NULL;
+        if (item && (!best || rank(item, age, now) < rank(best, age, now)))
             best = item;
-        }
     }
     return best;
 }
 
-struct item *queue_first(const struct model *model, hasup_ns now)
+struct item *queue_first(const struct core *core, const struct model *model,
+                         const struct slot *slot)
 {
-    if (!model->classes_used)
-        return NULL;
-    bool several = model->classes_used & (model->classes_used - 1);
-    if (several && model->policy.queue.priority_age)
-        return oldest_first(model, now);
-    return class_first(&model->classes[__builtin_ctz(model->classes_used)]);
+    const hasup_ns age = model->policy.queue.priority_age, now = core->now;
+    struct item *a = first_of(&model->queue, age, now);
+    struct item *b = slot ? first_of(&slot->queue, age, now) : NULL;
+    if (!a || !b)
+        return a ? a : b;
+    int64_t x = rank(a, age, now), y = rank(b, age, now);
+    return x < y || (x == y && before(a, b)) ? a : b;
 }
 
-struct item *queue_pop(struct model *model, hasup_ns now)
+struct item *queue_own(const struct core *core, const struct slot *slot)
 {
-    struct item *item = queue_first(model, now);
+    return first_of(&slot->queue, 0, core->now);
+}
+
+struct item *queue_any(const struct core *core, const struct model *model)
+{
+    struct item *item = queue_first(core, model, NULL);
+    for (uint32_t i = 0; i < core->slots_high && !item && model->queued; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index)
+            item = queue_own(core, &core->slots[i]);
+    return item;
+}
+
+struct item *queue_pop(struct core *core, const struct model *model, const struct slot *slot)
+{
+    struct item *item = queue_first(core, model, slot);
     if (item)
-        queue_remove(model, item);
+        queue_remove(core, item);
     return item;
 }
 
@@ -215,23 +245,37 @@ static uint32_t heap_check(const struct item *root, uint64_t *bytes)
     return count;
 }
 
-void queue_check(const struct model *model)
+static void check_one(const struct queue *queue, uint32_t home, uint64_t *bytes)
 {
-    uint32_t count = 0;
-    uint64_t bytes = 0;
+    uint32_t whole = 0;
     for (unsigned i = 0; i < PRIORITIES; i++) {
-        const struct queue_class *class = &model->classes[i];
-        const uint32_t counted = count;
+        const struct queue_class *class = &queue->classes[i];
+        uint32_t count = 0;
         for (const struct item *at = class->list.head; at; at = at->next) {
             assert(at->place == PLACE_QUEUE && !at->in_heap && at->priority == i + 1);
+            assert(at->home == home);
             assert(!at->next || (!before(at->next, at) && at->next->prev == at));
             assert(at->next || class->list.tail == at);
             count++;
-            bytes += at->size;
+            *bytes += at->size;
         }
-        count += heap_check(class->heap, &bytes);
-        assert(count - counted == class->count);
-        assert(!class->count == !(model->classes_used & 1u << i));
+        count += heap_check(class->heap, bytes);
+        assert(count == class->count);
+        assert(!class->count == !(queue->used & 1u << i));
+        whole += count;
     }
+    assert(whole == queue->count);
+}
+
+void queue_check(const struct core *core, const struct model *model)
+{
+    uint32_t count = model->queue.count;
+    uint64_t bytes = 0;
+    check_one(&model->queue, UINT32_MAX, &bytes);
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index) {
+            check_one(&core->slots[i].queue, i, &bytes);
+            count += core->slots[i].queue.count;
+        }
     assert(count == model->queued && bytes == model->queued_bytes);
 }

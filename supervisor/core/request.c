@@ -54,7 +54,7 @@ void waiting_refuse(struct core *core, struct item *item, enum refusal why, hasu
 {
     struct model *model = &core->models[item->model];
     if (item->place == PLACE_QUEUE)
-        queue_remove(model, item);
+        queue_remove(core, item);
     else
         suspects_remove(&model->suspects, item);
     request_refuse(core, item, why, retry_after);
@@ -64,8 +64,8 @@ void waiting_refuse(struct core *core, struct item *item, enum refusal why, hasu
 void requests_refuse_queued(struct core *core, struct model *model, enum refusal why)
 {
     hasup_ns retry_after = model_retry_after(core, model);
-    while (model->queued) {
-        struct item *item = queue_pop(model, core->now);
+    for (struct item *item; (item = queue_any(core, model));) {
+        queue_remove(core, item);
         request_refuse(core, item, why, retry_after);
         request_forget(core, item);
     }
@@ -77,7 +77,7 @@ void request_drop(struct core *core, struct item *item)
 {
     struct model *model = &core->models[item->model];
     switch (item->place) {
-    case PLACE_QUEUE: queue_remove(model, item); break;
+    case PLACE_QUEUE: queue_remove(core, item); break;
     case PLACE_SUSPECTS: suspects_remove(&model->suspects, item); break;
     case PLACE_LOG:
         if (item->answered)
@@ -145,6 +145,8 @@ struct item *request_open(struct core *core, const struct event *event)
                           .once = event->submitted.once,
                           .hash = {event->submitted.hash[0], event->submitted.hash[1]},
                           .size = event->submitted.size,
+                          .session = event->submitted.session,
+                          .home = UINT32_MAX,
                           .batch_key = event->submitted.batch_key,
                           .arrival = ++core->arrivals,
                           .entered = core->now,
@@ -166,7 +168,7 @@ void request_enter(struct core *core, struct item *item)
         suspects_put(&model->suspects, item);
         suspects_close(&model->suspects, false);
     } else {
-        queue_push(model, item);
+        session_queue(core, item);
     }
 }
 
@@ -386,7 +388,7 @@ static void requeue(struct core *core, struct item *item)
     if (item->crashes)
         suspects_put(&model->suspects, item);
     else
-        queue_push(model, item);
+        session_queue(core, item);
 }
 
 void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash)

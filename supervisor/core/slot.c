@@ -26,6 +26,7 @@ void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
     rate_count(core, slot);
     slot->since = core->now;
     timer_clear(&core->wheel, &slot->timer);
+    session_slot_changed(core, slot);
     dispatch_update(core, slot);
 }
 

@@ -1,0 +1,115 @@
+/*
+ * session.c: requests of one session run in one slot, where its state or its cache is.  The slot is
+ * found by rendezvous hashing: of all that the model has, the one whose number gives the greatest
+ * hash together with the session.  So nothing has to be remembered, and where a slot comes or goes
+ * only those sessions move that are its own.
+ *
+ * A session whose slot is down waits for it, where the slot has a state, or moves to the next best
+ * slot that is ready; the policy may say otherwise.  One that waits is refused where its slot is
+ * stopped or broken.  Those under suspicion run alone, like all others.
+ *
+ * Owns where what waits for a slot of its own stands.
+ */
+#include "supervisor/core/internal.h"
+
+static uint64_t affinity(uint64_t session, uint32_t ordinal)
+{
+    uint64_t x = session ^ (ordinal + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+static bool waits(const struct model *model, const struct slot *slot)
+{
+    return model->policy.on_lost == ON_LOST_WAIT ||
+           (model->policy.on_lost == ON_LOST_AUTO && slot->stateful);
+}
+
+/* Of the slots that stay, or of those that are ready. */
+static struct slot *best(struct core *core, const struct model *model, uint64_t session, bool ready)
+{
+    struct slot *best = NULL;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index || slot->removing ||
+            (ready && slot->state != SLOT_READY))
+            continue;
+        if (!best || affinity(session, slot->ordinal) > affinity(session, best->ordinal))
+            best = slot;
+    }
+    return best;
+}
+
+struct slot *session_slot(struct core *core, const struct model *model, uint64_t session)
+{
+    struct slot *own = best(core, model, session, false);
+    if (!own || own->state == SLOT_READY || waits(model, own))
+        return own;
+    struct slot *other = best(core, model, session, true);
+    return other ? other : own;
+}
+
+void session_queue(struct core *core, struct item *item)
+{
+    const struct model *model = &core->models[item->model];
+    struct slot *slot = item->session ? session_slot(core, model, item->session) : NULL;
+    item->home = slot ? slot->index : UINT32_MAX;
+    if (PLANT(PLANT_STRAY_SESSION) && core->uses % 8 == 0)
+        item->home = UINT32_MAX;
+    queue_push(core, item);
+}
+
+bool session_is_lost(struct core *core, const struct model *model, uint64_t session)
+{
+    const struct slot *slot = session ? session_slot(core, model, session) : NULL;
+    return slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED) &&
+           waits(model, slot);
+}
+
+/* What waits for it finds its place anew. */
+static void leave(struct core *core, struct slot *slot)
+{
+    struct list moved = {0};
+    struct item *item;
+    while ((item = queue_own(core, slot))) {
+        queue_remove(core, item);
+        list_append(&moved, item);
+    }
+    while ((item = moved.head)) {
+        list_remove(&moved, item);
+        session_queue(core, item);
+    }
+}
+
+static void refuse(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    struct item *item;
+    while ((item = queue_own(core, slot))) {
+        queue_remove(core, item);
+        request_refuse(core, item, REFUSED_UNAVAILABLE, model_retry_after(core, model));
+        request_forget(core, item);
+    }
+}
+
+void session_slot_changed(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    bool down = slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED;
+    if (slot->state == SLOT_READY) {
+        /* Those that waited for any slot: this one may be theirs, or the first that is there. */
+        for (uint32_t i = 0; i < core->slots_high; i++) {
+            struct slot *other = &core->slots[i];
+            if (other->used && other->model == slot->model && other->queue.count &&
+                other->state != SLOT_READY)
+                leave(core, other);
+        }
+        return;
+    }
+    if (!slot->queue.count)
+        return;
+    leave(core, slot);
+    if (down && slot->queue.count && waits(model, slot))
+        refuse(core, slot);
+}
