@@ -175,12 +175,10 @@ void dispatch_batch(struct core *core, struct slot *slot, struct item *const *ba
 static struct slot *choose_for_suspects(struct core *core, const struct model *model)
 {
     struct slot *best = NULL;
-    const struct item *first = model->suspects.list.head;
-    const struct slot *own = first->session ? session_slot(core, model, first->session) : NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (slot->used && slot->model == model->index && slot->state == SLOT_READY &&
-            (!own || slot == own) && !log_is_full(core, slot) &&
+            !log_is_full(core, slot) &&
             (!best || slot->inflight < best->inflight))
             best = slot;
     }
@@ -319,7 +317,7 @@ void dispatch_model(struct core *core, struct model *model)
     if (!blame_wants_witness(model))
         dispatch_suspects(core, model);
     dispatch_queue(core, model);
-    if (!model->queued && !(blame_wants_witness(model) && model->inflight))
+    if (!model->queue.count && !(blame_wants_witness(model) && model->inflight))
         dispatch_suspects(core, model);
 }
 

@@ -311,6 +311,7 @@ struct model {
     uint32_t version;
     bool proven; /* a worker of it was ready: it is worth going back to */
     struct rollout rollout;
+    bool stateful;      /* its workers last said so */
     struct queue queue; /* of what any slot may run */
     uint32_t queued;    /* there, and in those of the slots */
     uint64_t queued_bytes;
@@ -434,6 +435,8 @@ struct slot *session_slot(struct core *core, const struct model *model, uint64_t
 void session_queue(struct core *core, struct item *item);
 /* Whether nobody can say when its slot will serve again. */
 bool session_is_lost(struct core *core, const struct model *model, uint64_t session);
+/* Whether it changes a state that no other slot has. */
+bool session_has_state(const struct core *core, const struct item *item);
 /* The slot's state is another, or it is to go. */
 void session_slot_changed(struct core *core, struct slot *slot);
 

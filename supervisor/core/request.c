@@ -164,7 +164,7 @@ void request_enter(struct core *core, struct item *item)
     if (blame_is_quarantined(core, item->hash, &(uint32_t){0})) {
         request_refuse(core, item, REFUSED_QUARANTINED, 0);
         request_forget(core, item);
-    } else if (body_find(&core->bodies, item->hash)) {
+    } else if (body_find(&core->bodies, item->hash) && !session_has_state(core, item)) {
         suspects_put(&model->suspects, item);
         suspects_close(&model->suspects, false);
     } else {

@@ -6,7 +6,7 @@
  *
  * A session whose slot is down waits for it, where the slot has a state, or moves to the next best
  * slot that is ready; the policy may say otherwise.  One that waits is refused where its slot is
- * stopped or broken.  Those under suspicion run alone, like all others.
+ * stopped or broken.  Those under suspicion run alone, in any slot, but where a state is theirs.
  *
  * Owns where what waits for a slot of its own stands.
  */
@@ -20,10 +20,10 @@ static uint64_t affinity(uint64_t session, uint32_t ordinal)
     return x ^ (x >> 31);
 }
 
-static bool waits(const struct model *model, const struct slot *slot)
+static bool waits(const struct model *model)
 {
     return model->policy.on_lost == ON_LOST_WAIT ||
-           (model->policy.on_lost == ON_LOST_AUTO && slot->stateful);
+           (model->policy.on_lost == ON_LOST_AUTO && model->stateful);
 }
 
 /* Of the slots that stay, or of those that are ready. */
@@ -44,7 +44,7 @@ static struct slot *best(struct core *core, const struct model *model, uint64_t 
 struct slot *session_slot(struct core *core, const struct model *model, uint64_t session)
 {
     struct slot *own = best(core, model, session, false);
-    if (!own || own->state == SLOT_READY || waits(model, own))
+    if (!own || own->state == SLOT_READY || waits(model))
         return own;
     struct slot *other = best(core, model, session, true);
     return other ? other : own;
@@ -64,7 +64,12 @@ bool session_is_lost(struct core *core, const struct model *model, uint64_t sess
 {
     const struct slot *slot = session ? session_slot(core, model, session) : NULL;
     return slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED) &&
-           waits(model, slot);
+           waits(model);
+}
+
+bool session_has_state(const struct core *core, const struct item *item)
+{
+    return item->session && core->models[item->model].stateful;
 }
 
 /* What waits for it finds its place anew. */
@@ -110,6 +115,6 @@ void session_slot_changed(struct core *core, struct slot *slot)
     if (!slot->queue.count)
         return;
     leave(core, slot);
-    if (down && slot->queue.count && waits(model, slot))
+    if (down && slot->queue.count && waits(model))
         refuse(core, slot);
 }

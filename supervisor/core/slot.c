@@ -90,7 +90,7 @@ void slot_greeted(struct core *core, struct slot *slot, const struct event *even
         return;
     if (!event->hello.stateful)
         log_release(core, slot);
-    slot->stateful = event->hello.stateful;
+    slot->stateful = model_of(core, slot)->stateful = event->hello.stateful;
     slot->resumable = event->hello.resumable;
     slot->offers.concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
     slot->offers.batch = event->hello.max_batch ? event->hello.max_batch : 1;
@@ -426,8 +426,7 @@ void slot_drain(struct core *core, struct slot *slot)
         if (!slot->recycle.on || !slot->inflight)
             slot_timer(core, slot, model_of(core, slot)->policy.timeouts.drain);
         slot_drain_progress(core, slot);
-        if (model_of(core, slot)->rollout.state == ROLLOUT_CANARY)
-            dispatch_model(core, model_of(core, slot)); /* it may be left alone with what waits */
+        dispatch_model(core, model_of(core, slot)); /* what moved, or is left alone with others */
         return;
     case SLOT_DRAINING:
         if (!slot->wanted)

@@ -35,6 +35,7 @@ void client_open(struct sim *sim, uint32_t index, uint32_t model)
     *client = (struct client){.id = (uint64_t)generation << 32 | index,
                               .generation = generation,
                               .model = model,
+                              .submitted = sim->now,
                               .at_slot = UINT32_MAX,
                               .size = random_below(r, 4096),
                               .content = random_next(r)};
@@ -66,6 +67,7 @@ static void submit(struct sim *sim, uint32_t index)
                                         .deadline = client->deadline,
                                         .once = client->once,
                                         .batch_key = batch_key(sim, model, client->content),
+                                        .session = session_of(sim, model, client->content),
                                         .client = client->name,
                                         .priority = (uint8_t)random_below(r, 10)}};
     if (core_wants_hash(sim->core, model))

@@ -26,6 +26,7 @@ enum {
     SIM_ROWS = 4096,    /* of the journal */
     SIM_STREAMED = 1500, /* bytes of streams without an end */
     SIM_DURABLE = 4085,  /* bytes of a body or an answer that the journal takes */
+    SIM_SESSIONS = 8, /* of a model */
     SIM_PEOPLE = 48,    /* who come back with their keys */
     SIM_QUEUE = 512,    /* what one worker has in hand, and what it has said but is not heard yet */
     SIM_VERSIONS = 16, /* of a model that are remembered */
@@ -172,6 +173,7 @@ struct client {
     hasup_ns latest; /* deadline of all who came with its key */
     bool asks;       /* by a record's number */
     uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
+    hasup_ns submitted;
     uint64_t batch;              /* in flight together with others of that number */
     bool replaying, began; /* began: this run's bytes */
     uint64_t produced, run_variant;
@@ -187,7 +189,7 @@ struct client {
 struct row {
     bool used, finished, refused, forgotten;
     uint64_t record, key[2], content, body, value, size, digest, position;
-    uint64_t batch, batch_key;
+    uint64_t batch, batch_key, session;
     uint32_t model, ordinal, chunks_asked; /* chunks_asked: of its stream */
     uint64_t chunks, bytes, variant;       /* that are stored */
     hasup_ns deadline, expires;
@@ -254,6 +256,8 @@ struct model_shape {
         uint32_t given, of;
     } share; /* requests of a canary */
     bool stateful, streams, snapshots, resumable, keyed, used; /* keyed: see batch_key() */
+    bool sessions;
+    hasup_ns scaled, changed; /* when its slots became others; when one became ready, or was no more */
     uint32_t concurrency, max_batch;
     hasup_ns service, load;
 };
@@ -292,6 +296,11 @@ struct sim {
     bool waiting;                    /* rows that found no room at the start */
     const struct client *submitting; /* in the step that takes it, or turns it away: then a copy */
     struct client turned_away;
+    struct {
+        uint32_t ordinal;
+        hasup_ns submitted; /* the request that ran there last; 0: none did */
+    } seats[SIM_MODELS][SIM_SESSIONS]; /* where each session is */
+    uint64_t suspected[1 << 16]; /* contents, by their hash */
     struct {
         uint64_t number, key;
         uint32_t slot, count;
@@ -373,6 +382,11 @@ void poison_breaker(struct sim *sim, uint32_t model);
 void poison_unsettled(struct sim *sim);
 void poison_recover(struct sim *sim, uint32_t model);
 
+/* Of a request with this content; 0: of none. */
+uint64_t session_of(const struct sim *sim, uint32_t model, uint64_t content);
+/* A worker died with this content in hand: it may run in any slot from now on. */
+void session_suspected(struct sim *sim, uint64_t content);
+void session_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client);
 uint64_t batch_key(const struct sim *sim, uint32_t model, uint64_t content);
 void batch_check_whole(struct sim *sim, const struct action *action);
 void batch_dispatched(struct sim *sim, struct sim_slot *slot, struct client *client,

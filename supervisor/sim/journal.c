@@ -213,6 +213,7 @@ void journal_persist(struct sim *sim, const struct action *action)
                                  .async = client->async,
                                  .once = client->once,
                                  .batch_key = batch_key(sim, client->model, client->content),
+                                 .session = session_of(sim, client->model, client->content),
                                  .poison = client->poison};
         if (client->person)
             memcpy(write.row.key, client->person->key, sizeof write.row.key);
@@ -405,6 +406,7 @@ static void person_submit(struct sim *sim, struct person *person, uint32_t index
                                         .no_wait = sim_chance(sim, 50),
                                         .key = {person->key[0], person->key[1]},
                                         .batch_key = batch_key(sim, person->model, person->content),
+                                        .session = session_of(sim, person->model, person->content),
                                         .body = sim_hash(person->content, 7) + other_body}};
     if (person->heard && !client->async && random_below(r, 2)) { /* Last-Event-ID */
         event.submitted.heard = client->heard = person->heard;
@@ -622,6 +624,7 @@ static struct event recovered(const struct row *row, enum recovery what, uint64_
                                         .once = row->once,
                                         .batch = row->batch,
                                         .batch_key = row->batch_key,
+                                        .session = row->session,
                                         .refused = row->refused,
                                         .why = row->why,
                                         .attempts = row->attempts,

@@ -20,6 +20,7 @@ static void slot_added(struct sim *sim, const struct action *action)
                               .stateful = sim->models[action->model].stateful,
                               .vault = vault};
     slot->worker.number = number;
+    sim->models[action->model].scaled = sim->now;
     if (slot->stateful)
         journal_recover_slot(sim, action->slot);
 }
@@ -48,6 +49,7 @@ static void slot_removed(struct sim *sim, const struct action *action)
     if (!slot->used || slot->worker.alive || slot->tree_left)
         sim_fail(sim, "slot %u was removed while its worker lives", action->slot);
     slot->used = false;
+    sim->models[slot->model].scaled = sim->now;
     vault_forget_memory(slot->vault);
 }
 
@@ -119,6 +121,7 @@ static void dispatch(struct sim *sim, const struct action *action)
     if (!action->dispatch.replay)
         versions_dispatched(sim, slot, client);
     batch_dispatched(sim, slot, client, action);
+    session_dispatched(sim, slot, client);
     worker_told(sim, slot,
                 &(struct message){.action = ACTION_DISPATCH,
                                   .request = action->request,
@@ -313,6 +316,8 @@ static void notice(struct sim *sim, const struct action *action)
     }
     if (action->notice.what == NOTICE_RECYCLED)
         check_recycled(sim, slot);
+    if (action->notice.what == NOTICE_SLOT_STATE)
+        sim->models[slot->model].changed = sim->now;
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
         if (slot->worker.phase != PHASE_SERVE || slot->exited)
             sim_fail(sim, "slot %u is called ready while its worker loads or is gone (promise 9)",

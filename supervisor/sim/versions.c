@@ -95,6 +95,7 @@ void versions_acts(struct sim *sim, uint32_t model)
     switch (random_below(r, 4)) {
     case 0:
         shape->policy.workers = 1 + random_below(r, 5);
+        shape->scaled = sim->now;
         set(sim, model, false, view.rollout.version, 0);
         return;
     case 1:
