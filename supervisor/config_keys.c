@@ -17,6 +17,7 @@ static const char *const format_names[] = {"auto", "text", "json", NULL};
 static const char *const policy_names[] = {
     "fastest", "least_loaded", "round_robin", "weighted_round_robin", "random", NULL};
 
+static const char *const on_lost_names[] = {"auto", "wait", "move", NULL};
 static const char *const journal_names[] = {"auto", "always", "never", NULL};
 static const char *const adapter_names[] = {"none", "http", NULL};
 
@@ -169,6 +170,8 @@ const struct config_key config_model_keys[] = {
     MODEL("queue.refuse_late", CONFIG_BOOL, policy.queue.refuse_late, .fallback = "true"),
     MODEL("queue.priority_age", CONFIG_DURATION, policy.queue.priority_age, .fallback = "10s",
           .min = HASUP_MS, .max = DAY, .never = true),
+    MODEL("session.on_lost", CONFIG_CHOICE, policy.on_lost, .fallback = "auto",
+          .choices = on_lost_names),
     MODEL("rate.per_second", CONFIG_COUNT, policy.rate.per_second, .fallback = "0",
           .max = 1000000),
     MODEL("rate.burst", CONFIG_COUNT, policy.rate.burst, .fallback = "0", .max = 1000000),

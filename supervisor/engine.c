@@ -240,16 +240,26 @@ uint64_t engine_client(const struct engine *engine, const void *name, size_t len
     return XXH3_64bits_withSeed(name, len, engine->durable.seed) | 1;
 }
 
-uint64_t engine_batch_key(const uint8_t *meta, size_t len)
+static uint64_t field_hash(const uint8_t *meta, size_t len, enum hasup_tag tag)
 {
     const struct hasup_frame frame = {.meta = meta, .meta_len = (uint32_t)len};
     struct hasup_meta_reader reader;
     struct hasup_field field;
     hasup_meta_read(&reader, &frame);
     while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_BATCH_KEY && field.len)
+        if (field.tag == tag && field.len)
             return XXH3_64bits(field.value, field.len) | 1;
     return 0;
+}
+
+uint64_t engine_batch_key(const uint8_t *meta, size_t len)
+{
+    return field_hash(meta, len, HASUP_TAG_BATCH_KEY);
+}
+
+uint64_t engine_session(const uint8_t *meta, size_t len)
+{
+    return field_hash(meta, len, HASUP_TAG_SESSION);
 }
 
 /* Whether a request to it could be durable at all. */
@@ -296,6 +306,7 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     event.submitted.deadline = request->deadline;
     event.submitted.priority = submission->priority;
     event.submitted.client = submission->client;
+    event.submitted.session = engine_session(submission->meta, submission->meta_len);
     event.submitted.batch_key = engine_batch_key(submission->meta, submission->meta_len);
     event.submitted.once = request->once;
     if (core_wants_hash(engine->core, submission->model))

@@ -402,6 +402,9 @@ bool durable_put_chunk(struct request *request, uint64_t number, struct journal_
                        struct journal_bytes bytes);
 /* Of a request's meta: only requests of one batch key share a batch; 0: it names none. */
 uint64_t engine_batch_key(const uint8_t *meta, size_t len);
+/* Likewise: those of one session run in one slot.  The same in each run of hasupd, so that a session
+ * finds its slot again. */
+uint64_t engine_session(const uint8_t *meta, size_t len);
 /* The bytes of its stream that are kept, copied where `bytes` is not NULL; how many. */
 size_t durable_sent(const struct request *request, uint8_t *bytes);
 uint64_t durable_chunks(const struct request *request);

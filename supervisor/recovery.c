@@ -68,6 +68,7 @@ static struct event recovered(struct recovering *recovery, const struct journal_
                                         .why = refusal_of_status(row->status),
                                         .attempts = row->attempts,
                                         .batch = row->position - row->batch_place,
+                                        .session = engine_session(row->meta.at, row->meta.len),
                                         .batch_key = engine_batch_key(row->meta.at, row->meta.len),
                                         .position = row->position,
                                         .digest = row->digest}};
