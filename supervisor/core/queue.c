@@ -191,6 +191,8 @@ struct item *queue_first(const struct core *core, const struct model *model,
     struct item *b = slot ? first_of(&slot->queue, age, now) : NULL;
     if (!a || !b)
         return a ? a : b;
+    if (model->rollout.state == ROLLOUT_CANARY)
+        return b; /* which version runs the others is not for this slot to say */
     int64_t x = rank(a, age, now), y = rank(b, age, now);
     return x < y || (x == y && before(a, b)) ? a : b;
 }

@@ -26,14 +26,16 @@ static bool waits(const struct model *model)
            (model->policy.on_lost == ON_LOST_AUTO && model->stateful);
 }
 
-/* Of the slots that stay, or of those that are ready. */
+/* Of the slots that stay, or of those that are ready: also of a rollout's own, but of a canary's,
+ * which has its share. */
 static struct slot *best(struct core *core, const struct model *model, uint64_t session, bool ready)
 {
+    const bool canary = model->rollout.state == ROLLOUT_CANARY;
     struct slot *best = NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index || slot->removing ||
-            (ready && slot->state != SLOT_READY))
+            (ready && slot->state != SLOT_READY) || (slot->extra && (!ready || canary)))
             continue;
         if (!best || affinity(session, slot->ordinal) > affinity(session, best->ordinal))
             best = slot;
@@ -63,8 +65,7 @@ void session_queue(struct core *core, struct item *item)
 bool session_is_lost(struct core *core, const struct model *model, uint64_t session)
 {
     const struct slot *slot = session ? session_slot(core, model, session) : NULL;
-    return slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED) &&
-           waits(model);
+    return slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED) && waits(model);
 }
 
 bool session_has_state(const struct core *core, const struct item *item)

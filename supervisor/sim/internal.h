@@ -300,7 +300,7 @@ struct sim {
         uint32_t ordinal;
         hasup_ns submitted; /* the request that ran there last; 0: none did */
     } seats[SIM_MODELS][SIM_SESSIONS]; /* where each session is */
-    uint64_t suspected[1 << 16]; /* contents, by their hash */
+    uint64_t suspected[1 << 16]; /* contents, each at its remainder */
     struct {
         uint64_t number, key;
         uint32_t slot, count;
@@ -384,7 +384,7 @@ void poison_recover(struct sim *sim, uint32_t model);
 
 /* Of a request with this content; 0: of none. */
 uint64_t session_of(const struct sim *sim, uint32_t model, uint64_t content);
-/* A worker died with this content in hand: it may run in any slot from now on. */
+/* It is under suspicion: it may run in any slot from now on. */
 void session_suspected(struct sim *sim, uint64_t content);
 void session_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client);
 uint64_t batch_key(const struct sim *sim, uint32_t model, uint64_t content);

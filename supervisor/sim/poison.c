@@ -134,6 +134,7 @@ void poison_identify(struct sim *sim, const struct action *action)
     if (sim->regime != REGIME_ROUGH && action->model != AFFLICTED && action->identify.died)
         sim_fail(sim, "model %u lost a worker, and only model %u kills", action->model, AFFLICTED);
     poison_hash(sim, client, event.identified.hash);
+    session_suspected(sim, client->content);
     sim_post(sim, &event);
 }
 

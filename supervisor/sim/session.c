@@ -18,7 +18,7 @@ static bool waits(const struct sim *sim, const struct sim_slot *slot)
 
 static uint64_t *suspect(struct sim *sim, uint64_t content)
 {
-    return &sim->suspected[sim_hash(content, 5) % HASUP_LEN(sim->suspected)];
+    return &sim->suspected[content % HASUP_LEN(sim->suspected)];
 }
 
 void session_suspected(struct sim *sim, uint64_t content)
@@ -36,10 +36,14 @@ void session_dispatched(struct sim *sim, const struct sim_slot *slot, const stru
     hasup_ns since = sim->seats[slot->model][session].submitted;
     uint32_t ordinal = sim->seats[slot->model][session].ordinal;
     since = client->submitted < since ? client->submitted : since; /* what waits stays there */
-    bool may_move = shape->scaled >= since || (!waits(sim, slot) && shape->changed >= since);
+    struct model_view view = {0};
+    core_model_view(sim->core, slot->model, &view);
+    bool rolls = view.rollout.state != ROLLOUT_NONE;
+    bool may_move =
+        rolls || shape->scaled >= since || (!waits(sim, slot) && shape->changed >= since);
     if (since && ordinal != slot->ordinal && !may_move)
         sim_fail(sim, "request %llx runs in slot %u, and its session is in another one",
                  (unsigned long long)client->id, (unsigned)(slot - sim->slots));
     sim->seats[slot->model][session].ordinal = slot->ordinal;
-    sim->seats[slot->model][session].submitted = client->submitted;
+    sim->seats[slot->model][session].submitted = rolls ? 0 : client->submitted;
 }

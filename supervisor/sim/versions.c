@@ -194,6 +194,7 @@ void versions_dispatched(struct sim *sim, const struct sim_slot *slot, const str
 
 void versions_told(struct sim *sim, const struct action *action)
 {
+    sim->models[action->model].scaled = sim->now;
     if (action->rollout.to == ROLLOUT_CANARY)
         sim->models[action->model].share.given = sim->models[action->model].share.of = 0;
     if (action->rollout.to == ROLLOUT_REVERTING)

@@ -407,7 +407,6 @@ static void release_requests(struct sim *sim, const struct sim_slot *slot)
         if (sim->clients[i].id && sim->clients[i].at_slot == index_of(sim, slot)) {
             sim->clients[i].at_slot = UINT32_MAX;
             sim->clients[i].died++;
-            session_suspected(sim, sim->clients[i].content);
         }
 }
 
