@@ -391,7 +391,6 @@ void state_completed(struct engine *engine)
         next = done->next;
         struct state_job *job = (struct state_job *)done;
         struct slot *slot = job->slot;
-        slot->jobs--;
         if (slot->removed) {
             if (done->kind == CHECKPOINT_LOAD && !done->error)
                 free(done->bytes);
@@ -401,6 +400,7 @@ void state_completed(struct engine *engine)
             state_load_done(engine, job);
         }
         state_drop(job);
+        slot->jobs--; /* not before: what it led to may have removed the slot */
         if (slot->removed && !slot->jobs)
             slot_free(slot);
     }

@@ -89,6 +89,34 @@ class Sizes(Base):
             self.assertEqual(world.process.wait(LIMIT), 1)  # a stop that loses a state says so
 
 
+class Scaled(Base):
+    """Two counters, each asked in turn."""
+
+    @staticmethod
+    def models(workers):
+        return (f"  counter: {{command: [{BUILD}/examples/counter], workers: {workers}, policy: round_robin, "
+                f"journal: always, checkpoint: {{interval: never}}}}")
+
+    def scale(self, world, workers, event):
+        since = world.mark()
+        world.write(self.models(workers))
+        self.ok(world.ctl("reload"))
+        world.wait_event(event, since=since, slot="counter/1")
+
+    def test_promise_3_a_slot_that_goes_leaves_its_state_for_when_it_comes_back(self):
+        with World(self.models(2)) as world:
+            totals = [0, 0]
+            for _ in range(10):  # the last state may be stored before its worker is gone, or after
+                for _ in range(4):
+                    answer = int(world.post("counter", "")[2])
+                    self.assertIn(answer - 1, totals)
+                    totals[totals.index(answer - 1)] += 1
+                self.scale(world, 1, "slot.stopped")
+                self.scale(world, 2, "slot.ready")
+            self.assertEqual(totals, [20, 20])
+            self.assertEqual(world.stop(), 0)
+
+
 class Keys(Base):
     def bytes_of(self, path):
         with open(path, "rb") as file:
