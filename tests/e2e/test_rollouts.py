@@ -187,12 +187,12 @@ class Rollbacks(unittest.TestCase):
         self.assertEqual(load.count(by="two"), 0)
 
     def test_what_is_not_ready_in_time_is_rolled_back(self):
-        keys = "rollout: {progress_deadline: 300ms}"
-        with World(version("one", keys=keys, workers=1)) as world:
-            world.write(version("two", "--hangs", keys=keys, workers=1))
+        hangs = "[/bin/sh, -c, 'echo waiting for the device >&2; exec sleep 1h']"
+        with World(version("one", workers=1)) as world:
+            world.write(f"  m: {{command: {hangs}, workers: 1, {FAST}, rollout: {{progress_deadline: 2s}}}}")
             done = world.ctl("--json", "reload", "--wait", check=False)
             self.assertEqual(done.returncode, 1)
-            self.assertIn("no further worker was ready within rollout.progress_deadline (300 ms); m/1: not ready "
+            self.assertIn("no further worker was ready within rollout.progress_deadline (2000 ms); m/1: not ready "
                           "yet; it said: waiting for the device", done.stderr.decode())
             self.assertEqual(world.post("m", b"x")[2], b"one")
 
