@@ -281,6 +281,20 @@ class Canaries(unittest.TestCase):
             for n, body in heard.items():  # one key, one answer
                 self.assertEqual(world.post("m", b"x", {"Idempotency-Key": f"k{n}"})[2], body)
 
+    def test_sessions_stay_with_the_stable_version_until_the_canary_is_promoted(self):
+        def ask(world, session):
+            status, headers, _ = world.post("m", b"x", {"X-Session-Id": session})
+            return status, headers["X-Hasup-Version"]
+
+        sessions = [f"s{n}" for n in range(20)]
+        with World(version("one")) as world:
+            world.write(version("two"))
+            world.ctl("canary", "m", "--weight", "50")
+            wait_until(lambda: model_of(world)["ready"] == 3, "no canary")
+            self.assertEqual({ask(world, s) for s in sessions}, {(200, "one")})
+            world.ctl("promote", "m", "--wait")
+            self.assertEqual({ask(world, s) for s in sessions}, {(200, "two")})
+
     def test_the_stable_version_describes_the_model(self):
         def platform(world):
             return json.loads(world.get("/v2/models/m")[1])["platform"]
