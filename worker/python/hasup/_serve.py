@@ -174,6 +174,13 @@ class Worker:
         """Answers: bytes or str, a Reply, or a generator whose parts are streamed."""
         raise NotImplementedError("a worker needs infer()")
 
+    #: how many requests infer_batch takes at once
+    max_batch = 1
+
+    def infer_batch(self, requests: List[Request]) -> List[Any]:
+        """For each request, in order, what infer() may give, or an exception that is that one's error."""
+        raise NotImplementedError
+
     def save(self) -> Union[bytes, bytearray, memoryview]:
         """The whole state; anything that gives its bytes, such as an array, will do."""
         raise NotImplementedError
@@ -228,6 +235,11 @@ class _Leave(Exception):
 
 class _Runtime:
     def __init__(self, worker: Worker, concurrency: int, sock: socket.socket) -> None:
+        self.batches = type(worker).infer_batch is not Worker.infer_batch
+        self.max_batch = max(1, worker.max_batch) if self.batches else 1
+        self.infers_one = not self.batches or type(worker).infer is not Worker.infer
+        self.batches_granted = False
+        self.batch: List[Request] = []  # the members so far of one whose last is still to come
         self.worker, self.concurrency = worker, concurrency
         self.channel = f.Channel(sock)
         self.theirs: Dict[int, _Memory] = {}
@@ -244,7 +256,7 @@ class _Runtime:
         kind = type(worker)
         self.stateful = kind.save is not Worker.save and kind.restore is not Worker.restore
         self.threads: List[threading.Thread] = []
-        self.jobs: "queue.SimpleQueue[Optional[Request]]" = queue.SimpleQueue()
+        self.jobs: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
         self.idle = threading.Condition()
         self.running = 0
         self.terminated = self.blocking = False
@@ -372,9 +384,34 @@ class _Runtime:
         if begins:  # nothing was left to say
             self.send(f.CHUNK, request.id, begins, b"", seq=number)
 
-    def run(self, request: Request) -> None:
+    def infer_batch(self, batch: List[Request]) -> List[Any]:
+        """An answer, or an exception, for each; what goes wrong with the whole is every member's error."""
         try:
-            self.answer(request, self.worker.infer(request))
+            answers = list(self.worker.infer_batch(batch))
+        except (_Leave, EOFError, BrokenPipeError):
+            raise
+        except Exception as error:
+            return [error] * len(batch)
+        if len(answers) != len(batch):
+            return [Error(500, f"infer_batch gave {len(answers)} answers to {len(batch)} requests")] * len(batch)
+        return answers
+
+    def run_batch(self, batch: List[Request]) -> None:
+        if len(batch) == 1 and self.infers_one:
+            self.run(batch[0])
+            return
+        for request, answer in zip(batch, self.infer_batch(batch)):
+            self.run(request, lambda _request, answer=answer: self.given(answer))
+
+    @staticmethod
+    def given(answer: Any) -> Any:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def run(self, request: Request, infer: Any = None) -> None:
+        try:
+            self.answer(request, (infer or self.worker.infer)(request))
         except Error as error:
             self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, str(error)), seq=error.status)
         except (_Leave, EOFError, BrokenPipeError):
@@ -388,11 +425,11 @@ class _Runtime:
 
     def thread_main(self) -> None:
         while True:
-            request = self.jobs.get()
-            if request is None:
+            batch = self.jobs.get()
+            if batch is None:
                 return
             try:
-                self.run(request)
+                self.run_batch(batch)
                 self.flush()
             except (EOFError, BrokenPipeError):
                 pass  # hasupd is gone; the main thread hears it too
@@ -403,13 +440,21 @@ class _Runtime:
     def take_request(self, frame: f.Frame) -> None:
         request = Request(frame, self.body_of(frame), self)
         self.active.add(request.id)
+        self.batch.append(request)
+        if len(self.batch) > (self.max_batch if self.batches_granted else 1):
+            raise f.ProtocolError(f"a batch has more members than the {self.max_batch} that may come together")
+        if frame.flags & f.FLAG_MORE:
+            if not self.batches_granted:
+                raise f.ProtocolError("a batch came, and batches were not granted")
+            return
+        batch, self.batch = self.batch, []
         if not self.threads:
             self.flush()  # the answers before it must not wait for this one, nor die with it
-            self.run(request)
+            self.run_batch(batch)
             return
         with self.idle:
             self.running += 1
-        self.jobs.put(request)
+        self.jobs.put(batch)
 
     def wait_idle(self) -> None:
         with self.idle:
@@ -476,6 +521,7 @@ class _Runtime:
         if most:
             self.inline_max = min(f.INLINE_MAX, f.U32.unpack(most)[0])
         granted = f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0]
+        self.batches_granted = bool(granted & f.CAN_BATCH)
         self.snapshots, self.resumes = bool(granted & f.CAN_SNAPSHOT), bool(granted & f.CAN_RESUME)
         if not frame.flags & f.FLAG_RESTORING:
             self.become_ready()
@@ -497,6 +543,8 @@ class _Runtime:
 
     def take_kind(self, frame: f.Frame) -> None:
         kind = frame.type
+        if self.batch and kind not in (f.REQUEST, f.BUFFER, f.BUFFER_GONE, f.RELEASE):
+            raise f.ProtocolError(f"a frame of type {kind} stands within a batch")
         if kind == f.REQUEST:
             self.take_request(frame)
         elif kind == f.PING:
@@ -521,8 +569,11 @@ class _Runtime:
         abilities = f.CAN_CANCEL | (f.CAN_RESUME if self.worker.resumable and not self.stateful else 0)
         if self.stateful:
             abilities |= f.CAN_STATE | (f.CAN_SNAPSHOT if self.worker.snapshot else 0)
-        meta = (f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency) +
-                f.field(f.TAG_ABILITIES, abilities, wide=True))
+        meta = f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency)
+        if self.max_batch > 1:
+            abilities |= f.CAN_BATCH
+            meta += f.field(f.TAG_MAX_BATCH, self.max_batch)
+        meta += f.field(f.TAG_ABILITIES, abilities, wide=True)
         metadata = self.worker.metadata or (self.worker.signature and self.worker.signature.metadata())
         if metadata and len(metadata.encode()) > f.META_MAX - len(meta) - f.FIELD.size:
             print("hasup: the model's metadata is too long to be told", file=sys.stderr)
@@ -573,7 +624,10 @@ class _Runtime:
             self.flush()
             self.worker.unload()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            pass  # hasupd is gone, and with it whoever waits
+            # hasupd is gone, and with it whoever waits
+            if self.batch:
+                print("hasup: the connection to hasupd ended within a batch", file=sys.stderr)
+                return 1
         except f.ProtocolError as error:
             print(f"hasup: hasupd broke the protocol: {error}", file=sys.stderr)
             return 1
