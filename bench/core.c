@@ -14,7 +14,7 @@
 
 enum { REQUESTS = 1 << 17, SLOTS = 128, CYCLES = 100000 };
 
-enum shape { PLAIN, DEADLINES, FULL };
+enum shape { PLAIN, DEADLINES, SESSIONS, FULL };
 
 struct bench {
     struct core *core;
@@ -55,8 +55,10 @@ static void submit(struct bench *b)
     if (b->shape == DEADLINES)
         deadline = b->now + 600 * HASUP_S + (hasup_ns)(random_next(&b->random) >> 30);
     uint64_t id = ++b->generation << 32 | b->free[--b->free_count];
-    step(b,
-         &(struct event){.type = EVENT_SUBMITTED, .request = id, .submitted = {100, deadline, 0}});
+    uint64_t session = b->shape == SESSIONS ? random_next(&b->random) | 1 : 0;
+    step(b, &(struct event){.type = EVENT_SUBMITTED,
+                            .request = id,
+                            .submitted = {.size = 100, .deadline = deadline, .session = session}});
 }
 
 static void reply(struct bench *b)
@@ -96,7 +98,8 @@ static void begin(struct bench *b, enum shape shape, uint32_t slots, uint32_t qu
     }
     for (uint32_t i = 0; i < slots + queued; i++)
         submit(b);
-    if (b->flight_count != slots || b->refused)
+    bool busy = shape == SESSIONS ? b->flight_count > 0 : b->flight_count == slots;
+    if (!busy || b->refused)
         abort(); /* it is not the state that is to be measured */
 }
 
@@ -161,6 +164,7 @@ void part_core(void)
     queue_rows(PLAIN, "", 1);
     queue_rows(PLAIN, "", 100);
     queue_rows(DEADLINES, ", deadlines", 100);
+    queue_rows(SESSIONS, ", sessions", 100);
     struct figure refused = {0};
     for (int i = 0; i < ROUNDS; i++)
         figure_add(&refused, run_steps(FULL, 100, 1000));

@@ -78,7 +78,7 @@ bool slot_has_room(const struct core *core, const struct slot *slot)
            !log_is_full(core, slot);
 }
 
-void dispatch_update(struct core *core, struct slot *slot)
+static void heap_update(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
     if (!slot_has_room(core, slot)) {
@@ -93,6 +93,42 @@ void dispatch_update(struct core *core, struct slot *slot)
     }
     heap_up(model, slot, (uint32_t)slot->heap_at);
     heap_down(model, slot, (uint32_t)slot->heap_at);
+}
+
+/* ---- slots with room for what waits for them alone ---- */
+
+static bool slot_is_due(const struct slot *slot)
+{
+    return slot->heap_at != NO_INDEX && slot->queue.count;
+}
+
+void dispatch_due(struct core *core, struct slot *slot)
+{
+    struct model *model = model_of(core, slot);
+    bool due = slot_is_due(slot);
+    if (due == slot->due)
+        return;
+    slot->due = due;
+    if (due) {
+        slot->due_prev = NULL;
+        slot->due_next = model->due;
+        if (model->due)
+            model->due->due_prev = slot;
+        model->due = slot;
+        return;
+    }
+    if (slot->due_prev)
+        slot->due_prev->due_next = slot->due_next;
+    else
+        model->due = slot->due_next;
+    if (slot->due_next)
+        slot->due_next->due_prev = slot->due_prev;
+}
+
+void dispatch_update(struct core *core, struct slot *slot)
+{
+    heap_update(core, slot);
+    dispatch_due(core, slot);
 }
 
 void dispatch_joined(struct core *core, struct slot *slot)
@@ -283,21 +319,11 @@ static void dispatch_next(struct core *core, struct slot *slot)
         dispatch_batch(core, slot, batch, batch_gather(core, slot, batch), false);
 }
 
-/* What waits for one slot only. */
-static void dispatch_sessions(struct core *core, struct model *model)
-{
-    for (uint32_t i = 0; i < core->slots_high && model->queued > model->queue.count; i++) {
-        struct slot *slot = &core->slots[i];
-        while (slot->used && slot->model == model->index && slot->queue.count &&
-               slot_has_room(core, slot) && breaker_lets(model))
-            dispatch_next(core, slot);
-    }
-}
-
 static void dispatch_queue(struct core *core, struct model *model)
 {
     struct slot *slot;
-    dispatch_sessions(core, model);
+    while (model->due && breaker_lets(model))
+        dispatch_next(core, model->due);
     while (model->queue.count && breaker_lets(model) && (slot = choose(core, model))) {
         if (batch_waits(core, model, slot))
             return;
@@ -334,5 +360,8 @@ void dispatch_check(const struct core *core, const struct model *model)
         assert(slot->used && slot->heap_at == (int)i && slot->model == model->index);
         assert(slot_has_room(core, slot) && slot->key == key_of(model, slot));
         assert(!i || !better(slot, model->free[(i - 1) / 2]));
+        assert(slot->due == slot_is_due(slot));
     }
+    for (const struct slot *slot = model->due; slot; slot = slot->due_next)
+        assert(slot->used && slot->due && slot_is_due(slot) && slot->model == model->index);
 }

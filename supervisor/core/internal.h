@@ -236,6 +236,8 @@ struct slot {
     bool late;            /* a member's time ran out while its batch ran */
     hasup_ns batch_end;   /* when the last one ended */
     struct queue queue; /* of sessions that are its own */
+    struct slot *due_next, *due_prev;
+    bool due; /* has room, and something in its own queue: stands in its model's list */
     struct fit fit;
     struct {
         uint64_t each, rate; /* ns for a request; requests in 2^40 ns, 0: unknown */
@@ -347,6 +349,7 @@ struct model {
     } batch;
     struct slot **free; /* heap of ready workers with room; limits.slots */
     uint32_t free_count;
+    struct slot *due; /* with room for what waits for them alone */
     uint32_t slots, ready, inflight;
     uint32_t storing;  /* wait to be accepted by the journal */
     uint32_t unstored; /* replied, and not durable yet */
@@ -444,6 +447,8 @@ void session_slot_changed(struct core *core, struct slot *slot);
 
 /* After anything changed that decides whether, and how well, a slot can take more. */
 void dispatch_update(struct core *core, struct slot *slot);
+/* The same of a slot's own queue. */
+void dispatch_due(struct core *core, struct slot *slot);
 /* Gives out what waits while there is room. */
 void dispatch_model(struct core *core, struct model *model);
 /* Hands so many to a slot, to run together. */

@@ -137,6 +137,8 @@ void queue_push(struct core *core, struct item *item)
     queue->count++;
     model->queued++;
     model->queued_bytes += item->size;
+    if (item->home != UINT32_MAX)
+        dispatch_due(core, &core->slots[item->home]);
 }
 
 void queue_remove(struct core *core, struct item *item)
@@ -154,6 +156,8 @@ void queue_remove(struct core *core, struct item *item)
     item->place = PLACE_NONE;
     model->queued--;
     model->queued_bytes -= item->size;
+    if (item->home != UINT32_MAX)
+        dispatch_due(core, &core->slots[item->home]);
 }
 
 static struct item *class_first(const struct queue_class *class)
