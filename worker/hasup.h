@@ -49,6 +49,8 @@ const char *hasup_request_route(const struct hasup_request *request);
 const char *hasup_request_content_type(const struct hasup_request *request);
 /* The client's X-Request-Id, or the one that hasupd made; the same on each attempt. */
 const char *hasup_request_id(const struct hasup_request *request);
+/* The client's X-Session-Id; "" where it named none.  Requests of one session run in one slot. */
+const char *hasup_request_session(const struct hasup_request *request);
 /* The value of a forwarded header (its name in lower case), or NULL. */
 const char *hasup_request_header(const struct hasup_request *request, const char *name);
 /* Whether nobody waits for it any more; a long computation may then stop and return anything. Costs

@@ -107,6 +107,12 @@ const char *hasup_request_id(const struct hasup_request *request)
     return text ? text : "";
 }
 
+const char *hasup_request_session(const struct hasup_request *request)
+{
+    const char *text = field_text(running_of(request), HASUP_TAG_SESSION, NULL);
+    return text ? text : "";
+}
+
 const char *hasup_request_header(const struct hasup_request *request, const char *name)
 {
     return field_text(running_of(request), HASUP_TAG_HEADER, name);

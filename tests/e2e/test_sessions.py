@@ -1,8 +1,9 @@
 """Requests of one session run in one slot: while it lives, after its worker died, and after hasupd did."""
 import os
+import sys
 import unittest
 
-from world import BUILD, WORKER, World
+from world import BUILD, ROOT, WORKER, World
 
 STATELESS = f"  m: {{command: [{WORKER}], workers: 4}}"
 STATEFUL = f"  c: {{command: [{os.path.join(BUILD, 'examples', 'counter')}], workers: 3, journal: always}}"
@@ -50,6 +51,65 @@ class Sessions(unittest.TestCase):
             world.kill_and_start()
             self.assertEqual(count(), 9)
             self.assertEqual([s["slot"] for s in world.slots() if s["answered"]], [slot])
+
+
+class Counters(unittest.TestCase):
+    """Many sessions, each with a counter of its own in some slot: who finds another counter has moved."""
+
+    NAMES = [f"user-{i}" for i in range(60)]
+
+    def model(self, workers):
+        command = f"[{sys.executable}, -B, {ROOT}/examples/sessions.py]"
+        return f"  c: {{command: {command}, workers: {workers}, journal: always}}"
+
+    def ask(self, world):
+        """Each session's count; all are under way at once."""
+        asked = {name: world.begin("c", "hello", session(name)) for name in self.NAMES}
+        counts = {}
+        for name, connection in asked.items():
+            status, _, body = world.finish(connection)
+            self.assertEqual(status, 200, body)
+            counts[name] = int(body.split(b":")[0])
+        return counts
+
+    def scale(self, world, before, after):
+        at = world.mark()
+        world.write(self.model(after))
+        world.ctl("reload")
+        for slot in range(before, after):
+            world.wait_event("slot.ready", since=at, slot=f"c/{slot}")
+        for slot in range(after, before):
+            world.wait_event("slot.stopped", since=at, slot=f"c/{slot}")
+
+    def test_promise_4_no_count_is_lost_by_workers_that_die_with_many_sessions_in_hand(self):
+        with World(self.model(3)) as world:
+            for count in range(1, 5):
+                at = world.mark()
+                pids = [world.kill(f"c/{slot}") for slot in range(3)] if count > 2 else []
+                self.assertEqual(self.ask(world), dict.fromkeys(self.NAMES, count))
+                for slot in range(len(pids)):
+                    world.wait_event("slot.ready", since=at, slot=f"c/{slot}")
+            world.kill_and_start()
+            self.assertEqual(self.ask(world), dict.fromkeys(self.NAMES, 5))
+            status, _, body = world.post("c", "hello")
+            self.assertEqual((status, b"X-Session-Id" in body), (400, True))
+
+    def test_scaling_moves_one_session_in_n_and_no_other_notices(self):
+        with World(self.model(4)) as world:
+            self.assertEqual(self.ask(world), dict.fromkeys(self.NAMES, 1))
+            self.scale(world, 4, 5)
+            counts = self.ask(world)
+            moved = [name for name in self.NAMES if counts[name] == 1]
+            self.assertEqual({counts[name] for name in self.NAMES if name not in moved}, {2})
+            self.assertTrue(0 < len(moved) <= 2 * len(self.NAMES) / 5, len(moved))  # 12 are expected
+            self.scale(world, 5, 4)
+            counts = self.ask(world)  # back where they were: what they left there is there
+            self.assertEqual({counts[name] for name in moved}, {2})
+            self.assertEqual({counts[name] for name in self.NAMES if name not in moved}, {3})
+            self.scale(world, 4, 5)
+            counts = self.ask(world)  # and so it is in the slot that came back
+            self.assertEqual({counts[name] for name in moved}, {2})
+            self.assertEqual({counts[name] for name in self.NAMES if name not in moved}, {4})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
  *   segv TEXT       says TEXT on stderr and dies by SIGSEGV
  *   hang            never answers          garbage        writes what is no frame
  *   pid             answers its pid        big N          answers N bytes
+ *   session         answers the request's session
  *   take N          takes N ms
  *   nonce TEXT      answers what no other run of it would
  *   wait PATH       blocks until PATH (a FIFO) is written to, then answers "done"
@@ -233,6 +234,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         gate_wait(body + 5);
         return reply_text(response, "done");
     }
+    if (strcmp(body, "session") == 0)
+        return reply_text(response, hasup_request_session(request));
     if (strcmp(body, "pid") == 0) {
         snprintf(text, sizeof text, "%d", (int)getpid());
         return reply_text(response, text);

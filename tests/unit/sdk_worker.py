@@ -35,6 +35,8 @@ class Plain(hasup.Worker):
             while not request.cancelled and time.monotonic() < end:
                 pass
             return b"cancelled" if request.cancelled else b"never"
+        if word == b"session":
+            return request.session
         if word == b"about":
             return "|".join([request.route, request.content_type, request.headers.get("x-a", ""),
                              str(request.attempt), str(request.replay)])

@@ -20,7 +20,7 @@ BUILD = os.path.join(f.ROOT, os.environ.get("HASUP_BUILD", "build"))
 C_PLAIN, C_COUNTER = [f"{OBJECTS}/tests/e2e/worker"], [f"{BUILD}/examples/counter"]
 PYTHON = ["/usr/bin/python3", "-B", os.path.join(f.ROOT, "tests/unit/sdk_worker.py")]
 CANCEL, PING, PONG, BUFFER, RELEASE = 9, 12, 13, 17, 19
-TAG_HEADER, TAG_ERROR, TAG_BUFFER_ID, TAG_BUFFER_SIZE = 13, 17, 23, 24
+TAG_HEADER, TAG_SESSION, TAG_ERROR, TAG_BUFFER_ID, TAG_BUFFER_SIZE = 13, 16, 17, 23, 24
 FLAG_BUFFER, FLAG_REPLAY, FLAG_FD = 1, 2, 1 << 5
 
 
@@ -225,6 +225,13 @@ class Case:
         done = subprocess.run(self.plain, capture_output=True, env=env, timeout=60)
         self.assertEqual(done.returncode, 2)
         self.assertIn(b"hasupd -c", done.stderr)
+
+    def test_a_request_knows_its_session(self):
+        worker = self.start(self.plain)
+        for meta, session in ((f.field(TAG_SESSION, "a b/c"), b"a b/c"), (b"", b"")):
+            worker.send(f.REQUEST, 5, meta, b"session", seq=1)
+            self.assertEqual(worker.receive()[4], session)
+        self.assertEqual(worker.close(), 0)
 
 
 class InC(Case, unittest.TestCase):

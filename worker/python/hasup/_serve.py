@@ -93,6 +93,11 @@ class Request:
         return self._text(f.TAG_REQUEST_ID).decode("latin-1")
 
     @property
+    def session(self) -> str:
+        """The client's X-Session-Id, or "".  Requests of one session run in one slot."""
+        return self._text(f.TAG_SESSION).decode("latin-1")
+
+    @property
     def headers(self) -> Dict[str, str]:
         """Forwarded headers, by lower-case name."""
         return f.header_fields(self._frame.meta)
