@@ -18,6 +18,7 @@
 enum {
     HTTP_FIELDS = 128,             /* room for header fields in a struct head */
     HTTP_ID_MAX = 128,             /* longest X-Request-Id */
+    HTTP_SESSION_ROOM = HTTP_ID_MAX + HASUP_FIELD_HEADER, /* behind the meta: the body may name one */
     HTTP_KEY_MAX = 255,            /* longest Idempotency-Key */
     HTTP_READ = 64 * 1024,         /* bytes of one read; also the most of `in` */
     HTTP_DISCARD_MAX = 64 * 1024,  /* a longer body of a refused request ends the connection */
@@ -126,6 +127,7 @@ struct connection {
     char id[HTTP_ID_MAX + 1];
     uint8_t *meta; /* for the worker; else http->meta */
     uint32_t meta_len;
+    bool session;              /* the meta names one */
     uint64_t json_len;         /* Inference-Header-Content-Length; 0: the whole body */
     uint64_t client;           /* who asks, by its Authorization; 0: it has none */
     uint32_t key_at, key_len;  /* the idempotency key, in the meta; len 0: none */
@@ -224,6 +226,8 @@ uint8_t *body_place(struct connection *c, size_t *room);
 
 /* ---- http_head.c ---- */
 
+/* Whether it may name a request or a session. */
+bool head_is_id(const char *at, size_t len);
 /* The head is whole: finds the route, reads the fields, writes the meta.  What is wrong stands in
  * c->verdict. */
 void head_take(struct connection *c, const struct head *head);
@@ -297,8 +301,9 @@ void stream_refused(struct connection *c, uint32_t status, const char *code, con
 
 /* ---- http_v2.c ---- */
 
-/* Takes what the body of an infer request says of its deadline and its priority. */
-void v2_parameters(struct connection *c);
+/* Takes what the body of an infer request says of its deadline, priority and session; false: that
+ * was wrong, and was answered. */
+bool v2_parameters(struct connection *c);
 
 /* ---- http_v1.c ---- */
 

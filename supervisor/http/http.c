@@ -622,7 +622,7 @@ struct http *http_new(struct loop *loop, struct engine *engine, const struct htt
     http_init(http, loop, engine, options);
     /* Each field of the meta repeats a part of the head, behind a header of its own. */
     http->meta_room = http->options.head_max + HTTP_FIELDS * 16 + 1024;
-    http->meta = malloc(http->meta_room);
+    http->meta = malloc(http->meta_room + HTTP_SESSION_ROOM);
     http->fd = http->meta ? http_listen(options->listen, &http->port, error) : -1;
     if (http->fd < 0 || loop_at_turn_end(loop, http_turn_end, http) ||
         watch_set(&http->watch, loop, http->fd, WATCH_READ)) {

@@ -45,6 +45,11 @@ static bool printable(struct text t, size_t max)
     return true;
 }
 
+bool head_is_id(const char *at, size_t len)
+{
+    return printable((struct text){at, len}, HTTP_ID_MAX);
+}
+
 static bool same(struct text t, const char *word)
 {
     return t.len == strlen(word) && !strncasecmp(t.at, word, t.len);
@@ -143,6 +148,7 @@ static void take_request_id(struct reading *r, struct text name, struct text val
 static void take_session(struct reading *r, struct text name, struct text value)
 {
     (void)name;
+    r->c->session = true;
     if (printable(value, HTTP_ID_MAX))
         hasup_meta_put(&r->meta, HASUP_TAG_SESSION, value.at, value.len);
     else
@@ -422,7 +428,7 @@ void head_take(struct connection *c, const struct head *head)
     c->at_most = c->priority = 0;
     c->key_len = 0;
     c->client = c->json_len = 0;
-    c->async = c->waits = false;
+    c->async = c->waits = c->session = false;
     c->wait = 0;
     c->heard = c->heard_of = 0;
     c->record[0] = '\0';

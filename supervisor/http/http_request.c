@@ -269,7 +269,7 @@ static int keep_meta(struct connection *c)
     c->expects = false;
     if (c->meta != c->http->meta || !c->meta)
         return 0;
-    c->meta = malloc(c->meta_len ? c->meta_len : 1);
+    c->meta = malloc((size_t)c->meta_len + HTTP_SESSION_ROOM);
     if (!c->meta)
         return HASUP_ENOMEM;
     memcpy(c->meta, c->http->meta, c->meta_len);

@@ -339,8 +339,8 @@ static void not_taken(struct connection *c, int error)
 
 static void submit(struct connection *c)
 {
-    if (c->shape == SHAPE_V2 && !strcmp(c->route->worker, "infer"))
-        v2_parameters(c);
+    if (c->shape == SHAPE_V2 && !strcmp(c->route->worker, "infer") && !v2_parameters(c))
+        return;
     if (!c->key_len)
         c->heard = 0; /* what nobody can come back for begins anew, and so do its numbers */
     struct submission s = {.door = &HTTP_DOOR,

@@ -93,6 +93,9 @@ class Counters(unittest.TestCase):
             self.assertEqual(self.ask(world), dict.fromkeys(self.NAMES, 5))
             status, _, body = world.post("c", "hello")
             self.assertEqual((status, b"X-Session-Id" in body), (400, True))
+            sequence = '{"inputs": [], "parameters": {"sequence_id": "user-7"}}'
+            _, _, body = world.post("c", sequence, path="/v2/models/c/infer")
+            self.assertEqual(body, b"6: " + sequence.encode())  # the same session
 
     def test_scaling_moves_one_session_in_n_and_no_other_notices(self):
         with World(self.model(4)) as world:

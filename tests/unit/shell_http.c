@@ -228,6 +228,60 @@ static void an_infer_request_may_say_its_time_and_priority_in_its_body(void **st
     world_close();
 }
 
+static void assert_session(const char *parameters, const char *headers, const char *session)
+{
+    char body[256];
+    snprintf(body, sizeof body, "{\"inputs\": [], \"parameters\": {%s}}", parameters);
+    infer(headers, body, 0);
+    if (session)
+        assert_string_equal(meta_text(HASUP_TAG_SESSION, NULL), session);
+    else
+        assert_null(meta_text(HASUP_TAG_SESSION, NULL));
+}
+
+static void a_sequence_is_a_session(void **state)
+{
+    static const char *const WRONG[] = {"-1", "1.5", "{}", "true", "\"\\u0007\"", "\"\\ud800\""};
+    (void)state;
+    world_open(NULL);
+    assert_session("\"sequence_id\": 42, \"sequence_start\": true", "", "42");
+    assert_session("\"sequence_id\": \"a \\u0062\"", "", "a b");
+    assert_session("\"sequence_id\": 42", "X-Session-Id: mine\r\n", "mine");
+    assert_session("\"sequence_id\": 42, \"sequence_id\": 43", "", "42");
+    assert_session("\"sequence_id\": 0", "", NULL);
+    assert_session("\"sequence_id\": null", "", NULL);
+    assert_session("\"sequence_id\": \"\"", "", NULL);
+    assert_session("\"x\": {\"sequence_id\": 42}", "", NULL);
+    for (size_t i = 0; i < HASUP_LEN(WRONG); i++) {
+        char text[512], body[128];
+        snprintf(body, sizeof body, "{\"parameters\": {\"sequence_id\": %s}}", WRONG[i]);
+        snprintf(text, sizeof text,
+                 "POST /v2/models/m/infer HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n%s",
+                 strlen(body), body);
+        ask(text);
+        assert_int_equal(got.status, 400);
+    }
+    assert_session("\"sequence_id\": 7", "", "7"); /* on the same connection */
+    world_close();
+}
+
+static void a_sequence_is_found_in_a_body_that_comes_in_pieces(void **state)
+{
+    struct client client;
+    (void)state;
+    world_open(NULL);
+    client_open(&client);
+    client_say(&client, "POST /v2/models/m/infer HTTP/1.1\r\n" HOST
+                        "Content-Length: 36\r\n\r\n{\"parameters\": {\"sequence_");
+    settle();
+    client_say(&client, "id\": \"s\"}}");
+    client_answer(&client);
+    assert_int_equal(got.status, 200);
+    assert_string_equal(meta_text(HASUP_TAG_SESSION, NULL), "s");
+    client_close(&client);
+    world_close();
+}
+
 static void a_long_header_reaches_the_worker_whole(void **state)
 {
     char text[16384], value[9001];
@@ -580,6 +634,8 @@ int main(void)
         cmocka_unit_test(too_many_requests_are_429_with_retry_after),
         cmocka_unit_test(refusals_have_the_shape_of_their_path),
         cmocka_unit_test(an_infer_request_may_say_its_time_and_priority_in_its_body),
+        cmocka_unit_test(a_sequence_is_a_session),
+        cmocka_unit_test(a_sequence_is_found_in_a_body_that_comes_in_pieces),
         cmocka_unit_test(a_workers_error_is_told),
         cmocka_unit_test(a_workers_headers_cannot_break_the_framing),
         cmocka_unit_test(a_bad_listen_address_says_so),
