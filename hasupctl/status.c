@@ -140,18 +140,29 @@ static int layout_width(const struct layout *layout)
     return width;
 }
 
+/* A model's slots, in the order in which they are shown. */
+static const char *const KINDS[] = {"slots", "spares", "zygotes"};
+
+static void layout_fit(struct layout *layout, json_t *slots)
+{
+    json_t *slot;
+    size_t i;
+    json_array_foreach(slots, i, slot)
+    {
+        int len = (int)strlen(text(slot, "slot"));
+        if (len > layout->name && len <= NAME_MAX_SHOWN)
+            layout->name = len;
+    }
+}
+
 static struct layout layout_of(const struct ctl *ctl, json_t *models)
 {
     struct layout layout = {.name = NAME_MIN};
-    json_t *model, *slot;
-    size_t i, k;
+    json_t *model;
+    size_t i;
     json_array_foreach(models, i, model)
-        json_array_foreach(json_object_get(model, "slots"), k, slot)
-    {
-        int len = (int)strlen(text(slot, "slot"));
-        if (len > layout.name && len <= NAME_MAX_SHOWN)
-            layout.name = len;
-    }
+        for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
+            layout_fit(&layout, json_object_get(model, KINDS[kind]));
     while (layout_width(&layout) > ctl->width && layout.leaving < (int)HASUP_LEN(COLUMNS))
         layout.leaving++;
     return layout;
@@ -359,11 +370,12 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
                "%s\n",
                ctl_duration(number(model, "mends_ms"), mends));
     print_rollout(model);
-    json_array_foreach(json_object_get(model, "slots"), i, slot)
-    {
-        print_row(ctl, layout, slot);
-        print_troubles(slot);
-    }
+    for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
+        json_array_foreach(json_object_get(model, KINDS[kind]), i, slot)
+        {
+            print_row(ctl, layout, slot);
+            print_troubles(slot);
+        }
 }
 
 static void print_head(json_t *status)

@@ -91,7 +91,7 @@ enum {
     X(15, PRIORITY, u32)     /* 1 highest … 9 lowest, default 5 */                               \
     X(16, SESSION, bytes)                                                                          \
     X(17, ERROR, bytes)         /* READY, STATE, REPLY: what went wrong, for a person */           \
-    X(18, CODE, bytes)          /* REPLY from hasupd: the error code of a refusal */               \
+    X(18, CODE, bytes)          /* REPLY from hasupd: of a refusal; SPAWNED: unforkable */         \
     X(19, RETRY_AFTER, u32)     /* REPLY from hasupd: milliseconds */                              \
     X(20, ATTEMPTS, u32)        /* REPLY from hasupd */                                            \
     X(21, PROGRESS_BLOB, bytes) /* PROGRESS, resumed REQUEST */                                    \

@@ -299,6 +299,17 @@ int leaf_directory(const struct leaf *leaf)
     return leaf->directory;
 }
 
+bool leaf_enter(const struct leaf *leaf, int pid)
+{
+    char text[16];
+    int len = snprintf(text, sizeof text, "%d", pid);
+    int fd = openat(leaf->directory, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, text, (size_t)len) == len;
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
 /* Kernels before 5.14 have no cgroup.kill. */
 static void leaf_kill_each(const struct leaf *leaf)
 {

@@ -22,6 +22,8 @@ struct leaf *leaf_get(struct cgroups *cgroups, const char *name);
 /* Its slot is gone, and so is its tree. */
 void leaf_remove(struct cgroups *cgroups, const char *name);
 int leaf_directory(const struct leaf *leaf);
+/* Moves a process there; false: it could not be. */
+bool leaf_enter(const struct leaf *leaf, int pid);
 void leaf_kill(struct leaf *leaf);
 bool leaf_is_empty(struct leaf *leaf);
 /* How often the kernel killed in it for lack of memory; false: it is not counted there, as the

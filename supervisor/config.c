@@ -346,7 +346,8 @@ static void read_models(struct config_reader *reader, struct config *config,
     for (const struct node *node = map->first; node; node = node->next)
         read_model(reader, config, node);
     for (size_t i = 0; i < config->model_count; i++)
-        workers += config->models[i].policy.workers;
+        workers += config->models[i].policy.workers + (uint64_t)config->models[i].policy.spares +
+                   (uint64_t)config->models[i].policy.preload;
     if (workers > config->limits.slots)
         config_error(reader->errors, map->key_line, map->key_column, "models",
                      "%llu workers in all, but limits.slots is %u", (unsigned long long)workers,

@@ -57,6 +57,7 @@ struct config {
         uint32_t requests;    /* in hasupd at once, all models */
         uint32_t connections; /* clients at once, each door */
         uint32_t slots, models;
+        uint32_t loading; /* workers that load at the same time; 0: no limit */
         uint64_t body_bytes;   /* of all requests together */
         uint32_t quarantine;   /* bodies under suspicion or quarantined, and dead letters */
         uint64_t stream_bytes; /* unsent bytes of one client before it is cut off */

@@ -48,6 +48,7 @@ const struct config_key config_top_keys[] = {
     TOP("limits.connections", CONFIG_COUNT, limits.connections, .fallback = "1024", .min = 1,
         .max = 1u << 16),
     TOP("limits.slots", CONFIG_COUNT, limits.slots, .fallback = "256", .min = 1, .max = 4096),
+    TOP("limits.loading", CONFIG_COUNT, limits.loading, .fallback = "0", .max = 4096),
     TOP("limits.models", CONFIG_COUNT, limits.models, .fallback = "64", .min = 1, .max = 1024),
     TOP("limits.body_bytes", CONFIG_SIZE, limits.body_bytes, .fallback = "1GiB", .min = KIB(64),
         .max = GIB(1024)),
@@ -79,6 +80,8 @@ const size_t config_top_key_count = HASUP_LEN(config_top_keys);
 const struct config_key config_model_keys[] = {
     MODEL("command", CONFIG_COMMAND, command, .restarts = true),
     MODEL("workers", CONFIG_COUNT, policy.workers, .fallback = "1", .min = 1, .max = 4096),
+    MODEL("spares", CONFIG_COUNT, policy.spares, .fallback = "0", .max = 4096),
+    MODEL("preload", CONFIG_BOOL, policy.preload, .fallback = "false"),
     MODEL("version", CONFIG_TEXT, version, .fallback = NULL, .restarts = true),
     MODEL("directory", CONFIG_FILE_PATH, directory, .restarts = true),
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),

@@ -243,7 +243,7 @@ static bool checkpoint_wanted(const struct call *call, const struct slot *slot)
     return slot && slot->model->index == call->model &&
            (call->slot == CORE_ALL_SLOTS || call->slot == slot->index) &&
            core_slot_view(call->control->engine->core, slot->index, &view) && view.stateful &&
-           view.state == SLOT_READY;
+           view.role == ROLE_WORKER && view.state == SLOT_READY;
 }
 
 static void run_checkpoint(struct call *call)
@@ -473,7 +473,9 @@ static void run_scale(struct call *call)
     uint32_t used = 0;
     for (uint32_t i = 0; i < engine->config->limits.slots; i++)
         used += engine->slots[i] && engine->slots[i]->model->index != call->model;
-    json_int_t most = (json_int_t)(engine->config->limits.slots - used);
+    const struct model_policy *policy = &engine->models[call->model].config->policy;
+    used += policy->spares + (uint32_t)policy->preload;
+    json_int_t most = (json_int_t)engine->config->limits.slots - (json_int_t)used;
     if (!json_is_integer(workers) || wanted < 0 || wanted > most) {
         reply_error(call, 400, "bad_request",
                     "workers must be a whole number from 0 to %lld "

@@ -364,7 +364,8 @@ struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t o
 {
     for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
         struct slot *slot = engine->slots[i];
-        if (slot && slot->model->index == model && slot->ordinal == ordinal)
+        if (slot && slot->model->index == model && slot->role == ROLE_WORKER &&
+            slot->ordinal == ordinal)
             return slot;
     }
     return NULL;
@@ -467,6 +468,7 @@ static int engine_tables(struct engine *engine)
 {
     const struct core_limits limits = {.models = engine->config->limits.models,
                                        .slots = engine->config->limits.slots,
+                                       .loading = engine->config->limits.loading,
                                        .requests = engine->config->limits.requests,
                                        .result_bytes = engine->config->result_bytes,
                                        .stream_bytes = engine->config->limits.body_bytes,

@@ -1,7 +1,7 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
- * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c and
- * environment.c make a worker's process, notify.c hears its watchdog, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
+ * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c,
+ * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, models.c applies the
  * configuration, rollouts.c knows the versions of a model; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
@@ -84,9 +84,14 @@ struct slot_state_bytes {
 
 struct slot {
     struct engine *engine;
-    uint32_t index, ordinal;
+    uint32_t index, ordinal; /* ordinal: among those of its role */
+    enum slot_role role;
     struct model *model;
     char name[ENGINE_NAME];
+    struct {
+        char name[ENGINE_NAME]; /* its processes' cgroup has it */
+        uint32_t ordinal;       /* what they have of the model's devices goes by it */
+    } place; /* where it starts its processes: a spare that takes over brings its own */
     struct worker *worker; /* the current process, until its tree is empty; NULL: none */
     const struct config_model *config; /* of the process that is being made; else NULL */
     const char *version; /* label of its last worker's; "": none yet */
@@ -112,6 +117,7 @@ struct slot {
 
 struct worker {
     struct slot *slot;
+    struct slot *home; /* whose worker it is, or was when it died: what is told of it is told there */
     uint32_t number;
     struct process *process;
     struct capture *capture;
@@ -129,6 +135,10 @@ struct worker {
         struct process_exit how;
     } exit;
     bool leaving; /* told to drain or stop: its end is no crash */
+    struct {      /* of one that is to be forked */
+        struct worker *zygote; /* has yet to say that it is there; NULL: it is */
+        int socket, out, err;  /* hasupd's end, and what becomes its output */
+    } fork;
 };
 
 /* What a number of the core's stands for. */
@@ -283,6 +293,9 @@ int adapter_place(const struct config_model *config, const struct submission *su
 bool adapter_runs_once(const struct config_model *config, const uint8_t *meta, size_t len);
 
 void worker_spawn(struct slot *slot, uint32_t number);
+void worker_swap(struct slot *slot, struct slot *spare, uint32_t number);
+void worker_free(struct worker *worker);
+void worker_note_death(struct slot *slot, const char *reason);
 void worker_prepare(struct slot *slot, uint32_t number); /* runs the pre_start command */
 void worker_dispatch(struct slot *slot, const struct action *action);
 void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, uint64_t id);
@@ -301,6 +314,17 @@ extern const struct peer_ops worker_ops;
 
 /* start.c: makes its process; 0, or the errno of what failed, with its text in `error`. */
 int worker_start(struct worker *worker, char error[ENGINE_REASON]) HASUP_NODISCARD;
+
+struct capture *start_capture(struct worker *worker, int *out, int *err);
+
+/* fork.c */
+/* Asks the zygote in `parent` for it; SPAWNED answers. */
+void worker_fork(struct slot *slot, uint32_t number, struct slot *parent);
+int fork_answered(struct worker *zygote, const struct hasup_frame *frame) HASUP_NODISCARD;
+/* It is to end: true where it is not there yet, and nobody will wait for it. */
+bool fork_give_up(struct worker *worker);
+/* A zygote is gone, or will answer no more. */
+void forks_lost(struct worker *zygote);
 
 /* environment.c: of the slot's processes; NULL: no memory. */
 char **environment_make(const struct worker *worker);

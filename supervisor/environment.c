@@ -12,7 +12,7 @@
 
 extern char **environ;
 
-enum { DEVICES_TEXT = 1024, NAMES = 10 /* variables of hasupd's making, at most */ };
+enum { DEVICES_TEXT = 1024, NAMES = 11 /* variables of hasupd's making, at most */ };
 
 /* A list of variables: those that come first win. */
 struct list {
@@ -59,7 +59,7 @@ static bool put_devices(struct list *list, const struct slot *slot)
     while (config->devices && config->devices[count])
         count++;
     for (size_t i = 0; count && i < config->devices_per_worker; i++) {
-        size_t at = ((size_t)slot->ordinal * config->devices_per_worker + i) % count;
+        size_t at = ((size_t)slot->place.ordinal * config->devices_per_worker + i) % count;
         const char *comma = i ? "," : "";
         used += (size_t)snprintf(devices + used, sizeof devices - used, "%s%s", comma,
                                  config->devices[at]);
@@ -109,8 +109,9 @@ char **environment_make(const struct worker *worker)
         count++;
     struct list list = {.vars = calloc(count + NAMES, sizeof *list.vars)};
     bool fine = list.vars && put_text(&list, "HASUP_MODEL=%s", config->name) &&
-                put_text(&list, "HASUP_SLOT=%u", slot->ordinal) && put_devices(&list, slot) &&
-                put_watchdog(&list, worker);
+                put_text(&list, "HASUP_SLOT=%u", slot->place.ordinal) && put_devices(&list, slot) &&
+                put_watchdog(&list, worker) &&
+                (slot->role != ROLE_ZYGOTE || worker->hook || put(&list, "HASUP_ZYGOTE=1"));
     for (char **at = config->environment; fine && at && *at; at++)
         fine = put(&list, *at);
     for (char **at = environ; fine && *at; at++)

@@ -204,7 +204,7 @@ static void report_add(struct letter *letter, const struct worker *worker)
                               .pid = process_pid(worker->process),
                               .wall_ns = wall_now(),
                               .lived = loop_now(slot->engine->loop) - worker->spawned};
-    snprintf(report->slot, sizeof report->slot, "%s", slot->name);
+    snprintf(report->slot, sizeof report->slot, "%s", worker->home->name);
     if (worker->exit.reaped) {
         report_reaped(letter, report, slot, &worker->exit.how);
     } else if (worker->cause[0]) {
@@ -215,8 +215,8 @@ static void report_add(struct letter *letter, const struct worker *worker)
 
 static bool is_of(const struct report *report, const struct worker *worker)
 {
-    return report->worker == worker->number && !report->complete &&
-           strcmp(report->slot, worker->slot->name) == 0;
+    return report->pid == process_pid(worker->process) && !report->complete &&
+           strcmp(report->slot, worker->home->name) == 0;
 }
 
 void letters_worker_exited(const struct worker *worker, const struct process_exit *exit)

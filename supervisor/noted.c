@@ -190,7 +190,7 @@ void noted_recovered(struct engine *engine)
         return;
     engine->noted.failing = engine->noted.shared = false;
     for (uint32_t i = 0; i < engine->config->limits.slots; i++)
-        if (engine->slots[i])
+        if (engine->slots[i] && engine->slots[i]->role == ROLE_WORKER)
             write_activity(engine->slots[i]);
     noted_configuration(engine);
 }

@@ -103,8 +103,8 @@ struct notify *notify_new(struct worker *worker)
     notify->watch.ready = notify_ready;
     notify->watch.context = notify;
     notify->address.sun_family = AF_UNIX;
-    snprintf(notify->address.sun_path, sizeof notify->address.sun_path, "%s/wd.%u",
-             engine->config->runtime_dir, worker->slot->index);
+    snprintf(notify->address.sun_path, sizeof notify->address.sun_path, "%s/wd.%u.%u",
+             engine->config->runtime_dir, worker->slot->index, worker->number);
     unlink(notify->address.sun_path);
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (notify->fd < 0 || fchmod(notify->fd, 0600) ||

@@ -461,6 +461,16 @@ int peer_send(struct peer *peer, struct hasup_frame *frame, struct body *body)
     return hasup_channel_send(&peer->channel, frame);
 }
 
+int peer_pass(struct peer *peer, struct hasup_frame *frame, int fd)
+{
+    if (!peer->open)
+        return HASUP_ECLOSED;
+    dirty_add(peer);
+    frame->flags |= HASUP_FLAG_FD;
+    frame->fd = fd;
+    return hasup_channel_send(&peer->channel, frame);
+}
+
 int peer_say(struct peer *peer, enum hasup_frame_type type, uint64_t id)
 {
     struct hasup_frame frame = {.type = (uint8_t)type, .id = id, .fd = -1};

@@ -56,6 +56,8 @@ void peer_drain(struct peer *peer);
  * PEER_META_ROOM). 0; HASUP_EFULL: the peer does not read; HASUP_ENOMEM. */
 enum { PEER_META_ROOM = 32 };
 int peer_send(struct peer *peer, struct hasup_frame *frame, struct body *body) HASUP_NODISCARD;
+/* Passes a descriptor, which stays the caller's, with a frame whose body, if any, is inline. */
+int peer_pass(struct peer *peer, struct hasup_frame *frame, int fd) HASUP_NODISCARD;
 /* A frame with neither meta nor body. */
 int peer_say(struct peer *peer, enum hasup_frame_type type, uint64_t id) HASUP_NODISCARD;
 

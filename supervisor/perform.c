@@ -157,6 +157,39 @@ static void perform_refuse(struct engine *engine, const struct action *action)
 
 /* ---- slots ---- */
 
+static void slot_name(struct slot *slot)
+{
+    const char *model = slot->model->config->name;
+    switch (slot->role) {
+    case ROLE_WORKER:
+        snprintf(slot->name, sizeof slot->name, "%s/%u", model, slot->ordinal);
+        return;
+    case ROLE_SPARE:
+        snprintf(slot->name, sizeof slot->name, "%s/spare-%u", model, slot->ordinal);
+        return;
+    case ROLE_ZYGOTE: snprintf(slot->name, sizeof slot->name, "%s/zygote", model); return;
+    }
+}
+
+static bool place_is_taken(const struct engine *engine, const char *name)
+{
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i] && strcmp(engine->slots[i]->place.name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Its own name; where a slot that was there before left its place to a spare, another one. */
+static void slot_place(struct slot *slot)
+{
+    slot->place.ordinal = slot->role == ROLE_WORKER ? slot->ordinal : 0;
+    if (slot->role == ROLE_SPARE)
+        slot->place.ordinal = slot->model->workers + slot->ordinal;
+    snprintf(slot->place.name, sizeof slot->place.name, "%s", slot->name);
+    for (unsigned i = 2; place_is_taken(slot->engine, slot->place.name); i++)
+        snprintf(slot->place.name, sizeof slot->place.name, "%.80s.%u", slot->name, i);
+}
+
 static void perform_slot_added(struct engine *engine, const struct action *action)
 {
     struct slot *slot = calloc(1, sizeof *slot);
@@ -164,12 +197,15 @@ static void perform_slot_added(struct engine *engine, const struct action *actio
         abort(); /* at start or on a command; the core already counts on it */
     slot->engine = engine;
     slot->index = action->slot;
+    slot->role = action->role;
     slot->ordinal = action->ordinal;
     slot->model = &engine->models[action->model];
     slot->version = "";
-    snprintf(slot->name, sizeof slot->name, "%s/%u", slot->model->config->name, slot->ordinal);
+    slot_name(slot);
+    slot_place(slot);
     engine->slots[action->slot] = slot;
-    recovery_slot(slot);
+    if (slot->role == ROLE_WORKER)
+        recovery_slot(slot);
 }
 
 /* Of its version: which need not be the model's. */
@@ -181,8 +217,10 @@ static void perform_start(struct slot *slot, const struct action *action)
     slot->version_number = action->version;
     if (action->type == ACTION_PREPARE)
         worker_prepare(slot, action->worker);
-    else
+    else if (action->other == CORE_ALL_SLOTS)
         worker_spawn(slot, action->worker);
+    else
+        worker_fork(slot, action->worker, slot->engine->slots[action->other]);
     slot->config = NULL;
 }
 
@@ -204,8 +242,14 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
         return;
     state_recovered(engine, slot);
     slot->removed = true;
-    noted_removed(slot);
-    processes_forget(engine->processes, slot->name);
+    if (slot->role == ROLE_WORKER)
+        noted_removed(slot);
+    processes_forget(engine->processes, slot->place.name);
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        struct worker *worker = engine->slots[i] ? engine->slots[i]->worker : NULL;
+        if (worker && worker->home == slot) /* it dies in a spare's slot */
+            worker->home = worker->slot;
+    }
     if (!slot->jobs)
         slot_free(slot);
 }
@@ -228,6 +272,7 @@ static const char *notice_event(enum notice what)
     case NOTICE_MODEL_BROKEN: return "model.broken";
     case NOTICE_MODEL_MENDED: return "model.mended";
     case NOTICE_RECYCLED: return "slot.recycled";
+    case NOTICE_UNFORKABLE: return "model.unforkable";
     case NOTICE_PRE_START_TIMEOUT: return "slot.pre_start_timeout";
     case NOTICE_PRE_START_FAILED: return "slot.pre_start_failed";
     }
@@ -268,6 +313,7 @@ static void hang_cause(const struct model_policy *policy, enum hang why, char ca
         [HANG_PROGRESS] = {"its stream stopped", "timeouts.progress", policy->timeouts.progress},
         [HANG_PING] = {"a ping was not answered", "timeouts.ping", policy->timeouts.ping},
         [HANG_STATE] = {"its state did not come", "timeouts.attempt", policy->timeouts.attempt},
+        [HANG_FORK] = {"it did not fork a worker", "timeouts.attempt", policy->timeouts.attempt},
         [HANG_WATCHDOG] = {"its watchdog was not fed", "timeouts.watchdog",
                            policy->timeouts.watchdog},
     };
@@ -355,6 +401,14 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
                  (unsigned long long)action->notice.value,
                  (long long)(action->notice.delay / HASUP_MS));
         return text;
+    case NOTICE_UNFORKABLE:
+        snprintf(text, ENGINE_REASON,
+                 "preload is of no use: %.170s; its workers are started one by one, and each "
+                 "loads by itself",
+                 slot && slot->worker && slot->worker->cause[0]
+                     ? slot->worker->cause
+                     : "the worker offers no zygote (docs/protocol.md)");
+        return text;
     case NOTICE_MODEL_MENDED: return "a request was answered; all go on";
     case NOTICE_RECYCLED: return slot ? recycled_text(slot, action, text) : "";
     case NOTICE_PRE_START_FAILED: return pre_start_text(slot, action, text);
@@ -394,7 +448,9 @@ static void perform_notice(struct engine *engine, const struct action *action)
     char text[ENGINE_REASON], id[20];
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
     enum log_level level =
-        is_blame(what) || what == NOTICE_PRE_START_FAILED ? LEVEL_WARNING : LEVEL_ERROR;
+        is_blame(what) || what == NOTICE_PRE_START_FAILED || what == NOTICE_UNFORKABLE
+            ? LEVEL_WARNING
+            : LEVEL_ERROR;
     if (what == NOTICE_CHECKPOINT_FAILED && slot && slot->checkpoints_failing)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
     if (what == NOTICE_NOT_STORED && engine->durable.failing)
@@ -423,6 +479,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_MODEL_GONE: model_gone(engine, action->model); break;
     case ACTION_PREPARE:
     case ACTION_SPAWN: perform_start(slot, action); break;
+    case ACTION_SWAP: worker_swap(slot, engine->slots[action->other], action->worker); break;
     case ACTION_LOAD_CHECKPOINT: state_load(slot, action->worker); break;
     case ACTION_WELCOME: worker_welcome(slot, action); break;
     case ACTION_DISPATCH: worker_dispatch(slot, action); break;

@@ -379,21 +379,30 @@ static int process_start(struct process *process, const struct process_spec *spe
     return failed;
 }
 
+/* Its token is of a length that all have, so that one can be written over another. */
+static struct process *process_make(struct processes *processes, const char *name, void *context)
+{
+    struct process *process = calloc(1, sizeof *process);
+    if (!process)
+        return NULL;
+    process->owner = processes;
+    process->context = context;
+    snprintf(process->token, sizeof process->token, "HASUP_WORKER=%d.%010llu", (int)getpid(),
+             (unsigned long long)++processes->count);
+    if (processes->cgroups)
+        process->leaf = leaf_get(processes->cgroups, name);
+    return process;
+}
+
 int process_spawn(struct processes *processes, const struct process_spec *spec,
                   struct process **out, char error[256])
 {
-    struct process *process = calloc(1, sizeof *process);
+    struct process *process = process_make(processes, spec->name, spec->context);
     if (!process) {
         snprintf(error, 256, "out of memory");
         errno = ENOMEM;
         return HASUP_ESYS;
     }
-    process->owner = processes;
-    process->context = spec->context;
-    snprintf(process->token, sizeof process->token, "HASUP_WORKER=%d.%llu", (int)getpid(),
-             (unsigned long long)++processes->count);
-    if (processes->cgroups)
-        process->leaf = leaf_get(processes->cgroups, spec->name);
     oom_begin(process);
     int failed = process_start(process, spec, error);
     if (failed) {
@@ -405,6 +414,64 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
     processes->list = process;
     *out = process;
     return 0;
+}
+
+/* ---- forked by others ---- */
+
+struct process *process_await(struct processes *processes, const char *name, void *context,
+                              const char **token)
+{
+    struct process *process = process_make(processes, name, context);
+    if (process)
+        *token = process->token;
+    return process;
+}
+
+/* The pid that a pidfd stands for, where that is a child of hasupd's that is not reaped; else 0. */
+static pid_t child_of(int pidfd)
+{
+    char path[64], line[128];
+    siginfo_t info;
+    int pid = 0;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "Pid: %d", &pid) == 1)
+            break;
+    if (file)
+        fclose(file);
+    if (pid <= 0 || waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG | WNOWAIT))
+        return 0;
+    return pid;
+}
+
+int process_adopt(struct process *process, int pidfd, char error[256])
+{
+    struct processes *processes = process->owner;
+    pid_t pid = child_of(pidfd);
+    if (!pid || process_by_pid(processes, pid)) {
+        snprintf(error, 256, "what was forked is no child of hasupd, or is gone already");
+        return HASUP_EPROTO;
+    }
+    oom_begin(process);
+    process->pid = pid;
+    if (process->leaf && !leaf_enter(process->leaf, pid))
+        process->leaf = NULL;
+    process->next = processes->list;
+    processes->list = process;
+    return 0;
+}
+
+void process_forsake(struct process *process)
+{
+    free(process);
+}
+
+void process_kill_stray(struct processes *processes, int pidfd)
+{
+    pid_t pid = child_of(pidfd);
+    if (pid && !process_by_pid(processes, pid))
+        kill(pid, SIGKILL); /* not reaped: the number is its own */
 }
 
 void processes_forget(struct processes *processes, const char *name)
@@ -438,7 +505,7 @@ uint64_t process_memory(const struct process *process)
 
 void process_signal(struct process *process, int signo)
 {
-    if (!process->reaped)
+    if (!process->reaped && process->pid)
         kill(process->pid, signo);
 }
 

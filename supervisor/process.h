@@ -56,6 +56,19 @@ bool processes_use_cgroups(const struct processes *processes);
 int process_spawn(struct processes *processes, const struct process_spec *spec,
                   struct process **process, char error[256]) HASUP_NODISCARD;
 
+/* One that another process forks.  Until it is adopted its pid is 0, and signals to it go nowhere.
+ * `token`: a variable that must be in its environment; all tokens have one length.  NULL: no
+ * memory. */
+struct process *process_await(struct processes *processes, const char *name, void *context,
+                              const char **token);
+/* It is there: `pidfd`, which stays the caller's, names it.  0: the callbacks will come;
+ * HASUP_EPROTO: it is no child of hasupd's, or not any more, and `error` says so. */
+int process_adopt(struct process *process, int pidfd, char error[256]) HASUP_NODISCARD;
+/* It never came; frees it. */
+void process_forsake(struct process *process);
+/* Kills a child that nobody waits for any more.  What is no child of hasupd's is left alone. */
+void process_kill_stray(struct processes *processes, int pidfd);
+
 /* No process of this name will be started again, and its last tree is empty. */
 void processes_forget(struct processes *processes, const char *name);
 

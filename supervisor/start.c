@@ -16,8 +16,13 @@ static void worker_line(void *context, enum capture_stream stream, const char *l
     struct worker *worker = context;
     (void)len;
     LOG_EVENT(LEVEL_INFO, stream == CAPTURE_STDOUT ? "worker.stdout" : "worker.stderr", line,
-              LOG_TEXT("slot", worker->slot->name),
+              LOG_TEXT("slot", worker->home->name),
               LOG_INT("pid", worker->process ? process_pid(worker->process) : 0));
+}
+
+struct capture *start_capture(struct worker *worker, int *out, int *err)
+{
+    return capture_new(worker->slot->engine->loop, worker_line, worker, out, err);
 }
 
 static int worker_process(struct worker *worker, int channel, int out, int err,
@@ -31,7 +36,7 @@ static int worker_process(struct worker *worker, int channel, int out, int err,
         adapter_command_free(slot, argv);
         return ENOMEM;
     }
-    const struct process_spec spec = {.name = slot->name,
+    const struct process_spec spec = {.name = slot->place.name,
                                       .argv = (const char *const *)argv,
                                       .env = (const char *const *)env,
                                       .directory = config->directory,
@@ -64,8 +69,7 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
     if (!failed && watched && !(worker->notify = notify_new(worker)))
         failed = errno ? errno : ENOMEM;
     worker->capture =
-        failed ? NULL
-               : capture_new(worker->slot->engine->loop, worker_line, worker, &pipes[0], &pipes[1]);
+        failed ? NULL : start_capture(worker, &pipes[0], &pipes[1]);
     if (!failed && !worker->capture)
         failed = errno ? errno : ENOMEM;
     if (failed)

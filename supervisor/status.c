@@ -110,6 +110,17 @@ static json_t *rollout_json(const struct model *model, const struct model_view *
     return json;
 }
 
+/* The slots of a role: spares, or the zygote. */
+static json_t *helpers_json(const struct engine *engine, const struct model *model,
+                            enum slot_role role)
+{
+    json_t *slots = json_array();
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i] && engine->slots[i]->model == model && engine->slots[i]->role == role)
+            json_array_append_new(slots, slot_json(engine, engine->slots[i]));
+    return slots;
+}
+
 static json_t *model_json(const struct engine *engine, const struct model *model)
 {
     struct model_view v;
@@ -135,6 +146,8 @@ static json_t *model_json(const struct engine *engine, const struct model *model
         "unstored", (int)v.unstored, "slots", slots);
     json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
     json_object_set_new(json, "rollout", rollout_json(model, &v));
+    json_object_set_new(json, "spares", helpers_json(engine, model, ROLE_SPARE));
+    json_object_set_new(json, "zygotes", helpers_json(engine, model, ROLE_ZYGOTE));
     return json;
 }
 

@@ -19,8 +19,8 @@
 
 /* The abilities that hasupd makes use of, where a worker offers them. */
 enum {
-    GRANTS =
-        HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME | HASUP_CAN_BATCH
+    GRANTS = HASUP_CAN_STATE | HASUP_CAN_SNAPSHOT | HASUP_CAN_CANCEL | HASUP_CAN_RESUME |
+             HASUP_CAN_BATCH | HASUP_CAN_ZYGOTE
 };
 
 /* The worker that an action names; NULL where it is gone, which the core hears of by itself. */
@@ -40,7 +40,7 @@ static void worker_broke(struct worker *worker, const char *why)
 {
     if (!worker->cause[0])
         snprintf(worker->cause, sizeof worker->cause, "broke the protocol: %s", why);
-    LOG_EVENT(LEVEL_WARNING, "slot.broke", worker->cause, LOG_TEXT("slot", worker->slot->name),
+    LOG_EVENT(LEVEL_WARNING, "slot.broke", worker->cause, LOG_TEXT("slot", worker->home->name),
               LOG_INT("pid", process_pid(worker->process)));
     worker_post(worker, &(struct event){.type = EVENT_BROKE});
 }
@@ -66,7 +66,7 @@ void worker_say(struct slot *slot, uint32_t number, enum hasup_frame_type type, 
 
 /* ---- start ---- */
 
-static void worker_free(struct worker *worker)
+void worker_free(struct worker *worker)
 {
     peer_close(&worker->peer);
     notify_free(worker->notify);
@@ -75,7 +75,7 @@ static void worker_free(struct worker *worker)
     free(worker);
 }
 
-static void death_note(struct slot *slot, const char *reason)
+void worker_note_death(struct slot *slot, const char *reason)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -89,7 +89,7 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
     struct worker *worker = calloc(1, sizeof *worker);
     int failed = ENOMEM;
     if (worker) {
-        worker->slot = slot;
+        worker->slot = worker->home = slot;
         worker->number = number;
         worker->hook = hook;
         worker->version = slot->version;
@@ -100,7 +100,7 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
         char reason[ENGINE_REASON];
         snprintf(reason, sizeof reason, "%s%.280s",
                  hook ? "pre_start: could not start: " : "could not start: ", error);
-        death_note(slot, reason);
+        worker_note_death(slot, reason);
         LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
         if (worker)
             worker_free(worker);
@@ -115,6 +115,29 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
 void worker_spawn(struct slot *slot, uint32_t number)
 {
     worker_begin(slot, number, false);
+}
+
+/* What is told of each stays with the slot that it was the worker of. */
+void worker_swap(struct slot *slot, struct slot *spare, uint32_t number)
+{
+    struct worker *dying = slot->worker, *loaded = spare->worker;
+    state_done(slot, 0, "its worker died, and a spare took over");
+    slot->worker = loaded;
+    spare->worker = dying;
+    if (loaded) {
+        loaded->slot = loaded->home = slot;
+        loaded->number = number;
+    }
+    if (dying) {
+        dying->slot = spare;
+        dying->number = number;
+    }
+    const __typeof__(slot->place) place = slot->place;
+    slot->place = spare->place;
+    spare->place = place;
+    LOG_EVENT(LEVEL_INFO, "slot.swapped", "a spare took over", LOG_TEXT("slot", slot->name),
+              LOG_TEXT("spare", spare->name),
+              LOG_INT("pid", loaded ? process_pid(loaded->process) : 0));
 }
 
 void worker_prepare(struct slot *slot, uint32_t number)
@@ -134,7 +157,8 @@ void worker_welcome(struct slot *slot, const struct action *action)
     const char *name = slot->model->config->name;
     hasup_meta_start(&w, meta, 256);
     hasup_meta_put(&w, HASUP_TAG_MODEL, name, strlen(name));
-    hasup_meta_put32(&w, HASUP_TAG_SLOT, slot->ordinal);
+    hasup_meta_put32(&w, HASUP_TAG_SLOT,
+                     slot->role == ROLE_WORKER ? slot->ordinal : slot->place.ordinal);
     hasup_meta_put64(&w, HASUP_TAG_GRANTED, worker->granted);
     hasup_meta_put32(&w, HASUP_TAG_INLINE_MAX, HASUP_INLINE_MAX);
     struct hasup_frame frame = {.type = HASUP_WELCOME,
@@ -241,7 +265,8 @@ void worker_terminate(struct slot *slot, uint32_t number)
     if (!worker)
         return;
     worker->leaving = true;
-    process_signal(worker->process, SIGTERM);
+    if (!fork_give_up(worker))
+        process_signal(worker->process, SIGTERM);
 }
 
 /* Nobody listens to it any more. */
@@ -250,12 +275,13 @@ static void worker_leave(struct worker *worker)
     peer_close(&worker->peer);
     notify_close(worker->notify);
     worker->slot->asked = false;
+    forks_lost(worker);
 }
 
 void worker_abort(struct slot *slot, uint32_t number)
 {
     struct worker *worker = worker_of(slot, number);
-    if (!worker)
+    if (!worker || fork_give_up(worker))
         return;
     worker_leave(worker);
     process_signal(worker->process, SIGABRT);
@@ -264,7 +290,7 @@ void worker_abort(struct slot *slot, uint32_t number)
 void worker_kill(struct slot *slot, uint32_t number)
 {
     struct worker *worker = worker_of(slot, number);
-    if (!worker)
+    if (!worker || fork_give_up(worker))
         return;
     worker_leave(worker);
     process_kill_tree(worker->process);
@@ -303,7 +329,7 @@ static void hook_exited(struct worker *worker, const struct process_exit *exit)
     exit_reason(worker, exit, how);
     snprintf(reason, sizeof reason, "pre_start: %.300s", how);
     if (failed)
-        death_note(slot, reason);
+        worker_note_death(slot, reason);
     LOG_EVENT(failed ? LEVEL_DEBUG : LEVEL_INFO, "slot.pre_start", reason, /* failures: a notice */
               LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(worker->process)),
               LOG_NS("lived", loop_now(slot->engine->loop) - worker->spawned));
@@ -327,22 +353,23 @@ void worker_exited(void *context, struct process *process, const struct process_
 {
     struct engine *engine = context;
     struct worker *worker = process_context(process);
-    struct slot *slot = worker->slot;
+    struct slot *slot = worker->home;
     char reason[ENGINE_REASON];
     if (engine->closing)
         return;
     peer_drain(&worker->peer);
     peer_close(&worker->peer);
-    slot->asked = false;
+    worker->slot->asked = false;
     worker->exit.reaped = true;
     worker->exit.how = *exit;
     if (worker->hook) {
         hook_exited(worker, exit);
     } else {
         exit_reason(worker, exit, reason);
-        death_note(slot, reason);
+        worker_note_death(slot, reason);
         letters_worker_exited(worker, exit);
-        state_done(slot, 0, reason);
+        if (slot == worker->slot)
+            state_done(slot, 0, reason);
         LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
                   LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
                   LOG_NS("lived", loop_now(engine->loop) - worker->spawned),
@@ -350,6 +377,7 @@ void worker_exited(void *context, struct process *process, const struct process_
     }
     worker_post(worker, &(struct event){.type = EVENT_EXITED,
                                         .exited = {.code = exit->code, .signal = exit->signal}});
+    forks_lost(worker);
 }
 
 void worker_tree_empty(void *context, struct process *process)
@@ -363,7 +391,7 @@ void worker_tree_empty(void *context, struct process *process)
         capture_finish(worker->capture);
     bool passed = worker->hook && !worker->exit.how.signal && !worker->exit.how.code;
     if (!passed) /* else why the last worker died stays known */
-        keep_tail(slot, worker->capture);
+        keep_tail(worker->home, worker->capture);
     if (!worker->hook)
         letters_worker_gone(engine, worker);
     slot->worker = NULL;
@@ -421,6 +449,8 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
         worker->granted &= ~(uint64_t)HASUP_CAN_RESUME; /* its requests are all of one history */
     if (hello.max_batch < 2)
         worker->granted &= ~(uint64_t)HASUP_CAN_BATCH;
+    bool zygote = worker->slot->role == ROLE_ZYGOTE;
+    worker->granted &= zygote ? (uint64_t)HASUP_CAN_ZYGOTE : ~(uint64_t)HASUP_CAN_ZYGOTE;
     bool batches = worker->granted & HASUP_CAN_BATCH;
     if (hello.metadata_len)
         model_version_describe(slot->model, slot->version_number, hello.metadata,
@@ -430,7 +460,8 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
                                 .hello = {.concurrency = hello.concurrency,
                                           .max_batch = batches ? hello.max_batch : 1,
                                           .stateful = worker->stateful,
-                                          .resumable = worker->granted & HASUP_CAN_RESUME}});
+                                          .resumable = worker->granted & HASUP_CAN_RESUME,
+                                          .zygote = worker->granted & HASUP_CAN_ZYGOTE}});
     return 0;
 }
 
@@ -608,6 +639,8 @@ static int worker_frame(void *context, const struct hasup_frame *frame, struct b
     case HASUP_CHUNK: return on_chunk(worker, frame, body);
     case HASUP_PROGRESS: return on_progress(worker, frame);
     case HASUP_STATE: return on_state(worker, frame, body);
+    case HASUP_SPAWNED:
+        return worker->granted & HASUP_CAN_ZYGOTE ? fork_answered(worker, frame) : HASUP_EPROTO;
     case HASUP_PONG: worker_post(worker, &(struct event){.type = EVENT_PONG}); return 0;
     }
     return HASUP_EPROTO; /* what it was not granted, or never may send */

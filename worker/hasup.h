@@ -102,6 +102,10 @@ struct hasup_worker {
     int (*restore)(void *model, const void *state, size_t len);
     /* Called before a clean exit; may be NULL. */
     void (*unload)(void *model);
+    /* Of a model with `preload`: called in each worker that was forked after `load`, before anything
+     * else; may be NULL.  What a fork does not bear belongs here: threads, a GPU, random seeds.
+     * Nonzero: it could not. */
+    int (*forked)(void *model);
     unsigned
         concurrency; /* requests that wait in this worker's socket, run one after the other; 0: 1 */
     /* Nonzero: `save` runs in a forked child, which has the model as it was at the fork, while this

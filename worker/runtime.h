@@ -1,5 +1,5 @@
-/* runtime.h: the records behind worker/hasup.h, shared by serve.c, state.c, response.c and
- * memory.c. */
+/* runtime.h: the records behind worker/hasup.h, shared by serve.c, state.c, zygote.c, response.c
+ * and memory.c. */
 #ifndef HASUP_WORKER_RUNTIME_H
 #define HASUP_WORKER_RUNTIME_H
 
@@ -56,6 +56,8 @@ struct hasup_runtime {
     bool stateful, ready, leaving, ended;
     bool snapshots; /* granted: a child may take the state */
     bool resumes;   /* granted: streams may go on in the middle */
+    bool zygote;    /* granted: it forks workers and does nothing else */
+    bool forked;    /* one of those */
 };
 
 struct hasup_text {
@@ -108,7 +110,12 @@ int hasup_state_take(struct hasup_runtime *runtime, const struct hasup_frame *as
 /* Sends the state where a child has taken it; `wait`: as soon as one that works has. */
 int hasup_snapshot_look(struct hasup_runtime *runtime, bool wait);
 
+/* zygote.c */
+/* Forks a worker, which returns here, too: as one that has said hello on a socket of its own. */
+int hasup_zygote_spawn(struct hasup_runtime *runtime, struct hasup_frame *frame);
+
 /* serve.c */
+int hasup_say_hello(struct hasup_runtime *runtime);
 int hasup_flush(struct hasup_runtime *runtime); /* waits until all is written */
 void hasup_look_ahead(struct hasup_running *running);
 

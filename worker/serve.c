@@ -340,7 +340,26 @@ static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *fram
         runtime->inline_max = most;
     runtime->snapshots = granted & HASUP_CAN_SNAPSHOT;
     runtime->resumes = granted & HASUP_CAN_RESUME;
+    runtime->zygote = granted & HASUP_CAN_ZYGOTE;
+    if (runtime->forked && runtime->worker->forked && runtime->worker->forked(runtime->model))
+        return send_ready(runtime, "the worker's forked failed; its stderr may say why");
     return frame->flags & HASUP_FLAG_RESTORING ? 0 : send_ready(runtime, NULL);
+}
+
+/* Of a forked worker, whose output is its zygote's until then. */
+static int take_descriptor(const struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    uint32_t number = 0;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_FD_NUMBER && hasup_field_get32(&field, &number))
+            return HASUP_EPROTO;
+    bool known = number == STDOUT_FILENO || number == STDERR_FILENO;
+    if (!runtime->forked || !known || frame->fd < 0)
+        return HASUP_EPROTO;
+    return dup2(frame->fd, (int)number) < 0 ? HASUP_ESYS : 0;
 }
 
 /* At once: hasupd waits for it, and the next request may take long. */
@@ -356,11 +375,14 @@ static int on_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
     switch (frame->type) {
     case HASUP_WELCOME: return welcome(runtime, frame);
     case HASUP_RESTORE: return restore(runtime, frame);
-    case HASUP_REQUEST: return runtime->ready ? run_request(runtime, frame) : HASUP_EPROTO;
+    case HASUP_REQUEST:
+        return runtime->ready && !runtime->zygote ? run_request(runtime, frame) : HASUP_EPROTO;
     case HASUP_CANCEL: return 0; /* it is answered already, or runs to its end */
     case HASUP_CHECKPOINT: return hasup_state_take(runtime, frame);
     case HASUP_PING: return pong(runtime, frame);
     case HASUP_DRAIN: runtime->leaving = true; return 0;
+    case HASUP_SPAWN: return hasup_zygote_spawn(runtime, frame);
+    case HASUP_DESCRIPTOR: return take_descriptor(runtime, frame);
     case HASUP_BUFFER:
     case HASUP_BUFFER_GONE:
     case HASUP_RELEASE: return hasup_memory_frame(runtime, frame);
@@ -447,7 +469,7 @@ static void metadata_of(const struct hasup_worker *worker, struct hasup_writer *
     }
 }
 
-static int say_hello(struct hasup_runtime *runtime)
+int hasup_say_hello(struct hasup_runtime *runtime)
 {
     const struct hasup_worker *worker = runtime->worker;
     struct hasup_writer metadata = {.failed = false};
@@ -469,6 +491,9 @@ static int say_hello(struct hasup_runtime *runtime)
         abilities |= HASUP_CAN_STATE | (worker->snapshot ? HASUP_CAN_SNAPSHOT : 0);
     else if (worker->resumable)
         abilities |= HASUP_CAN_RESUME;
+    const char *zygote = getenv("HASUP_ZYGOTE"); /* what it is to be */
+    if (zygote && strcmp(zygote, "1") == 0)
+        abilities |= HASUP_CAN_ZYGOTE;
     hasup_meta_put64(&w, HASUP_TAG_ABILITIES, abilities);
     if (len)
         hasup_meta_put(&w, HASUP_TAG_METADATA, metadata.bytes.at, len);
@@ -495,7 +520,7 @@ static int hasupd_descriptor(void)
 static int run(struct hasup_runtime *runtime)
 {
     const struct hasup_worker *worker = runtime->worker;
-    int error = say_hello(runtime);
+    int error = hasup_say_hello(runtime);
     if (!error && worker->load && worker->load(&runtime->model))
         error = send_ready(runtime, "the worker's load failed; its stderr may say why");
     return error ? error : serve(runtime);

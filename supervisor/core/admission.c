@@ -34,7 +34,7 @@ enum {
 void rate_count(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
-    bool counts = slot->state == SLOT_READY;
+    bool counts = slot->state == SLOT_READY && slot->role == ROLE_WORKER;
     model->rate -= slot->drain.counted;
     model->unmeasured -= slot->drain.unmeasured;
     slot->drain.counted = counts ? slot->drain.rate : 0;
@@ -73,8 +73,8 @@ hasup_ns model_retry_after(const struct core *core, const struct model *model)
     } else if (!model->ready) {
         for (uint32_t i = 0; i < core->slots_high; i++) {
             const struct slot *slot = &core->slots[i];
-            if (slot->used && slot->model == model->index && slot->state == SLOT_BROKEN &&
-                slot->next_start < soonest)
+            if (slot->used && slot->model == model->index && slot->role == ROLE_WORKER &&
+                slot->state == SLOT_BROKEN && slot->next_start < soonest)
                 soonest = slot->next_start;
         }
         wait = soonest == HASUP_NEVER ? HASUP_S : soonest - core->now;

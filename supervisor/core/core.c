@@ -19,8 +19,8 @@ bool model_has_hope(const struct core *core, const struct model *model)
         return true;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
-        if (slot->used && slot->model == model->index && slot->wanted &&
-            slot->state != SLOT_STOPPED && slot->state != SLOT_BROKEN)
+        if (slot->used && slot->model == model->index && slot->role == ROLE_WORKER &&
+            slot->wanted && slot->state != SLOT_STOPPED && slot->state != SLOT_BROKEN)
             return true;
     }
     return false;
@@ -89,16 +89,18 @@ bool slots_have_room(const struct core *core)
     return room;
 }
 
-struct slot *slot_by_ordinal(struct core *core, const struct model *model, uint32_t ordinal)
+struct slot *slot_by_ordinal(struct core *core, const struct model *model, enum slot_role role,
+                             uint32_t ordinal)
 {
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used && core->slots[i].model == model->index &&
-            core->slots[i].ordinal == ordinal)
+            core->slots[i].role == role && core->slots[i].ordinal == ordinal)
             return &core->slots[i];
     return NULL;
 }
 
-struct slot *slot_add(struct core *core, struct model *model, uint32_t ordinal, bool extra)
+struct slot *slot_add(struct core *core, struct model *model, enum slot_role role,
+                      uint32_t ordinal, bool extra)
 {
     struct slot *slot = slot_unused(core);
     if (!slot)
@@ -111,6 +113,7 @@ struct slot *slot_add(struct core *core, struct model *model, uint32_t ordinal, 
                           .state = SLOT_STOPPED,
                           .index = (uint32_t)(slot - core->slots),
                           .model = model->index,
+                          .role = role,
                           .ordinal = ordinal,
                           .extra = extra,
                           .worker = worker,
@@ -118,31 +121,43 @@ struct slot *slot_add(struct core *core, struct model *model, uint32_t ordinal, 
                           .wanted = model->accepting,
                           .since = core->now};
     model->slots++;
-    action_slot(core, ACTION_SLOT_ADDED, slot)->ordinal = ordinal;
+    model->helpers += role != ROLE_WORKER;
+    struct action *added = action_slot(core, ACTION_SLOT_ADDED, slot);
+    added->ordinal = ordinal;
+    added->role = role;
     if (slot->wanted)
         slot_start(core, slot);
     return slot;
 }
 
-/* As many slots as the policy says: ordinals 0 … workers - 1; one that leaves gets none. */
-static void model_scale(struct core *core, struct model *model)
+static uint32_t model_wants(const struct model *model, enum slot_role role)
 {
-    if (model->removing)
-        return;
+    switch (role) {
+    case ROLE_WORKER: return model->policy.workers;
+    case ROLE_SPARE: return model->policy.spares;
+    case ROLE_ZYGOTE: return model->policy.preload;
+    }
+    return 0;
+}
+
+/* As many slots of a role as the policy says: ordinals 0 … count - 1; one that leaves gets none. */
+static void role_scale(struct core *core, struct model *model, enum slot_role role)
+{
+    const uint32_t count = model_wants(model, role);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index || slot->removing || slot->extra ||
-            slot->ordinal < model->policy.workers)
+            slot->role != role || slot->ordinal < count)
             continue;
         slot->removing = true;
         slot->wanted = slot->restart = slot->rolling = false;
         session_slot_changed(core, slot);
         slot_drain(core, slot);
     }
-    for (uint32_t ordinal = 0; ordinal < model->policy.workers; ordinal++) {
-        struct slot *slot = slot_by_ordinal(core, model, ordinal);
+    for (uint32_t ordinal = 0; ordinal < count; ordinal++) {
+        struct slot *slot = slot_by_ordinal(core, model, role, ordinal);
         if (!slot) {
-            slot_add(core, model, ordinal, false);
+            slot_add(core, model, role, ordinal, false);
         } else if (slot->removing) {
             slot->removing = false;
             slot->wanted = model->accepting;
@@ -165,11 +180,23 @@ static uint32_t model_regular_slots(const struct core *core, const struct model 
     return count;
 }
 
+/* The zygote first: the others wait for it. */
+static void model_scale(struct core *core, struct model *model)
+{
+    if (model->removing)
+        return;
+    role_scale(core, model, ROLE_ZYGOTE);
+    role_scale(core, model, ROLE_WORKER);
+    role_scale(core, model, ROLE_SPARE);
+}
+
 void models_fill(struct core *core)
 {
     for (uint32_t i = 0; i < core->limits.models && !core->shutting_down; i++) {
         struct model *model = &core->models[i];
-        if (model->used && model_regular_slots(core, model) < model->policy.workers)
+        if (model->used &&
+            model_regular_slots(core, model) < model->policy.workers + model->policy.spares +
+                                                   (uint32_t)model->policy.preload)
             model_scale(core, model);
     }
 }
@@ -256,12 +283,19 @@ static void command_slot(struct core *core, struct slot *slot, enum command comm
         slot_drain(core, slot);
         return;
     case COMMAND_RESTART:
+        if (slot->wanted && slot->role != ROLE_WORKER) {
+            slot->renew = true;
+            return;
+        }
         slot->restart = slot->wanted;
         slot->rolling &= !slot->restart; /* its turn comes anew */
         if (!slot->wanted)
             command_start(core, slot);
         return;
-    case COMMAND_CHECKPOINT: checkpoint_take(core, slot); return;
+    case COMMAND_CHECKPOINT:
+        if (slot->role == ROLE_WORKER)
+            checkpoint_take(core, slot);
+        return;
     case COMMAND_PROMOTE:
     case COMMAND_ABORT: return;
     }
@@ -303,13 +337,16 @@ static void command_run(struct core *core, const struct event *event)
         return;
     if (all)
         command_model(core, model, event->command);
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        struct slot *slot = &core->slots[i];
-        bool meant = slot->used && slot->model == model->index && (all || event->slot == i);
-        /* A model that drains stops its slots itself, once they are idle. */
-        if (meant && !slot->removing && !(all && event->command == COMMAND_DRAIN))
-            command_slot(core, slot, event->command);
-    }
+    /* The zygote first: the others wait for it. */
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < core->slots_high; i++) {
+            struct slot *slot = &core->slots[i];
+            bool meant = slot->used && slot->model == model->index && (all || event->slot == i) &&
+                         (slot->role == ROLE_ZYGOTE) == !pass;
+            /* A model that drains stops its slots itself, once they are idle. */
+            if (meant && !slot->removing && !(all && event->command == COMMAND_DRAIN))
+                command_slot(core, slot, event->command);
+        }
     rollout_step(core, model);
     dispatch_model(core, model);
     model_settle(core, model);
@@ -413,6 +450,15 @@ static struct slot *slot_worker_at(struct core *core, const struct event *event)
     return slot;
 }
 
+/* A spare of a stateful model answers once it has loaded, and is not welcomed before a slot is its
+ * own. */
+static void slot_ponged(struct core *core, struct slot *slot)
+{
+    watch_ponged(core, slot);
+    if (slot->role == ROLE_SPARE && slot->stateful)
+        slot_ready(core, slot, 0);
+}
+
 /* What a worker says; one that is being killed is not listened to. */
 static void event_of_worker(struct core *core, struct slot *slot, const struct event *event)
 {
@@ -422,7 +468,7 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_HELLO: slot_greeted(core, slot, event); return;
     case EVENT_CHECKPOINT_LOADED: slot_loaded(core, slot, event); return;
     case EVENT_WORKER_READY: slot_ready(core, slot, event->error); return;
-    case EVENT_PONG: watch_ponged(core, slot); return;
+    case EVENT_PONG: slot_ponged(core, slot); return;
     case EVENT_MEASURED: recycle_measured(core, slot, event->bytes); return;
     case EVENT_ALIVE: watch_alive(core, slot, event->hangs); return;
     case EVENT_BROKE: slot_broke(core, slot); return;
@@ -513,6 +559,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
             event_of_worker(core, slot, event);
         break;
     }
+    gate_open(core);
     core->out = NULL;
 }
 
@@ -573,7 +620,7 @@ void core_free(struct core *core)
 int actions_init(struct actions *actions, const struct core *core)
 {
     size_t room = (size_t)core->limits.requests * 9 + core->limits.entries + core->limits.bodies +
-                  (size_t)core->limits.slots * 24 + core->limits.models * 4 + 64;
+                  (size_t)core->limits.slots * 40 + core->limits.models * 4 + 64;
     *actions = (struct actions){.list = calloc(room, sizeof *actions->list), .room = room};
     return actions->list ? 0 : HASUP_ENOMEM;
 }
@@ -592,6 +639,7 @@ bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *v
         return false;
     const struct slot *slot = &core->slots[index];
     *view = (struct slot_view){.state = slot->state,
+                               .role = slot->role,
                                .model = slot->model,
                                .ordinal = slot->ordinal,
                                .worker = slot->worker,
@@ -623,7 +671,8 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
     const struct model *model = &core->models[index];
     *view = (struct model_view){.accepting = model->accepting,
                                 .ready = model->ready,
-                                .slots = model->slots,
+                                .slots = model->slots - model->helpers,
+                                .spares = model->spares,
                                 .queued = model->queued + model->suspects.count + model->storing,
                                 .inflight = model->inflight,
                                 .queued_bytes = model->queued_bytes,
@@ -710,6 +759,8 @@ static void slot_check(const struct core *core, const struct slot *slot)
     assert(slot->heap_at == NO_INDEX || model->free[slot->heap_at] == slot);
     bool waits = slot->state == SLOT_BACKOFF;
     assert(!waits || timer_is_set(&slot->timer));
+    assert(slot->role == ROLE_WORKER || !slot->log.head);
+    assert(slot->role != ROLE_ZYGOTE || !inflight);
     assert(slot->state != SLOT_ABORTING || timer_is_set(&slot->timer));
     watch_check(core, slot);
     assert(!slot->exclusive || (model->suspect_runs && inflight));
@@ -719,7 +770,7 @@ static void slot_check(const struct core *core, const struct slot *slot)
 
 static void model_check(const struct core *core, const struct model *model)
 {
-    uint32_t slots = 0, ready = 0, inflight = 0, free = 0, holds = 0;
+    uint32_t slots = 0, ready = 0, spares = 0, inflight = 0, free = 0, holds = 0;
     queue_check(core, model);
     suspects_check(&model->suspects);
     dispatch_check(core, model);
@@ -729,12 +780,14 @@ static void model_check(const struct core *core, const struct model *model)
         if (!slot->used || slot->model != model->index)
             continue;
         slots++;
-        ready += slot->state == SLOT_READY;
+        ready += slot->state == SLOT_READY && slot->role == ROLE_WORKER;
+        spares += slot->state == SLOT_READY && slot->role == ROLE_SPARE;
         inflight += slot->inflight;
         free += slot->heap_at != NO_INDEX;
         holds += slot->held;
     }
     assert(slots == model->slots && ready == model->ready && inflight == model->inflight);
+    assert(spares == model->spares);
     assert(free == model->free_count && holds == model->holds);
     /* Work conserving: while a worker is free, what waits waits for the breaker only. */
     rollout_check(core, model);
@@ -754,6 +807,7 @@ void core_check(const struct core *core)
              joined = 0, storing = 0, unstored = 0;
     uint64_t kept = 0;
     entries_check(&core->entries);
+    gate_check(core);
     bodies_check(core);
     for (uint32_t i = 0; i < core->limits.models; i++)
         if (core->models[i].used) {

@@ -43,9 +43,15 @@ enum { CORE_WEIGHTS = 16,
        CORE_BATCH = 1024,   /* requests in one batch, at most */
        CORE_PREFERRED = 8 };
 
+/* What a slot is for.  A spare has a loaded worker that takes over the place of one that died; a
+ * zygote's worker has loaded, and forks those of the others. */
+enum slot_role { ROLE_WORKER, ROLE_SPARE, ROLE_ZYGOTE };
+
 /* What the configuration says of one model.  Copied by the core.  Durations of 0 mean "never". */
 struct model_policy {
     uint32_t workers; /* slots */
+    uint32_t spares;  /* slots besides, whose workers are loaded and idle */
+    bool preload;     /* one slot more, for the zygote */
     enum policy policy;
     uint32_t weights[CORE_WEIGHTS]; /* weighted_round_robin: of the slots by ordinal; 0: 1 */
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
@@ -119,6 +125,7 @@ struct model_policy {
 
 struct core_limits {
     uint32_t models, slots, requests;
+    uint32_t loading;      /* workers that load at the same time; 0: no limit */
     uint32_t entries;      /* durable requests that are remembered, finished ones too; the oldest
                               finished one goes to make room.  0: no request is durable */
     uint64_t result_bytes; /* of the answers that are kept, all together; above it the oldest go, a
@@ -134,6 +141,7 @@ struct core_limits {
 #define CORE_SLOT_STATES(X)                                                                        \
     X(STOPPED, "stopped")     /* not wanted, or removed */                                         \
     X(BACKOFF, "backoff")     /* waits before the next start */                                    \
+    X(WAITING, "waiting")     /* for its zygote, or for others that load */                        \
     X(BROKEN, "broken")       /* start limit reached: breaker open, one try when it ends */       \
     X(PREPARING, "preparing") /* runs the command that comes before a start */                     \
     X(STARTING, "starting")   /* spawned, no hello yet */                                          \
@@ -188,8 +196,9 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(MODEL_SET)         /* model, policy, restart, version, canary: add or change a model */      \
     X(MODEL_REMOVED)     /* model: drain, then MODEL_GONE */                                       \
     X(COMMAND)           /* model, slot (or CORE_ALL_SLOTS), command */                            \
-    X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn */                \
-    X(HELLO)             /* slot, worker, concurrency, max_batch, stateful, resumable */           \
+    X(SPAWNED)           /* slot, worker, error: 0, or errno of the failed spawn.  Of a zygote:    \
+                          * HASUP_ECLOSED: it died, HASUP_EWORKER: it can never fork */            \
+    X(HELLO)             /* slot, worker, concurrency, max_batch, stateful, resumable, zygote */   \
     X(CHECKPOINT_LOADED) /* slot, worker, found, position, error; answer to LOAD_CHECKPOINT.       \
                           * Found and an error: in memory only.  Not found: HASUP_ENOTFOUND or 0   \
                           * where there is none, HASUP_ECORRUPT where all are damaged; another     \
@@ -265,7 +274,7 @@ struct event {
         uint64_t bytes; /* MEASURED */
         struct {
             uint32_t concurrency, max_batch; /* max_batch: 0 or 1: it takes one at a time */
-            bool stateful, resumable;
+            bool stateful, resumable, zygote; /* zygote: it can fork workers */
         } hello;
         struct { bool found; uint64_t position; int error; } checkpoint; /* _LOADED, _STORED, STATE_TAKEN */
         struct { int code; int signal; bool tree_empty; } exited; /* signal 0: exit code */
@@ -316,14 +325,17 @@ struct event {
 };
 
 #define CORE_ACTIONS(X)                                                                            \
-    X(SLOT_ADDED)       /* slot, model, ordinal */                                                 \
+    X(SLOT_ADDED)       /* slot, model, role, ordinal among those of its role */                   \
     X(SLOT_REMOVED)     /* slot */                                                                 \
     X(MODEL_GONE)       /* model: its index is the shell's again */                                \
     X(ROLLOUT)          /* model, rollout; slot: who is to blame.  The model's configuration is    \
                          * that of `version`; of others only `other` is needed */                  \
     X(PREPARE)          /* slot, worker, version: run the pre_start command, which has the number  \
                          * of a worker; answer SPAWNED, EXITED (code 0: the slot may start) … */   \
-    X(SPAWN)            /* slot, worker, version: answer SPAWNED */                                \
+    X(SPAWN)            /* slot, worker, version, other: answer SPAWNED.  Other: the zygote's slot \
+                         * that forks it, of the same version, or CORE_ALL_SLOTS */                \
+    X(SWAP)             /* slot, worker, other: the two slots change their processes, which are    \
+                         * number `worker` of both now.  What is told of the slot stays its own */ \
     X(LOAD_CHECKPOINT)  /* slot, worker: newest good one, after every STORE before it; answer      \
                          * CHECKPOINT_LOADED after their CHECKPOINT_STORED */                      \
     X(WELCOME)          /* slot, worker, restore: send WELCOME, and RESTORE of what was loaded */  \
@@ -365,7 +377,8 @@ enum action_type {
 };
 
 /* What a worker that hangs did not do in time. */
-enum hang { HANG_ATTEMPT, HANG_PROGRESS, HANG_PING, HANG_STATE, HANG_WATCHDOG, HANG_TOLD };
+enum hang { HANG_ATTEMPT, HANG_PROGRESS, HANG_PING, HANG_STATE, HANG_WATCHDOG, HANG_TOLD,
+            HANG_FORK };
 
 /* Why a worker is replaced. */
 enum recycle { RECYCLE_NO, RECYCLE_REQUESTS, RECYCLE_AGE, RECYCLE_MEMORY };
@@ -375,6 +388,7 @@ enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_STAR
               NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED,
               NOTICE_RECYCLED, /* value: enum recycle; it drains, and a new worker comes */
               NOTICE_PRE_START_TIMEOUT,
+              NOTICE_UNFORKABLE, /* slot: the zygote; its model goes on without */
               NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */
 
 enum rollout_state { ROLLOUT_NONE, ROLLOUT_ROLLING, ROLLOUT_CANARY, ROLLOUT_REVERTING };
@@ -396,6 +410,8 @@ enum rollout_why {
 struct action {
     enum action_type type;
     uint32_t model, slot, worker;
+    enum slot_role role; /* SLOT_ADDED */
+    uint32_t other;      /* SPAWN, SWAP */
     uint64_t request;
     uint64_t record; /* of what is durable */
     union {
@@ -469,6 +485,7 @@ void core_check(const struct core *core);
 /* What status shows. */
 struct slot_view {
     enum slot_state state;
+    enum slot_role role;
     uint32_t model, ordinal, worker, inflight, concurrency;
     bool stateful, wanted; /* wanted: should run */
     uint32_t version;
@@ -480,7 +497,8 @@ struct slot_view {
 
 struct model_view {
     bool accepting; /* not draining, not stopped */
-    uint32_t ready, slots, queued, inflight;
+    uint32_t ready, slots, queued, inflight; /* ready, slots: those that serve */
+    uint32_t spares; /* loaded */
     uint64_t queued_bytes, answered, refused, attempts, replays;
     uint32_t unstored; /* replied, and not durable yet */
     bool broken;    /* its breaker is open: too many died in a row, nothing is dispatched */

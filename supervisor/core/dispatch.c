@@ -74,8 +74,8 @@ bool slot_has_room(const struct core *core, const struct slot *slot)
 {
     bool ready =
         slot->state == SLOT_READY || (PLANT(PLANT_NOT_READY) && slot->state == SLOT_LOADING);
-    return ready && slot->batches < slot->concurrency && !slot->held && !slot->exclusive &&
-           !log_is_full(core, slot);
+    return ready && slot->role == ROLE_WORKER && slot->batches < slot->concurrency && !slot->held &&
+           !slot->exclusive && !log_is_full(core, slot);
 }
 
 static void heap_update(struct core *core, struct slot *slot)
@@ -206,15 +206,24 @@ void dispatch_batch(struct core *core, struct slot *slot, struct item *const *ba
     dispatch_update(core, slot);
 }
 
-/* An idle worker, else the one that is idle soonest.  A spare would be the better one: nobody else
- * waits for it. */
+/* Nobody else waits for it, and nobody loses a worker when it dies; one of a stateful model has no
+ * state. */
+static bool is_idle_spare(const struct slot *slot)
+{
+    return slot->role == ROLE_SPARE && !slot->stateful && !slot->inflight;
+}
+
+/* A spare, else an idle worker, else the one that is idle soonest. */
 static struct slot *choose_for_suspects(struct core *core, const struct model *model)
 {
     struct slot *best = NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (slot->used && slot->model == model->index && slot->state == SLOT_READY &&
-            !log_is_full(core, slot) &&
+        if (!slot->used || slot->model != model->index || slot->state != SLOT_READY)
+            continue;
+        if (is_idle_spare(slot))
+            return slot;
+        if (slot->role == ROLE_WORKER && !log_is_full(core, slot) &&
             (!best || slot->inflight < best->inflight))
             best = slot;
     }

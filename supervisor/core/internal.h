@@ -7,6 +7,8 @@
  *   watch.c     workers that hang
  *   recycle.c   workers replaced before they do harm
  *   rollout.c   workers replaced without a gap, two versions side by side, rollback
+ *   gate.c      when a slot may start: zygotes, and how many load at the same time
+ *   spare.c     loaded workers that take over
  *   request.c   the life of a request: queued, in flight, answered, refused
  *   admission.c whether a request that comes is taken: room, rate, time
  *   dispatch.c  which worker gets the next request: the free workers of a model, by policy
@@ -208,6 +210,7 @@ struct slot {
     struct timer_node checkpoint_timer;
     bool used;
     enum slot_state state;
+    enum slot_role role;
     uint32_t index, model, ordinal, worker;
     bool wanted;   /* should run */
     bool removing; /* leaves the table once it is stopped */
@@ -216,6 +219,12 @@ struct slot {
     uint32_t version; /* of its worker, or of its last one */
     bool restart;  /* waits for its turn to be replaced */
     bool rolling;  /* is being replaced: not ready yet */
+    bool renew;    /* of a spare or a zygote: it is to be replaced */
+    bool loads;    /* one of core->loading */
+    bool forks;    /* its worker is its zygote's child, */
+    bool born;     /* and is there */
+    bool counted;  /* its worker died in another slot, which counts that */
+    uint64_t waits; /* WAITING: since so many */
     bool drain_sent;
     struct {
         bool on;        /* the process is the pre_start command, not a worker */
@@ -350,7 +359,8 @@ struct model {
     struct slot **free; /* heap of ready workers with room; limits.slots */
     uint32_t free_count;
     struct slot *due; /* with room for what waits for them alone */
-    uint32_t slots, ready, inflight;
+    uint32_t slots, ready, inflight; /* ready: of those that serve */
+    uint32_t helpers, spares;        /* slots that do not; of them, loaded spares */
     uint32_t storing;  /* wait to be accepted by the journal */
     uint32_t unstored; /* replied, and not durable yet */
     uint64_t pass;     /* of weighted round robin: where the model's time stands */
@@ -381,6 +391,8 @@ struct core {
     uint32_t requests; /* not forgotten */
     uint64_t kept;     /* sum of theirs */
     bool shutting_down, hastened, exited;
+    uint32_t loading, waiting; /* slots that load; that are SLOT_WAITING */
+    uint64_t waits;
     struct timer_node shutdown_timer;
 };
 
@@ -604,6 +616,11 @@ void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
 void slot_start(struct core *core, struct slot *slot);
 /* Starts the worker: what comes before is done. */
 void slot_launch(struct core *core, struct slot *slot);
+/* It waited, and may go on. */
+void slot_go_on(struct core *core, struct slot *slot);
+/* Its worker has said hello: LOADING, with a limit. */
+void slot_load(struct core *core, struct slot *slot);
+bool slot_was_healthy(const struct core *core, const struct slot *slot);
 /* A process of the slot's is to be started: nothing is known of it yet. */
 void slot_renew(struct slot *slot);
 void slot_timer(struct core *core, struct slot *slot, hasup_ns span);
@@ -701,6 +718,33 @@ void rollout_dispatched(const struct core *core, const struct slot *slot, uint32
 /* A request ended there. */
 void rollout_outcome(struct core *core, const struct slot *slot, bool failed);
 void rollout_check(const struct core *core, const struct model *model);
+/* ---- gate.c ---- */
+
+/* The one that is there, or will be; NULL: the model goes on without. */
+struct slot *gate_zygote(struct core *core, const struct model *model);
+/* Whether it has loaded, and what the model is now. */
+bool gate_is_loaded(const struct core *core, const struct slot *zygote);
+/* Who forks this slot's worker; NULL: it starts by itself. */
+struct slot *gate_parent(struct core *core, const struct slot *slot);
+/* Whether it may start; false: it is WAITING now, and goes on by itself. */
+bool gate_pass(struct core *core, struct slot *slot);
+/* Its state was another one. */
+void gate_changed(struct core *core, struct slot *slot, enum slot_state from);
+/* Lets in whom there is room for. */
+void gate_open(struct core *core);
+/* When a zygote hangs that has not forked this one. */
+hasup_ns gate_fork_by(const struct core *core, const struct slot *slot);
+/* It has not: whether there is one to be ended for it. */
+bool gate_overdue(struct core *core, struct slot *slot);
+/* The zygote can never fork: its model goes on without. */
+void gate_refused(struct core *core, struct slot *slot);
+void gate_check(const struct core *core);
+
+/* ---- spare.c ---- */
+
+/* Its worker is dying and has nothing in hand: a spare takes its place, where there is one.  Gives
+ * the slot that the dying worker is in now. */
+struct slot *spare_take_over(struct core *core, struct slot *slot);
 
 /* ---- prepare.c ---- */
 
@@ -806,9 +850,11 @@ bool model_has_hope(const struct core *core, const struct model *model);
 void model_settle(struct core *core, struct model *model);
 /* Its policy is another one. */
 void model_changed(struct core *core, struct model *model);
-struct slot *slot_by_ordinal(struct core *core, const struct model *model, uint32_t ordinal);
+struct slot *slot_by_ordinal(struct core *core, const struct model *model, enum slot_role role,
+                             uint32_t ordinal);
 /* NULL: the table is full. */
-struct slot *slot_add(struct core *core, struct model *model, uint32_t ordinal, bool extra);
+struct slot *slot_add(struct core *core, struct model *model, enum slot_role role,
+                      uint32_t ordinal, bool extra);
 bool slots_have_room(const struct core *core);
 /* A slot is free: to a model that found none. */
 void models_fill(struct core *core);

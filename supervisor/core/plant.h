@@ -45,7 +45,10 @@
     X(FORGET_WATCHDOG)         /* nobody looks whether a watchdog was fed */                       \
     X(RECYCLE_BUSY)            /* a worker is replaced while it has requests in hand */            \
     X(RECYCLE_BELOW)           /* one is replaced while another is away */                         \
-    X(STRAY_SESSION)           /* a request runs where its session is not */
+    X(STRAY_SESSION)           /* a request runs where its session is not */                       \
+    X(SWAP_UNLOADED)           /* a spare takes over that still loads */                           \
+    X(TWO_LOADS)               /* one more loads than may at the same time */                      \
+    X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */
 
 enum plant {
     PLANT_NONE,

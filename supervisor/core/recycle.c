@@ -9,7 +9,7 @@
 
 static bool recycles(const struct slot *slot)
 {
-    return slot->state == SLOT_READY && slot->wanted;
+    return slot->state == SLOT_READY && slot->wanted && slot->role == ROLE_WORKER;
 }
 
 static void recycle_arm(struct core *core, struct slot *slot)
@@ -30,7 +30,8 @@ void recycle_begin(struct core *core, struct slot *slot)
         age ? slot->ready_since + random_jitter(&core->random, age) : HASUP_NEVER;
     slot->recycle.measured = core->now;
     slot->recycle.measure_at = HASUP_NEVER;
-    recycle_arm(core, slot);
+    if (slot->role == ROLE_WORKER)
+        recycle_arm(core, slot);
 }
 
 void recycle_changed(struct core *core, struct slot *slot)
@@ -107,7 +108,8 @@ static struct slot *recycle_candidate(const struct core *core, const struct mode
         return NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index || !slot->wanted)
+        if (!slot->used || slot->model != model->index || !slot->wanted ||
+            slot->role != ROLE_WORKER)
             continue;
         if ((slot->state != SLOT_READY || slot->rolling || slot->restart) &&
             !PLANT(PLANT_RECYCLE_BELOW))

@@ -44,7 +44,8 @@ static struct tally tally(struct core *core, const struct model *model)
     struct tally t = {0};
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index || slot->removing)
+        if (!slot->used || slot->model != model->index || slot->removing ||
+            slot->role != ROLE_WORKER)
             continue;
         bool ready = slot->state == SLOT_READY;
         t.ready += ready;
@@ -139,7 +140,8 @@ static void mark_stale(struct core *core, struct model *model)
 {
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index || slot->removing)
+        if (!slot->used || slot->model != model->index || slot->removing ||
+            slot->role != ROLE_WORKER)
             continue;
         slot->restart = slot->wanted && slot->version != model->version;
         slot->rolling &= !slot->restart;
@@ -202,9 +204,9 @@ static void fail(struct core *core, struct model *model, enum rollout_why why,
 static bool extra_add(struct core *core, struct model *model)
 {
     uint32_t ordinal = model->policy.workers;
-    while (slot_by_ordinal(core, model, ordinal))
+    while (slot_by_ordinal(core, model, ROLE_WORKER, ordinal))
         ordinal++;
-    struct slot *slot = slot_add(core, model, ordinal, true);
+    struct slot *slot = slot_add(core, model, ROLE_WORKER, ordinal, true);
     if (slot)
         slot->rolling = true;
     return slot != NULL;
@@ -293,6 +295,25 @@ static bool canary_one(struct core *core, struct model *model, const struct tall
     return t->extras < canary_slots(model) && model->accepting && extra_add(core, model);
 }
 
+/* Those that serve nobody: the zygote at once, whose children all others are to be, then the
+ * spares.  False: the zygote is not there yet. */
+static bool helpers_step(struct core *core, struct model *model)
+{
+    struct slot *zygote = gate_zygote(core, model);
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        bool stale = slot->renew || slot->version != model->version;
+        if (!slot->used || slot->model != model->index || slot->role == ROLE_WORKER ||
+            slot->removing || !slot->wanted || slot->state != SLOT_READY || !stale)
+            continue;
+        if (slot != zygote && zygote && !gate_is_loaded(core, zygote))
+            continue;
+        slot->renew = false;
+        slot_drain(core, slot);
+    }
+    return !zygote || gate_is_loaded(core, zygote);
+}
+
 static bool step_one(struct core *core, struct model *model)
 {
     struct tally t = tally(core, model);
@@ -304,6 +325,8 @@ static bool step_one(struct core *core, struct model *model)
         return false;
     if (model->rollout.state == ROLLOUT_CANARY && canary_one(core, model, &t))
         return true;
+    if (t.waiting && model->helpers && !helpers_step(core, model))
+        return false; /* it would only wait */
     if (t.waiting)
         return replace_one(core, model, &t);
     return model->rollout.state != ROLLOUT_CANARY && finish_one(core, model, &t);
@@ -314,12 +337,26 @@ void rollout_step(struct core *core, struct model *model)
     bool done = false;
     while (model->used && !model->removing && step_one(core, model))
         done = true;
+    if (model->used && model->helpers && !model->removing)
+        (void)helpers_step(core, model);
     recycle_next(core, model);
     if (done)
         dispatch_model(core, model);
 }
 
 /* ---- what is asked for ---- */
+
+/* A zygote that could not fork may be another program now. */
+static void helper_renew(struct core *core, const struct model *model, struct slot *slot)
+{
+    bool gave_up = slot->role == ROLE_ZYGOTE && !slot->wanted && model->accepting;
+    slot->renew = slot->wanted;
+    if (!gave_up)
+        return;
+    slot->wanted = true;
+    if (slot->state == SLOT_STOPPED)
+        slot_start(core, slot);
+}
 
 void rollout_begin(struct core *core, struct model *model, const struct model_policy *policy,
                    uint32_t version)
@@ -341,6 +378,10 @@ void rollout_begin(struct core *core, struct model *model, const struct model_po
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index || slot->removing)
             continue;
+        if (slot->role != ROLE_WORKER) {
+            helper_renew(core, model, slot);
+            continue;
+        }
         slot->restart |= slot->wanted;
         slot->rolling &= !slot->restart;
     }
@@ -416,6 +457,10 @@ void rollout_ready(struct core *core, struct slot *slot)
     struct model *model = model_of(core, slot);
     struct rollout *r = &model->rollout;
     bool was_rolling = slot->rolling;
+    if (slot->role != ROLE_WORKER) {
+        rollout_step(core, model);
+        return;
+    }
     slot->rolling = false;
     if (slot->version == model->version && r->state != ROLLOUT_ROLLING)
         model->proven = true;
@@ -474,8 +519,8 @@ static bool stable_serves(const struct core *core, const struct model *model)
 {
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
-        if (slot->used && slot->model == model->index && slot->state == SLOT_READY &&
-            slot->version == model->version)
+        if (slot->used && slot->model == model->index && slot->role == ROLE_WORKER &&
+            slot->state == SLOT_READY && slot->version == model->version)
             return true;
     }
     return false;

@@ -34,8 +34,9 @@ static struct slot *best(struct core *core, const struct model *model, uint64_t 
     struct slot *best = NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index || slot->removing ||
-            (ready && slot->state != SLOT_READY) || (slot->extra && (!ready || canary)))
+        if (!slot->used || slot->model != model->index || slot->role != ROLE_WORKER ||
+            slot->removing || (ready && slot->state != SLOT_READY) ||
+            (slot->extra && (!ready || canary)))
             continue;
         if (!best || affinity(session, slot->ordinal) > affinity(session, best->ordinal))
             best = slot;

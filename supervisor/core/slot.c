@@ -20,10 +20,15 @@ void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
     struct action *notice = notice_slot(core, NOTICE_SLOT_STATE, slot);
     notice->notice.to = state;
     notice->notice.delay = slot->next_start - core->now;
-    model->ready += state == SLOT_READY;
-    model->ready -= slot->state == SLOT_READY;
+    uint32_t *ready = slot->role == ROLE_WORKER ? &model->ready : &model->spares;
+    if (slot->role != ROLE_ZYGOTE) {
+        *ready += state == SLOT_READY;
+        *ready -= slot->state == SLOT_READY;
+    }
+    enum slot_state from = slot->state;
     slot->state = state;
     rate_count(core, slot);
+    gate_changed(core, slot, from);
     slot->since = core->now;
     timer_clear(&core->wheel, &slot->timer);
     session_slot_changed(core, slot);
@@ -44,15 +49,28 @@ void slot_start(struct core *core, struct slot *slot)
         slot->unhealthy = slot->breakers = slot->hook.tries = 0;
     slot->version = version;
     slot->restart &= version != model_of(core, slot)->version && !slot->extra;
+    slot->renew = false;
+    slot->hook.on = slot->hook.passed = false;
+    if (!gate_pass(core, slot))
+        return;
     if (slot_policy(core, slot)->pre_start.on)
         prepare_begin(core, slot);
     else
         slot_launch(core, slot);
 }
 
+void slot_go_on(struct core *core, struct slot *slot)
+{
+    if (slot->hook.passed)
+        slot_launch(core, slot);
+    else
+        slot_start(core, slot);
+}
+
 void slot_renew(struct slot *slot)
 {
     slot->worker++;
+    slot->counted = slot->forks = slot->born = false;
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
     slot->hook.on = slot->hook.passed = slot->recycle.on = false;
     slot->recycle.why = RECYCLE_NO;
@@ -62,7 +80,11 @@ void slot_renew(struct slot *slot)
 void slot_launch(struct core *core, struct slot *slot)
 {
     hasup_ns limit = slot_policy(core, slot)->timeouts.start;
+    if (!gate_pass(core, slot))
+        return; /* its zygote died meanwhile */
+    struct slot *zygote = gate_parent(core, slot);
     slot_renew(slot);
+    slot->forks = zygote != NULL;
     slot->starts++;
     slot->hook.tries = 0;
     slot->state_offered = slot->state_offered && !slot->wanted;
@@ -70,8 +92,11 @@ void slot_launch(struct core *core, struct slot *slot)
     slot->ping_due = 0;
     slot->start_by = limit ? core->now + limit : HASUP_NEVER;
     slot_set_state(core, slot, SLOT_STARTING);
-    timer_set_at(&core->wheel, &slot->timer, slot->start_by);
-    action_slot(core, ACTION_SPAWN, slot)->version = slot->version;
+    timer_set_at(&core->wheel, &slot->timer,
+                 slot->forks ? gate_fork_by(core, slot) : slot->start_by);
+    struct action *spawn = action_slot(core, ACTION_SPAWN, slot);
+    spawn->version = slot->version;
+    spawn->other = zygote ? zygote->index : CORE_ALL_SLOTS;
 }
 
 void slot_limit(struct core *core, struct slot *slot)
@@ -84,23 +109,36 @@ void slot_limit(struct core *core, struct slot *slot)
     dispatch_update(core, slot);
 }
 
+void slot_load(struct core *core, struct slot *slot)
+{
+    slot_set_state(core, slot, SLOT_LOADING);
+    timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+}
+
 void slot_greeted(struct core *core, struct slot *slot, const struct event *event)
 {
     if (slot->state != SLOT_STARTING)
         return;
+    if (slot->role == ROLE_ZYGOTE && !event->hello.zygote) {
+        gate_refused(core, slot);
+        return;
+    }
     if (!event->hello.stateful)
         log_release(core, slot);
-    slot->stateful = model_of(core, slot)->stateful = event->hello.stateful;
+    slot->stateful = event->hello.stateful && slot->role != ROLE_ZYGOTE;
+    if (slot->role != ROLE_ZYGOTE)
+        model_of(core, slot)->stateful = slot->stateful;
     slot->resumable = event->hello.resumable;
     slot->offers.concurrency = event->hello.concurrency ? event->hello.concurrency : 1;
     slot->offers.batch = event->hello.max_batch ? event->hello.max_batch : 1;
     slot_limit(core, slot);
-    slot_set_state(core, slot, SLOT_LOADING);
-    timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+    slot_load(core, slot);
     rollout_greeted(core, slot);
     if (slot->state != SLOT_LOADING)
         return; /* it is not wanted */
-    if (slot->stateful)
+    if (slot->stateful && slot->role == ROLE_SPARE)
+        action_slot(core, ACTION_PING, slot); /* answered once it has loaded */
+    else if (slot->stateful)
         load_checkpoint(core, slot);
     else
         action_slot(core, ACTION_WELCOME, slot)->restore = false;
@@ -139,7 +177,7 @@ void slot_ready(struct core *core, struct slot *slot, int error)
     }
     slot->last_active = slot->progress = core->now;
     watch_begin(core, slot);
-    if (!slot->stateful) {
+    if (!slot->stateful || slot->role == ROLE_SPARE) {
         slot_became_ready(core, slot);
         return;
     }
@@ -168,11 +206,12 @@ void slot_became_ready(struct core *core, struct slot *slot)
 
 /* ---- end ---- */
 
-/* Moves what the worker had in hand; afterwards it is nobody's worker any more. */
-static void slot_abandon(struct core *core, struct slot *slot, enum slot_state state)
+/* Moves what the worker had in hand; afterwards it is nobody's worker any more.  Gives the slot
+ * that it is in then: a spare's, where one took over. */
+static struct slot *slot_abandon(struct core *core, struct slot *slot, enum slot_state state)
 {
     struct model *model = model_of(core, slot);
-    bool crash = !slot->ordered;
+    bool crash = !slot->ordered, served = slot->state == SLOT_READY;
     if (crash)
         blame_crash(core, slot);
     slot->log.cursor = NULL;
@@ -195,15 +234,18 @@ static void slot_abandon(struct core *core, struct slot *slot, enum slot_state s
     slot->exclusive = false;
     for (; failed; failed--)
         rollout_outcome(core, slot, true);
+    struct slot *holder = crash && served ? spare_take_over(core, slot) : slot;
     dispatch_model(core, model);
     model_settle(core, model); /* nobody may be left to take it */
+    return holder;
 }
 
 /* Whether there is a worker, and nobody has given it up yet. */
 static bool slot_has_worker(const struct slot *slot)
 {
     return slot->state != SLOT_ABORTING && slot->state != SLOT_KILLING &&
-           slot->state != SLOT_STOPPED && slot->state != SLOT_BACKOFF && slot->state != SLOT_BROKEN;
+           slot->state != SLOT_STOPPED && slot->state != SLOT_BACKOFF &&
+           slot->state != SLOT_WAITING && slot->state != SLOT_BROKEN;
 }
 
 void slot_kill(struct core *core, struct slot *slot)
@@ -233,7 +275,7 @@ static void slot_abort_ends(struct core *core, struct slot *slot)
     slot_set_state(core, slot, SLOT_KILLING);
 }
 
-static bool run_was_healthy(const struct core *core, const struct slot *slot)
+bool slot_was_healthy(const struct core *core, const struct slot *slot)
 {
     hasup_ns enough = core->models[slot->model].policy.restart.healthy_after;
     return slot->run_answered > 0 ||
@@ -311,7 +353,7 @@ static void slot_gone(struct core *core, struct slot *slot)
         prepare_ended(core, slot);
     } else if (slot->ordered) {
         slot_start(core, slot);
-    } else if (run_was_healthy(core, slot)) {
+    } else if (slot_was_healthy(core, slot)) {
         if (!PLANT(PLANT_KEEP_BACKOFF))
             slot->unhealthy = slot->breakers = 0;
         if (PLANT(PLANT_KEEP_BACKOFF))
@@ -323,11 +365,33 @@ static void slot_gone(struct core *core, struct slot *slot)
     }
 }
 
+/* It never was: nothing of it is left, and it is nobody's crash. */
+static void slot_start_again(struct core *core, struct slot *slot)
+{
+    if (slot->wanted || slot_owes_state(core, slot))
+        slot_start(core, slot);
+    else
+        slot_stopped(core, slot);
+}
+
 void slot_spawned(struct core *core, struct slot *slot, int error)
 {
+    struct slot *zygote = slot->forks ? gate_zygote(core, model_of(core, slot)) : NULL;
+    if (!error && slot->forks && slot->state == SLOT_STARTING) {
+        slot->born = true;
+        timer_set_at(&core->wheel, &slot->timer, slot->start_by);
+        if (zygote)
+            zygote->run_answered++;
+    }
     if (!error || slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF ||
-        slot->state == SLOT_BROKEN)
+        slot->state == SLOT_WAITING || slot->state == SLOT_BROKEN)
         return;
+    if (slot->forks && (error == HASUP_EWORKER || error == HASUP_ECLOSED)) {
+        if (error == HASUP_EWORKER)
+            gate_refused(core, slot);
+        slot_start_again(core, slot);
+        return;
+    }
     if (slot->hook.on) {
         slot_gone(core, slot);
         return;
@@ -361,14 +425,14 @@ void slot_exited(struct core *core, struct slot *slot, const struct event *event
     bool died = event->exited.signal || event->exited.code;
     if (died)
         slot_ended(slot);
-    slot->crashes += !slot->ordered && !slot->hook.on;
+    slot->crashes += !slot->ordered && !slot->hook.on && !slot->counted;
     slot->hook.passed = slot->hook.on && !died;
     if (slot->state != SLOT_KILLING && !slot->tree_empty)
         action_slot(core, ACTION_KILL, slot); /* what it left */
     if (slot->state == SLOT_ABORTING)
         slot_set_state(core, slot, SLOT_KILLING);
     else if (slot->state != SLOT_KILLING)
-        slot_abandon(core, slot, SLOT_KILLING);
+        slot = slot_abandon(core, slot, SLOT_KILLING);
     if (slot->tree_empty || PLANT(PLANT_TREE_NOT_EMPTY))
         slot_gone(core, slot);
 }
@@ -397,6 +461,10 @@ void slot_drain(struct core *core, struct slot *slot)
 {
     switch (slot->state) {
     case SLOT_STOPPED: slot_settle(core, slot); return;
+    case SLOT_WAITING:
+        if (!slot->wanted && !slot_owes_state(core, slot))
+            slot_stopped(core, slot);
+        return;
     case SLOT_BACKOFF:
     case SLOT_BROKEN:
         if (slot->wanted)
@@ -476,6 +544,7 @@ void slot_settle(struct core *core, struct slot *slot)
         action_slot(core, ACTION_SLOT_REMOVED, slot);
         slot->used = false;
         model->slots--;
+        model->helpers -= slot->role != ROLE_WORKER;
         models_fill(core);
     }
     model_settle(core, model);
@@ -491,6 +560,11 @@ void slot_timed_out(struct core *core, struct slot *slot)
         slot_kill(core, slot);
         return;
     case SLOT_STARTING:
+        if (slot->forks && !slot->born && gate_overdue(core, slot))
+            return;
+        notice_slot(core, NOTICE_START_TIMEOUT, slot);
+        slot_abort(core, slot);
+        return;
     case SLOT_LOADING:
         notice_slot(core, NOTICE_START_TIMEOUT, slot);
         slot_abort(core, slot);
@@ -502,6 +576,7 @@ void slot_timed_out(struct core *core, struct slot *slot)
     case SLOT_ABORTING: slot_abort_ends(core, slot); return;
     case SLOT_READY: recycle_due(core, slot); return;
     case SLOT_STOPPED:
+    case SLOT_WAITING:
     case SLOT_REPLAYING:
     case SLOT_KILLING: return;
     }

@@ -4,6 +4,7 @@
  *   world.c    virtual time, the heap of what will happen, the run and its two phases
  *   shell.c    performs the core's actions as the shell would, and checks each
  *   start.c    starts, and when they may be
+ *   spare.c    spares, zygotes, how many load
  *   worker.c   fake workers and their faults
  *   versions.c versions of models, good and bad, and how they are replaced
  *   client.c   fake clients, the operator, and what they must hear
@@ -18,7 +19,7 @@
 
 enum {
     SIM_MODELS = 4,
-    SIM_SLOTS = 24,
+    SIM_SLOTS = 40,
     SIM_REQUESTS = 192,
     SIM_ENTRIES = 4096,
     SIM_BODIES = 256,
@@ -42,6 +43,7 @@ enum happening {
     HAPPENS_WORKER,   /* a worker's next move; slot, worker */
     HAPPENS_SAID,     /* what a worker said arrives; slot, worker */
     HAPPENS_EXIT,     /* a worker's end is noticed; slot, worker */
+    HAPPENS_FORK,     /* a zygote answers; slot, worker: of the forked one */
     HAPPENS_TREE,     /* its tree is empty; slot, worker */
     HAPPENS_BEAT,     /* a worker tells its watchdog that it lives; slot, worker */
     HAPPENS_SNAPSHOT, /* a worker's child has written its state; slot, worker */
@@ -101,6 +103,8 @@ struct vault {
 struct worker {
     bool alive, hangs, ignores_term, exiting;
     bool prepares; /* it is the pre_start command */
+    bool forked;
+    bool loaded; /* though it still waits for its WELCOME */
     bool ignores_abort;
     hasup_ns hung_at; /* where it hangs */
     uint64_t memory;  /* grows with each request */
@@ -119,6 +123,12 @@ struct worker {
         uint64_t position, state;
     } snapshot; /* taken while it goes on serving */
     hasup_ns said_until;
+};
+
+/* A worker that a zygote was asked for. */
+struct sim_fork {
+    bool pending;
+    uint32_t zygote, number; /* its slot; the process */
 };
 
 /* The pre_start command of a slot. */
@@ -144,6 +154,10 @@ struct sim_slot {
     enum slot_state state; /* as the core said last */
     bool recycling;        /* it drains to be replaced */
     uint32_t version; /* of its last process */
+    struct sim_fork fork;
+    enum slot_role role;
+    bool waits; /* for its zygote, or for others that load: */
+    hasup_ns waits_since;
     /* The oracle: the state after all that was answered, in order. */
     uint64_t oracle, oracle_position;
     bool oracle_known;
@@ -344,6 +358,18 @@ void versions_drained(struct sim *sim, const struct sim_slot *slot);
 void versions_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client);
 void versions_replied(struct sim *sim, const struct sim_slot *slot);
 void versions_told(struct sim *sim, const struct action *action);
+/* spare.c */
+void spare_swap(struct sim *sim, const struct action *action);
+void fork_begins(struct sim *sim, const struct action *action);
+void fork_answered(struct sim *sim, struct sim_slot *slot, uint32_t number);
+void forks_lost(struct sim *sim, const struct sim_slot *zygote);
+bool fork_ends(struct sim *sim, struct sim_slot *slot);
+void check_loading(struct sim *sim);
+bool outlives_hasupd(enum happening what);
+static inline bool worker_is_loaded(const struct worker *worker)
+{
+    return worker->phase == PHASE_SERVE || worker->loaded;
+}
 
 /* start.c */
 void start_prepare(struct sim *sim, const struct action *action);

@@ -17,7 +17,7 @@ enum { FAILURES_SHOWN = 10 };
 
 struct totals {
     uint64_t seeds, failed, steps, requests, answered, refused, crashes, recycled, deaths, restores,
-        replays, rollbacks;
+        replays, rollbacks, swaps, forks;
     double hours;
 };
 
@@ -35,6 +35,8 @@ static void add(struct totals *t, const struct sim_report *r)
     t->restores += r->restores;
     t->replays += r->replays;
     t->rollbacks += r->rollbacks;
+    t->swaps += r->swaps;
+    t->forks += r->forks;
     t->hours += (double)r->virtual_time / 3.6e12;
 }
 
@@ -147,7 +149,7 @@ int main(int argc, char **argv)
     }
     printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
            "%llu refused, %llu crashes, %llu recycled, %llu deaths of hasupd, %llu restores, %llu "
-           "replays, %llu rollbacks, %llu failed\n",
+           "replays, %llu rollbacks, %llu spares that took over, %llu forks, %llu failed\n",
            (unsigned long long)totals.seeds, totals.hours,
            (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
            (unsigned long long)totals.requests, (unsigned long long)totals.answered,
@@ -155,6 +157,7 @@ int main(int argc, char **argv)
            (unsigned long long)totals.recycled,
            (unsigned long long)totals.deaths, (unsigned long long)totals.restores,
            (unsigned long long)totals.replays, (unsigned long long)totals.rollbacks,
+           (unsigned long long)totals.swaps, (unsigned long long)totals.forks,
            (unsigned long long)totals.failed);
     return totals.failed ? 1 : 0;
 }

@@ -13,15 +13,18 @@ static void slot_added(struct sim *sim, const struct action *action)
     uint32_t number = slot->worker.number;
     if (slot->used)
         sim_fail(sim, "slot %u was added twice", action->slot);
-    struct vault *vault = &sim->vaults[action->model][action->ordinal];
+    bool serves = action->role == ROLE_WORKER;
+    struct vault *vault = serves ? &sim->vaults[action->model][action->ordinal] : NULL;
     *slot = (struct sim_slot){.used = true,
                               .model = action->model,
                               .ordinal = action->ordinal,
-                              .stateful = sim->models[action->model].stateful,
+                              .role = action->role,
+                              .stateful = sim->models[action->model].stateful &&
+                                          action->role != ROLE_ZYGOTE,
                               .vault = vault};
     slot->worker.number = number;
     sim->models[action->model].scaled = sim->now;
-    if (slot->stateful)
+    if (slot->stateful && serves)
         journal_recover_slot(sim, action->slot);
 }
 
@@ -50,7 +53,8 @@ static void slot_removed(struct sim *sim, const struct action *action)
         sim_fail(sim, "slot %u was removed while its worker lives", action->slot);
     slot->used = false;
     sim->models[slot->model].scaled = sim->now;
-    vault_forget_memory(slot->vault);
+    if (slot->vault)
+        vault_forget_memory(slot->vault);
 }
 
 /* It has left nothing behind, and comes back. */
@@ -151,6 +155,8 @@ static void terminate(struct sim *sim, const struct action *action)
     if (slot->recycling && slot->running && view.wanted && !slot->wild && !sim->shutting_down)
         sim_fail(sim, "slot %u is replaced with %u requests in hand", action->slot, slot->running);
     slot->ordered = true;
+    if (fork_ends(sim, slot))
+        return;
     if (slot->worker.alive && !slot->worker.ignores_term && !slot->worker.exiting) {
         slot->worker.exiting = true;
         worker_dies(sim, slot, false);
@@ -296,7 +302,8 @@ static void check_recycled(struct sim *sim, struct sim_slot *slot)
     slot->recycling = true;
     for (unsigned i = 0; i < SIM_SLOTS; i++)
         if (sim->slots[i].used && sim->slots[i].model == slot->model &&
-            sim->slots[i].state != SLOT_READY && core_slot_view(sim->core, i, &view) && view.wanted)
+            sim->slots[i].role == ROLE_WORKER && sim->slots[i].state != SLOT_READY &&
+            core_slot_view(sim->core, i, &view) && view.wanted)
             sim_fail(sim, "slot %u is replaced while slot %u is %s", (unsigned)(slot - sim->slots),
                      i, slot_state_name(sim->slots[i].state));
 }
@@ -319,11 +326,16 @@ static void notice(struct sim *sim, const struct action *action)
     if (action->notice.what == NOTICE_SLOT_STATE)
         sim->models[slot->model].changed = sim->now;
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {
-        if (slot->worker.phase != PHASE_SERVE || slot->exited)
+        bool spare = slot->role == ROLE_SPARE && slot->worker.loaded;
+        if ((slot->worker.phase != PHASE_SERVE && !spare) || slot->exited)
             sim_fail(sim, "slot %u is called ready while its worker loads or is gone (promise 9)",
                      action->slot);
         slot->ready = true;
         slot->ready_at = sim->now;
+    }
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_WAITING) {
+        slot->waits = true;
+        slot->waits_since = sim->now;
     }
     if (action->notice.what == NOTICE_HUNG)
         slot->ordered = false;
@@ -368,6 +380,7 @@ void shell_perform(struct sim *sim, const struct action *action)
     case ACTION_MODEL_GONE: model_gone(sim, action->model); return;
     case ACTION_PREPARE: start_prepare(sim, action); return;
     case ACTION_SPAWN: start_spawn(sim, action); return;
+    case ACTION_SWAP: spare_swap(sim, action); return;
     case ACTION_LOAD_CHECKPOINT:
         disk_add(sim, &(struct disk_job){.slot = action->slot, .worker = action->worker});
         return;
@@ -385,11 +398,19 @@ void shell_perform(struct sim *sim, const struct action *action)
         return;
     case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
     case ACTION_TERMINATE: terminate(sim, action); return;
-    case ACTION_ABORT: worker_aborted(sim, slot); return;
+    case ACTION_ABORT:
+        if (slot->role == ROLE_ZYGOTE)
+            forks_lost(sim, slot);
+        if (!fork_ends(sim, slot))
+            worker_aborted(sim, slot);
+        return;
     case ACTION_KILL:
         start_ends(slot);
         check_abort(sim, slot);
-        worker_dies(sim, slot, true);
+        if (slot->role == ROLE_ZYGOTE)
+            forks_lost(sim, slot);
+        if (!fork_ends(sim, slot))
+            worker_dies(sim, slot, true);
         return;
     case ACTION_PERSIST: journal_persist(sim, action); return;
     case ACTION_SYNC: journal_sync(sim); return;

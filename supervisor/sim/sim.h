@@ -25,6 +25,7 @@ struct sim_report {
     uint64_t deaths; /* of hasupd itself */
     uint64_t recycled;
     uint64_t rollbacks;
+    uint64_t swaps, forks;
     hasup_ns virtual_time;
 };
 

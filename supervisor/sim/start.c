@@ -17,11 +17,17 @@ static hasup_ns backoff_after(const struct model_policy *p, uint32_t failed)
 
 /* The delay before a start, against what backoff and breaker promise (promise 7).  An operator's
  * hand may have reset what the core counts, or not: `failed_most` counts on. */
+/* When it would have started, had nobody been in its way. */
+static hasup_ns start_time(const struct sim *sim, const struct sim_slot *slot)
+{
+    return slot->waits ? slot->waits_since : sim->now;
+}
+
 static void check_backoff(struct sim *sim, struct sim_slot *slot)
 {
     const struct model_policy *p = &sim->models[slot->model].policy;
     unsigned index = (unsigned)(slot - sim->slots);
-    hasup_ns waited = sim->now - slot->gone_at;
+    hasup_ns waited = start_time(sim, slot) - slot->gone_at;
     if (!slot->spawned_before)
         return;
     bool healthy = slot->run_answered ||
@@ -65,6 +71,11 @@ static bool starts(struct sim *sim, const struct action *action)
     slot->spawned_before = true;
     slot->wild = slot->ordered = slot->ready = slot->recycling = false;
     slot->run_answered = slot->running = 0;
+    slot->waits = false;
+    if (action->type == ACTION_SPAWN && action->other != CORE_ALL_SLOTS) {
+        fork_begins(sim, action);
+        return false;
+    }
     bool fails = sim_chance(sim, sim->fault_permille);
     if (fails) {
         slot->worker = (struct worker){.number = action->worker};
@@ -86,7 +97,7 @@ static void begins_anew(struct sim_slot *slot)
 void start_spawn(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
-    hasup_ns waited = sim->now - slot->gone_at;
+    hasup_ns waited = start_time(sim, slot) - slot->gone_at;
     bool changed;
     versions_spawned(slot, action, &changed);
     if (changed && !sim->models[slot->model].policy.pre_start.on)
@@ -99,15 +110,17 @@ void start_spawn(struct sim *sim, const struct action *action)
         sim_fail(sim, "slot %u waited %lld us after its pre_start command", action->slot,
                  (long long)(waited / HASUP_US));
     slot->hook = (struct sim_hook){.known = true};
-    if (starts(sim, action))
+    if (starts(sim, action)) {
         worker_spawned(sim, slot, action->worker);
+        check_loading(sim);
+    }
 }
 
 /* The command is tried again: at once where it was ended for a restart, else after its interval. */
 static void check_interval(struct sim *sim, const struct sim_slot *slot)
 {
     hasup_ns interval = sim->models[slot->model].policy.pre_start.interval;
-    hasup_ns waited = sim->now - slot->gone_at;
+    hasup_ns waited = start_time(sim, slot) - slot->gone_at;
     if (slot->ordered)
         interval = 0;
     if (waited < interval || waited > interval + SIM_TICK)

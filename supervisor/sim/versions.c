@@ -139,7 +139,7 @@ static void count_slots(const struct sim *sim, uint32_t model, uint32_t *regular
         if (!core_slot_view(sim->core, i, &view))
             continue;
         ++*used;
-        *regular += view.model == model && view.wanted && !view.extra;
+        *regular += view.model == model && view.role == ROLE_WORKER && view.wanted && !view.extra;
     }
 }
 
@@ -149,7 +149,7 @@ void versions_drained(struct sim *sim, const struct sim_slot *slot)
     const struct model_policy *policy = &sim->models[slot->model].policy;
     struct model_view view;
     struct slot_view its;
-    if (!core_model_view(sim->core, slot->model, &view) ||
+    if (slot->role != ROLE_WORKER || !core_model_view(sim->core, slot->model, &view) ||
         !core_slot_view(sim->core, index, &its) || !its.wanted || !view.accepting ||
         view.rollout.state == ROLLOUT_NONE)
         return;
@@ -168,7 +168,7 @@ static bool stable_serves(const struct sim *sim, uint32_t model, uint32_t versio
     for (unsigned i = 0; i < SIM_SLOTS; i++) {
         struct slot_view view;
         if (core_slot_view(sim->core, i, &view) && view.model == model &&
-            view.state == SLOT_READY && view.version == version)
+            view.role == ROLE_WORKER && view.state == SLOT_READY && view.version == version)
             return true;
     }
     return false;

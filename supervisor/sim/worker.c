@@ -73,6 +73,7 @@ void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
         slot->max_batch = shape->policy.batch.most;
     if (shape->policy.concurrency_max && shape->policy.concurrency_max < slot->concurrency)
         slot->concurrency = shape->policy.concurrency_max;
+    slot->fork.pending = false;
     bool slow = sim_chance(sim, sim->fault_permille / 4);
     move_after(sim, slot, slow ? 90 * HASUP_S : sim_between(sim, 0, 20 * HASUP_MS));
     if (sim_chance(sim, sim->fault_permille))
@@ -230,6 +231,13 @@ static void run_message(struct sim *sim, struct sim_slot *slot)
     }
 }
 
+/* Of one that waits for a slot: asked whether it has loaded, or told to go. */
+static void run_early(struct sim *sim, struct sim_slot *slot)
+{
+    slot->worker.loaded = true;
+    run_message(sim, slot);
+}
+
 void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
 {
     const struct model_shape *shape = &sim->models[slot->model];
@@ -250,6 +258,11 @@ void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
         say(sim, slot, (struct message){.type = EVENT_HELLO});
         return; /* WELCOME wakes it */
     case PHASE_LOAD:
+        if (worker->inbox.count &&
+            worker->inbox.list[worker->inbox.start].action != ACTION_WELCOME) {
+            run_early(sim, slot);
+            break;
+        }
         worker->phase = PHASE_SERVE;
         worker->state = worker->inbox.count ? ring_take(&worker->inbox).state : 0;
         say(sim, slot,
@@ -275,7 +288,7 @@ void worker_told(struct sim *sim, struct sim_slot *slot, const struct message *m
     if (message->action == ACTION_CANCEL)
         return; /* it runs to its end, and answers pings no later for it */
     ring_put(sim, &worker->inbox, message);
-    bool loads = message->action == ACTION_WELCOME;
+    bool loads = worker->phase == PHASE_LOAD && !worker->loaded && !worker->forked;
     move_after(sim, slot,
                loads ? sim_between(sim, 0, shape->load) : sim_between(sim, 0, shape->service));
 }
@@ -343,6 +356,8 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
         event.hello.concurrency = sim->models[slot->model].concurrency;
         event.hello.max_batch = sim->models[slot->model].max_batch;
         event.hello.stateful = slot->stateful;
+        event.hello.zygote =
+            slot->role == ROLE_ZYGOTE && !sim_chance(sim, sim->fault_permille / 4);
         event.hello.resumable = sim->models[slot->model].resumable;
     } else if (message.type == EVENT_WORKER_READY) {
         event.error = message.size ? HASUP_EWORKER : 0;
@@ -474,11 +489,14 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
         slot->hook.passed = slot->worker.exiting;
         slot->hook.failed += !slot->worker.exiting;
     }
+    bool zygote = slot->role == ROLE_ZYGOTE;
     sim_post(sim, &(struct event){
                       .type = EVENT_EXITED,
                       .slot = index_of(sim, slot),
                       .worker = number,
                       .exited = {.signal = slot->worker.exiting ? 0 : 9, .tree_empty = empty}});
+    if (zygote)
+        forks_lost(sim, slot);
 }
 
 void worker_tree_gone(struct sim *sim, struct sim_slot *slot, uint32_t number)

@@ -180,7 +180,7 @@ void sim_post(struct sim *sim, const struct event *event)
 }
 
 /* Whether it belongs to the world, not to a hasupd that is dead. */
-static bool outlives_hasupd(enum happening what)
+bool outlives_hasupd(enum happening what)
 {
     return what == HAPPENS_ARRIVAL || what == HAPPENS_FAULT || what == HAPPENS_OPERATOR ||
            what == HAPPENS_DEATH || what == HAPPENS_DEPLOY;
@@ -196,6 +196,7 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_WORKER: worker_moves(sim, slot, thing->worker); return;
     case HAPPENS_SAID: worker_heard(sim, slot, thing->worker); return;
     case HAPPENS_EXIT: worker_exit_noticed(sim, slot, thing->worker); return;
+    case HAPPENS_FORK: fork_answered(sim, slot, thing->worker); return;
     case HAPPENS_TREE: worker_tree_gone(sim, slot, thing->worker); return;
     case HAPPENS_BEAT: worker_beats(sim, slot, thing->worker); return;
     case HAPPENS_SNAPSHOT: worker_snapshot_done(sim, slot, thing->worker); return;
@@ -263,6 +264,8 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
     struct model_policy *p = &shape->policy;
     *p = (struct model_policy){
         .workers = 1 + random_below(r, 5),
+        .spares = random_below(r, 3) ? 0 : 1 + random_below(r, 2),
+        .preload = random_below(r, 3) == 0,
         .policy = (enum policy)random_below(r, 5),
         .concurrency_max = random_below(r, 2) ? 0 : 1 + random_below(r, 8),
         .max_attempts = 2 + random_below(r, 4),
@@ -329,7 +332,8 @@ static bool everything_ended(const struct sim *sim)
             return false;
     for (unsigned i = 0; i < sim->model_count; i++) {
         struct model_view view;
-        if (!core_model_view(sim->core, i, &view) || view.ready != view.slots)
+        if (!core_model_view(sim->core, i, &view) || view.ready != view.slots ||
+            view.spares != sim->models[i].policy.spares)
             return false;
     }
     return true;
@@ -417,6 +421,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     sim->limits = (struct core_limits){.models = SIM_MODELS,
                                        .result_bytes = options->seed % 2 ? 0 : 20000,
                                        .slots = SIM_SLOTS,
+                                       .loading = options->seed % 3 ? 0 : 1 + options->seed % 4,
                                        .stream_bytes = SIM_STREAMED,
                                        .durable_bytes = SIM_DURABLE,
                                        .requests = SIM_REQUESTS,

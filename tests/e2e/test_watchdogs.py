@@ -122,10 +122,10 @@ class Watchdogs(unittest.TestCase):
     def test_each_worker_has_a_socket_of_its_own_which_goes_with_it(self):
         with World(watched("timeouts: {watchdog: 1h}", workers=2)) as world:
             files = {name for name in os.listdir(world.directory) if name.startswith("wd.")}
-            self.assertEqual(files, {"wd.0", "wd.1"})
-            self.assertEqual(os.stat(os.path.join(world.directory, "wd.0")).st_mode & 0o777, 0o600)
+            self.assertEqual(files, {"wd.0.1", "wd.1.1"})
+            self.assertEqual(os.stat(os.path.join(world.directory, "wd.0.1")).st_mode & 0o777, 0o600)
             said = world.post("m", "environment")[2].decode()
-            self.assertRegex(said, f"^NOTIFY_SOCKET={world.directory}/wd.[01] WATCHDOG_USEC=3600000000$")
+            self.assertRegex(said, f"^NOTIFY_SOCKET={world.directory}/wd.[01].1 WATCHDOG_USEC=3600000000$")
             mark = world.mark()
             world.kill("m/0")
             world.wait_event("slot.ready", since=mark, slot="m/0")

@@ -25,6 +25,7 @@ struct world {
     struct action seen[WORLD_SEEN];
     size_t count;
     uint32_t worker[32];           /* the present process of each slot, by its SPAWN or PREPARE */
+    bool zygote;                   /* who says hello can fork workers */
     uint64_t made;                 /* requests so far: the next one's index */
     uint64_t body[WORLD_REQUESTS]; /* of a request, by its index: who have the same; 0: its own */
 };
@@ -48,6 +49,8 @@ static inline void world_step(struct world *w, struct event event)
         w->seen[w->count++] = *action;
         if (action->type == ACTION_SPAWN || action->type == ACTION_PREPARE)
             w->worker[action->slot] = action->worker;
+        if (action->type == ACTION_SWAP)
+            w->worker[action->slot] = w->worker[action->other] = action->worker;
     }
     for (size_t i = first, last = w->count; i < last; i++) {
         struct event identified = {.type = EVENT_IDENTIFIED,
@@ -220,6 +223,7 @@ static inline void greets(struct world *w, uint32_t slot, uint32_t concurrency, 
     hello.hello.concurrency = concurrency;
     hello.hello.max_batch = w->max_batch;
     hello.hello.stateful = stateful;
+    hello.hello.zygote = w->zygote;
     world_do(w, hello);
 }
 

@@ -1,8 +1,10 @@
 """The protocol's vectors hold for Python, both SDKs speak the conversations, and docs/protocol.md says the same."""
 import array
+import ctypes
 import fcntl
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -173,37 +175,50 @@ class Page(unittest.TestCase):
 class Conversation:
     """One played against a worker's process."""
 
-    def __init__(self, case, command):
-        self.case = case
+    def __init__(self, case, command, environment):
+        self.case, self.forked = case, []
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(60)
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL,
-                                        env=dict(os.environ, HASUP_FD=str(theirs.fileno())))
+                                        env=dict(os.environ, HASUP_FD=str(theirs.fileno()), **environment))
         theirs.close()
 
     def close(self):
+        for forked in self.forked:
+            forked.close()
         self.socket.close()
         if self.process.returncode is None:
             self.process.kill()
             self.process.wait()
 
-    def send(self, words):
-        memory = -1
-        if words[0] == "bytes":
-            data = bytes.fromhex(words[1])
-        elif words[1:2] == ["memfd"]:
-            data = VECTORS[words[0]].bytes
+    def passed(self, words):
+        """The frames' words, and the descriptors that go with them, one each."""
+        if words[-1] == "descriptor":
+            return words[:-1], [os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)]
+        if words[-1] == "fork":
+            pairs = [socket.socketpair() for _ in words[::2]]
+            self.forked += [Forked(self.case, ours) for ours, _ in pairs]
+            return words[::2], [theirs.detach() for _, theirs in pairs]
+        if words[1:2] == ["memfd"]:
             memory = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(memory, int(words[2]))
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-        else:
-            data = b"".join(VECTORS[word.replace("malformed:", "")].bytes for word in words)
-        if memory < 0:
-            self.socket.sendall(data)
+            return words[:1], [memory]
+        return words, []
+
+    def send(self, words):
+        if words[0] == "bytes":
+            self.socket.sendall(bytes.fromhex(words[1]))
             return
-        self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [memory]))])
-        os.close(memory)
+        words, descriptors = self.passed(words)
+        frames = [VECTORS[word.replace("malformed:", "")].bytes for word in words]
+        if not descriptors:
+            self.socket.sendall(b"".join(frames))
+            return
+        for frame, descriptor in zip(frames, descriptors):
+            self.socket.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))])
+            os.close(descriptor)
 
     def expect(self, words):
         want, got, descriptors = VECTORS[words[0]].bytes, b"", array.array("i")
@@ -216,10 +231,13 @@ class Conversation:
         if words[2:] == ["sealed"]:
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
             self.case.assertEqual(fcntl.fcntl(descriptors[0], fcntl.F_GET_SEALS) & seals, seals)
-        for descriptor in descriptors:
-            os.close(descriptor)
+        if words[1:2] == ["forked"]:
+            next(forked for forked in self.forked if not forked.pidfd).known_by(descriptors.pop(), got[-4:])
+            got = got[:-4] + want[-4:]
         self.case.assertEqual(got.hex(" "), want.hex(" "), words[0])
         self.case.assertEqual(len(descriptors), int(words[1:2] == ["descriptor"]))
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def end(self, code):
         try:
@@ -231,7 +249,9 @@ class Conversation:
     def play(self, lines):
         for line in lines:
             key, *words = line.split()
-            if key == ">":
+            if key.startswith("@"):
+                self.forked[int(key[1:]) - 1].play([" ".join(words)])
+            elif key == ">":
                 self.send(words)
             elif key == "<":
                 self.expect(words)
@@ -242,14 +262,44 @@ class Conversation:
                 self.end(int(words[0]))
 
 
+class Forked(Conversation):
+    """One with a worker that was forked, whose parent this process is then, as hasupd would be."""
+
+    def __init__(self, case, sock):
+        self.case, self.socket, self.pidfd, self.forked = case, sock, 0, []
+        self.socket.settimeout(60)
+
+    def known_by(self, pidfd, pid):
+        self.pidfd = pidfd
+        with open(f"/proc/self/fdinfo/{pidfd}") as file:
+            self.case.assertIn(f"Pid:\t{f.U32.unpack(pid)[0]}\n", file.read())
+
+    def end(self, code):
+        end = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        self.case.assertEqual((end.si_code, end.si_status), (os.CLD_EXITED, code))
+        os.close(self.pidfd)
+        self.pidfd = -1
+
+    def close(self):
+        self.socket.close()
+        if self.pidfd > 0:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            os.close(self.pidfd)
+
+
 class Conversations:
     commands = {}
+
+    def setUp(self):
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a zygote forks is this process's
 
     def test_every_conversation_is_spoken_byte_for_byte(self):
         played = 0
         for name, worker, lines in vectors.conversations():
             with self.subTest(name):
-                conversation = Conversation(self, self.commands[worker])
+                command = self.commands["plain" if worker == "zygote" else worker]
+                conversation = Conversation(self, command, {"HASUP_ZYGOTE": "1"} if worker == "zygote" else {})
                 try:
                     conversation.play(lines)
                     self.assertIsNotNone(conversation.process.returncode, "it has no exit line")

@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Union
 
 from . import _frames as f
 from . import _snapshot
+from . import _zygote
 
 PAUSE = 0.1  # nothing to do for so long: memory is given back
 
@@ -197,6 +198,10 @@ class Worker:
     def unload(self) -> None:
         """Called before a clean exit."""
 
+    def forked(self) -> None:
+        """Of a model with `preload`: called in each worker that was forked after load(), before anything else.  What a
+        fork does not bear belongs here: threads, a GPU, the seeds of other generators than random's."""
+
 
 class _Memory:
     """A memfd with a large body: hasupd's, or one of the worker's own."""
@@ -265,6 +270,7 @@ class _Runtime:
         self.idle = threading.Condition()
         self.running = 0
         self.terminated = self.blocking = False
+        self.zygote = self.forked = False  # it forks workers and does nothing else; it is one of those
 
     # ---- sending ----
 
@@ -528,8 +534,82 @@ class _Runtime:
         granted = f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0]
         self.batches_granted = bool(granted & f.CAN_BATCH)
         self.snapshots, self.resumes = bool(granted & f.CAN_SNAPSHOT), bool(granted & f.CAN_RESUME)
+        self.zygote = bool(granted & f.CAN_ZYGOTE)
+        if self.zygote:
+            _zygote.prepare()
+        else:
+            self.begin()
         if not frame.flags & f.FLAG_RESTORING:
             self.become_ready()
+
+    def begin(self) -> None:
+        if self.forked:
+            try:
+                self.worker.forked()
+            except Exception as error:
+                self.fail(f"forked: {type(error).__name__}: {error}")
+        if self.concurrency > 1 and not self.stateful:
+            for _ in range(self.concurrency):
+                thread = threading.Thread(target=self.thread_main, daemon=True)
+                thread.start()
+                self.threads.append(thread)
+
+    # ---- zygote ----
+
+    def spawn(self, frame: f.Frame) -> int:
+        """Forks a worker, which comes back here, too: it has said hello on a socket of its own.  Gives the descriptor
+        that is still to be closed."""
+        if not self.zygote or frame.descriptor < 0:
+            raise f.ProtocolError("a worker is to be forked by who is no zygote")
+        why = _zygote.obstacle()
+        if why:
+            self.send(f.SPAWNED, frame.id, f.field(f.TAG_ERROR, why) + f.field(f.TAG_CODE, _zygote.UNFORKABLE))
+            return frame.descriptor
+        self.flush()
+        try:
+            birth = _zygote.Birth()
+        except OSError as error:
+            self.send(f.SPAWNED, frame.id, f.field(f.TAG_ERROR, f"fork: {error.strerror or error}"))
+            return frame.descriptor
+        if birth.pid == 0:
+            self.become_worker(frame)
+            return -1
+        self.tell(frame, birth)
+        return frame.descriptor
+
+    def tell(self, frame: f.Frame, birth: "_zygote.Birth") -> None:
+        """The worker goes on only once it is known for sure which one it is."""
+        try:
+            pidfd = os.pidfd_open(birth.pid)
+        except OSError as error:
+            self.send(f.SPAWNED, frame.id, f.field(f.TAG_ERROR, f"pidfd_open: {error.strerror}"))
+        else:
+            meta = f.field(f.TAG_PID, birth.pid)
+            self.channel.send_descriptor(f.encode(f.SPAWNED, frame.id, meta, flags=f.FLAG_FD), pidfd)
+            os.close(pidfd)
+            birth.known()
+        finally:
+            birth.close()
+
+    def become_worker(self, frame: f.Frame) -> None:
+        self.channel.buffer = bytearray()  # what else was read is the zygote's to do
+        self.channel.socket.close()
+        for descriptor in self.channel.descriptors:
+            os.close(descriptor)
+        self.channel = f.Channel(socket.socket(fileno=frame.descriptor))
+        _zygote.set_environment(frame.body)
+        for memory in list(self.theirs.values()) + self.ours:
+            memory.close()
+        self.theirs, self.ours, self.waiting = {}, [], []
+        self.zygote, self.forked = False, True
+        self.hello()
+
+    def take_descriptor(self, frame: f.Frame) -> None:
+        """Of a forked worker, whose output is its zygote's until then."""
+        number = f.U32.unpack(dict(f.fields(frame.meta)).get(f.TAG_FD_NUMBER, bytes(4)))[0]
+        if not self.forked or number not in (1, 2) or frame.descriptor < 0:
+            raise f.ProtocolError("a descriptor that nobody has a use for")
+        os.dup2(frame.descriptor, number)
 
     def fail(self, text: str) -> None:
         traceback.print_exc()
@@ -540,17 +620,21 @@ class _Runtime:
     # ---- life ----
 
     def take(self, frame: f.Frame) -> None:
+        descriptor = frame.descriptor
         try:
-            self.take_kind(frame)
+            if frame.type == f.SPAWN:
+                descriptor = self.spawn(frame)
+            else:
+                self.take_kind(frame)
         finally:
-            if frame.descriptor >= 0:
-                os.close(frame.descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def take_kind(self, frame: f.Frame) -> None:
         kind = frame.type
         if self.batch and kind not in (f.REQUEST, f.BUFFER, f.BUFFER_GONE, f.RELEASE):
             raise f.ProtocolError(f"a frame of type {kind} stands within a batch")
-        if kind == f.REQUEST:
+        if kind == f.REQUEST and not self.zygote:
             self.take_request(frame)
         elif kind == f.PING:
             self.send(f.PONG, frame.id)
@@ -565,6 +649,8 @@ class _Runtime:
             self.welcome(frame)
         elif kind == f.RESTORE:
             self.restore(frame)
+        elif kind == f.DESCRIPTOR:
+            self.take_descriptor(frame)
         elif kind == f.DRAIN:
             raise _Leave
         else:
@@ -574,6 +660,8 @@ class _Runtime:
         abilities = f.CAN_CANCEL | (f.CAN_RESUME if self.worker.resumable and not self.stateful else 0)
         if self.stateful:
             abilities |= f.CAN_STATE | (f.CAN_SNAPSHOT if self.worker.snapshot else 0)
+        if os.environ.get("HASUP_ZYGOTE") == "1":  # what it is to be
+            abilities |= f.CAN_ZYGOTE
         meta = f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency)
         if self.max_batch > 1:
             abilities |= f.CAN_BATCH
@@ -616,11 +704,6 @@ class _Runtime:
             self.worker.load()
         except Exception as error:
             self.fail(f"load: {type(error).__name__}: {error}")
-        if self.concurrency > 1 and not self.stateful:
-            for _ in range(self.concurrency):
-                thread = threading.Thread(target=self.thread_main, daemon=True)
-                thread.start()
-                self.threads.append(thread)
         try:
             self.loop()
         except _Leave:

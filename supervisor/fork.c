@@ -1,0 +1,262 @@
+/*
+ * fork.c: workers that a zygote forks: asked for by SPAWN, adopted when it answers, given up where
+ * it does not.  Until it is adopted a worker has no process and nobody listens to it: its end of
+ * the socket waits here.  What comes late, for a slot that went on without it, is killed.
+ *
+ * Trusts no zygote: a pidfd of anything but a child of hasupd's is refused, and never signalled.
+ */
+#include "supervisor/engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { ENVIRONMENT_MAX = 256 * 1024 };
+
+/* The id of a SPAWN. */
+static uint64_t fork_id(const struct worker *worker)
+{
+    return (uint64_t)worker->slot->index << 32 | worker->number;
+}
+
+static void ends_close(struct worker *worker)
+{
+    int *ends[] = {&worker->fork.socket, &worker->fork.out, &worker->fork.err};
+    for (size_t i = 0; i < HASUP_LEN(ends); i++) {
+        if (*ends[i] >= 0)
+            close(*ends[i]);
+        *ends[i] = -1;
+    }
+}
+
+static bool has(char *const *environment, const char *variable)
+{
+    for (; *environment; environment++)
+        if (strcmp(*environment, variable) == 0)
+            return true;
+    return false;
+}
+
+static bool add(struct body *body, const char *variable)
+{
+    size_t len = strlen(variable) + 1;
+    if (body->len + len > ENVIRONMENT_MAX)
+        return false;
+    memcpy((uint8_t *)(uintptr_t)body->bytes + body->len, variable, len);
+    body->len += len;
+    return true;
+}
+
+/* What its environment has that the zygote's does not; malloc'ed. */
+static bool differences(const struct worker *worker, const struct worker *zygote, const char *token,
+                        struct body *body)
+{
+    zygote->slot->config = worker->slot->config; /* they are of one version */
+    char **own = environment_make(worker), **theirs = environment_make(zygote);
+    *body = (struct body){.bytes = malloc(ENVIRONMENT_MAX)};
+    bool fine = own && theirs && body->bytes && add(body, token);
+    for (char **at = own; fine && *at; at++)
+        fine = has(theirs, *at) || add(body, *at);
+    environment_free(own);
+    environment_free(theirs);
+    zygote->slot->config = NULL;
+    return fine;
+}
+
+static int spawn_send(struct worker *worker, struct worker *zygote, const char *token, int end)
+{
+    uint8_t meta[16];
+    struct hasup_meta_writer w;
+    struct body body;
+    int error = HASUP_ENOMEM;
+    hasup_meta_start(&w, meta, sizeof meta);
+    hasup_meta_put32(&w, HASUP_TAG_SLOT, worker->slot->place.ordinal);
+    if (differences(worker, zygote, token, &body)) {
+        struct hasup_frame frame = {.type = HASUP_SPAWN,
+                                    .id = fork_id(worker),
+                                    .meta = meta,
+                                    .meta_len = (uint32_t)w.used,
+                                    .body = body.bytes,
+                                    .body_len = body.len};
+        error = peer_pass(&zygote->peer, &frame, end);
+    }
+    free((void *)(uintptr_t)body.bytes);
+    return error;
+}
+
+/* 0, or the errno of what failed. */
+static int ask(struct worker *worker, struct worker *zygote)
+{
+    struct engine *engine = worker->slot->engine;
+    const bool watched = worker->slot->config->policy.timeouts.watchdog != 0;
+    const char *token;
+    int pair[2];
+    worker->process = process_await(engine->processes, worker->slot->place.name, worker, &token);
+    if (!worker->process)
+        return ENOMEM;
+    if (watched && !(worker->notify = notify_new(worker)))
+        return errno ? errno : ENOMEM;
+    worker->capture = start_capture(worker, &worker->fork.out, &worker->fork.err);
+    if (!worker->capture || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        return errno ? errno : ENOMEM;
+    worker->fork.socket = pair[0];
+    int error = spawn_send(worker, zygote, token, pair[1]);
+    close(pair[1]);
+    return error ? EPIPE : 0;
+}
+
+static void fork_free(struct worker *worker)
+{
+    ends_close(worker);
+    if (worker->process)
+        process_forsake(worker->process);
+    worker->slot->worker = NULL;
+    worker_free(worker);
+}
+
+/* Tells the core that there will be no worker, and why. */
+static void fork_failed(struct worker *worker, int error, const char *why)
+{
+    struct slot *slot = worker->slot;
+    struct event event = {
+        .type = EVENT_SPAWNED, .slot = slot->index, .worker = worker->number, .error = error};
+    char reason[ENGINE_REASON];
+    snprintf(reason, sizeof reason, "could not be forked: %.280s", why);
+    if (error != HASUP_ECLOSED) { /* else the zygote's end is told already */
+        worker_note_death(slot, reason);
+        LOG_EVENT(LEVEL_WARNING, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
+    }
+    fork_free(worker);
+    engine_post(slot->engine, &event);
+}
+
+void worker_fork(struct slot *slot, uint32_t number, struct slot *parent)
+{
+    struct worker *zygote = parent ? parent->worker : NULL;
+    struct worker *worker = zygote ? calloc(1, sizeof *worker) : NULL;
+    if (!worker) {
+        engine_post(slot->engine, &(struct event){.type = EVENT_SPAWNED,
+                                                  .slot = slot->index,
+                                                  .worker = number,
+                                                  .error = zygote ? ENOMEM : ESRCH});
+        return;
+    }
+    *worker = (struct worker){.slot = slot,
+                              .home = slot,
+                              .number = number,
+                              .version = slot->version,
+                              .spawned = loop_now(slot->engine->loop),
+                              .fork = {.zygote = zygote, .socket = -1, .out = -1, .err = -1}};
+    slot->worker = worker;
+    int failed = ask(worker, zygote);
+    if (failed)
+        fork_failed(worker, failed, strerror(failed));
+}
+
+bool fork_give_up(struct worker *worker)
+{
+    struct slot *slot = worker->slot;
+    uint32_t number = worker->number;
+    if (!worker->fork.zygote)
+        return false;
+    fork_free(worker);
+    engine_post(slot->engine, &(struct event){.type = EVENT_EXITED,
+                                              .slot = slot->index,
+                                              .worker = number,
+                                              .exited = {.tree_empty = true}});
+    return true;
+}
+
+void forks_lost(struct worker *zygote)
+{
+    struct engine *engine = zygote->slot->engine;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        struct worker *worker = engine->slots[i] ? engine->slots[i]->worker : NULL;
+        if (worker && worker->fork.zygote == zygote)
+            fork_failed(worker, HASUP_ECLOSED, "its zygote is gone");
+    }
+}
+
+/* ---- the answer ---- */
+
+struct answer {
+    char error[ENGINE_REASON - 64];
+    bool failed, for_good;
+};
+
+static int read_answer(const struct hasup_frame *frame, struct answer *answer)
+{
+    static const char UNFORKABLE[] = "unforkable";
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    *answer = (struct answer){.failed = false};
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0) {
+        if (field.tag == HASUP_TAG_ERROR) {
+            answer->failed = true;
+            snprintf(answer->error, sizeof answer->error, "%.*s", (int)field.len,
+                     (const char *)field.value);
+        } else if (field.tag == HASUP_TAG_CODE) {
+            answer->for_good = field.len == sizeof UNFORKABLE - 1 &&
+                               memcmp(field.value, UNFORKABLE, field.len) == 0;
+        }
+    }
+    return !answer->failed == (frame->fd < 0) ? HASUP_EPROTO : 0;
+}
+
+static bool pass(struct worker *worker, uint32_t number, int fd)
+{
+    uint8_t meta[16];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, sizeof meta);
+    hasup_meta_put32(&w, HASUP_TAG_FD_NUMBER, number);
+    struct hasup_frame frame = {
+        .type = HASUP_DESCRIPTOR, .meta = meta, .meta_len = (uint32_t)w.used};
+    return peer_pass(&worker->peer, &frame, fd) == 0;
+}
+
+static void adopt(struct worker *worker, int pidfd)
+{
+    char error[256];
+    if (process_adopt(worker->process, pidfd, error)) {
+        fork_failed(worker, ESRCH, error);
+        return;
+    }
+    worker->fork.zygote = NULL;
+    int socket = worker->fork.socket;
+    worker->fork.socket = -1;
+    if (peer_open(&worker->peer, worker->slot->engine->peers, socket, &worker_ops, worker) ||
+        !pass(worker, STDOUT_FILENO, worker->fork.out) ||
+        !pass(worker, STDERR_FILENO, worker->fork.err))
+        process_kill_tree(worker->process);
+    ends_close(worker);
+    engine_post(worker->slot->engine, &(struct event){.type = EVENT_SPAWNED,
+                                                      .slot = worker->slot->index,
+                                                      .worker = worker->number});
+}
+
+int fork_answered(struct worker *zygote, const struct hasup_frame *frame)
+{
+    struct engine *engine = zygote->slot->engine;
+    const uint64_t index = frame->id >> 32;
+    const struct slot *slot = index < engine->config->limits.slots ? engine->slots[index] : NULL;
+    struct worker *worker = slot ? slot->worker : NULL;
+    struct answer answer;
+    if (read_answer(frame, &answer))
+        return HASUP_EPROTO;
+    if (!worker || worker->fork.zygote != zygote || worker->number != (uint32_t)frame->id) {
+        if (frame->fd >= 0) /* too late */
+            process_kill_stray(engine->processes, frame->fd);
+        return 0;
+    }
+    if (answer.failed) {
+        if (answer.for_good)
+            snprintf(zygote->cause, sizeof zygote->cause, "%s", answer.error);
+        fork_failed(worker, answer.for_good ? HASUP_EWORKER : EAGAIN, answer.error);
+    } else {
+        adopt(worker, frame->fd);
+    }
+    return 0;
+}
