@@ -182,6 +182,7 @@ size_t floor_frames(const uint8_t *in, size_t len, void (*take)(void *, const ui
 
 void part_core(void);
 void part_restart(void);
+void part_spares(void);
 void part_memory(void);
 void part_relay(void);
 void part_requests(void);

@@ -264,6 +264,16 @@ class InC(Zygotes, unittest.TestCase):
 class InPython(Zygotes, unittest.TestCase):
     command = PYTHON
 
+    def test_the_example_shares_what_it_loaded(self):
+        example = ["/usr/bin/python3", "-B", os.path.join(ROOT, "examples/preload.py")]
+        with World(model(example, "    workers: 2\n    spares: 1\n    preload: true\n")) as world:
+            ready(world)
+            answers = {world.post("m", "x")[2] for _ in range(4)}
+            world.kill("m/0")
+            answers.add(world.post("m", "x")[2])
+            self.assertEqual({answer.split()[0] for answer in answers}, {next(iter(answers)).split()[0]})
+            self.assertTrue(all(answer.endswith(b"loaded by a zygote\n") for answer in answers))
+
 
 class Loading(unittest.TestCase):
     def test_only_so_many_load_at_the_same_time(self):
