@@ -267,6 +267,7 @@ static const char *notice_event(enum notice what)
     case NOTICE_BREAKER_OPEN: return "slot.broken";
     case NOTICE_CHECKPOINT_FAILED: return "checkpoint.failed";
     case NOTICE_STATE_LOST: return "slot.state_lost";
+    case NOTICE_STATE_LEFT: return "slot.state_left";
     case NOTICE_NOT_STORED: return "request.not_stored";
     case NOTICE_LOAD_FAILED: return "checkpoint.unreadable";
     case NOTICE_MODEL_BROKEN: return "model.broken";
@@ -421,6 +422,12 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
     case NOTICE_STATE_LOST:
         return "the newest good checkpoint, if any is left, is older than what was answered; the "
                "requests since then cannot be run again";
+    case NOTICE_STATE_LEFT:
+        snprintf(text, ENGINE_REASON,
+                 "fewer workers are wanted: its state (position %llu) is kept for when the slot "
+                 "comes back; its sessions begin anew in other slots",
+                 (unsigned long long)action->notice.value);
+        return text;
     case NOTICE_NOT_STORED:
         return "an answer waits for the journal, which cannot be written; it is tried again every "
                "second";
@@ -455,7 +462,7 @@ static void perform_notice(struct engine *engine, const struct action *action)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
     if (what == NOTICE_NOT_STORED && engine->durable.failing)
         level = LEVEL_DEBUG; /* likewise "journal.failing"; each answer that waits would say it */
-    if (what == NOTICE_MODEL_MENDED || what == NOTICE_RECYCLED)
+    if (what == NOTICE_MODEL_MENDED || what == NOTICE_RECYCLED || what == NOTICE_STATE_LEFT)
         level = LEVEL_INFO;
     const char *model =
         !slot && action->model < engine->config->limits.models && engine->models[action->model].used

@@ -151,6 +151,8 @@ static void role_scale(struct core *core, struct model *model, enum slot_role ro
             continue;
         slot->removing = true;
         slot->wanted = slot->restart = slot->rolling = false;
+        if (slot->stateful && slot->log.position)
+            notice_slot(core, NOTICE_STATE_LEFT, slot)->notice.value = slot->log.position;
         session_slot_changed(core, slot);
         slot_drain(core, slot);
     }

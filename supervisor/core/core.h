@@ -387,6 +387,7 @@ enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_STAR
               NOTICE_QUARANTINED, NOTICE_BREAKER_OPEN, NOTICE_CHECKPOINT_FAILED, NOTICE_STATE_LOST,
               NOTICE_NOT_STORED, NOTICE_LOAD_FAILED, NOTICE_MODEL_BROKEN, NOTICE_MODEL_MENDED,
               NOTICE_RECYCLED, /* value: enum recycle; it drains, and a new worker comes */
+              NOTICE_STATE_LEFT, /* fewer workers are wanted; value: the position of its state */
               NOTICE_PRE_START_TIMEOUT,
               NOTICE_UNFORKABLE, /* slot: the zygote; its model goes on without */
               NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */

@@ -32,14 +32,18 @@ static struct slot *best(struct core *core, const struct model *model, uint64_t 
 {
     const bool canary = model->rollout.state == ROLLOUT_CANARY;
     struct slot *best = NULL;
+    uint64_t most = 0;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index || slot->role != ROLE_WORKER ||
             slot->removing || (ready && slot->state != SLOT_READY) ||
             (slot->extra && (!ready || canary)))
             continue;
-        if (!best || affinity(session, slot->ordinal) > affinity(session, best->ordinal))
-            best = slot;
+        uint64_t own = affinity(session, slot->ordinal);
+        if (best && own <= most)
+            continue;
+        best = slot;
+        most = own;
     }
     return best;
 }
@@ -65,7 +69,8 @@ void session_queue(struct core *core, struct item *item)
 
 bool session_is_lost(struct core *core, const struct model *model, uint64_t session)
 {
-    const struct slot *slot = session ? session_slot(core, model, session) : NULL;
+    bool may = session && model->ready < model->slots - model->helpers; /* else none is */
+    const struct slot *slot = may ? session_slot(core, model, session) : NULL;
     return slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED) && waits(model);
 }
 

@@ -79,6 +79,7 @@ class Counters(unittest.TestCase):
         for slot in range(before, after):
             world.wait_event("slot.ready", since=at, slot=f"c/{slot}")
         for slot in range(after, before):
+            self.assertIn("begin anew", world.wait_event("slot.state_left", since=at, slot=f"c/{slot}")["message"])
             world.wait_event("slot.stopped", since=at, slot=f"c/{slot}")
 
     def test_promise_4_no_count_is_lost_by_workers_that_die_with_many_sessions_in_hand(self):

@@ -3,14 +3,22 @@
 
 enum { SLOTS = 4, SESSIONS = 100 };
 
-static uint64_t submit_in(struct world *w, uint64_t session)
+static uint64_t submit_for(struct world *w, uint64_t session, hasup_ns within, uint8_t priority)
 {
     uint64_t id = (uint64_t)1 << 32 | w->made++;
     world_do(w, (struct event){.type = EVENT_SUBMITTED,
                                .model = WORLD_MODEL,
                                .request = id,
-                               .submitted = {.size = 100, .session = session}});
+                               .submitted = {.size = 100,
+                                             .session = session,
+                                             .deadline = within ? w->now + within : 0,
+                                             .priority = priority}});
     return id;
+}
+
+static uint64_t submit_in(struct world *w, uint64_t session)
+{
+    return submit_for(w, session, 0, 0);
 }
 
 /* Where a session's request runs; it is answered at once. */
@@ -123,6 +131,137 @@ static void one_that_waits_is_there_when_its_slot_is_and_refused_where_that_is_s
     core_check(w->core);
 }
 
+/* The next `count` sessions from `*from` on whose seat is that slot. */
+static void sessions_of(struct world *w, uint32_t slot, uint64_t from, uint64_t *found,
+                        unsigned count)
+{
+    for (unsigned n = 0; n < count; from++)
+        if (seat(w, from) == slot)
+            found[n++] = from;
+}
+
+static void its_requests_run_in_the_order_of_the_queue(void **state)
+{
+    struct world *w = *state;
+    begin(w, SLOTS);
+    uint32_t slot = seat(w, 7);
+    uint64_t runs = submit_in(w, 7), order[5];
+    order[2] = submit_for(w, 7, HASUP_S, 5);
+    order[3] = submit_for(w, 7, 2 * HASUP_S, 5);
+    order[1] = submit_for(w, 7, HASUP_S / 2, 5);
+    order[4] = submit_for(w, 7, 2 * HASUP_S, 5); /* as order[3], and later */
+    order[0] = submit_for(w, 7, 0, 1);
+    for (unsigned i = 0; i < HASUP_LEN(order); i++) {
+        replies(w, slot, runs);
+        assert_true(seen(w, ACTION_DISPATCH)->request == order[i]);
+        assert_int_equal(seen(w, ACTION_DISPATCH)->slot, slot);
+        runs = order[i];
+    }
+}
+
+static void a_batch_holds_several_sessions_of_its_slot_and_no_other(void **state)
+{
+    struct world *w = *state;
+    uint64_t own[3], other, waits[HASUP_LEN(own)];
+    w->max_batch = 8;
+    begin(w, 2);
+    sessions_of(w, 0, 1, own, HASUP_LEN(own));
+    sessions_of(w, 1, 1, &other, 1);
+    uint64_t runs = submit_in(w, own[0]), beside = submit_in(w, other);
+    for (unsigned i = 0; i < HASUP_LEN(own); i++)
+        waits[i] = submit_in(w, own[i]);
+    uint64_t stays = submit_in(w, other), any = submit(w);
+    replies(w, 0, runs);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), HASUP_LEN(own) + 1); /* and one of none */
+    for (unsigned i = 0; i < HASUP_LEN(own); i++)
+        assert_true(seen_nth(w, ACTION_DISPATCH, i)->request == waits[i]);
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, any)->slot, 0);
+    replies(w, 1, beside);
+    assert_true(seen(w, ACTION_DISPATCH)->request == stays);
+}
+
+static void waiting_has_the_bounds_of_deadline_and_queue(void **state)
+{
+    struct world *w = *state;
+    w->policy.on_lost = ON_LOST_WAIT;
+    w->policy.queue.requests = 2;
+    begin(w, SLOTS);
+    dies(w, seat(w, 7));
+    uint64_t hurries = submit_for(w, 7, HASUP_S / 20, 5);
+    submit_in(w, 7);
+    assert_refused(w, submit_in(w, 7), REFUSED_OVERLOADED);
+    world_pass(w, HASUP_S / 10);
+    assert_refused(w, hurries, REFUSED_DEADLINE);
+    core_check(w->core);
+}
+
+static void one_with_a_state_runs_again_there_before_what_waited(void **state)
+{
+    struct world *w = *state;
+    w->policy.workers = 2;
+    set_model(w, false);
+    comes_back(w, 0, 1, 0);
+    comes_back(w, 1, 1, 0);
+    uint64_t first = submit_in(w, 7);
+    uint32_t slot = seen(w, ACTION_DISPATCH)->slot;
+    uint64_t second = submit_in(w, 7);
+    dies(w, slot);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 0); /* the other one is idle, and not theirs */
+    while (state_of(w, slot) != SLOT_STARTING)
+        world_pass(w, 100 * HASUP_MS);
+    comes_back(w, slot, 1, 0);
+    assert_true(seen(w, ACTION_DISPATCH)->request == first);
+    replies(w, slot, first);
+    assert_true(seen(w, ACTION_DISPATCH)->request == second);
+    assert_int_equal(seen(w, ACTION_DISPATCH)->slot, slot);
+}
+
+static void a_state_that_is_left_by_scaling_is_told(void **state)
+{
+    struct world *w = *state;
+    w->policy.workers = 2;
+    set_model(w, false);
+    comes_back(w, 0, 1, 0);
+    comes_back(w, 1, 1, 0);
+    uint64_t session = 1, runs;
+    while (runs = submit_in(w, session), seen(w, ACTION_DISPATCH)->slot != 1)
+        replies(w, 0, runs), session++;
+    uint64_t waits = submit_in(w, session);
+    w->policy.workers = 1;
+    set_model(w, false);
+    assert_int_equal(seen_notices(w, NOTICE_STATE_LEFT), 1);
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, waits)->slot, 0); /* it begins anew there */
+    replies(w, 1, runs);
+    core_check(w->core);
+}
+
+static void one_that_is_recovered_keeps_its_session(void **state)
+{
+    const struct core_limits limits = {.models = 2, .slots = 32, .requests = 64, .entries = 64};
+    struct world *w = *state;
+    begin(w, SLOTS);
+    uint32_t slot = seat(w, 7);
+    actions_fini(&w->out);
+    core_free(w->core);
+    w->core = core_new(&limits, 1);
+    assert_non_null(w->core);
+    assert_int_equal(actions_init(&w->out, w->core), 0);
+    w->policy.journal = JOURNALS_ALWAYS;
+    w->policy.on_lost = ON_LOST_WAIT;
+    set_model(w, false);
+    world_do(w, (struct event){.type = EVENT_RECOVERED,
+                               .model = WORLD_MODEL,
+                               .request = (uint64_t)2 << 32,
+                               .recovered = {.what = RECOVERY_REQUEST,
+                                             .record = 1,
+                                             .size = 100,
+                                             .session = 7}});
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        comes_up(w, i, 1);
+        assert_int_equal(seen_count(w, ACTION_DISPATCH), i == slot);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -131,6 +270,12 @@ int main(void)
         STORY(scaling_moves_only_the_sessions_of_what_comes_or_goes),
         STORY(one_without_a_state_moves_while_its_slot_is_down_and_comes_back),
         STORY(one_that_waits_is_there_when_its_slot_is_and_refused_where_that_is_stopped),
+        STORY(its_requests_run_in_the_order_of_the_queue),
+        STORY(a_batch_holds_several_sessions_of_its_slot_and_no_other),
+        STORY(waiting_has_the_bounds_of_deadline_and_queue),
+        STORY(one_with_a_state_runs_again_there_before_what_waited),
+        STORY(a_state_that_is_left_by_scaling_is_told),
+        STORY(one_that_is_recovered_keeps_its_session),
     };
     return cmocka_run_group_tests_name("core_session", tests, NULL, NULL);
 }
