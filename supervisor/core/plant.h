@@ -46,6 +46,7 @@
     X(RECYCLE_BUSY)            /* a worker is replaced while it has requests in hand */            \
     X(RECYCLE_BELOW)           /* one is replaced while another is away */                         \
     X(STRAY_SESSION)           /* a request runs where its session is not */                       \
+    X(OVERTAKE_SESSION)        /* it runs before one of its session that came before it */         \
     X(SWAP_UNLOADED)           /* a spare takes over that still loads */                           \
     X(TWO_LOADS)               /* one more loads than may at the same time */                      \
     X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */

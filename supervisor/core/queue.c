@@ -218,6 +218,8 @@ struct item *queue_any(const struct core *core, const struct model *model)
 struct item *queue_pop(struct core *core, const struct model *model, const struct slot *slot)
 {
     struct item *item = queue_first(core, model, slot);
+    if (PLANT(PLANT_OVERTAKE_SESSION) && item && item->session && !item->in_heap && item->next)
+        item = item->next;
     if (item)
         queue_remove(core, item);
     return item;

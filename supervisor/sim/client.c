@@ -40,7 +40,7 @@ void client_open(struct sim *sim, uint32_t index, uint32_t model)
                               .size = random_below(r, 4096),
                               .content = random_next(r)};
     sim->outstanding++;
-    sim->report->requests++;
+    client->arrival = ++sim->report->requests;
 }
 
 static void submit(struct sim *sim, uint32_t index)
@@ -59,6 +59,7 @@ static void submit(struct sim *sim, uint32_t index)
     if (sim_chance(sim, 40))
         sim_schedule(sim, sim->now + sim_between(sim, 0, 5 * HASUP_S), HAPPENS_LEAVE, 0, 0,
                      client->id);
+    client->priority = (uint8_t)random_below(r, 10);
     bool there = core_model_view(sim->core, model, &before);
     struct event event = {.type = EVENT_SUBMITTED,
                           .model = model,
@@ -69,7 +70,7 @@ static void submit(struct sim *sim, uint32_t index)
                                         .batch_key = batch_key(sim, model, client->content),
                                         .session = session_of(sim, model, client->content),
                                         .client = client->name,
-                                        .priority = (uint8_t)random_below(r, 10)}};
+                                        .priority = client->priority}};
     if (core_wants_hash(sim->core, model))
         poison_hash(sim, client, event.submitted.hash);
     sim->submitting = client;

@@ -188,6 +188,8 @@ struct client {
     bool asks;       /* by a record's number */
     uint32_t at_slot, at_worker; /* in flight there; at_slot UINT32_MAX: nowhere */
     hasup_ns submitted;
+    uint64_t arrival;
+    uint8_t priority;            /* as it said; of one that nobody can come back for */
     uint64_t batch;              /* in flight together with others of that number */
     bool replaying, began; /* began: this run's bytes */
     uint64_t produced, run_variant;

@@ -1,6 +1,7 @@
 /*
  * session.c: requests that belong together.  Checks that they run in one slot, as long as the model
- * has the same slots, and, where a session may move, the same ones are ready.
+ * has the same slots, and, where a session may move, the same ones are ready; and in the order in
+ * which they came, where one has not more time than the other.
  */
 #include "supervisor/sim/internal.h"
 
@@ -26,9 +27,50 @@ void session_suspected(struct sim *sim, uint64_t content)
     *suspect(sim, content) = content;
 }
 
-void session_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client)
+/* Whether the session may have another slot than it had then. */
+static bool moved_since(struct sim *sim, const struct sim_slot *slot, hasup_ns then)
 {
     const struct model_shape *shape = &sim->models[slot->model];
+    struct model_view view = {0};
+    core_model_view(sim->core, slot->model, &view);
+    return view.rollout.state != ROLLOUT_NONE || shape->scaled >= then ||
+           (!waits(sim, slot) && shape->changed >= then);
+}
+
+/* It waits in the queue since it came, and the journal has nothing to do with that. */
+static bool waits_plainly(struct sim *sim, const struct client *client)
+{
+    return client->id && !client->ended && !client->gone && !client->dispatches && !client->died &&
+           client->at_slot == UINT32_MAX && !client->durable && !client->person && !client->asks &&
+           *suspect(sim, client->content) != client->content;
+}
+
+static hasup_ns until(const struct client *client)
+{
+    return client->deadline ? client->deadline : HASUP_NEVER;
+}
+
+/* Batches pass over requests of other keys. */
+static void check_order(struct sim *sim, const struct sim_slot *slot, const struct client *client)
+{
+    uint64_t session = session_of(sim, slot->model, client->content);
+    if (sim->models[slot->model].keyed || client->durable || client->person ||
+        client->dispatches > 1)
+        return;
+    for (unsigned i = 0; i < SIM_REQUESTS; i++) {
+        const struct client *other = &sim->clients[i];
+        if (waits_plainly(sim, other) && other->model == slot->model &&
+            other->priority == client->priority && other->arrival < client->arrival &&
+            session_of(sim, slot->model, other->content) == session &&
+            until(other) <= until(client) && until(other) > sim->now &&
+            !moved_since(sim, slot, other->submitted))
+            sim_fail(sim, "request %llx runs before %llx, which came before it",
+                     (unsigned long long)client->id, (unsigned long long)other->id);
+    }
+}
+
+void session_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client)
+{
     uint64_t session = session_of(sim, slot->model, client->content);
     if (!session || client->replaying || client->died ||
         *suspect(sim, client->content) == client->content)
@@ -39,9 +81,8 @@ void session_dispatched(struct sim *sim, const struct sim_slot *slot, const stru
     struct model_view view = {0};
     core_model_view(sim->core, slot->model, &view);
     bool rolls = view.rollout.state != ROLLOUT_NONE;
-    bool may_move =
-        rolls || shape->scaled >= since || (!waits(sim, slot) && shape->changed >= since);
-    if (since && ordinal != slot->ordinal && !may_move)
+    check_order(sim, slot, client);
+    if (since && ordinal != slot->ordinal && !moved_since(sim, slot, since))
         sim_fail(sim, "request %llx runs in slot %u, and its session is in another one",
                  (unsigned long long)client->id, (unsigned)(slot - sim->slots));
     sim->seats[slot->model][session].ordinal = slot->ordinal;
