@@ -454,6 +454,8 @@ bool session_is_lost(struct core *core, const struct model *model, uint64_t sess
 bool session_has_state(const struct core *core, const struct item *item);
 /* The slot's state is another, or it is to go. */
 void session_slot_changed(struct core *core, struct slot *slot);
+/* Its worker is gone, and no spare has taken over, unless it is ready. */
+void session_worker_lost(struct core *core, struct slot *slot);
 
 /* ---- dispatch.c ---- */
 

@@ -105,23 +105,30 @@ static void refuse(struct core *core, struct slot *slot)
     }
 }
 
-void session_slot_changed(struct core *core, struct slot *slot)
+void session_worker_lost(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
     bool down = slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED;
-    if (slot->state == SLOT_READY) {
-        /* Those that waited for any slot: this one may be theirs, or the first that is there. */
-        for (uint32_t i = 0; i < core->slots_high; i++) {
-            struct slot *other = &core->slots[i];
-            if (other->used && other->model == slot->model && other->queue.count &&
-                other->state != SLOT_READY)
-                leave(core, other);
-        }
-        return;
-    }
-    if (!slot->queue.count)
+    if (slot->state == SLOT_READY || !slot->queue.count)
         return;
     leave(core, slot);
     if (down && slot->queue.count && waits(model))
         refuse(core, slot);
+}
+
+void session_slot_changed(struct core *core, struct slot *slot)
+{
+    if (slot->state == SLOT_ABORTING || slot->state == SLOT_KILLING)
+        return; /* a spare may take over: session_worker_lost() */
+    if (slot->state != SLOT_READY) {
+        session_worker_lost(core, slot);
+        return;
+    }
+    /* Those that waited for any slot: this one may be theirs, or the first that is there. */
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *other = &core->slots[i];
+        if (other->used && other->model == slot->model && other->queue.count &&
+            other->state != SLOT_READY)
+            leave(core, other);
+    }
 }

@@ -235,6 +235,7 @@ static struct slot *slot_abandon(struct core *core, struct slot *slot, enum slot
     for (; failed; failed--)
         rollout_outcome(core, slot, true);
     struct slot *holder = crash && served ? spare_take_over(core, slot) : slot;
+    session_worker_lost(core, slot);
     dispatch_model(core, model);
     model_settle(core, model); /* nobody may be left to take it */
     return holder;

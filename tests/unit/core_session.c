@@ -235,6 +235,23 @@ static void a_state_that_is_left_by_scaling_is_told(void **state)
     core_check(w->core);
 }
 
+static void it_stays_where_a_spare_takes_over(void **state)
+{
+    struct world *w = *state;
+    enum { SLOT = 1, SPARE };
+    uint64_t session;
+    w->policy.spares = 1;
+    begin(w, 2);
+    comes_up(w, SPARE, 1);
+    sessions_of(w, SLOT, 1, &session, 1);
+    uint64_t suspect = submit_in(w, session), waits = submit_in(w, session);
+    dies(w, SLOT);
+    assert_int_equal(seen(w, ACTION_SWAP)->slot, SLOT);
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, suspect)->slot, 0); /* apart from the others */
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, waits)->slot, SLOT);
+    core_check(w->core);
+}
+
 static void one_that_is_recovered_keeps_its_session(void **state)
 {
     const struct core_limits limits = {.models = 2, .slots = 32, .requests = 64, .entries = 64};
@@ -275,6 +292,7 @@ int main(void)
         STORY(waiting_has_the_bounds_of_deadline_and_queue),
         STORY(one_with_a_state_runs_again_there_before_what_waited),
         STORY(a_state_that_is_left_by_scaling_is_told),
+        STORY(it_stays_where_a_spare_takes_over),
         STORY(one_that_is_recovered_keeps_its_session),
     };
     return cmocka_run_group_tests_name("core_session", tests, NULL, NULL);
