@@ -67,6 +67,7 @@ static json_t *slot_json(const struct engine *engine, const struct slot *slot)
     bool waits = (v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN) && v.next_start != HASUP_NEVER;
     json_object_set_new(json, "next_start_ms",
                         waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());
+    json_object_set_new(json, "queued", json_integer(v.queued));
     json_object_set_new(json, "version", json_string(slot->version));
     json_object_set_new(json, "extra", json_boolean(v.extra));
     json_object_set_new(json, "checkpoint", checkpoint_json(slot, &v));

@@ -646,6 +646,7 @@ bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *v
                                .ordinal = slot->ordinal,
                                .worker = slot->worker,
                                .inflight = slot->inflight,
+                               .queued = slot->queue.count,
                                .concurrency = slot->concurrency,
                                .stateful = slot->stateful,
                                .wanted = slot->wanted,

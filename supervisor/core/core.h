@@ -488,6 +488,7 @@ struct slot_view {
     enum slot_state state;
     enum slot_role role;
     uint32_t model, ordinal, worker, inflight, concurrency;
+    uint32_t queued; /* for this slot alone */
     bool stateful, wanted; /* wanted: should run */
     uint32_t version;
     bool extra, waits; /* beyond the model's workers; waits for its turn to be replaced */

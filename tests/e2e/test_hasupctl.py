@@ -178,7 +178,7 @@ class Verbs(unittest.TestCase):
         for key in ("version", "pid", "uptime_ms", "ready", "shutting_down", "cgroups", "http_port", "state_dir"):
             self.assertIn(key, status)
         slot = status["models"][0]["slots"][0]
-        for key in ("slot", "state", "pid", "since_ms", "inflight", "concurrency", "starts", "crashes", "answered",
+        for key in ("slot", "state", "pid", "since_ms", "inflight", "queued", "concurrency", "starts", "crashes", "answered",
                     "replayed", "diverged", "service_us", "next_start_ms", "checkpoint", "last_death"):
             self.assertIn(key, slot)
         self.assertEqual(len(self.json("--json", "status")["models"]), 3)

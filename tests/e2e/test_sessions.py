@@ -1,10 +1,15 @@
 """Requests of one session run in one slot: while it lives, after its worker died, and after hasupd did."""
 import os
+import socket
 import sys
 import unittest
 
-from world import BUILD, ROOT, WORKER, World
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "unit")]
+import fake_hasupd as f  # noqa: E402
+from world import BUILD, ROOT, WORKER, World, wait_until  # noqa: E402
 
+SESSION = 16
 STATELESS = f"  m: {{command: [{WORKER}], workers: 4}}"
 STATEFUL = f"  c: {{command: [{os.path.join(BUILD, 'examples', 'counter')}], workers: 3, journal: always}}"
 
@@ -36,6 +41,41 @@ class Sessions(unittest.TestCase):
             new = world.wait_event("slot.ready", since=at, slot=slots[gone])["pid"]
             for name in names:
                 self.assertEqual(self.pid(world, name), new if seats[name] == gone else seats[name])
+
+    def test_it_waits_for_its_slot_where_it_is_told_to(self):
+        with World("", start=False) as world:
+            gate = world.fifo("load")
+            for workers in (1, 2):  # never two at one gate
+                world.write(f"  m: {{command: [{WORKER}, --load, {gate}], workers: {workers}, "
+                            "session: {on_lost: wait}}")
+                if workers == 1:
+                    world.start(wait=False)
+                else:
+                    world.ctl("reload")
+                world.release(gate)
+                world.wait_event("slot.ready", slot=f"m/{workers - 1}")
+            slots = {slot["pid"]: slot["slot"] for slot in world.slots()}
+            seats = {name: slots[self.pid(world, name)] for name in (f"s{i}" for i in range(20))}
+            mine, other = (next(n for n in seats if seats[n] == slot) for slot in ("m/0", "m/1"))
+            at = world.mark()
+            world.kill("m/0")
+            world.wait_event("slot.exited", since=at, slot="m/0")  # what it has in hand is tried elsewhere
+            waiting = world.begin("m", "pid", session(mine))
+            wait_until(lambda: world.slot("m/0")["queued"] == 1, "it never waited")
+            self.assertEqual(self.pid(world, other), world.pid("m/1"))
+            world.release(gate)
+            status, _, body = world.finish(waiting)
+            self.assertEqual((status, int(body)), (200, world.pid("m/0")))
+
+    def test_the_unix_socket_has_the_same_sessions(self):
+        with World(STATELESS) as world:
+            peer = f.Peer(socket.socket(socket.AF_UNIX))
+            peer.socket.connect(world.socket)
+            for name in (f"s{i}" for i in range(12)):
+                meta = f.field(f.TAG_MODEL, "m") + f.field(f.TAG_ROUTE, "invoke") + f.field(SESSION, name)
+                peer.send(f.REQUEST, 1, meta, b"pid")
+                self.assertEqual(int(peer.receive()[4]), self.pid(world, name))
+            peer.socket.close()
 
     def test_promise_4_a_sessions_state_is_there_after_its_worker_and_hasupd_died(self):
         with World(STATEFUL) as world:
