@@ -149,7 +149,8 @@ void versions_drained(struct sim *sim, const struct sim_slot *slot)
     const struct model_policy *policy = &sim->models[slot->model].policy;
     struct model_view view;
     struct slot_view its;
-    if (slot->role != ROLE_WORKER || !core_model_view(sim->core, slot->model, &view) ||
+    if (slot->recycling || slot->role != ROLE_WORKER ||
+        !core_model_view(sim->core, slot->model, &view) ||
         !core_slot_view(sim->core, index, &its) || !its.wanted || !view.accepting ||
         view.rollout.state == ROLLOUT_NONE)
         return;
