@@ -427,6 +427,12 @@ class JournalOnABadDisk(unittest.TestCase):
         self.begin_read_only(lambda world: (world.process.kill(), world.process.wait()))
 
 
+def lessons_of(count):
+    with open(os.path.join(ROOT, "examples/data/digits_held_out.csv")) as rows:
+        rows = [[int(n) for n in row.split(",")] for row in rows]
+    return [json.dumps({"image": row[:64], "label": row[64]}).encode() for row in rows[:count]]
+
+
 class UnderFire(unittest.TestCase):
     """Eight clients, a worker killed at random moments, a checkpoint at a known position in the midst."""
     CLIENTS, EACH = 8, 60
@@ -456,10 +462,38 @@ class UnderFire(unittest.TestCase):
             position, state = state_of(world.state, "counter")
             self.assertEqual((position, int.from_bytes(state, "little")), (count, count))
 
+    def test_promise_2_and_4_a_learner_whose_hasupd_dies_is_bit_equal_to_an_undisturbed_one(self):
+        model = (f"  learner: {{command: [{BUILD}/examples/learner], journal: always, checkpoint: {{interval: 0%s}}, "
+                 f"restart: {{start_limit: 1000}}}}")
+        lessons = lessons_of(120)
+
+        def learn(world, deaths):
+            answers, replayed = [], []
+            for number, lesson in enumerate(lessons):
+                key = {"Idempotency-Key": f"k{number}"}
+                if number in deaths:
+                    lost = world.connect()
+                    lost.request("POST", "/models/learner/invoke", lesson, key)
+                    world.kill_and_start()
+                    lost.close()
+                    world.wait_event("slot.ready", slot="learner/0")
+                    slot = world.slot("learner/0")
+                    self.assertEqual(slot["diverged"], 0)
+                    replayed.append(slot["replayed"])
+                answers.append(world.post("learner", lesson, key)[::2])
+            self.assertEqual(any(replayed), bool(deaths))
+            self.assertEqual(world.stop(), 0)
+            return answers, state_of(world.state, "learner")
+
+        with World(model % "") as world:
+            undisturbed = learn(world, ())
+        for limit in ("", ", log_requests: 6"):  # from the whole log, and from the newest checkpoint
+            with self.subTest(limit=limit), World(model % limit) as world:
+                self.assertEqual(learn(world, (7, 8, 40, 41, 90, 119)), undisturbed)
+        self.assertEqual(undisturbed[1][0], len(lessons))
+
     def test_promise_4_a_learner_under_fire_is_bit_equal_to_an_undisturbed_one(self):
-        with open(os.path.join(ROOT, "examples/data/digits_held_out.csv")) as rows:
-            rows = [[int(n) for n in row.split(",")] for row in rows]
-        lessons = [json.dumps({"image": row[:64], "label": row[64]}).encode() for row in rows[:240]]
+        lessons = lessons_of(240)
         model = (f"  learner: {{command: [{BUILD}/examples/learner], checkpoint: {{interval: %s}}, "
                  f"restart: {{start_limit: 1000}}}}")
         with World(model % "100ms") as world:

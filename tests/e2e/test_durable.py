@@ -273,6 +273,16 @@ class Keys(unittest.TestCase):
                     self.assertEqual(self.refused(self.request(world, path, "y", key))[0], 422)
                     self.assertEqual(world.slot("m/0")["answered"], answered)
 
+    def test_promise_3_a_key_belongs_to_one_model(self):
+        with World(f"{ALWAYS}\n{ALWAYS.replace('m:', 'n:')}") as world:
+            key = {"Idempotency-Key": "k"}
+            for again in range(2):  # from memory, then from the journal
+                with self.subTest(again=again):
+                    self.assertEqual(world.post("m", "echo of m", key)[::2], (200, b"of m"))
+                    self.assertEqual(world.post("n", "echo of n", key)[::2], (200, b"of n"))
+                    self.assertEqual(world.post("n", "echo of m", key)[0], 422)
+                world.kill_and_start()
+
     def test_promise_8_stored_answers_on_their_way_count_as_requests(self):
         often = 100
         with World(f"  m: {{command: [{WORKER}]}}", top="limits: {requests: 4}\n") as world:
