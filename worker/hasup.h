@@ -96,6 +96,15 @@ struct hasup_worker {
     int (*load)(void **model);
     /* Answers one request.  Nonzero: an error (500 unless hasup_error said otherwise). */
     int (*infer)(void *model, const struct hasup_request *request, struct hasup_response *response);
+    /* Answers several at once: requests[i] by responses[i], each with what the response functions
+     * take; one may be an error and the others not.  At most max_batch (0: 1), which hasupd's
+     * batch.max_batch may lower; as many as wait when the worker is free, of one X-Batch-Key, never
+     * replays and others together.  In a stateful worker the state afterwards must be as if they had
+     * run one by one, in this order.  Nonzero: an error for all that have none of their own (500).
+     * With both, `infer` answers what comes alone; one of the two may be NULL. */
+    int (*infer_batch)(void *model, size_t count, const struct hasup_request *const requests[],
+                       struct hasup_response *const responses[]);
+    unsigned max_batch;
     /* Both or none: a stateful worker.  `save` writes the whole state; `restore` brings back
      * exactly what was saved, in a fresh process after `load`.  Nonzero: it could not. */
     int (*save)(void *model, struct hasup_state *state);

@@ -36,6 +36,14 @@ struct hasup_waiting {
     uint8_t bytes[];
 };
 
+/* Of a worker with infer_batch: what has come of the batch that is not whole yet. */
+struct hasup_batch {
+    struct hasup_member *members; /* `most` of them */
+    const struct hasup_request **requests;
+    struct hasup_response **responses;
+    unsigned count, most;
+};
+
 struct hasup_runtime {
     const struct hasup_worker *worker;
     void *model;
@@ -58,6 +66,8 @@ struct hasup_runtime {
     bool resumes;   /* granted: streams may go on in the middle */
     bool zygote;    /* granted: it forks workers and does nothing else */
     bool forked;    /* one of those */
+    bool batches;   /* granted: requests may come together */
+    struct hasup_batch batch;
 };
 
 struct hasup_text {
@@ -118,5 +128,17 @@ int hasup_zygote_spawn(struct hasup_runtime *runtime, struct hasup_frame *frame)
 int hasup_say_hello(struct hasup_runtime *runtime);
 int hasup_flush(struct hasup_runtime *runtime); /* waits until all is written */
 void hasup_look_ahead(struct hasup_running *running);
+/* What a frame, which must outlive it, says of its request; HASUP_EPROTO. */
+int hasup_running_open(struct hasup_runtime *runtime, struct hasup_running *running,
+                       const struct hasup_frame *frame);
+void hasup_running_close(struct hasup_running *running);
+/* Runs what takes the model's time, between answers that are gathered or not. */
+int hasup_timed(struct hasup_runtime *runtime, int (*run)(struct hasup_runtime *runtime));
+
+/* batch.c */
+int hasup_batch_open(struct hasup_runtime *runtime);
+void hasup_batch_close(struct hasup_runtime *runtime);
+/* One more of the batch; runs it where it is the last. */
+int hasup_batch_take(struct hasup_runtime *runtime, const struct hasup_frame *frame);
 
 #endif

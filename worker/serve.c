@@ -75,7 +75,7 @@ static const char *field_text(struct hasup_running *running, enum hasup_tag tag,
     return NULL;
 }
 
-static void free_texts(struct hasup_running *running)
+void hasup_running_close(struct hasup_running *running)
 {
     while (running->texts) {
         struct hasup_text *next = running->texts->next;
@@ -210,8 +210,8 @@ static int read_field(const struct hasup_field *field, struct hasup_request *req
     return 0;
 }
 
-static int open_request(struct hasup_runtime *runtime, struct hasup_running *running,
-                        const struct hasup_frame *frame)
+int hasup_running_open(struct hasup_runtime *runtime, struct hasup_running *running,
+                       const struct hasup_frame *frame)
 {
     struct hasup_meta_reader reader;
     struct hasup_field field;
@@ -261,11 +261,21 @@ static void after_run(struct hasup_runtime *runtime, hasup_ns took)
     runtime->pace = took > faded ? took : faded;
 }
 
+int hasup_timed(struct hasup_runtime *runtime, int (*run)(struct hasup_runtime *runtime))
+{
+    int error = before_run(runtime);
+    hasup_ns begun = clock_ns();
+    if (!error)
+        error = run(runtime);
+    after_run(runtime, clock_ns() - begun);
+    return error;
+}
+
 static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *frame)
 {
     static struct hasup_response response; /* its memory is used again */
     struct hasup_running running;
-    int error = open_request(runtime, &running, frame);
+    int error = hasup_running_open(runtime, &running, frame);
     if (!error)
         error = before_run(runtime);
     if (error)
@@ -278,7 +288,7 @@ static int run_request(struct hasup_runtime *runtime, const struct hasup_frame *
         else if (!response.failed)
             hasup_error(&response, 500, "the worker's infer failed and gave no reason");
     }
-    free_texts(&running);
+    hasup_running_close(&running);
     free(runtime->held);
     runtime->held = NULL;
     error = hasup_response_send(&response);
@@ -312,7 +322,7 @@ static int send_ready(struct hasup_runtime *runtime, const char *failure)
 static int restore(struct hasup_runtime *runtime, const struct hasup_frame *frame)
 {
     struct hasup_running view; /* a RESTORE carries its body as a REQUEST does */
-    int error = open_request(runtime, &view, frame);
+    int error = hasup_running_open(runtime, &view, frame);
     if (error)
         return error;
     if (!runtime->worker->restore ||
@@ -340,6 +350,7 @@ static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *fram
         runtime->inline_max = most;
     runtime->snapshots = granted & HASUP_CAN_SNAPSHOT;
     runtime->resumes = granted & HASUP_CAN_RESUME;
+    runtime->batches = granted & HASUP_CAN_BATCH;
     runtime->zygote = granted & HASUP_CAN_ZYGOTE;
     if (runtime->forked && runtime->worker->forked && runtime->worker->forked(runtime->model))
         return send_ready(runtime, "the worker's forked failed; its stderr may say why");
@@ -370,13 +381,31 @@ static int pong(struct hasup_runtime *runtime, const struct hasup_frame *ping)
     return error ? error : hasup_flush(runtime);
 }
 
+/* A batch where the worker takes some, or one that is on its way. */
+static int take_request(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    if (!runtime->ready || runtime->zygote)
+        return HASUP_EPROTO;
+    bool alone = !(frame->flags & HASUP_FLAG_MORE) && !runtime->batch.count;
+    if (alone && runtime->worker->infer)
+        return run_request(runtime, frame);
+    return hasup_batch_take(runtime, frame);
+}
+
+static bool may_stand_in_a_batch(const struct hasup_frame *frame)
+{
+    return frame->type == HASUP_REQUEST || frame->type == HASUP_BUFFER ||
+           frame->type == HASUP_BUFFER_GONE || frame->type == HASUP_RELEASE;
+}
+
 static int on_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
 {
+    if (runtime->batch.count && !may_stand_in_a_batch(frame))
+        return HASUP_EPROTO;
     switch (frame->type) {
     case HASUP_WELCOME: return welcome(runtime, frame);
     case HASUP_RESTORE: return restore(runtime, frame);
-    case HASUP_REQUEST:
-        return runtime->ready && !runtime->zygote ? run_request(runtime, frame) : HASUP_EPROTO;
+    case HASUP_REQUEST: return take_request(runtime, frame);
     case HASUP_CANCEL: return 0; /* it is answered already, or runs to its end */
     case HASUP_CHECKPOINT: return hasup_state_take(runtime, frame);
     case HASUP_PING: return pong(runtime, frame);
@@ -494,6 +523,10 @@ int hasup_say_hello(struct hasup_runtime *runtime)
     const char *zygote = getenv("HASUP_ZYGOTE"); /* what it is to be */
     if (zygote && strcmp(zygote, "1") == 0)
         abilities |= HASUP_CAN_ZYGOTE;
+    if (runtime->batch.most > 1) {
+        abilities |= HASUP_CAN_BATCH;
+        hasup_meta_put32(&w, HASUP_TAG_MAX_BATCH, runtime->batch.most);
+    }
     hasup_meta_put64(&w, HASUP_TAG_ABILITIES, abilities);
     if (len)
         hasup_meta_put(&w, HASUP_TAG_METADATA, metadata.bytes.at, len);
@@ -535,8 +568,10 @@ int hasup_serve(const struct hasup_worker *worker)
     int fd = hasupd_descriptor();
     if (fd < 0)
         return EXIT_NO_HASUPD;
-    if (!worker->infer || !worker->save != !worker->restore) {
-        fputs("hasup: a worker needs infer, and save and restore together or not at all\n", stderr);
+    if ((!worker->infer && !worker->infer_batch) || !worker->save != !worker->restore) {
+        fputs("hasup: a worker needs infer or infer_batch, and save and restore together or not "
+              "at all\n",
+              stderr);
         return EXIT_NO_HASUPD;
     }
     struct sigaction term = {.sa_handler = on_term};
@@ -544,11 +579,14 @@ int hasup_serve(const struct hasup_worker *worker)
     runtime.waiting_tail = &runtime.waiting;
     runtime.scratch = malloc(HASUP_CHANNEL_SCRATCH);
     hasup_channel_init(&runtime.channel, fd, 0);
-    int error = runtime.scratch ? run(&runtime) : HASUP_ENOMEM;
+    int error = runtime.scratch ? hasup_batch_open(&runtime) : HASUP_ENOMEM;
+    if (!error)
+        error = run(&runtime);
     if (error && error != HASUP_EWORKER)
         fprintf(stderr, "hasup: the connection to hasupd failed: %s\n", hasup_strerror(error));
     if (!error && worker->unload)
         worker->unload(runtime.model);
+    hasup_batch_close(&runtime);
     free(runtime.snapshot.meta.at);
     hasup_channel_fini(&runtime.channel);
     hasup_memory_free_all(&runtime);
