@@ -1,4 +1,4 @@
-"""A worker of the Python SDK takes batches: docs/protocol.md, section 8."""
+"""Workers of both SDKs take batches: docs/protocol.md, section 8."""
 import os
 import socket
 import subprocess
@@ -32,11 +32,15 @@ def request(number, body, more=False):
     return f.encode(f.REQUEST, number, body=body, flags=f.FLAG_MORE if more else 0, seq=1)
 
 
-def talk(frames, granted=f.CAN_BATCH, kind="Batches"):
+IN_C = [os.path.join(ROOT, os.environ.get("HASUP_OBJECTS", "build/release"), "tests/e2e/batched")]  # at most 8
+
+
+def talk(frames, granted=f.CAN_BATCH, kind="Batches", command=None, most=3):
     """(what it answers after READY, its exit code, the last line that it says) until the end of input, or DRAIN."""
     ours, theirs = socket.socketpair()
     with ours, subprocess.Popen(
-            [sys.executable, "-B", "-c", WORKER, os.path.join(ROOT, "worker", "python"), kind], stderr=subprocess.PIPE,
+            command or [sys.executable, "-B", "-c", WORKER, os.path.join(ROOT, "worker", "python"), kind],
+            stderr=subprocess.PIPE,
             pass_fds=[theirs.fileno()], env={**os.environ, "HASUP_FD": str(theirs.fileno())}) as process:
         theirs.close()
         channel = f.Channel(ours)
@@ -52,7 +56,7 @@ def talk(frames, granted=f.CAN_BATCH, kind="Batches"):
         except EOFError:
             pass
         hello, _, *got = channel.frames()
-        assert dict(f.fields(hello.meta))[f.TAG_MAX_BATCH] == f.U32.pack(3)
+        assert dict(f.fields(hello.meta))[f.TAG_MAX_BATCH] == f.U32.pack(most)
         said = process.stderr.read().decode().splitlines()
         answers = [(frame.type, frame.id, frame.seq, frame.body or dict(f.fields(frame.meta)).get(f.TAG_ERROR, b""))
                    for frame in got]
@@ -88,6 +92,27 @@ class Batches(unittest.TestCase):
             answers, code, said = talk(frames, granted)
             self.assertEqual((answers, code), ([], 1), why)
             self.assertIn(why, said)
+
+
+class BatchesInC(unittest.TestCase):
+    def talk(self, frames, granted=f.CAN_BATCH):
+        return talk(frames, granted, command=IN_C, most=8)
+
+    def test_each_member_has_its_own_answer_or_error(self):
+        got = self.talk([request(1, b"count", True), request(2, b"fail", True), request(3, b"sum a"), request(4, b"count")])
+        self.assertEqual(got, ([(f.REPLY, 1, 200, b"3"), (f.REPLY, 2, 418, b"this one fails"),
+                                (f.REPLY, 3, 200, str(sum(b"sum a")).encode()), (f.REPLY, 4, 200, b"1")], 0, ""))
+
+    def test_a_batch_that_fails_as_a_whole_is_every_members_error(self):
+        answers, code, _ = self.talk([request(1, b"count", True), request(2, b"all")])
+        self.assertEqual(([answer[:3] for answer in answers], code), ([(f.REPLY, 1, 500), (f.REPLY, 2, 500)], 0))
+
+    def test_a_breach_of_the_protocol_ends_the_worker(self):
+        many = [request(i, b"count", True) for i in range(9)]
+        for frames, granted in ((many[:1], 0), (many, f.CAN_BATCH), ([many[0], f.encode(f.PING, 7)], f.CAN_BATCH)):
+            answers, code, said = self.talk(frames, granted)
+            self.assertEqual((answers, code), ([], 1))
+            self.assertIn("protocol", said)
 
 
 if __name__ == "__main__":
