@@ -1,5 +1,5 @@
 /*
- * batch.c: REQUESTs that come as one batch are gathered until the last is there, run by infer_batch,
+ * batch.c: REQUESTs that come as one batch are gathered until the last is there, run by infer_batch
  * and answered each for itself.  Owns copies of the frames of a batch that is not whole yet, since
  * the channel's memory is used again, and keeps the buffers that their bodies stand in.
  */
