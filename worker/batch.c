@@ -1,12 +1,18 @@
 /*
- * batch.c: REQUESTs that come as one batch are gathered until the last is there, run by infer_batch
- * and answered each for itself.  Owns copies of the frames of a batch that is not whole yet, since
- * the channel's memory is used again, and keeps the buffers that their bodies stand in.
+ * batch.c: requests that run together: gathered until the last one is there, run by infer_batch,
+ * answered each by its own.
+ *
+ * A batch may come in several reads, so its members' frames are copies until it has run, and the
+ * buffers that their bodies stand in are kept.  Where infer_batch fails as a whole its members run
+ * once more, each alone, so that what one did wrong is not the error of its mates; unless something
+ * was told of them already, or the worker has a state, which may be half changed.
  */
 #include "worker/runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { BODY_KEPT = 4096 }; /* of a member's answer, for the next one; times max_batch */
 
 struct hasup_member {
     struct hasup_running running; /* first: what the callback sees */
@@ -18,12 +24,17 @@ struct hasup_member {
 
 static void member_close(struct hasup_member *member)
 {
+    struct hasup_bytes *body = &member->response.body;
     hasup_running_close(&member->running);
     if (member->memory)
         hasup_memory_unref(member->memory);
     free(member->bytes);
     member->memory = NULL;
     member->bytes = NULL;
+    if (body->room > BODY_KEPT) {
+        free(body->at);
+        *body = (struct hasup_bytes){0};
+    }
 }
 
 static int member_open(struct hasup_runtime *runtime, struct hasup_member *member,
@@ -48,54 +59,127 @@ static int member_open(struct hasup_runtime *runtime, struct hasup_member *membe
     if (error) {
         free(member->bytes);
         member->bytes = NULL;
-        return error;
     }
-    hasup_response_open(&member->response, runtime, frame->id);
-    return 0;
+    return error;
 }
 
-/* What the callback left without an answer, because it failed as a whole. */
-static void fail_all(struct hasup_batch *batch)
+/* ---- running ---- */
+
+static bool may_run_alone(const struct hasup_runtime *runtime, unsigned first, unsigned count)
 {
-    for (unsigned i = 0; i < batch->count; i++) {
-        struct hasup_response *response = &batch->members[i].response;
-        if (!response->failed && !batch->members[i].running.cancelled)
-            hasup_error(response, 500, "the worker's infer_batch failed and gave no reason");
-    }
+    for (unsigned i = first; i < first + count; i++)
+        if (runtime->batch.members[i].response.begun)
+            return false;
+    return count > 1 && !runtime->stateful;
 }
 
-static int run(struct hasup_runtime *runtime)
+static int call(struct hasup_runtime *runtime, unsigned first, unsigned count)
 {
+    const struct hasup_worker *worker = runtime->worker;
     struct hasup_batch *batch = &runtime->batch;
-    int error = 0;
-    for (unsigned i = 0; i < batch->count; i++) {
+    for (unsigned i = first; i < first + count; i++) {
+        hasup_response_open(&batch->members[i].response, runtime, batch->members[i].frame.id);
         batch->requests[i] = &batch->members[i].running.request;
         batch->responses[i] = &batch->members[i].response;
     }
-    if (runtime->worker->infer_batch(runtime->model, batch->count, batch->requests,
-                                     batch->responses))
-        fail_all(batch);
-    for (unsigned i = 0; i < batch->count; i++) {
-        struct hasup_member *member = &batch->members[i];
-        if (member->running.cancelled)
-            member->response.status = 499;
-        if (!error)
-            error = hasup_response_send(&member->response);
-        member_close(member);
+    if (count == 1 && worker->infer)
+        return worker->infer(runtime->model, batch->requests[first], batch->responses[first]);
+    return worker->infer_batch(runtime->model, count, batch->requests + first,
+                               batch->responses + first);
+}
+
+static int run_members(struct hasup_runtime *runtime, unsigned first, unsigned count)
+{
+    hasup_ns begun;
+    int error = hasup_run_begin(runtime, &begun);
+    if (error)
+        return error;
+    bool failed = call(runtime, first, count);
+    bool alone = failed && may_run_alone(runtime, first, count);
+    for (unsigned i = first; !alone && !error && i < first + count; i++) {
+        struct hasup_member *member = &runtime->batch.members[i];
+        if (failed)
+            hasup_response_fail(&member->response, member->running.cancelled);
+        error = hasup_response_send(&member->response);
     }
-    free(runtime->held);
-    runtime->held = NULL;
-    batch->count = 0;
+    hasup_run_end(runtime, begun);
+    for (unsigned i = first; alone && !error && i < first + count; i++)
+        error = run_members(runtime, i, 1);
     return error;
 }
+
+static void close_members(struct hasup_batch *batch)
+{
+    for (unsigned i = 0; i < batch->count; i++)
+        member_close(&batch->members[i]);
+    batch->count = 0;
+}
+
+/* ---- gathering ---- */
+
+static bool key_of(const struct hasup_frame *frame, struct hasup_field *key)
+{
+    struct hasup_meta_reader reader;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, key) > 0)
+        if (key->tag == HASUP_TAG_BATCH_KEY)
+            return true;
+    key->len = 0;
+    return false;
+}
+
+static bool is_like(const struct hasup_frame *a, const struct hasup_frame *b)
+{
+    struct hasup_field key, other;
+    bool has = key_of(a, &key), others = key_of(b, &other);
+    return has == others && key.len == other.len &&
+           (!key.len || memcmp(key.value, other.value, key.len) == 0);
+}
+
+static const char *breach(const struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    const struct hasup_batch *batch = &runtime->batch;
+    bool more = frame->flags & HASUP_FLAG_MORE;
+    if (more && !runtime->batches)
+        return "a batch came, and batches were not granted";
+    if (batch->count == batch->most)
+        return "a batch has more members than this worker's max_batch";
+    if ((more || batch->count) && frame->flags & HASUP_FLAG_RESUME)
+        return "a resumed request stands in a batch";
+    if (!batch->count)
+        return NULL;
+    const struct hasup_frame *first = &batch->members[0].frame;
+    if ((first->flags ^ frame->flags) & HASUP_FLAG_REPLAY)
+        return "a batch holds replayed requests and others";
+    return is_like(first, frame) ? NULL : "a batch holds requests of several batch keys";
+}
+
+int hasup_batch_take(struct hasup_runtime *runtime, const struct hasup_frame *frame)
+{
+    struct hasup_batch *batch = &runtime->batch;
+    const char *why = breach(runtime, frame);
+    if (why)
+        return hasup_broke(runtime, why);
+    int error = member_open(runtime, &batch->members[batch->count], frame);
+    if (error)
+        return error;
+    batch->count++;
+    if (frame->flags & HASUP_FLAG_MORE)
+        return 0;
+    error = run_members(runtime, 0, batch->count);
+    close_members(batch);
+    hasup_drop_held(runtime);
+    return error;
+}
+
+/* ---- memory ---- */
 
 int hasup_batch_open(struct hasup_runtime *runtime)
 {
     struct hasup_batch *batch = &runtime->batch;
-    batch->most = runtime->worker->infer_batch ? runtime->worker->max_batch : 0;
     if (!runtime->worker->infer_batch)
         return 0;
-    batch->most = batch->most ? batch->most : 1;
+    batch->most = runtime->worker->max_batch;
     batch->members = calloc(batch->most, sizeof *batch->members);
     batch->requests = calloc(batch->most, sizeof(*batch->requests));
     batch->responses = calloc(batch->most, sizeof(*batch->responses));
@@ -105,8 +189,7 @@ int hasup_batch_open(struct hasup_runtime *runtime)
 void hasup_batch_close(struct hasup_runtime *runtime)
 {
     struct hasup_batch *batch = &runtime->batch;
-    for (unsigned i = 0; i < batch->count; i++)
-        member_close(&batch->members[i]);
+    close_members(batch);
     for (unsigned i = 0; batch->members && i < batch->most; i++) {
         free(batch->members[i].response.body.at);
         free(batch->members[i].response.meta.at);
@@ -114,17 +197,4 @@ void hasup_batch_close(struct hasup_runtime *runtime)
     free(batch->members);
     free(batch->requests);
     free(batch->responses);
-}
-
-int hasup_batch_take(struct hasup_runtime *runtime, const struct hasup_frame *frame)
-{
-    struct hasup_batch *batch = &runtime->batch;
-    bool more = frame->flags & HASUP_FLAG_MORE;
-    if (batch->count == batch->most || (more && !runtime->batches))
-        return HASUP_EPROTO;
-    int error = member_open(runtime, &batch->members[batch->count], frame);
-    if (error)
-        return error;
-    batch->count++;
-    return more ? 0 : hasup_timed(runtime, run);
 }

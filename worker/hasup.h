@@ -51,6 +51,8 @@ const char *hasup_request_content_type(const struct hasup_request *request);
 const char *hasup_request_id(const struct hasup_request *request);
 /* The client's X-Session-Id; "" where it named none.  Requests of one session run in one slot. */
 const char *hasup_request_session(const struct hasup_request *request);
+/* The client's X-Batch-Key; "" where it named none. */
+const char *hasup_request_batch_key(const struct hasup_request *request);
 /* The value of a forwarded header (its name in lower case), or NULL. */
 const char *hasup_request_header(const struct hasup_request *request, const char *name);
 /* Whether nobody waits for it any more; a long computation may then stop and return anything. Costs
@@ -72,11 +74,14 @@ void hasup_reply_status(struct hasup_response *response, unsigned status);
 /* An error with a text for a person; gives -1, so that a callback can return it. */
 int hasup_error(struct hasup_response *response, unsigned status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Sends the answer now, while its callback goes on: in a batch, one that is done need not wait for
+ * the others.  After it nothing more is said of it, and its request's body is not to be read. */
+int hasup_reply_now(struct hasup_response *response);
 /* A part of a streamed answer, sent at once.  What is replied later is its last part. */
 int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len);
 
 /* With this blob (128 KiB at most) any worker of the model can go on right behind the chunks that
- * were sent so far, should this one die.  Does nothing where the worker is not resumable. */
+ * were sent so far, should this one die.  Does nothing where the worker is not resumable, nor in a batch. */
 int hasup_progress(struct hasup_response *response, const void *blob, size_t len);
 /* Before the first chunk of a resumed request: what comes now are the bytes of the answer from
  * here: request->progress_at, or request->sent_len.  Without it they are those from the start; then
@@ -96,15 +101,20 @@ struct hasup_worker {
     int (*load)(void **model);
     /* Answers one request.  Nonzero: an error (500 unless hasup_error said otherwise). */
     int (*infer)(void *model, const struct hasup_request *request, struct hasup_response *response);
-    /* Answers several at once: requests[i] by responses[i], each with what the response functions
-     * take; one may be an error and the others not.  At most max_batch (0: 1), which hasupd's
-     * batch.max_batch may lower; as many as wait when the worker is free, of one X-Batch-Key, never
-     * replays and others together.  In a stateful worker the state afterwards must be as if they had
-     * run one by one, in this order.  Nonzero: an error for all that have none of their own (500).
-     * With both, `infer` answers what comes alone; one of the two may be NULL. */
+    /* Answers several at once, `count` of them (1 to max_batch, both included): requests[i] by
+     * responses[i].  They are as many as wait when the worker is free, all of one X-Batch-Key, all
+     * replays or none; the configuration's batch.max_batch may make them fewer.  The arrays and what
+     * they point to are valid until it returns.  Each member has an answer of its own, an error
+     * (hasup_error) or not; may be streamed, also by turns; may be cancelled, and the others go on.
+     * In a stateful worker the state and the answers must be as if they had run one by one, in this
+     * order.
+     * Nonzero: it failed as a whole.  Then each member runs once more, alone, so that what one did
+     * wrong is not its mates' error; but where something was told of one already, or the worker is
+     * stateful, all that have no error of their own get 500.
+     * With `infer` as well, that answers what comes alone; one of the two may be NULL. */
     int (*infer_batch)(void *model, size_t count, const struct hasup_request *const requests[],
                        struct hasup_response *const responses[]);
-    unsigned max_batch;
+    unsigned max_batch; /* goes with infer_batch; hasupd makes no batch longer than 1024 */
     /* Both or none: a stateful worker.  `save` writes the whole state; `restore` brings back
      * exactly what was saved, in a fresh process after `load`.  Nonzero: it could not. */
     int (*save)(void *model, struct hasup_state *state);

@@ -35,7 +35,7 @@ static void memory_free(struct hasup_memory *memory)
     free(memory);
 }
 
-void hasup_memory_free_gone(struct hasup_runtime *runtime)
+static void free_gone(struct hasup_runtime *runtime)
 {
     if (runtime->gone)
         memory_free(runtime->gone);
@@ -50,7 +50,7 @@ void hasup_memory_free_all(struct hasup_runtime *runtime)
             next = m->next;
             memory_free(m);
         }
-    hasup_memory_free_gone(runtime);
+    free_gone(runtime);
 }
 
 struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t id)
@@ -92,7 +92,7 @@ static void memory_withdraw(struct hasup_runtime *runtime, uint32_t id)
     gone->withdrawn = true;
     if (gone->refs)
         return;
-    hasup_memory_free_gone(runtime);
+    free_gone(runtime);
     runtime->gone = gone;
 }
 
@@ -150,32 +150,99 @@ static struct hasup_memory *memory_make(struct hasup_runtime *runtime, size_t le
     return memory;
 }
 
-/* Memory of the worker's own that hasupd knows of and does not read now; NULL: none to be had. */
-static struct hasup_memory *memory_take(struct hasup_runtime *runtime, size_t len)
+static int announce(struct hasup_runtime *runtime, const struct hasup_memory *memory)
 {
-    for (struct hasup_memory *m = runtime->ours; m; m = m->next)
-        if (!m->busy && m->size >= len)
-            return m;
-    struct hasup_memory *memory = memory_make(runtime, len);
-    if (!memory)
-        return NULL;
     uint8_t meta[64];
     struct hasup_meta_writer w;
     hasup_meta_start(&w, meta, sizeof meta);
     hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);
     hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, memory->size);
-    const struct hasup_frame frame = {.type = HASUP_BUFFER,
-                                      .flags = HASUP_FLAG_FD,
-                                      .meta = meta,
-                                      .meta_len = (uint32_t)w.used,
-                                      .fd = memory->fd};
-    if (hasup_channel_send(&runtime->channel, &frame)) {
+    return hasup_send_frame(runtime, &(struct hasup_frame){.type = HASUP_BUFFER,
+                                                           .flags = HASUP_FLAG_FD,
+                                                           .meta = meta,
+                                                           .meta_len = (uint32_t)w.used,
+                                                           .fd = memory->fd});
+}
+
+static int withdraw(struct hasup_runtime *runtime, struct hasup_memory **at)
+{
+    struct hasup_memory *memory = *at;
+    uint8_t meta[12];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, sizeof meta);
+    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);
+    *at = memory->next;
+    memory_free(memory);
+    return hasup_send_frame(runtime, &(struct hasup_frame){.type = HASUP_BUFFER_GONE,
+                                                           .meta = meta,
+                                                           .meta_len = (uint32_t)w.used,
+                                                           .fd = -1});
+}
+
+/* Room among the buffers that may be announced: an idle one, which is too short, makes it, or one
+ * that hasupd gives back. */
+static int make_room(struct hasup_runtime *runtime)
+{
+    for (;;) {
+        struct hasup_memory **idle = NULL;
+        unsigned count = 1; /* for a state, which goes as soon as it came */
+        for (struct hasup_memory **at = &runtime->ours; *at; at = &(*at)->next) {
+            idle = (*at)->busy ? idle : at;
+            count++;
+        }
+        if (count < HASUP_BUFFERS_MAX)
+            return 0;
+        int error = idle              ? withdraw(runtime, idle)
+                    : runtime->worker ? hasup_await_release(runtime)
+                                      : HASUP_EFULL; /* an adapter, which reads by itself */
+        if (error)
+            return error;
+    }
+}
+
+/* Memory of the worker's own that hasupd knows of and does not read now. */
+static int memory_take(struct hasup_runtime *runtime, size_t len, struct hasup_memory **taken)
+{
+    for (struct hasup_memory *m = runtime->ours; m; m = m->next)
+        if (!m->busy && m->size >= len) {
+            *taken = m;
+            return 0;
+        }
+    int error = make_room(runtime);
+    struct hasup_memory *memory = error ? NULL : memory_make(runtime, len);
+    if (!memory)
+        return error ? error : HASUP_ENOMEM;
+    if ((error = announce(runtime, memory))) {
         memory_free(memory);
-        return NULL;
+        return error;
     }
     memory->next = runtime->ours;
-    runtime->ours = memory;
-    return memory;
+    runtime->ours = *taken = memory;
+    return 0;
+}
+
+bool hasup_memory_is_spare(const struct hasup_runtime *runtime)
+{
+    unsigned idle = 0;
+    for (const struct hasup_memory *m = runtime->ours; m; m = m->next)
+        idle += !m->busy;
+    return runtime->gone || idle > 1;
+}
+
+int hasup_memory_rest(struct hasup_runtime *runtime)
+{
+    int error = 0;
+    bool kept = false; /* one: a fresh one costs more than a copy */
+    free_gone(runtime);
+    for (struct hasup_memory **at = &runtime->ours; *at && !error;) {
+        if ((*at)->busy || !kept) {
+            kept |= !(*at)->busy;
+            at = &(*at)->next;
+        } else {
+            error = withdraw(runtime, at);
+        }
+    }
+    return error ? error : hasup_flush(runtime);
 }
 
 int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id)
@@ -205,10 +272,11 @@ int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct 
     frame->body = body;
     frame->body_len = len;
     if (len > runtime->inline_max) {
-        struct hasup_memory *memory = memory_take(runtime, len);
-        uint8_t *room = memory ? hasup_bytes_room(meta, 12) : NULL;
+        struct hasup_memory *memory = NULL;
+        int error = memory_take(runtime, len, &memory);
+        uint8_t *room = error ? NULL : hasup_bytes_room(meta, 12);
         if (!room)
-            return HASUP_ENOMEM;
+            return error ? error : HASUP_ENOMEM;
         struct hasup_meta_writer w;
         hasup_meta_start(&w, room, 12);
         hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);

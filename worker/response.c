@@ -15,7 +15,7 @@ void hasup_response_open(struct hasup_response *response, struct hasup_runtime *
     response->id = id;
     response->status = 200;
     response->chunks = 0;
-    response->begun = false;
+    response->begun = response->ended = false;
     response->resume_at = 0;
     response->failed = false;
     response->body.len = response->meta.len = 0;
@@ -108,8 +108,10 @@ int hasup_progress(struct hasup_response *response, const void *blob, size_t len
 {
     struct hasup_frame frame = {.type = HASUP_PROGRESS, .id = response->id};
     struct hasup_bytes kept = response->meta; /* the answer's fields wait for its first chunk */
-    if (!response->runtime->resumes)
-        return 0;
+    if (!response->runtime->resumes || response->runtime->batch.count > 1)
+        return 0; /* nobody goes on within a batch */
+    if (response->ended)
+        return HASUP_EINVAL;
     if (len > HASUP_PROGRESS_MAX)
         return HASUP_ETOOBIG;
     response->meta = (struct hasup_bytes){0};
@@ -126,6 +128,8 @@ int hasup_progress(struct hasup_response *response, const void *blob, size_t len
 int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len)
 {
     struct hasup_frame frame = {.type = HASUP_CHUNK, .id = response->id, .seq = response->chunks++};
+    if (response->ended)
+        return HASUP_EINVAL;
     /* The fields go with the first part; the rest of the stream has none. */
     int error = begin(response);
     if (!error)
@@ -134,11 +138,28 @@ int hasup_chunk(struct hasup_response *response, const void *bytes, size_t len)
     return error ? error : hasup_flush(response->runtime);
 }
 
+void hasup_response_fail(struct hasup_response *response, bool cancelled)
+{
+    if (cancelled)
+        response->status = 499;
+    else if (!response->failed)
+        hasup_error(response, 500, "the worker's infer failed and gave no reason");
+}
+
 int hasup_response_send(struct hasup_response *response)
 {
     struct hasup_frame frame = {.type = HASUP_REPLY, .id = response->id, .seq = response->status};
+    if (response->ended)
+        return 0;
     int error = begin(response);
+    response->ended = true;
     return error ? error
                  : hasup_send(response->runtime, &frame, &response->meta, response->body.at,
                               response->body.len);
+}
+
+int hasup_reply_now(struct hasup_response *response)
+{
+    int error = hasup_response_send(response);
+    return error ? error : hasup_flush(response->runtime);
 }

@@ -1,5 +1,4 @@
-/* runtime.h: the records behind worker/hasup.h, shared by serve.c, state.c, zygote.c, response.c
- * and memory.c. */
+/* runtime.h: the records behind worker/hasup.h, shared by its .c files. */
 #ifndef HASUP_WORKER_RUNTIME_H
 #define HASUP_WORKER_RUNTIME_H
 
@@ -67,6 +66,7 @@ struct hasup_runtime {
     bool zygote;    /* granted: it forks workers and does nothing else */
     bool forked;    /* one of those */
     bool batches;   /* granted: requests may come together */
+    const char *broken; /* how hasupd broke the protocol */
     struct hasup_batch batch;
 };
 
@@ -90,6 +90,7 @@ struct hasup_response {
     unsigned status;
     uint32_t chunks;
     bool begun;         /* something was said of it */
+    bool ended;         /* all was */
     uint64_t resume_at; /* of a resumed one */
     struct hasup_bytes body, meta;
     bool failed;
@@ -107,12 +108,17 @@ int hasup_send_frame(struct hasup_runtime *runtime, const struct hasup_frame *fr
 void hasup_memory_unref(struct hasup_memory *memory);
 /* Tells hasupd that a body of its that is no request's has been read. */
 int hasup_memory_release(struct hasup_runtime *runtime, uint32_t id);
-void hasup_memory_free_gone(struct hasup_runtime *runtime);
+/* In a pause: whether there is more memory than the next answer needs; gives it back. */
+bool hasup_memory_is_spare(const struct hasup_runtime *runtime);
+int hasup_memory_rest(struct hasup_runtime *runtime);
 void hasup_memory_free_all(struct hasup_runtime *runtime);
 
 /* response.c */
 void hasup_response_open(struct hasup_response *response, struct hasup_runtime *runtime,
                          uint64_t id);
+/* The callback failed. */
+void hasup_response_fail(struct hasup_response *response, bool cancelled);
+/* Unless it was sent already. */
 int hasup_response_send(struct hasup_response *response);
 
 /* state.c */
@@ -127,13 +133,23 @@ int hasup_zygote_spawn(struct hasup_runtime *runtime, struct hasup_frame *frame)
 /* serve.c */
 int hasup_say_hello(struct hasup_runtime *runtime);
 int hasup_flush(struct hasup_runtime *runtime); /* waits until all is written */
-void hasup_look_ahead(struct hasup_running *running);
+/* Says at the worker's end what hasupd did wrong; gives HASUP_EPROTO. */
+int hasup_broke(struct hasup_runtime *runtime, const char *how);
+
+/* request.c */
 /* What a frame, which must outlive it, says of its request; HASUP_EPROTO. */
 int hasup_running_open(struct hasup_runtime *runtime, struct hasup_running *running,
                        const struct hasup_frame *frame);
 void hasup_running_close(struct hasup_running *running);
-/* Runs what takes the model's time, between answers that are gathered or not. */
-int hasup_timed(struct hasup_runtime *runtime, int (*run)(struct hasup_runtime *runtime));
+/* Runs one that came alone, with infer. */
+int hasup_request_take(struct hasup_runtime *runtime, const struct hasup_frame *frame);
+/* Around what takes the model's time: whether answers are gathered follows from it. */
+int hasup_run_begin(struct hasup_runtime *runtime, hasup_ns *begun);
+void hasup_run_end(struct hasup_runtime *runtime, hasup_ns begun);
+/* What ran has ended: so has the memory that was kept for it. */
+void hasup_drop_held(struct hasup_runtime *runtime);
+/* Until hasupd has said more; a RELEASE counts at once, the rest waits. */
+int hasup_await_release(struct hasup_runtime *runtime);
 
 /* batch.c */
 int hasup_batch_open(struct hasup_runtime *runtime);

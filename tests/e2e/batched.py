@@ -19,7 +19,7 @@ class Batched(hasup.Worker):
                 with open(body[5:], "rb") as gate:
                     gate.read(1)
         if b"all" in bodies:
-            return []
+            raise RuntimeError("as a whole")
         return [hasup.Error(418, "this one fails") if body == b"fail" else
                 str(sum(body)) if body.startswith(b"sum ") else str(len(bodies)) for body in bodies]
 

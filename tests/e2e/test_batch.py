@@ -47,7 +47,11 @@ class Batches:
         answers = self.while_busy(["count", "fail", "count"])
         self.assertEqual([status for status, _, _ in answers], [200, 418, 200])
         self.assertEqual(json.loads(answers[1][2])["error"]["message"], "this one fails")
-        self.assertEqual([status for status, _, _ in self.while_busy(["count", "all", "count"])], [500] * 3)
+
+    def test_where_a_batch_fails_as_a_whole_each_runs_alone(self):
+        answers = self.while_busy(["count", "all", "count"])
+        self.assertEqual([(status, body) for status, _, body in answers if status == 200], [(200, b"1")] * 2)
+        self.assertEqual(answers[1][0], 500)
 
     def test_large_bodies_come_whole(self):
         bodies = ["sum " + chr(97 + i) * (i * 700_000) for i in range(5)]  # some in shared memory

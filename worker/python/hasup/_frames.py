@@ -9,6 +9,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 MAGIC, VERSION = 0xA7, 1
 META_MAX, INLINE_MAX = 256 * 1024, 1024 * 1024
 DESCRIPTORS_MAX = 16  # that may wait for their frames
+BUFFERS_MAX = 256  # that one side may have announced
 
 (HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CANCEL, CHECKPOINT, STATE, PING, PONG,
  DRAIN, SPAWN, SPAWNED, BUFFER, BUFFER_GONE, RELEASE, CONTROL, DESCRIPTOR) = range(1, 22)

@@ -14,6 +14,7 @@ import threading
 import traceback
 from typing import Any, Dict, Iterable, List, Optional, Set, Union
 
+from . import _batch
 from . import _frames as f
 from . import _snapshot
 from . import _zygote
@@ -99,6 +100,11 @@ class Request:
         return self._text(f.TAG_SESSION).decode("latin-1")
 
     @property
+    def batch_key(self) -> str:
+        """The client's X-Batch-Key, or "".  The requests of a batch have the same one."""
+        return self._text(f.TAG_BATCH_KEY).decode("latin-1")
+
+    @property
     def headers(self) -> Dict[str, str]:
         """Forwarded headers, by lower-case name."""
         return f.header_fields(self._frame.meta)
@@ -180,12 +186,19 @@ class Worker:
         """Answers: bytes or str, a Reply, or a generator whose parts are streamed."""
         raise NotImplementedError("a worker needs infer()")
 
-    #: how many requests infer_batch takes at once
-    max_batch = 1
+    #: how many requests infer_batch takes at once; hasupd makes no batch longer than 1024
+    max_batch = 0
 
-    def infer_batch(self, requests: List[Request]) -> List[Any]:
-        """For each request, in order, what infer() may give, or an exception that is that one's error."""
-        raise NotImplementedError
+    def infer_batch(self, requests: List[Request]) -> List[Union[Answer, Exception]]:
+        """Answers several at once, 1 to max_batch: a list with what infer() may give for each, in order, or an
+        exception that is that one's error.  Streams are told by turns, a part of each.
+
+        The requests are as many as wait when the worker is free, all of one X-Batch-Key, all replays or none.  In a
+        stateful worker the state and the answers must be as if they had run one by one, in this order.  Where it
+        raises, it failed as a whole: then each request runs once more, alone, so that what one did wrong is not its
+        mates' error; of a stateful worker it is the error of all.  With infer() as well, that answers what comes alone.
+        """
+        raise NotImplementedError("a worker needs infer_batch()")
 
     def save(self) -> Union[bytes, bytearray, memoryview]:
         """The whole state; anything that gives its bytes, such as an array, will do."""
@@ -239,18 +252,38 @@ def _data(body: Body) -> Union[bytes, bytearray, memoryview]:
     raise TypeError(f"an answer is bytes, str, Reply or a generator of those, not {type(body).__name__}")
 
 
+_END = object()  # of a stream
+
+
+class _Stream:
+    """An answer that is told part by part; `mates`: by turns with those of its batch."""
+
+    def __init__(self, request: Request, parts: Iterable[Part], mates: bool) -> None:
+        self.request, self.parts, self.mates = request, iter(parts), mates
+        self.chunks, self.begun = 0, False
+
+
+def _overrides(worker: Worker, name: str) -> bool:
+    return getattr(getattr(worker, name), "__func__", None) is not getattr(Worker, name)
+
+
+def _what_is_wrong(worker: Worker) -> str:
+    if not _overrides(worker, "infer") and not _overrides(worker, "infer_batch"):
+        return "infer or infer_batch"
+    if _overrides(worker, "infer_batch") != (worker.max_batch > 0):
+        return "infer_batch and max_batch, how many it takes, together or not at all"
+    return ""
+
+
 class _Leave(Exception):
     """Time to go: DRAIN, TERM, or hasupd is gone."""
 
 
 class _Runtime:
     def __init__(self, worker: Worker, concurrency: int, sock: socket.socket) -> None:
-        self.batches = type(worker).infer_batch is not Worker.infer_batch
-        self.max_batch = max(1, worker.max_batch) if self.batches else 1
-        self.infers_one = not self.batches or type(worker).infer is not Worker.infer
-        self.batches_granted = False
-        self.batch: List[Request] = []  # the members so far of one whose last is still to come
         self.worker, self.concurrency = worker, concurrency
+        self.batch = _batch.Gathering(worker.max_batch)
+        self.infers_one = _overrides(worker, "infer")
         self.channel = f.Channel(sock)
         self.theirs: Dict[int, _Memory] = {}
         self.ours: List[_Memory] = []
@@ -259,6 +292,7 @@ class _Runtime:
         self.snapshots = self.resumes = False  # granted
         self.snapshot: Optional[_snapshot.Snapshot] = None  # a child that takes the state
         self.lock = threading.RLock()  # of the channel's sending side
+        self.released = threading.Condition(self.lock)  # a buffer of the worker's own was
         self.waiting: List[f.Frame] = []  # read ahead while a request runs
         self.cancels: Set[int] = set()  # of requests that run or wait here
         self.active: Set[int] = set()  # running, or handed to the threads
@@ -269,6 +303,7 @@ class _Runtime:
         self.jobs: "queue.SimpleQueue[Optional[List[Request]]]" = queue.SimpleQueue()
         self.idle = threading.Condition()
         self.running = 0
+        self.leaving = False  # nobody reads but who waits for a buffer
         self.terminated = self.blocking = False
         self.zygote = self.forked = False  # it forks workers and does nothing else; it is one of those
 
@@ -290,11 +325,41 @@ class _Runtime:
         for memory in self.ours:
             if not memory.busy and memory.size >= length:
                 return memory
+        while len(self.ours) >= f.BUFFERS_MAX - 1:  # one is for a state, which goes as soon as it came
+            idle = [memory for memory in self.ours if not memory.busy]
+            if idle:
+                self.withdraw(idle[0])
+            else:
+                self.await_release()
         self.numbers += 1
         memory = _Memory.make(self.numbers, length)
         self.ours.append(memory)
         self.announce(memory.number, memory.size, memory.descriptor)
         return memory
+
+    def await_release(self) -> None:
+        self.flush()
+        if self.threads and not self.leaving:
+            self.released.wait()  # the main thread reads
+        else:
+            self.channel.fill()
+            self.look_ahead()
+
+    def withdraw(self, memory: _Memory) -> None:
+        self.ours.remove(memory)
+        memory.close()
+        self.send(f.BUFFER_GONE, meta=f.field(f.TAG_BUFFER_ID, memory.number))
+
+    def rest(self) -> None:
+        """Gives back what memory the next answer does not need; one buffer is kept."""
+        self.free_gone()
+        with self.lock:
+            for memory in [memory for memory in self.ours if not memory.busy][1:]:
+                self.withdraw(memory)
+            self.flush()
+
+    def may_rest(self) -> bool:
+        return bool(self.gone) or sum(not memory.busy for memory in self.ours) > 1
 
     def announce(self, number: int, size: int, descriptor: int) -> None:
         meta = f.field(f.TAG_BUFFER_ID, number) + f.field(f.TAG_BUFFER_SIZE, size, wide=True)
@@ -310,9 +375,11 @@ class _Runtime:
         values = dict(f.fields(frame.meta))
         number = f.U32.unpack(values.get(f.TAG_BUFFER_ID, b"\0" * 4))[0]
         if frame.type == f.RELEASE:
-            for memory in self.ours:
-                if memory.number == number:
-                    memory.busy = False
+            with self.released:
+                for memory in self.ours:
+                    if memory.number == number:
+                        memory.busy = False
+                self.released.notify_all()
         elif frame.type == f.BUFFER_GONE:
             gone = self.theirs.pop(number, None)
             if gone:
@@ -354,6 +421,8 @@ class _Runtime:
         for frame in self.channel.frames():
             if frame.type == f.CANCEL:
                 self.cancel(frame.id)
+            elif frame.type == f.RELEASE:
+                self.buffer_frame(frame)
             else:
                 self.waiting.append(frame)
 
@@ -363,76 +432,107 @@ class _Runtime:
             self.cancels.add(number)
 
     def answer(self, request: Request, answer: Answer) -> None:
+        """Of what is no stream."""
         if isinstance(answer, Reply):
             meta = f.field(f.TAG_CONTENT_TYPE, answer.content_type) if answer.content_type else b""
             for name, value in answer.headers.items():
                 meta += f.field(f.TAG_HEADER, name.lower().encode("latin-1") + b"\0" + value.encode("latin-1"))
             self.send(f.REPLY, request.id, meta, answer.body, answer.status)
-        elif answer is None or isinstance(answer, (bytes, bytearray, memoryview, str)):
-            self.send(f.REPLY, request.id, body=b"" if answer is None else answer, seq=200)
         else:
-            self.stream(request, answer)
-            self.send(f.REPLY, request.id, seq=200)
+            self.send(f.REPLY, request.id, body=b"" if answer is None else answer, seq=200)
 
-    def stream(self, request: Request, parts: Iterable[Part]) -> None:
-        number, begins = 0, b""  # begins: where, said by the first frame
-        for part in parts:
-            if isinstance(part, ResumeAt):
-                if number or not request.resumed:
-                    raise ValueError("ResumeAt is the first part of the answer to a resumed request")
-                begins = f.field(f.TAG_STREAM_OFFSET, part.at, wide=True)
-                continue
-            if isinstance(part, Progress):
-                if self.resumes:
-                    self.send(f.PROGRESS, request.id, begins + f.field(f.TAG_PROGRESS_BLOB, bytes(part.blob)))
-                    begins = b""
-            else:
-                self.send(f.CHUNK, request.id, begins, part, seq=number)
-                number, begins = number + 1, b""
-            self.flush()
-            if self.is_cancelled(request.id):
-                break
-        if begins:  # nothing was left to say
-            self.send(f.CHUNK, request.id, begins, b"", seq=number)
-
-    def infer_batch(self, batch: List[Request]) -> List[Any]:
-        """An answer, or an exception, for each; what goes wrong with the whole is every member's error."""
+    def step(self, stream: "_Stream") -> bool:
+        """Tells the next part; False: it was the last one."""
+        part, begins = next(stream.parts, _END), b""
+        if isinstance(part, ResumeAt):
+            if stream.begun or not stream.request.resumed:
+                raise ValueError("ResumeAt is the first part of the answer to a resumed request")
+            part, begins = next(stream.parts, b""), f.field(f.TAG_STREAM_OFFSET, part.at, wide=True)
+        if part is _END:
+            return False
+        stream.begun = True
+        if not isinstance(part, Progress):
+            self.send(f.CHUNK, stream.request.id, begins, part, seq=stream.chunks)
+            stream.chunks += 1
+        elif self.resumes and not stream.mates:
+            self.send(f.PROGRESS, stream.request.id, begins + f.field(f.TAG_PROGRESS_BLOB, bytes(part.blob)))
+        return True
+    def advance(self, stream: "_Stream") -> bool:
+        """The same, with what comes of it; False: all is told."""
+        request = stream.request
         try:
-            answers = list(self.worker.infer_batch(batch))
-        except (_Leave, EOFError, BrokenPipeError):
+            if not (stream.begun and self.is_cancelled(request.id)) and self.step(stream):
+                return True
+            self.send(f.REPLY, request.id, seq=200)
+        except (EOFError, BrokenPipeError):
             raise
         except Exception as error:
-            return [error] * len(batch)
-        if len(answers) != len(batch):
-            return [Error(500, f"infer_batch gave {len(answers)} answers to {len(batch)} requests")] * len(batch)
-        return answers
+            self.refuse(request, error, tell=True)
+        self.forget(request)
+        return False
 
-    def run_batch(self, batch: List[Request]) -> None:
-        if len(batch) == 1 and self.infers_one:
-            self.run(batch[0])
-            return
-        for request, answer in zip(batch, self.infer_batch(batch)):
-            self.run(request, lambda _request, answer=answer: self.given(answer))
+    def refuse(self, request: Request, error: Exception, tell: bool) -> None:
+        """The model's fault is the request's answer, not the worker's end."""
+        known = isinstance(error, Error)
+        if tell and not known:
+            traceback.print_exception(type(error), error, error.__traceback__)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, text), seq=getattr(error, "status") if known else 500)
 
-    @staticmethod
-    def given(answer: Any) -> Any:
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    def run(self, request: Request, infer: Any = None) -> None:
-        try:
-            self.answer(request, (infer or self.worker.infer)(request))
-        except Error as error:
-            self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, str(error)), seq=error.status)
-        except (_Leave, EOFError, BrokenPipeError):
-            raise
-        except Exception as error:  # the model's fault is the request's answer, not the worker's end
-            traceback.print_exc()
-            text = f"{type(error).__name__}: {error}"
-            self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, text), seq=500)
+    def forget(self, request: Request) -> None:
         self.active.discard(request.id)
         self.cancels.discard(request.id)
+
+    def begin_answer(self, request: Request, outcome: Any, mates: bool) -> Optional["_Stream"]:
+        """Answers, unless a stream is to be told."""
+        try:
+            if isinstance(outcome, Exception):
+                self.refuse(request, outcome, tell=False)
+            elif outcome is None or isinstance(outcome, (bytes, bytearray, memoryview, str, Reply)):
+                self.answer(request, outcome)
+            else:
+                return _Stream(request, outcome, mates)
+        except (EOFError, BrokenPipeError):
+            raise
+        except Exception as error:
+            self.refuse(request, error, tell=True)
+        self.forget(request)
+        return None
+
+    def infer(self, batch: List[Request]) -> Optional[List[Any]]:
+        """For each its answer or an exception; None: it failed as a whole, and each is to run alone."""
+        try:
+            if len(batch) == 1 and self.infers_one:
+                return [self.worker.infer(batch[0])]
+            answers = self.worker.infer_batch(batch)
+        except Exception as error:
+            if not isinstance(error, Error):
+                traceback.print_exc()
+            return None if len(batch) > 1 and not self.stateful else [error] * len(batch)
+        if not isinstance(answers, (list, tuple)):
+            wrong = f"infer_batch gives a list with an answer to each request, not {type(answers).__name__}"
+        elif len(answers) != len(batch):
+            wrong = f"infer_batch gave {len(answers)} answers to {len(batch)} requests"
+        else:
+            for answer in answers:
+                if isinstance(answer, Exception) and not isinstance(answer, Error):
+                    traceback.print_exception(type(answer), answer, answer.__traceback__)
+            return list(answers)
+        print(f"hasup: {wrong}", file=sys.stderr)
+        return [Error(500, wrong)] * len(batch)
+
+    def run(self, batch: List[Request]) -> None:
+        outcomes = self.infer(batch)
+        if outcomes is None:
+            for request in batch:
+                self.flush()  # an answer must not wait for the next one, nor die with it
+                self.run([request])
+            return
+        begun = [self.begin_answer(*pair, len(batch) > 1) for pair in zip(batch, outcomes)]
+        streams = [stream for stream in begun if stream]
+        while streams:
+            self.flush()  # nor wait for a stream's next part
+            streams = [stream for stream in streams if self.advance(stream)]
 
     def thread_main(self) -> None:
         while True:
@@ -440,7 +540,7 @@ class _Runtime:
             if batch is None:
                 return
             try:
-                self.run_batch(batch)
+                self.run(batch)
                 self.flush()
             except (EOFError, BrokenPipeError):
                 pass  # hasupd is gone; the main thread hears it too
@@ -451,23 +551,21 @@ class _Runtime:
     def take_request(self, frame: f.Frame) -> None:
         request = Request(frame, self.body_of(frame), self)
         self.active.add(request.id)
-        self.batch.append(request)
-        if len(self.batch) > (self.max_batch if self.batches_granted else 1):
-            raise f.ProtocolError(f"a batch has more members than the {self.max_batch} that may come together")
-        if frame.flags & f.FLAG_MORE:
-            if not self.batches_granted:
-                raise f.ProtocolError("a batch came, and batches were not granted")
+        batch = self.batch.add(request, frame)
+        if not batch:
             return
-        batch, self.batch = self.batch, []
         if not self.threads:
             self.flush()  # the answers before it must not wait for this one, nor die with it
-            self.run_batch(batch)
+            self.run(batch)
             return
         with self.idle:
             self.running += 1
         self.jobs.put(batch)
 
     def wait_idle(self) -> None:
+        with self.released:
+            self.leaving = True
+            self.released.notify_all()
         with self.idle:
             while self.running:
                 self.idle.wait()
@@ -532,7 +630,7 @@ class _Runtime:
         if most:
             self.inline_max = min(f.INLINE_MAX, f.U32.unpack(most)[0])
         granted = f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0]
-        self.batches_granted = bool(granted & f.CAN_BATCH)
+        self.batch.granted = bool(granted & f.CAN_BATCH)
         self.snapshots, self.resumes = bool(granted & f.CAN_SNAPSHOT), bool(granted & f.CAN_RESUME)
         self.zygote = bool(granted & f.CAN_ZYGOTE)
         if self.zygote:
@@ -632,7 +730,7 @@ class _Runtime:
 
     def take_kind(self, frame: f.Frame) -> None:
         kind = frame.type
-        if self.batch and kind not in (f.REQUEST, f.BUFFER, f.BUFFER_GONE, f.RELEASE):
+        if self.batch.members and kind not in (f.REQUEST, f.BUFFER, f.BUFFER_GONE, f.RELEASE):
             raise f.ProtocolError(f"a frame of type {kind} stands within a batch")
         if kind == f.REQUEST and not self.zygote:
             self.take_request(frame)
@@ -663,9 +761,9 @@ class _Runtime:
         if os.environ.get("HASUP_ZYGOTE") == "1":  # what it is to be
             abilities |= f.CAN_ZYGOTE
         meta = f.field(f.TAG_PROTOCOL, f.VERSION) + f.field(f.TAG_CONCURRENCY, self.concurrency)
-        if self.max_batch > 1:
+        if self.batch.most > 1:
             abilities |= f.CAN_BATCH
-            meta += f.field(f.TAG_MAX_BATCH, self.max_batch)
+            meta += f.field(f.TAG_MAX_BATCH, self.batch.most)
         meta += f.field(f.TAG_ABILITIES, abilities, wide=True)
         metadata = self.worker.metadata or (self.worker.signature and self.worker.signature.metadata())
         if metadata and len(metadata.encode()) > f.META_MAX - len(meta) - f.FIELD.size:
@@ -685,8 +783,8 @@ class _Runtime:
                     self.take(self.waiting.pop(0))
             self.end_snapshot(wait=False)
             self.flush()
-            if self.gone and not select.select([self.channel.socket], [], [], PAUSE)[0]:
-                self.free_gone()
+            if self.may_rest() and not select.select([self.channel.socket], [], [], PAUSE)[0]:
+                self.rest()
             self.blocking = True
             if self.terminated:
                 raise _Leave
@@ -712,10 +810,7 @@ class _Runtime:
             self.flush()
             self.worker.unload()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            # hasupd is gone, and with it whoever waits
-            if self.batch:
-                print("hasup: the connection to hasupd ended within a batch", file=sys.stderr)
-                return 1
+            pass  # hasupd is gone, and with it whoever waits
         except f.ProtocolError as error:
             print(f"hasup: hasupd broke the protocol: {error}", file=sys.stderr)
             return 1
@@ -738,6 +833,10 @@ def serve(worker: Worker, concurrency: int = 1) -> None:
     if not number.isdigit():
         print("this is a hasup worker: it serves when hasupd starts it.\n"
               "Name it as a model's command in a configuration and run: hasupd -c FILE", file=sys.stderr)
+        sys.exit(2)
+    wrong = _what_is_wrong(worker)
+    if wrong:
+        print(f"hasup: a worker needs {wrong}", file=sys.stderr)
         sys.exit(2)
     faulthandler.enable()  # what crashes in native code leaves its Python stack in the log
     if hasattr(sys.stdout, "reconfigure"):
