@@ -314,13 +314,17 @@ class InC(Conversations, unittest.TestCase):
                 "counter": [f"{BUILD}/examples/counter"],
                 "snapshot": [f"{OBJECTS}/tests/e2e/ledger", "--snapshot"],
                 "resumable": [f"{OBJECTS}/tests/e2e/worker", "--concurrency", "1", "--resumable"],
-                "signed": [f"{OBJECTS}/tests/e2e/helped", "--signed"]}
+                "signed": [f"{OBJECTS}/tests/e2e/helped", "--signed"],
+                "batched": [f"{OBJECTS}/tests/e2e/batched"],
+                "batched-counter": [f"{OBJECTS}/tests/e2e/batched", "--stateful"]}
 
 
 class InPython(Conversations, unittest.TestCase):
     commands = {name: ["/usr/bin/python3", "-B", os.path.join(HERE, "sdk_worker.py"), name]
                 for name in ("plain", "counter", "snapshot")}
     commands["signed"] = ["/usr/bin/python3", "-B", os.path.join(HERE, "helped.py"), "--signed"]
+    commands["batched"] = ["/usr/bin/python3", "-B", f"{HERE}/../e2e/batched.py"]
+    commands["batched-counter"] = commands["batched"] + ["--stateful"]
     commands["resumable"] = ["/usr/bin/python3", "-B", f"{HERE}/../e2e/amble.py"]
 
 
