@@ -179,46 +179,42 @@ static int withdraw(struct hasup_runtime *runtime, struct hasup_memory **at)
                                                            .fd = -1});
 }
 
-/* Room among the buffers that may be announced: an idle one, which is too short, makes it, or one
- * that hasupd gives back. */
-static int make_room(struct hasup_runtime *runtime)
+static int memory_new(struct hasup_runtime *runtime, size_t len, struct hasup_memory **made)
+{
+    struct hasup_memory *memory = memory_make(runtime, len);
+    int error = memory ? announce(runtime, memory) : HASUP_ENOMEM;
+    if (error && memory)
+        memory_free(memory);
+    if (error)
+        return error;
+    memory->next = runtime->ours;
+    runtime->ours = *made = memory;
+    return 0;
+}
+
+/* Memory of the worker's own that hasupd knows of and does not read now.  Where as many are
+ * announced as may be, one that is too short goes, or one is waited for. */
+static int memory_take(struct hasup_runtime *runtime, size_t len, struct hasup_memory **taken)
 {
     for (;;) {
         struct hasup_memory **idle = NULL;
         unsigned count = 1; /* for a state, which goes as soon as it came */
         for (struct hasup_memory **at = &runtime->ours; *at; at = &(*at)->next) {
+            if (!(*at)->busy && (*at)->size >= len) {
+                *taken = *at;
+                return 0;
+            }
             idle = (*at)->busy ? idle : at;
             count++;
         }
         if (count < HASUP_BUFFERS_MAX)
-            return 0;
-        int error = idle              ? withdraw(runtime, idle)
-                    : runtime->worker ? hasup_await_release(runtime)
-                                      : HASUP_EFULL; /* an adapter, which reads by itself */
+            return memory_new(runtime, len, taken);
+        if (!idle && !runtime->worker)
+            return HASUP_EFULL; /* an adapter, which reads by itself */
+        int error = idle ? withdraw(runtime, idle) : hasup_await_release(runtime);
         if (error)
             return error;
     }
-}
-
-/* Memory of the worker's own that hasupd knows of and does not read now. */
-static int memory_take(struct hasup_runtime *runtime, size_t len, struct hasup_memory **taken)
-{
-    for (struct hasup_memory *m = runtime->ours; m; m = m->next)
-        if (!m->busy && m->size >= len) {
-            *taken = m;
-            return 0;
-        }
-    int error = make_room(runtime);
-    struct hasup_memory *memory = error ? NULL : memory_make(runtime, len);
-    if (!memory)
-        return error ? error : HASUP_ENOMEM;
-    if ((error = announce(runtime, memory))) {
-        memory_free(memory);
-        return error;
-    }
-    memory->next = runtime->ours;
-    runtime->ours = *taken = memory;
-    return 0;
 }
 
 bool hasup_memory_is_spare(const struct hasup_runtime *runtime)

@@ -322,11 +322,13 @@ class _Runtime:
             self.channel.send(f.encode(kind, number, meta, b"", f.FLAG_BUFFER, seq, len(data)))
 
     def take_memory(self, length: int) -> _Memory:
-        for memory in self.ours:
-            if not memory.busy and memory.size >= length:
-                return memory
-        while len(self.ours) >= f.BUFFERS_MAX - 1:  # one is for a state, which goes as soon as it came
+        while True:
             idle = [memory for memory in self.ours if not memory.busy]
+            for memory in idle:
+                if memory.size >= length:
+                    return memory
+            if len(self.ours) < f.BUFFERS_MAX - 1:  # one is for a state, which goes as soon as it came
+                break
             if idle:
                 self.withdraw(idle[0])
             else:
