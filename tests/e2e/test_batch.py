@@ -4,7 +4,7 @@ import os
 import sys
 import unittest
 
-from world import OBJECTS, World, wait_until
+from world import OBJECTS, World, alive, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 IN_C = f"[{os.path.join(OBJECTS, 'tests/e2e/batched')}]"
@@ -58,22 +58,58 @@ class Batches:
         answers = self.while_busy(bodies)
         self.assertEqual([int(body) for _, _, body in answers], [sum(body.encode()) for body in bodies])
 
+    def test_large_answers_come_whole(self):
+        sizes = [9 + i * 700_000 for i in range(8)]
+        answers = self.while_busy([f"big {size}" for size in sizes])
+        for size, (status, _, body) in zip(sizes, answers):
+            self.assertEqual((status, body), (200, (bytes(i * 31 & 255 for i in range(256)) * (size // 256 + 1))[:size]))
+
+    def test_members_keep_their_order_and_may_stream(self):
+        answers = self.while_busy(["order", "stream 3", "order", "stream 1"])
+        parts = ["".join(f"part {i + 1} of {count}\n" for i in range(count)).encode() for count in (3, 1)]
+        self.assertEqual([body for _, _, body in answers], [b"1", parts[0], b"3", parts[1]])
+
     def test_promise_6_one_that_kills_is_found_by_halves_and_its_mates_are_answered(self):
         answers = self.while_busy(["count", "count", "crash", "count", "count"])
         self.assertEqual([status for status, _, _ in answers], [200, 200, 422, 200, 200])
 
-    def test_promise_1_who_was_in_a_batch_of_a_killed_worker_is_answered(self):
-        path = self.world.fifo("held")
-        waiting = self.world.begin("m", f"wait {path}")
+    def hold_a_batch(self, headers=None):
+        """Five that run together and wait there; the FIFO, and who asked."""
+        busy, held = self.world.fifo("busy"), self.world.fifo("held")
+        first = self.world.begin("m", f"wait {busy}")
         wait_until(lambda: self.world.slot("m/0")["inflight"] == 1, "it never runs")
-        mates = [self.world.begin("m", "count") for _ in range(4)]
-        wait_until(lambda: self.world.status()["models"][0]["queued"] == 4, "they never wait")
+        waiting = []
+        for i, body in enumerate([f"wait {held}"] + ["count"] * 4):
+            waiting.append(self.world.begin("m", body, headers and headers(i)))
+            wait_until(lambda: self.world.status()["models"][0]["queued"] == len(waiting), "they never wait")
+        self.world.release(busy)
+        self.world.finish(first)
+        wait_until(lambda: self.world.slot("m/0")["inflight"] == 5, "it never runs as one batch")
+        return held, waiting
+
+    def test_promise_1_who_was_in_a_batch_of_a_killed_worker_is_answered(self):
+        held, waiting = self.hold_a_batch()
         at = self.world.mark()
         self.world.kill("m/0")
         self.world.wait_event("slot.exited", since=at)  # who read there is gone
-        self.world.release(path)
-        self.assertEqual(self.world.finish(waiting)[0], 200)
-        self.assertEqual([self.world.finish(c)[0] for c in mates], [200] * 4)
+        self.world.release(held)
+        answers = [self.world.finish(c) for c in waiting]
+        self.assertEqual([status for status, _, _ in answers], [200] * 5)
+        self.assertEqual({headers["X-Hasup-Attempts"] for _, headers, _ in answers}, {"2"})
+        self.assertEqual(sorted(body for _, _, body in answers), [b"2"] * 2 + [b"3"] * 3)  # by halves
+
+    def test_promise_2_who_was_in_a_batch_when_hasupd_died_is_answered(self):
+        def key(i):
+            return {"Idempotency-Key": f'"{i}"'}
+        held, waiting = self.hold_a_batch(key)
+        worker = self.world.pid("m/0")
+        self.world.kill_and_start(wait=False)
+        wait_until(lambda: not alive(worker), "it outlives hasupd")  # who read there is gone
+        for connection in waiting:
+            connection.close()
+        again = [self.world.begin("m", body, key(i)) for i, body in enumerate([f"wait {held}"] + ["count"] * 4)]
+        self.world.release(held)
+        self.assertEqual([self.world.finish(c)[0] for c in again], [200] * 5)
 
 
 class InC(Batches, unittest.TestCase):
