@@ -10,7 +10,7 @@ HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CHECKPOINT, STA
 DRAIN = 14
 TAG_ABILITIES, TAG_METADATA, TAG_MODEL, TAG_SLOT, TAG_GRANTED, TAG_POSITION, TAG_TYPE, TAG_ROUTE, TAG_HEADER = 4, 5, 6, 7, 8, 9, 11, 12, 13
 TAG_BLOB, TAG_OFFSET, TAG_DELIVERED_LEN = 21, 32, 33
-RESUME, RESTORING = 1 << 3, 1 << 4
+MORE, RESUME, RESTORING = 1 << 2, 1 << 3, 1 << 4
 HEADER = struct.Struct("<BBBBIQQII")
 
 
@@ -102,6 +102,21 @@ class Worker(Peer):
             if kind == REPLY:
                 return seq or 200, parts
             assert kind == CHUNK
+
+    def ask_together(self, asked):
+        """Status, body of each (route, body), which come as one batch."""
+        first = self.position + 1
+        for route, body in asked:
+            self.position += 1
+            body = body if isinstance(body, bytes) else json.dumps(body).encode()
+            more = MORE if self.position - first + 1 < len(asked) else 0
+            self.send(REQUEST, self.position, field(TAG_ROUTE, route), body, flags=more, seq=1)
+        answers = {}
+        while len(answers) < len(asked):
+            kind, number, seq, _, body = self.receive()
+            assert kind == REPLY and number not in answers
+            answers[number] = (seq or 200, body)
+        return [answers[first + i] for i in range(len(asked))]
 
     def state(self):
         self.send(CHECKPOINT, meta=field(TAG_POSITION, struct.pack("<Q", self.position)))

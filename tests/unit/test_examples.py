@@ -22,6 +22,16 @@ def tensor(rows):
     return {"id": "a", "inputs": [{"name": "image", "shape": [len(rows), 64], "datatype": "FP32", "data": rows}]}
 
 
+def answered_alike(case, worker, rows, more=()):
+    """64 at once, of one image or several or none, some of them wrong."""
+    asked = [("infer", tensor([row[:64] for row in rows[at:at + at % 4]])) for at in range(58)]
+    asked += [("infer", body) for body in (b"", b"{", tensor([[1] * 63]))] + (list(more) or asked[1:4])
+    alone = [worker.ask(*one) for one in asked]
+    together = worker.ask_together(asked)
+    case.assertEqual(together, [(status, b"".join(parts)) for status, parts in alone])
+    case.assertEqual(sum(status == 400 for status, _ in together), 4 if more else 3)
+
+
 class Digits(unittest.TestCase):
     command, right = example("digits"), 351
 
@@ -58,6 +68,12 @@ class Digits(unittest.TestCase):
             self.assertEqual(worker.ask("infer", body)[0], 400)
         self.assertEqual(worker.close(), 0)
 
+    def test_what_comes_together_is_answered_as_alone(self):
+        worker, rows = Worker(self.command), held_out()
+        answered_alike(self, worker, rows, [("invoke", bytes(rows[9][:64])), ("invoke", b"1 2 3"),
+                                            ("invoke", " ".join(map(str, rows[8][:64])).encode())])
+        self.assertEqual(worker.close(), 0)
+
     def test_it_says_what_it_takes(self):
         worker = Worker(self.command)
         self.assertEqual(json.loads(worker.metadata)["inputs"], [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}])
@@ -80,6 +96,11 @@ class DigitsPython(unittest.TestCase):
         self.assertEqual(sum(d == row[64] for d, row in zip(found, rows)), 355)
         self.assertEqual(worker.ask("infer", {"inputs": []})[0], 400)
         self.assertEqual(json.loads(worker.ask("infer", tensor([]))[1][0])["outputs"][0]["data"], [])
+        answered_alike(self, worker, rows)
+        self.assertEqual(worker.ask_together([("infer", tensor([]))] * 2), [worker.ask_together([("infer", tensor([]))])[0]] * 2)
+        good = [("infer", tensor([row[:64]])) for row in rows[:64]]
+        self.assertEqual([json.loads(body)["outputs"][0]["data"] for _, body in worker.ask_together(good)],
+                         [[digit] for digit in found[:64]])
         self.assertEqual(json.loads(worker.metadata)["inputs"], [{"name": "image", "datatype": "FP32", "shape": [-1, 64]}])
         self.assertEqual(worker.close(), 0)
 
