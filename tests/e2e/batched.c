@@ -4,6 +4,7 @@
  *   count         answers how many came together with it
  *   wait PATH     the whole batch waits until PATH (a FIFO) is written to; answers as count
  *   fail          answers an error of its own
+ *   key           answers its batch key, and how many came together
  *   order         answers which of those that came together it is, from 1
  *   stream N      N parts; those that came together by turns, and what is no stream before them
  *   until-cancelled   runs until nobody waits for it, answers "cancelled"
@@ -66,7 +67,9 @@ static void answer(const struct hasup_request *request, struct hasup_response *r
         continue;
     for (size_t i = 0; i < request->len; i++)
         sum += ((const unsigned char *)request->body)[i];
-    int len = is(request, "sum ")              ? snprintf(text, sizeof text, "%llu", sum)
+    int len = is(request, "sum ") ? snprintf(text, sizeof text, "%llu", sum)
+              : is(request, "key")
+                  ? snprintf(text, sizeof text, "%s %zu", hasup_request_batch_key(request), count)
               : is(request, "order")           ? snprintf(text, sizeof text, "%zu", place)
               : is(request, "until-cancelled") ? snprintf(text, sizeof text, "cancelled")
               : stateful ? snprintf(text, sizeof text, "%llu of %zu", ran, count)

@@ -35,6 +35,8 @@ class Batched(hasup.Worker):
             return (bytes(i * 31 & 255 for i in range(256)) * (int(rest) // 256 + 1))[:int(rest)]
         if word == b"stream":
             return parts_of(int(rest))
+        if word == b"key":
+            return f"{request.batch_key} {count}"
         while word == b"until-cancelled" and not request.cancelled:
             pass
         if word == b"until-cancelled":

@@ -40,8 +40,8 @@ class Batches:
 
     def test_only_like_requests_share_a_batch(self):
         keys = ["a", "b", "a", "a", "b"]
-        answers = self.while_busy(["count"] * 5, [{"X-Batch-Key": key} for key in keys])
-        self.assertEqual([body for _, _, body in answers], [b"3", b"2", b"3", b"3", b"2"])
+        answers = self.while_busy(["key"] * 5 + ["count"], [{"X-Batch-Key": key} for key in keys] + [{}])
+        self.assertEqual([body for _, _, body in answers], [b"a 3", b"b 2", b"a 3", b"a 3", b"b 2", b"1"])
 
     def test_one_may_fail_and_the_others_not(self):
         answers = self.while_busy(["count", "fail", "count"])

@@ -12,7 +12,8 @@ hasupd starts the program, gives it requests, and starts it again when it dies.
 """
 from ._oip import Infer, Signature, Tensor, TensorSpec
 from ._openai import Completion, Message
-from ._serve import Error, Progress, Reply, Request, ResumeAt, Worker, serve
+from ._serve import serve
+from ._worker import Error, Progress, Reply, Request, ResumeAt, Worker
 
 __all__ = ["Completion", "Error", "Infer", "Message", "Progress", "Reply", "Request", "ResumeAt", "Signature", "Tensor",
            "TensorSpec", "Worker", "serve"]

@@ -9,7 +9,7 @@ import os
 import struct
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from ._serve import Error, Reply, Request
+from ._worker import Error, Reply, Request
 
 RANK_MAX = 16
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from ._serve import Error, Progress, Reply, Request, ResumeAt
+from ._worker import Error, Progress, Reply, Request, ResumeAt
 
 Told = Union[str, Tuple[str, int], Progress, ResumeAt]
 
