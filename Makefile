@@ -176,7 +176,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: help all setup lint bench demo soak e2e check check-release check-sanitized unit tsan python-unit purity sim clean
+.PHONY: help all setup lint bench demo soak e2e check check-release check-asan check-tsan unit tsan python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 help:
@@ -193,27 +193,37 @@ help:
 setup:
 	@tools/setup
 
-# Runs every unit test of this flavour.
-unit: $(foreach t,$(UNIT),$(B)/tests/$(t))
-	@for t in $(UNIT); do echo "== $(FLAVOUR) $$t"; $(B)/tests/$$t || exit 1; done
+# Each test is a target of its own (test/unit/ipc_json, test/e2e/test_disk), so that some run side by side: they wait more
+# than they compute. Each has its own ports and directories. The long ones are named first, so that none is the last alone.
+LONG := checkpoints_audit checkpoints_store checkpoints_journalfault test_killed test_promises test_watchdogs
+long_first = $(filter $(LONG),$(1)) $(filter-out $(LONG),$(1))
+names = $(call long_first,$(patsubst tests/$(1)/%.py,%,$(wildcard tests/$(1)/test_*.py)))
+UNIT_TESTS := $(addprefix test/unit/,$(call long_first,$(UNIT)))
+PYTHON_TESTS := $(addprefix test/python/,$(call names,unit))
+E2E_TESTS := $(addprefix test/e2e/,$(call names,e2e))
+.PHONY: $(UNIT_TESTS) $(PYTHON_TESTS) $(E2E_TESTS)
+
+$(UNIT_TESTS): test/unit/%: $(B)/tests/%
+	@tools/run-test "$(FLAVOUR) $*" $<
+
+$(PYTHON_TESTS): test/python/%: all $(E2E_WORKERS)
+	@tools/run-test "$*" python3 -B tests/unit/$*.py
+
+$(E2E_TESTS): test/e2e/%: all $(E2E_WORKERS) $(B)/tests/store-state $(B)/tests/hasupd-faults
+	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) tools/run-test "$(FLAVOUR) $*" python3 -B tests/e2e/$*.py
+
+unit: $(UNIT_TESTS)
+python-unit: $(PYTHON_TESTS)
+e2e: $(E2E_TESTS)
 
 # What has threads of its own, under ThreadSanitizer (any flavour's name works; tsan is meant).
-tsan: $(foreach t,$(filter checkpoints_%,$(UNIT)),$(B)/tests/$(t))
-	@for t in $(filter checkpoints_%,$(UNIT)); do echo "== $(FLAVOUR) $$t"; $(B)/tests/$$t || exit 1; done
-
-python-unit: all $(E2E_WORKERS)
-	@for t in $(wildcard tests/unit/test_*.py); do echo "== $$t"; python3 -B $$t || exit 1; done
+tsan: $(filter test/unit/checkpoints_%,$(UNIT_TESTS))
 
 # 2,000 seeds of an hour each, every planted bug is found, and it serves as docs/admission.md says.
 sim: $(B)/hasup-sim $(B)/hasup-sim-plant
 	@$(B)/hasup-sim --seeds 2000
 	@$(B)/hasup-sim --serving
 	@tests/sim/plants.sh $(B)/hasup-sim-plant
-
-e2e: all $(E2E_WORKERS) $(B)/tests/store-state $(B)/tests/hasupd-faults
-	@echo "== $(FLAVOUR) end to end"
-	@for t in $(wildcard tests/e2e/test_*.py); do echo "== $$t"; \
-	  HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B $$t || exit 1; done
 
 purity: $(call lib,supervisor/core)
 	@tools/purity $<
@@ -252,15 +262,20 @@ bench:
 check:
 	@tools/setup check
 	@tools/lint
-	@$(MAKE) --no-print-directory -j2 -Orecurse check-release check-sanitized
+	@$(MAKE) --no-print-directory -j$(JOBS) -Otarget check-release check-asan check-tsan
+	@echo "check: all passed"
 
-# Two at once, because tests wait more than they compute; each says what it has to say at its end.
+# More at once than there are processors, because tests wait more than they compute.
+JOBS ?= $(shell expr 2 \* $$(nproc))
+
 check-release:
-	@$(MAKE) --no-print-directory -j1 FLAVOUR=release CI=true all purity sim unit python-unit e2e
+	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit e2e
 
-check-sanitized:
-	@$(MAKE) --no-print-directory -j1 FLAVOUR=asan CI=true unit e2e
-	@$(MAKE) --no-print-directory -j1 FLAVOUR=tsan CI=true tsan
+check-asan:
+	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit e2e
+
+check-tsan:
+	@$(MAKE) --no-print-directory FLAVOUR=tsan CI=true tsan
 
 clean:
 	rm -rf build
