@@ -347,13 +347,10 @@ bool leaf_is_empty(struct leaf *leaf)
 }
 
 /* False: there is no such count. */
-static bool read_oom_kills(int directory, const char *path, uint64_t *kills)
+static bool read_oom_kills(int fd, uint64_t *kills)
 {
     char text[512];
-    int fd = openat(directory, path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-    if (fd >= 0)
-        close(fd);
+    ssize_t got = fd >= 0 ? pread(fd, text, sizeof text - 1, 0) : -1;
     text[got > 0 ? got : 0] = '\0';
     const char *count = strstr(text, "oom_kill ");
     if (count)
@@ -363,19 +360,35 @@ static bool read_oom_kills(int directory, const char *path, uint64_t *kills)
 
 bool leaf_oom_kills(const struct leaf *leaf, uint64_t *kills)
 {
-    return read_oom_kills(leaf->directory, "memory.events", kills);
+    int fd = openat(leaf->directory, "memory.events", O_RDONLY | O_CLOEXEC);
+    bool counted = read_oom_kills(fd, kills);
+    if (fd >= 0)
+        close(fd);
+    return counted;
 }
 
-bool cgroup_oom_kills(uint64_t *kills)
+/* `file` of hasupd's own directory where it counts; -1: it does not. */
+static int open_counter(const char *controller, const char *file)
 {
     char own[PATH_MAX - 32], path[PATH_MAX];
-    if (find_own(NULL, own, sizeof own)) {
-        snprintf(path, sizeof path, "%s/memory.events", own);
-        if (read_oom_kills(AT_FDCWD, path, kills))
-            return true;
-    }
-    if (!find_own("memory", own, sizeof own))
-        return false;
-    snprintf(path, sizeof path, "%s/memory.oom_control", own);
-    return read_oom_kills(AT_FDCWD, path, kills);
+    uint64_t kills;
+    if (!find_own(controller, own, sizeof own))
+        return -1;
+    snprintf(path, sizeof path, "%s/%s", own, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read_oom_kills(fd, &kills))
+        return fd;
+    close(fd);
+    return -1;
+}
+
+int oom_counter_open(void)
+{
+    int fd = open_counter(NULL, "memory.events");
+    return fd >= 0 ? fd : open_counter("memory", "memory.oom_control");
+}
+
+bool oom_counter_read(int counter, uint64_t *kills)
+{
+    return read_oom_kills(counter, kills);
 }

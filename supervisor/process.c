@@ -49,7 +49,7 @@ struct processes {
     uint64_t count;
     uint64_t oom_kills; /* of hasupd's cgroup, as far as they are told of some worker */
     struct rlimit descriptors; /* as hasupd found it: what workers get */
-    int null;
+    int null, oom_counter;
 };
 
 static void check_trees(struct processes *processes);
@@ -190,7 +190,7 @@ static bool was_oom(struct process *process)
     uint64_t kills;
     if (process->leaf && leaf_oom_kills(process->leaf, &kills))
         return kills > process->oom_kills;
-    if (!cgroup_oom_kills(&kills))
+    if (!oom_counter_read(processes->oom_counter, &kills))
         return false;
     bool more = kills > processes->oom_kills;
     processes->oom_kills = more ? processes->oom_kills + 1 : kills;
@@ -203,7 +203,7 @@ static void oom_begin(struct process *process)
     process->oom_kills = 0;
     if (process->leaf && leaf_oom_kills(process->leaf, &process->oom_kills))
         return;
-    if (!processes->list && !cgroup_oom_kills(&processes->oom_kills))
+    if (!processes->list && !oom_counter_read(processes->oom_counter, &processes->oom_kills))
         processes->oom_kills = 0; /* what was counted while no worker lived is nobody's */
 }
 
@@ -266,6 +266,8 @@ static void processes_close(struct processes *processes)
         cgroups_close(processes->cgroups);
     if (processes->null >= 0)
         close(processes->null);
+    if (processes->oom_counter >= 0)
+        close(processes->oom_counter);
     free(processes);
 }
 
@@ -281,6 +283,7 @@ struct processes *processes_new(struct loop *loop, const struct process_ops *ops
     processes->ops = ops;
     processes->context = context;
     processes->retry.due = retry_due;
+    processes->oom_counter = oom_counter_open();
     processes->notify.ready = on_notify;
     processes->retry.context = processes->notify.context = processes;
     take_descriptors(processes);
