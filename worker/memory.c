@@ -210,7 +210,7 @@ static int memory_take(struct hasup_runtime *runtime, size_t len, struct hasup_m
         if (count < HASUP_BUFFERS_MAX)
             return memory_new(runtime, len, taken);
         if (!idle && !runtime->worker)
-            return HASUP_EFULL; /* an adapter, which reads by itself */
+            return HASUP_EFULL; /* an adapter, which reads by itself and tries again */
         int error = idle ? withdraw(runtime, idle) : hasup_await_release(runtime);
         if (error)
             return error;

@@ -167,6 +167,7 @@ ANSWERS = {
     "/gone": gone, "/waits": waits, "/family": family, "/closes": closes,
     "/fine": lambda c, r: c.sendall(whole(b"fine")),
     "/order": dies,
+    "/large": lambda c, r: c.sendall(whole(b"l" * ((1 << 20) + 1))),  # above what goes in a frame
     "/big": lambda c, r: c.sendall(whole(BIG)),
     "/big-chunked": lambda c, r: c.sendall(
         head("200 OK", Transfer_Encoding="chunked", Content_Type="application/json") + chunk(BIG) + b"0\r\n\r\n"),

@@ -17,8 +17,8 @@ from test_promises import without_cgroups  # noqa: E402
 from world import BUILD, LIMIT, ROOT, World, alive, wait_until  # noqa: E402
 
 HOSTILE = os.path.join(ROOT, "tests/e2e/hostile.py")
-TAG_METHOD, TAG_PATH, TAG_HEADER = 37, 38, 13
-PING, PONG, CANCEL = 12, 13, 9
+TAG_METHOD, TAG_PATH, TAG_HEADER, TAG_BUFFER_ID = 37, 38, 13, 23
+PING, PONG, CANCEL, BUFFER, RELEASE = 12, 13, 9, 17, 19
 
 
 def model(place="{port}", keys="", more=""):
@@ -270,8 +270,8 @@ class Shim(unittest.TestCase):
         self.addCleanup(self.world.close)
         place = os.path.join(self.world.directory, "s")
         os.environ["COUNT"] = os.path.join(self.world.directory, "count")
-        self.worker = fake_hasupd.Worker([f"{BUILD}/hasup-http", "--concurrency=4", f"--socket={place}", "--",
-                                          sys.executable, "-B", HOSTILE, "{socket}"])
+        self.worker = fake_hasupd.Worker([f"{BUILD}/hasup-http", "--concurrency=4", "--whole-max=4194304",
+                                          f"--socket={place}", "--", sys.executable, "-B", HOSTILE, "{socket}"])
         self.addCleanup(self.worker.end)
 
     def begin(self, number, path, flags=0, method="GET", header=b""):
@@ -305,6 +305,30 @@ class Shim(unittest.TestCase):
             if kind == fake_hasupd.REPLY:
                 break
         self.assertEqual(total, 64 << 20)
+        self.assertEqual(self.worker.close(), 0)
+
+    def test_large_answers_wait_for_a_buffer_where_hasupd_has_all(self):
+        buffers, most = [], 255
+        for number in range(1, most + 1):
+            self.begin(number, "/large")
+            kind, got, _, meta, _ = self.worker.receive()
+            self.assertEqual(kind, BUFFER)
+            buffers.append(fake_hasupd.fields(meta)[TAG_BUFFER_ID])
+            self.assertEqual(self.worker.receive()[:3], (fake_hasupd.REPLY, number, 200))
+        for number in most + 1, most + 2, most + 3:
+            self.begin(number, "/large")
+        self.begin(900, "/told")  # a small one, asked for last: all four are with the server
+        self.assertEqual(self.worker.receive()[:3], (fake_hasupd.REPLY, 900, 200))
+        self.worker.send(CANCEL, most + 2)
+        self.assertEqual(self.worker.receive()[:3], (fake_hasupd.REPLY, most + 2, 499))
+        came = set()
+        for buffer in buffers[:2]:
+            self.worker.send(RELEASE, meta=fake_hasupd.field(TAG_BUFFER_ID, buffer))
+            kind, number, status, meta, _ = self.worker.receive()
+            self.assertEqual((kind, status), (fake_hasupd.REPLY, 200))
+            self.assertEqual(fake_hasupd.fields(meta)[TAG_BUFFER_ID], buffer)
+            came.add(number)
+        self.assertEqual(came, {most + 1, most + 3})
         self.assertEqual(self.worker.close(), 0)
 
     def test_fields_that_would_break_the_request_are_refused(self):

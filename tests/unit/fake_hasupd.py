@@ -10,7 +10,7 @@ HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CHECKPOINT, STA
 DRAIN = 14
 TAG_ABILITIES, TAG_METADATA, TAG_MODEL, TAG_SLOT, TAG_GRANTED, TAG_POSITION, TAG_TYPE, TAG_ROUTE, TAG_HEADER = 4, 5, 6, 7, 8, 9, 11, 12, 13
 TAG_BLOB, TAG_OFFSET, TAG_DELIVERED_LEN = 21, 32, 33
-MORE, RESUME, RESTORING = 1 << 2, 1 << 3, 1 << 4
+IN_BUFFER, MORE, RESUME, RESTORING = 1 << 0, 1 << 2, 1 << 3, 1 << 4
 HEADER = struct.Struct("<BBBBIQQII")
 
 
@@ -44,9 +44,10 @@ class Peer:
         return data
 
     def receive(self):
-        _, _, kind, _, meta, number, body, seq, _ = HEADER.unpack(self.exactly(HEADER.size))
+        """Kind, number, seq, meta, body; a body in a buffer is left there."""
+        _, _, kind, flags, meta, number, body, seq, _ = HEADER.unpack(self.exactly(HEADER.size))
         meta = self.exactly(meta)
-        return kind, number, seq, meta, self.exactly(body)
+        return kind, number, seq, meta, b"" if flags & IN_BUFFER else self.exactly(body)
 
     @staticmethod
     def frame(kind, number=0, meta=b"", body=b"", flags=0, seq=0):

@@ -2,7 +2,8 @@
  * relay.c: requests on their way: each is a transfer of curl's multi interface, whose answer
  * becomes CHUNKs and a REPLY.  An answer of known length up to whole_max, and JSON, is passed on
  * when it is whole, so that a crash in its middle leaves nothing to compare; others go part by part
- * as they come.  While hasupd has much unread, servers are not read from.
+ * as they come.  While hasupd has much unread, servers are not read from; while it has all buffers
+ * that there may be, an answer that needs one waits for the next that it gives back.
  *
  * A server that dies, refuses or breaks off is a crash of this worker: `crash` says it, and main.c
  * ends.  What is no HTTP at all is the server's answer, an error 502.
@@ -31,6 +32,7 @@ struct exchange {
     struct hasup_bytes meta, body; /* of the answer, until it is sent */
     bool streams;
     bool paused;
+    bool answered; /* all of it is here, and waits for a buffer */
     uint32_t chunks;
     char wrong[128]; /* why its answer is none; "": it is one */
 };
@@ -303,11 +305,21 @@ static void crashed(struct exchange *x, CURLcode result)
                  result == CURLE_OK ? "it ended" : curl_easy_strerror(result));
 }
 
+static int exchange_answer(struct exchange *x)
+{
+    int error = send_reply(x);
+    x->answered = error == HASUP_EFULL;
+    if (x->answered)
+        return 0;
+    exchange_free(x);
+    return error;
+}
+
 static int exchange_done(struct exchange *x, CURLcode result)
 {
     int error = 0;
     if (result == CURLE_OK && !x->wrong[0] && !ends_in_doubt(x)) {
-        error = send_reply(x);
+        return exchange_answer(x);
     } else if (x->wrong[0] || is_nonsense(result)) {
         char text[ADAPTER_REASON];
         snprintf(text, sizeof text, "the server's answer cannot be passed on: %s",
@@ -331,6 +343,19 @@ static int take_ends(struct relay *relay)
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&x);
         if (message->msg == CURLMSG_DONE && x)
             error = exchange_done(x, result);
+    }
+    return error;
+}
+
+static int send_what_waits(struct relay *relay)
+{
+    int error = 0;
+    for (struct exchange *x = relay->list, *next; x && !error; x = next) {
+        next = x->next;
+        if (x->answered)
+            error = exchange_answer(x);
+        else if (x->streams)
+            error = send_chunk(x);
     }
     return error;
 }
@@ -359,10 +384,7 @@ int relay_turn(struct relay *relay)
     if (curl_multi_perform(relay->multi, &running) != CURLM_OK)
         return HASUP_ENOMEM;
     error = take_ends(relay);
-    for (struct exchange *x = relay->list; x && !error; x = x->next)
-        if (x->streams)
-            error = send_chunk(x);
-    return error;
+    return error ? error : send_what_waits(relay);
 }
 
 int relay_open(struct relay *relay)
