@@ -10,6 +10,7 @@
 #define HASUP_BENCH_BENCH_H
 
 #include "ipc/base.h"
+#include "ipc/frame.h"
 
 #include <sys/types.h>
 
@@ -118,10 +119,13 @@ struct load {
 
 double load_run(const struct load *load); /* answered messages a second */
 
-/* A REQUEST frame for `model` with `body_len` bytes of body; its length.  `key_at`: it gets an
- * idempotency key, which load.key_at finds there; NULL: none. */
-size_t load_frame(uint8_t *message, const char *model, size_t body_len, size_t *key_at);
+/* A REQUEST frame for `model` with `body_len` bytes of body; its length.  `number_at`: it gets a field
+ * `number` (an idempotency key, a session), whose value load.key_at finds there; NULL: none. */
+size_t load_frame(uint8_t *message, const char *model, size_t body_len, enum hasup_tag number,
+                  size_t *number_at);
 bool load_frame_good(const uint8_t *reply);
+/* Of the answer to one message, which is sent for it. */
+size_t load_reply_len(const struct load *load);
 
 /* ---- latency.c ---- */
 
@@ -192,5 +196,6 @@ void part_checkpoint(void);
 void part_state(void);
 void part_durable(void);
 void part_recovery(void);
+void part_serving(void);
 
 #endif

@@ -71,7 +71,8 @@ static struct side hasup_side(const struct daemon *daemon, const char *model, ui
                                  .id_at = 8,
                                  .reply_len = HASUP_FRAME_HEADER + BODY,
                                  .good = load_frame_good}};
-    side.load.message_len = load_frame(frame, model, BODY, keys ? &side.load.key_at : NULL);
+    side.load.message_len =
+        load_frame(frame, model, BODY, HASUP_TAG_IDEMPOTENCY_KEY, keys ? &side.load.key_at : NULL);
     return side;
 }
 

@@ -138,21 +138,35 @@ double load_run(const struct load *load)
     return per_s;
 }
 
-size_t load_frame(uint8_t *message, const char *model, size_t body_len, size_t *key_at)
+size_t load_frame(uint8_t *message, const char *model, size_t body_len, enum hasup_tag number,
+                  size_t *number_at)
 {
-    static const uint8_t key[sizeof(uint64_t)];
+    static const uint8_t zero[sizeof(uint64_t)];
     struct hasup_meta_writer w;
     hasup_meta_start(&w, message + HASUP_FRAME_HEADER, 64);
     hasup_meta_put(&w, HASUP_TAG_MODEL, model, strlen(model));
-    if (key_at) {
-        hasup_meta_put(&w, HASUP_TAG_IDEMPOTENCY_KEY, key, sizeof key);
-        *key_at = HASUP_FRAME_HEADER + w.used - sizeof key;
+    if (number_at) {
+        hasup_meta_put(&w, number, zero, sizeof zero);
+        *number_at = HASUP_FRAME_HEADER + w.used - sizeof zero;
     }
     const struct hasup_frame frame = {
         .type = HASUP_REQUEST, .meta_len = (uint32_t)w.used, .body_len = body_len};
     hasup_frame_encode(&frame, message);
     memset(message + HASUP_FRAME_HEADER + w.used, 'b', body_len);
     return HASUP_FRAME_HEADER + w.used + body_len;
+}
+
+size_t load_reply_len(const struct load *load)
+{
+    uint8_t head[HASUP_FRAME_HEADER];
+    struct hasup_frame frame;
+    int fd = unix_connect(load->path);
+    socket_send(fd, load->message, load->message_len);
+    if (recv(fd, head, sizeof head, MSG_WAITALL) != (ssize_t)sizeof head ||
+        hasup_frame_decode(&frame, head) || !load_frame_good(head))
+        bench_fail("the first answer is not what was asked for");
+    close(fd);
+    return HASUP_FRAME_HEADER + frame.meta_len + (size_t)frame.body_len;
 }
 
 bool load_frame_good(const uint8_t *reply)

@@ -50,7 +50,7 @@ void part_relay(void)
                        .connections = 1,
                        .span = SPAN,
                        .message = frame,
-                       .message_len = load_frame(frame, "echo", RELAY_BODY, NULL),
+                       .message_len = load_frame(frame, "echo", RELAY_BODY, 0, NULL),
                        .id_at = 8,
                        .reply_len = HASUP_FRAME_HEADER + RELAY_BODY,
                        .good = load_frame_good};
@@ -92,7 +92,7 @@ void part_requests(void)
                        .depth = 1,
                        .span = SPAN,
                        .message = frame,
-                       .message_len = load_frame(frame, "echo", REQUEST_BODY, NULL),
+                       .message_len = load_frame(frame, "echo", REQUEST_BODY, 0, NULL),
                        .id_at = 8,
                        .reply_len = HASUP_FRAME_HEADER + REQUEST_BODY,
                        .good = load_frame_good};
