@@ -124,7 +124,7 @@ static void measure_adapter(void)
     pid_t pid = child_start(server);
     snprintf(models, sizeof models,
              "  node:\n    command: [node, %s/bench/peers/echo.js, \"{socket}\"]\n"
-             "    adapter: {kind: http, concurrency: 64, invoke: /}\n",
+             "    adapter: {kind: http, concurrency: 64, invoke: /, idempotent: [POST /]}\n",
              root);
     daemon_start(&daemon, models, "node", true);
     for (int i = 0; i < HTTP_ROUNDS; i++) {

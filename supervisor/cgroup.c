@@ -346,25 +346,45 @@ bool leaf_is_empty(struct leaf *leaf)
     return populated && populated[10] == '0';
 }
 
-/* False: there is no such count. */
-static bool read_oom_kills(int fd, uint64_t *kills)
+/* What a file of one or more "name number" lines says of `name` ("": its only number). */
+static bool read_number(int fd, const char *name, uint64_t *number)
 {
-    char text[512];
+    char text[4096];
     ssize_t got = fd >= 0 ? pread(fd, text, sizeof text - 1, 0) : -1;
+    size_t len = strlen(name);
     text[got > 0 ? got : 0] = '\0';
-    const char *count = strstr(text, "oom_kill ");
-    if (count)
-        *kills = strtoull(count + strlen("oom_kill "), NULL, 10);
-    return count != NULL;
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n')
+        if (strncmp(line, name, len) == 0 && (!len || line[len] == ' ')) {
+            *number = strtoull(line + len, NULL, 10);
+            return true;
+        }
+    return false;
+}
+
+static bool leaf_number(const struct leaf *leaf, const char *file, const char *name,
+                        uint64_t *number)
+{
+    int fd = openat(leaf->directory, file, O_RDONLY | O_CLOEXEC);
+    bool counted = read_number(fd, name, number);
+    if (fd >= 0)
+        close(fd);
+    return counted;
 }
 
 bool leaf_oom_kills(const struct leaf *leaf, uint64_t *kills)
 {
-    int fd = openat(leaf->directory, "memory.events", O_RDONLY | O_CLOEXEC);
-    bool counted = read_oom_kills(fd, kills);
-    if (fd >= 0)
-        close(fd);
-    return counted;
+    return leaf_number(leaf, "memory.events", "oom_kill", kills);
+}
+
+bool leaf_memory(const struct leaf *leaf, uint64_t *bytes)
+{
+    uint64_t old = 0, used = 0;
+    if (!leaf_number(leaf, "memory.current", "", bytes))
+        return false;
+    (void)leaf_number(leaf, "memory.stat", "inactive_file", &old);
+    (void)leaf_number(leaf, "memory.stat", "active_file", &used);
+    *bytes -= old + used < *bytes ? old + used : *bytes;
+    return true;
 }
 
 /* `file` of hasupd's own directory where it counts; -1: it does not. */
@@ -376,7 +396,7 @@ static int open_counter(const char *controller, const char *file)
         return -1;
     snprintf(path, sizeof path, "%s/%s", own, file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read_oom_kills(fd, &kills))
+    if (fd < 0 || read_number(fd, "oom_kill", &kills))
         return fd;
     close(fd);
     return -1;
@@ -390,5 +410,5 @@ int oom_counter_open(void)
 
 bool oom_counter_read(int counter, uint64_t *kills)
 {
-    return read_oom_kills(counter, kills);
+    return read_number(counter, "oom_kill", kills);
 }

@@ -29,7 +29,9 @@ bool leaf_is_empty(struct leaf *leaf);
 /* How often the kernel killed in it for lack of memory; false: it is not counted there, as the
  * memory controller is seldom delegated so far. */
 bool leaf_oom_kills(const struct leaf *leaf, uint64_t *kills);
-/* The same for hasupd's own cgroup and what is below it, which a container or a service has: found
+/* How much memory it holds, page cache of files left out, which the kernel takes back when it has to; false: as above. */
+bool leaf_memory(const struct leaf *leaf, uint64_t *bytes);
+/* How often for hasupd's own cgroup and what is below it, which a container or a service has: found
  * once, since a restart that looks for it takes twice as long.  -1: nowhere, which reads as false. */
 int oom_counter_open(void);
 bool oom_counter_read(int counter, uint64_t *kills);

@@ -7,6 +7,7 @@
 #include "supervisor/process.h"
 
 #include "supervisor/cgroup.h"
+#include "supervisor/memory.h"
 #include "supervisor/spawn.h"
 
 #include <errno.h>
@@ -495,15 +496,7 @@ pid_t process_pid(const struct process *process)
 
 uint64_t process_memory(const struct process *process)
 {
-    char path[64];
-    unsigned long long pages = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", (int)process->pid);
-    FILE *file = process->reaped ? NULL : fopen(path, "re");
-    if (file && fscanf(file, "%*u %llu", &pages) != 1)
-        pages = 0;
-    if (file)
-        fclose(file);
-    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return process->reaped ? 0 : memory_of_tree(process->leaf, process->pid);
 }
 
 void process_signal(struct process *process, int signo)

@@ -4,6 +4,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from test_promises import without_cgroups  # noqa: E402
 from world import BUILD, WORKER, World, wait_until  # noqa: E402
 
 WATCHED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "watched.py")
@@ -69,6 +70,20 @@ class Recycling(unittest.TestCase):
             event = world.wait_event("slot.recycled", slot="m/0")
             self.assertRegex(event["message"], r"^it has \d{6} KiB, more than 262144 KiB \(recycle.memory\)$")
             self.assertNotEqual(world.post("m", "pid")[2], pid)
+
+    def test_above_the_memory_of_its_whole_tree(self):
+        models = (f"  m: {{command: [{sys.executable}, -B, {WATCHED}],\n"
+                  "      recycle: {memory: 256MiB, memory_every: 1ms}}")
+        for before in (None, without_cgroups):
+            with self.subTest(cgroups=before is None), World(models, before=before) as world:
+                pid = world.post("m", "pid")[2]
+                self.assertEqual(world.post("m", f"bear {150 << 20}")[0], 200)
+                wait_until(lambda: world.slot("m/0")["memory_bytes"] > 150 << 20, "never measured")
+                self.assertEqual(world.post("m", "pid")[2], pid)
+                self.assertEqual(world.post("m", f"bear {150 << 20}")[0], 200)
+                event = world.wait_event("slot.recycled", slot="m/0")
+                self.assertRegex(event["message"], r"^it has 3\d{5} KiB, more than 262144 KiB \(recycle.memory\)$")
+                self.assertNotEqual(world.post("m", "pid")[2], pid)
 
     def test_promise_4_a_counter_goes_on_counting(self):
         models = f"  counter: {{command: [{BUILD}/examples/counter], recycle: {{requests: 3}}}}"

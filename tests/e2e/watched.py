@@ -2,7 +2,8 @@
 """A worker that hangs where it is told to, and feeds its watchdog.
 
 Bodies: echo TEXT; hang: in a function of that name; deaf: feeds its watchdog no more; trigger: says that it hangs;
-environment: what it has of systemd's variables; grow N: keeps N bytes more; pid.
+environment: what it has of systemd's variables; grow N: keeps N bytes more;
+bear N: leaves a child that keeps N bytes; pid.
 Arguments: --load hangs in load; --deaf ignores SIGABRT; --beat SECONDS feeds its watchdog that often; --stateful counts its
 requests and answers their number to `count`.
 """
@@ -56,6 +57,14 @@ class Watched(hasup.Worker):
             wait_for_the_device()
         if word == "environment":
             return " ".join(f"{name}={os.environ.get(name)}" for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"))
+        if word == "bear":
+            there, here = os.pipe()
+            if not os.fork():
+                held = os.urandom(1) * int(rest)
+                os.write(here, b"held")
+                signal.pause()
+                del held
+            os.read(there, 4)
         if word == "grow":
             KEPT.append(os.urandom(1) * int(rest))
         if word == "pid":

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "supervisor/cgroup.h"
+#include "supervisor/memory.h"
 
 /* The wait status of a child that starts in the leaf, waits for a line where it is told to, exits.
  */
@@ -79,7 +80,7 @@ static void put(const char *directory, const char *name, const char *text)
 }
 
 /* Files that look like a cgroup's, where this machine delegates no memory controller. */
-static void the_kills_for_lack_of_memory_are_read_where_they_are_counted(void **state)
+static void memory_and_kills_for_lack_of_it_are_read_where_they_are_counted(void **state)
 {
     (void)state;
     char parent[] = "/tmp/hasup-cgroup.XXXXXX", own[256], leaf_path[320];
@@ -106,7 +107,19 @@ static void the_kills_for_lack_of_memory_are_read_where_they_are_counted(void **
     assert_true(leaf_oom_kills(leaf, &kills));
     assert_int_equal(kills, 12);
 
-    const char *names[] = {"memory.events", "cgroup.events"};
+    assert_false(leaf_memory(leaf, &kills));
+    put(leaf_path, "memory.current", "9000000\n");
+    assert_true(leaf_memory(leaf, &kills));
+    assert_int_equal(kills, 9000000);
+    put(leaf_path, "memory.stat", "anon 1\nfile 2\ninactive_file 4000000\nactive_file 3000000\n");
+    assert_true(leaf_memory(leaf, &kills)); /* without what the kernel takes back when it has to */
+    assert_int_equal(kills, 2000000);
+    assert_int_equal(memory_of_tree(leaf, getpid()), 2000000);
+    put(leaf_path, "memory.current", "1000\n"); /* they are not counted at the same moment */
+    assert_true(leaf_memory(leaf, &kills));
+    assert_int_equal(kills, 0);
+
+    const char *names[] = {"memory.events", "memory.current", "memory.stat", "cgroup.events"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[512];
         snprintf(path, sizeof path, "%s/%s", leaf_path, names[i]);
@@ -120,7 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_leaf_serves_again),
-        cmocka_unit_test(the_kills_for_lack_of_memory_are_read_where_they_are_counted),
+        cmocka_unit_test(memory_and_kills_for_lack_of_it_are_read_where_they_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
