@@ -161,6 +161,7 @@ struct model {
         char because[ROLLOUT_TEXT]; /* why the last one failed */
         char last[ROLLOUT_TEXT];    /* how the last one ended; "": there was none */
         bool failed;
+        bool recycles;              /* it is none: a worker is recycled while another stands in */
         int64_t wall_ns;
     } rollout;
     uint32_t workers;                  /* wanted: the configuration's, or what scale said */

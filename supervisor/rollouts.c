@@ -136,7 +136,8 @@ static const char *why_text(const struct model_policy *policy, enum rollout_why 
                             char text[ENGINE_REASON])
 {
     switch (why) {
-    case ROLLOUT_FINE: return "";
+    case ROLLOUT_FINE:
+    case ROLLOUT_RECYCLES: return "";
     case ROLLOUT_LATE:
         snprintf(text, ENGINE_REASON,
                  "no further worker was ready within rollout.progress_deadline (%lld ms)",
@@ -227,6 +228,23 @@ static const char *tell_begin(const struct action *action, const char *now, cons
                                        : "rollout.given_up";
 }
 
+/* The same of a worker that is recycled while another stands in for it, which is worth a word only
+ * where nobody could. */
+static const char *tell_recycling(const struct action *action, enum outcome *outcome, char *text,
+                                  size_t room)
+{
+    const bool begins = action->rollout.to == ROLLOUT_ROLLING;
+    *outcome = GOES_ON;
+    if (action->rollout.why != ROLLOUT_RECYCLES) {
+        snprintf(text, room, "who is to be recycled stays for now: ");
+        return "recycle.put_off";
+    }
+    snprintf(text, room,
+             begins ? "one more starts, to stand in for who is recycled"
+                    : "who was recycled is back, and who stood in leaves");
+    return begins ? "recycle.started" : "recycle.done";
+}
+
 /* A version that nobody knows has no label. */
 static struct model_version version_or_none(const struct model *model, uint32_t number)
 {
@@ -246,21 +264,28 @@ static bool tell(struct engine *engine, struct model *model, const struct action
     const bool other_failed = to == ROLLOUT_REVERTING || from == ROLLOUT_CANARY;
     char text[ROLLOUT_TEXT], reason[ENGINE_REASON];
     enum outcome outcome;
-    const char *event = tell_begin(action, now.label, other->label, &outcome, text, sizeof text);
+    const bool recycles =
+        why == ROLLOUT_RECYCLES || (model->rollout.recycles && to == ROLLOUT_NONE);
+    const char *event =
+        recycles ? tell_recycling(action, &outcome, text, sizeof text)
+                 : tell_begin(action, now.label, other->label, &outcome, text, sizeof text);
+    model->rollout.recycles = why == ROLLOUT_RECYCLES && to == ROLLOUT_ROLLING;
     size_t used = strlen(text);
     if (from == ROLLOUT_REVERTING) { /* why is known since it began */
         snprintf(text + used, sizeof text - used, "%s", model->rollout.because);
     } else {
         const struct config_model *judged = other_failed ? other->config : now.config;
-        snprintf(text + used, sizeof text - used, "%s",
-                 why_text(&judged->policy, why, reason));
+        snprintf(text + used, sizeof text - used, "%s", why_text(&judged->policy, why, reason));
         if (culprit)
             tell_culprit(culprit, text, sizeof text);
         snprintf(model->rollout.because, sizeof model->rollout.because, "%s", text + used);
     }
     bool meant = why == ROLLOUT_FINE || why == ROLLOUT_STOPPED || why == ROLLOUT_REPLACED;
-    LOG_EVENT(meant ? LEVEL_INFO : LEVEL_ERROR, event, text,
-              LOG_TEXT("model", model->config->name), LOG_TEXT("version", now.label));
+    LOG_EVENT(why == ROLLOUT_RECYCLES ? LEVEL_DEBUG
+              : meant                 ? LEVEL_INFO
+              : recycles              ? LEVEL_WARNING
+                                      : LEVEL_ERROR,
+              event, text, LOG_TEXT("model", model->config->name), LOG_TEXT("version", now.label));
     if (outcome == GOES_ON)
         return false;
     struct timespec wall;

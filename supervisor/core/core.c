@@ -291,6 +291,7 @@ static void command_slot(struct core *core, struct slot *slot, enum command comm
         }
         slot->restart = slot->wanted;
         slot->rolling &= !slot->restart; /* its turn comes anew */
+        slot->recycle.chosen = false;
         if (!slot->wanted)
             command_start(core, slot);
         return;

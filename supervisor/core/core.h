@@ -406,6 +406,7 @@ enum rollout_why {
     ROLLOUT_ORDERED,  /* COMMAND_ABORT */
     ROLLOUT_STOPPED,  /* the model was stopped */
     ROLLOUT_REPLACED, /* a canary: something newer is rolled out */
+    ROLLOUT_RECYCLES, /* no fault, but a beginning and its end: a worker is recycled behind another one */
 };
 
 struct action {

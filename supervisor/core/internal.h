@@ -292,7 +292,9 @@ struct slot {
     } checkpoint;
     struct {
         enum recycle why; /* NO: it may stay */
+        bool chosen;      /* it waits for its turn, or for who stands in for it */
         bool on;          /* it drains for this */
+        hasup_ns again;   /* nobody could stand in for it: it stays at least until then */
         hasup_ns policy, age_at; /* when its age is reached, by this policy */
         hasup_ns measured, measure_at;
     } recycle;
@@ -685,6 +687,12 @@ void recycle_measured(struct core *core, struct slot *slot, uint64_t bytes);
 void recycle_due(struct core *core, struct slot *slot);
 /* Nobody is away: the next one that is to go goes. */
 void recycle_next(struct core *core, struct model *model);
+/* One whose turn has come drains: for this, where it was chosen. */
+void recycle_turn(struct core *core, struct slot *slot);
+/* Who was chosen is replaced by the rules of a rollout. */
+void recycle_forget(struct core *core, const struct model *model);
+/* Nobody could stand in for it: it stays for a while, where it was chosen. */
+void recycle_put_off(struct core *core, struct slot *slot);
 /* It drains for good now, and has no more time than others. */
 void recycle_stopped(struct core *core, struct slot *slot);
 void recycle_check(const struct core *core, const struct model *model);
@@ -719,6 +727,8 @@ struct slot *rollout_choose(const struct core *core, const struct model *model);
 void rollout_dispatched(const struct core *core, const struct slot *slot, uint32_t count);
 /* A request ended there. */
 void rollout_outcome(struct core *core, const struct slot *slot, bool failed);
+/* Whether an extra slot can stand in for one of the model's that is recycled. */
+bool rollout_covers(const struct core *core, const struct model *model);
 void rollout_check(const struct core *core, const struct model *model);
 /* ---- gate.c ---- */
 

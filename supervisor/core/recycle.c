@@ -1,9 +1,10 @@
 /*
  * recycle.c: workers replaced before they do harm: after so many requests, at an age, above so much
  * memory.  A worker that is to go goes on serving until its turn comes: one at a time of a model,
- * and only while every wanted slot of the model is ready.  It drains then, however long what it has
- * takes (one that hangs meanwhile is found by watch.c), and its slot starts again at once.  That is
- * no crash.  Memory is measured after answers, so a worker that is idle costs no wake-ups but one.
+ * and only while every wanted slot of the model is ready.  Where one may be started beyond those
+ * (max_surge), that one is ready first (rollout.c).  It drains then, however long what it has takes
+ * (one that hangs meanwhile is found by watch.c), and its slot starts again at once.  That is no
+ * crash.  Memory is measured after answers, so a worker that is idle costs no wake-ups but one.
  */
 #include "supervisor/core/internal.h"
 
@@ -24,7 +25,8 @@ void recycle_begin(struct core *core, struct slot *slot)
 {
     const hasup_ns age = model_of(core, slot)->policy.recycle.age;
     slot->recycle.why = RECYCLE_NO;
-    slot->recycle.on = false;
+    slot->recycle.on = slot->recycle.chosen = false;
+    slot->recycle.again = 0;
     slot->recycle.policy = age;
     slot->recycle.age_at =
         age ? slot->ready_since + random_jitter(&core->random, age) : HASUP_NEVER;
@@ -49,6 +51,8 @@ void recycle_changed(struct core *core, struct slot *slot)
 
 static void recycle_want(struct core *core, struct slot *slot, enum recycle why)
 {
+    if (core->now < slot->recycle.again)
+        return;
     if (slot->recycle.why == RECYCLE_NO)
         slot->recycle.why = why;
     recycle_next(core, model_of(core, slot));
@@ -104,7 +108,9 @@ void recycle_due(struct core *core, struct slot *slot)
 static struct slot *recycle_candidate(const struct core *core, const struct model *model)
 {
     struct slot *best = NULL;
-    if (!model->accepting || core->shutting_down)
+    const enum rollout_state state = model->rollout.state;
+    const bool rolls = state != ROLLOUT_NONE && state != ROLLOUT_CANARY;
+    if (!model->accepting || core->shutting_down || rolls)
         return NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
@@ -121,15 +127,51 @@ static struct slot *recycle_candidate(const struct core *core, const struct mode
     return best;
 }
 
+void recycle_turn(struct core *core, struct slot *slot)
+{
+    if (slot->recycle.chosen && slot->state == SLOT_READY) {
+        slot->recycle.on = true;
+        slot->recycled++;
+        notice_slot(core, NOTICE_RECYCLED, slot)->notice.value = slot->recycle.why;
+    }
+    slot->recycle.chosen = false;
+    slot_drain(core, slot);
+}
+
 void recycle_next(struct core *core, struct model *model)
 {
     struct slot *slot = recycle_candidate(core, model);
     if (!slot)
         return;
-    slot->rolling = slot->recycle.on = true;
-    slot->recycled++;
-    notice_slot(core, NOTICE_RECYCLED, slot)->notice.value = slot->recycle.why;
-    slot_drain(core, slot);
+    slot->recycle.chosen = true;
+    if (rollout_covers(core, model) && !PLANT(PLANT_RECYCLE_UNCOVERED)) {
+        slot->restart = true;
+        rollout_step(core, model);
+        return;
+    }
+    slot->rolling = true;
+    recycle_turn(core, slot);
+}
+
+void recycle_forget(struct core *core, const struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index)
+            core->slots[i].recycle.chosen = false;
+}
+
+void recycle_put_off(struct core *core, struct slot *slot)
+{
+    const hasup_ns pause = model_of(core, slot)->policy.restart.breaker;
+    if (!slot->recycle.chosen)
+        return;
+    slot->recycle.chosen = false;
+    slot->recycle.again = pause ? core->now + pause : HASUP_NEVER;
+    if (slot->recycle.why == RECYCLE_AGE)
+        slot->recycle.age_at = slot->recycle.again;
+    slot->recycle.why = RECYCLE_NO;
+    if (recycles(slot))
+        recycle_arm(core, slot);
 }
 
 void recycle_stopped(struct core *core, struct slot *slot)

@@ -30,6 +30,7 @@ struct tally {
     struct slot *extra;          /* the last */
     uint32_t extras, untried;    /* untried: extra ones that were not ready yet */
     uint32_t waiting, busy, ready;
+    uint32_t chosen;  /* of those that wait: because they are to be recycled */
     uint32_t regular; /* that should serve and are no extra ones */
     bool stateful;
 };
@@ -53,6 +54,7 @@ static struct tally tally(struct core *core, const struct model *model)
         t.busy += slot->rolling;
         t.stateful |= slot->stateful;
         t.waiting += slot->restart;
+        t.chosen += slot->restart && slot->recycle.chosen;
         if (slot->extra) {
             t.extras++;
             t.untried += slot->rolling;
@@ -87,13 +89,15 @@ uint32_t rollout_version(const struct core *core, const struct slot *slot)
 
 /* ---- from state to state ---- */
 
-/* The deadline begins anew: something went forward. */
+/* The deadline begins anew: something went forward.  Where workers are recycled only who stands in
+ * has one: they themselves take as long as what they have in hand. */
 static void progress(struct core *core, struct model *model)
 {
     struct rollout *r = &model->rollout;
     const struct model_policy *judged = r->state == ROLLOUT_CANARY ? &r->policy : &model->policy;
     hasup_ns limit = judged->rollout.progress_deadline;
-    bool runs = r->state == ROLLOUT_ROLLING || r->state == ROLLOUT_CANARY;
+    bool recycled = r->why == ROLLOUT_RECYCLES && !tally(core, model).untried;
+    bool runs = (r->state == ROLLOUT_ROLLING && !recycled) || r->state == ROLLOUT_CANARY;
     timer_set_at(&core->wheel, &r->timer, runs && limit ? core->now + limit : HASUP_NEVER);
 }
 
@@ -145,6 +149,7 @@ static void mark_stale(struct core *core, struct model *model)
             continue;
         slot->restart = slot->wanted && slot->version != model->version;
         slot->rolling &= !slot->restart;
+        slot->recycle.chosen = false;
     }
 }
 
@@ -177,9 +182,13 @@ static void revert(struct core *core, struct model *model, enum rollout_why why,
 static void give_up(struct core *core, struct model *model, enum rollout_why why,
                     const struct slot *culprit)
 {
-    for (uint32_t i = 0; i < core->slots_high; i++)
-        if (core->slots[i].used && core->slots[i].model == model->index)
-            core->slots[i].restart = core->slots[i].rolling = false;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        slot->restart = slot->rolling = false;
+        recycle_put_off(core, slot);
+    }
     enter(core, model, ROLLOUT_NONE, why, culprit);
     extras_leave(core, model);
 }
@@ -217,7 +226,7 @@ static void take_turn(struct core *core, struct model *model, struct slot *slot)
     slot->restart = false;
     slot->rolling = true;
     progress(core, model);
-    slot_drain(core, slot);
+    recycle_turn(core, slot);
 }
 
 /* How many slots may be down at once because of this. */
@@ -226,6 +235,8 @@ static uint32_t most_down(const struct core *core, const struct model *model, co
     uint32_t most = model->policy.rollout.max_unavailable;
     bool covered = t->extras || (!t->stateful && !model->rollout.alone && model->accepting &&
                                  model->policy.rollout.max_surge && slots_have_room(core));
+    if (covered && model->rollout.why == ROLLOUT_RECYCLES)
+        return 0; /* what must not be seen is no reason for fewer */
     return most || covered ? most : 1;
 }
 
@@ -253,8 +264,11 @@ static bool replace_one(struct core *core, struct model *model, const struct tal
     }
     if (!t->serving || t->busy >= most)
         return false;
-    if (t->extras < surge && extra_add(core, model))
+    if (t->extras < surge && extra_add(core, model)) {
+        if (model->rollout.why == ROLLOUT_RECYCLES)
+            progress(core, model);
         return true;
+    }
     if (!may_spare_one(t, down))
         return false;
     take_turn(core, model, t->serving);
@@ -268,8 +282,7 @@ static bool finish_one(struct core *core, struct model *model, const struct tall
         return false;
     if (!t->extras) {
         model->proven |= t->ready > 0;
-        enter(core, model, ROLLOUT_NONE,
-              model->rollout.state == ROLLOUT_REVERTING ? model->rollout.why : ROLLOUT_FINE, NULL);
+        enter(core, model, ROLLOUT_NONE, model->rollout.why, NULL);
         return false;
     }
     if (t->extra->state == SLOT_READY && !may_spare_one(t, most_down(core, model, t)))
@@ -317,8 +330,12 @@ static bool helpers_step(struct core *core, struct model *model)
 static bool step_one(struct core *core, struct model *model)
 {
     struct tally t = tally(core, model);
+    bool recycles = t.waiting && t.waiting == t.chosen;
     if (model->rollout.state == ROLLOUT_NONE && t.waiting) { /* a restart of what runs */
         model->rollout.version = 0;
+        enter(core, model, ROLLOUT_ROLLING, recycles ? ROLLOUT_RECYCLES : ROLLOUT_FINE, NULL);
+    } else if (model->rollout.why == ROLLOUT_RECYCLES && t.waiting && !recycles) {
+        recycle_forget(core, model); /* a restart was asked for meanwhile */
         enter(core, model, ROLLOUT_ROLLING, ROLLOUT_FINE, NULL);
     }
     if (model->rollout.state == ROLLOUT_NONE)
@@ -384,6 +401,7 @@ void rollout_begin(struct core *core, struct model *model, const struct model_po
         }
         slot->restart |= slot->wanted;
         slot->rolling &= !slot->restart;
+        slot->recycle.chosen = false;
     }
     enter(core, model, ROLLOUT_ROLLING, ROLLOUT_FINE, NULL);
 }
@@ -431,7 +449,7 @@ void rollout_stop(struct core *core, struct model *model)
 void rollout_adopt(struct core *core, struct slot *slot)
 {
     const struct model *model = model_of(core, slot);
-    slot->extra = false;
+    slot->extra = slot->recycle.chosen = false;
     slot->restart = slot->wanted && slot->version != model->version;
     slot->rolling &= !slot->restart;
 }
@@ -489,6 +507,8 @@ void rollout_broke(struct core *core, struct slot *slot)
     uint32_t tried = r->state == ROLLOUT_CANARY ? r->version : model->version;
     if (r->state == ROLLOUT_NONE)
         slot->rolling = false; /* it was recycled */
+    else if (r->why == ROLLOUT_RECYCLES && !slot->extra)
+        return; /* who stands in for it goes on */
     else if (slot->version == tried)
         fail(core, model, ROLLOUT_BROKEN, slot);
 }
@@ -581,6 +601,12 @@ void rollout_outcome(struct core *core, const struct slot *slot, bool failed)
             r->side[i].failed /= 2;
         }
     }
+}
+
+bool rollout_covers(const struct core *core, const struct model *model)
+{
+    return model->rollout.state == ROLLOUT_NONE && !model->stateful && model->accepting &&
+           model->policy.rollout.max_surge && slots_have_room(core);
 }
 
 /* ---- invariants ---- */

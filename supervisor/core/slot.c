@@ -72,7 +72,7 @@ void slot_renew(struct slot *slot)
     slot->worker++;
     slot->counted = slot->forks = slot->born = false;
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
-    slot->hook.on = slot->hook.passed = slot->recycle.on = false;
+    slot->hook.on = slot->hook.passed = slot->recycle.on = slot->recycle.chosen = false;
     slot->recycle.why = RECYCLE_NO;
     slot->run_answered = 0;
 }

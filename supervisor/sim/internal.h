@@ -356,6 +356,7 @@ void versions_acts(struct sim *sim, uint32_t model);
 /* Where only a good version helps, there is one; true: it was so. */
 bool versions_mends(struct sim *sim, uint32_t model);
 void versions_spawned(struct sim_slot *slot, const struct action *action, bool *changed);
+void versions_recycled(struct sim *sim, const struct sim_slot *slot);
 void versions_drained(struct sim *sim, const struct sim_slot *slot);
 void versions_dispatched(struct sim *sim, const struct sim_slot *slot, const struct client *client);
 void versions_replied(struct sim *sim, const struct sim_slot *slot);

@@ -306,6 +306,7 @@ static void check_recycled(struct sim *sim, struct sim_slot *slot)
             core_slot_view(sim->core, i, &view) && view.wanted)
             sim_fail(sim, "slot %u is replaced while slot %u is %s", (unsigned)(slot - sim->slots),
                      i, slot_state_name(sim->slots[i].state));
+    versions_recycled(sim, slot);
 }
 
 static void notice(struct sim *sim, const struct action *action)

@@ -164,6 +164,21 @@ void versions_drained(struct sim *sim, const struct sim_slot *slot)
                  regular);
 }
 
+void versions_recycled(struct sim *sim, const struct sim_slot *slot)
+{
+    uint32_t regular, used;
+    const struct model_policy *policy = &sim->models[slot->model].policy;
+    struct model_view view;
+    if (!core_model_view(sim->core, slot->model, &view))
+        return;
+    count_slots(sim, slot->model, &regular, &used);
+    bool alone = slot->stateful || !policy->rollout.max_surge || used + 1 >= SIM_SLOTS ||
+                 view.rollout.state == ROLLOUT_CANARY;
+    if (!alone && view.ready < regular)
+        sim_fail(sim, "slot %u is recycled with nobody in its place: %u of %u are ready",
+                 (unsigned)(slot - sim->slots), view.ready, regular);
+}
+
 static bool stable_serves(const struct sim *sim, uint32_t model, uint32_t version)
 {
     for (unsigned i = 0; i < SIM_SLOTS; i++) {
@@ -210,9 +225,9 @@ void versions_replied(struct sim *sim, const struct sim_slot *slot)
         slot->version == view.rollout.version ||
         view.rollout.side[1].ended < policy->rollout.abort_min_requests)
         return;
-    double stable = view.rollout.side[0].ended ? (double)view.rollout.side[0].failed /
-                                                     (double)view.rollout.side[0].ended
-                                               : 0;
+    double stable = view.rollout.side[0].ended
+                        ? (double)view.rollout.side[0].failed / (double)view.rollout.side[0].ended
+                        : 0;
     double canary = (double)view.rollout.side[1].failed / (double)view.rollout.side[1].ended;
     if (canary > stable + (policy->rollout.abort_error_rate + 5) / 100.0)
         sim_fail(sim, "model %u: %.0f %% of its canary's requests fail, %.0f %% of the others",

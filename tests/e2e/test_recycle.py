@@ -85,6 +85,23 @@ class Recycling(unittest.TestCase):
                 self.assertRegex(event["message"], r"^it has 3\d{5} KiB, more than 262144 KiB \(recycle.memory\)$")
                 self.assertNotEqual(world.post("m", "pid")[2], pid)
 
+    def test_promise_9_the_old_one_serves_until_another_stands_in(self):
+        with World("", start=False) as world:
+            gate = world.fifo("load")
+            world.write(f"  m: {{command: [{WORKER}, --load, {gate}], recycle: {{requests: 2}}}}")
+            world.start(wait=False)
+            world.release(gate)
+            pid = world.post("m", "pid")[2]
+            self.assertEqual(world.post("m", "echo x")[2], b"x")  # that was the second
+            wait_until(lambda: [slot["state"] for slot in world.slots()] == ["ready", "loading"], "nobody stands in")
+            self.assertEqual(world.post("m", "pid")[2], pid)
+            world.release(gate)
+            world.wait_event("slot.recycled", slot="m/0")
+            self.assertNotEqual(world.post("m", "pid")[2], pid)  # who stands in
+            world.release(gate)
+            wait_until(lambda: [slot["state"] for slot in world.slots()] == ["ready"], "who stood in stays")
+            self.assertEqual(world.slot("m/0")["recycled"], 1)
+
     def test_promise_4_a_counter_goes_on_counting(self):
         models = f"  counter: {{command: [{BUILD}/examples/counter], recycle: {{requests: 3}}}}"
         with World(models) as world:

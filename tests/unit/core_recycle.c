@@ -197,6 +197,58 @@ static void promise_4_a_stateful_one_saves_its_state_before_it_goes(void **state
     assert_int_equal(seen_count(w, ACTION_DRAIN), 1);
 }
 
+static void surges(struct world *w, uint32_t workers)
+{
+    w->policy.rollout.max_surge = 1;
+    w->policy.rollout.progress_deadline = 60 * HASUP_S;
+    w->policy.recycle.requests = 1;
+    ready(w, workers, 2);
+}
+
+static void promise_9_another_stands_in_first(void **state)
+{
+    struct world *w = *state;
+    uint32_t slot = 77;
+    surges(w, 1);
+    uint64_t first = submit(w), second = submit(w);
+    replies(w, 0, first);
+    assert_int_equal(seen_count(w, ACTION_SLOT_ADDED), 1);
+    assert_int_equal(seen_count(w, ACTION_SPAWN), 1);
+    assert_int_equal(recycled_for(w, &slot), RECYCLE_NO);
+    uint64_t third = submit(w); /* it serves as ever */
+    assert_non_null(seen_of(w, ACTION_DISPATCH, third));
+    comes_up(w, 1, 2);
+    assert_int_equal(recycled_for(w, &slot), RECYCLE_REQUESTS);
+    assert_int_equal(slot, 0);
+    assert_int_equal(state_of(w, 0), SLOT_DRAINING);
+    world_pass(w, 15 * HASUP_S); /* and takes its time, beyond timeouts.drain */
+    assert_int_equal(state_of(w, 0), SLOT_DRAINING);
+    replies(w, 0, second);
+    replies(w, 0, third);
+    leaves(w, 0);
+    comes_up(w, 0, 2);
+    assert_int_equal(state_of(w, 1), SLOT_DRAINING); /* it stood in long enough */
+    assert_int_equal(seen(w, ACTION_ROLLOUT)->rollout.why, ROLLOUT_RECYCLES);
+    assert_int_equal(seen(w, ACTION_ROLLOUT)->rollout.to, ROLLOUT_NONE);
+    leaves(w, 1);
+    assert_int_equal(seen_count(w, ACTION_SLOT_REMOVED), 1);
+}
+
+static void who_cannot_be_replaced_stays(void **state)
+{
+    struct world *w = *state;
+    uint32_t slot;
+    surges(w, 1);
+    replies(w, 0, submit(w));
+    assert_int_equal(seen_count(w, ACTION_SPAWN), 1);
+    world_pass(w, 60 * HASUP_S + 2 * HASUP_MS); /* its start takes longer than that */
+    assert_int_equal(seen(w, ACTION_ROLLOUT)->rollout.why, ROLLOUT_LATE);
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+    replies(w, 0, submit(w)); /* no new try so soon */
+    assert_int_equal(seen_count(w, ACTION_SPAWN), 0);
+    assert_int_equal(recycled_for(w, &slot), RECYCLE_NO);
+}
+
 static void one_that_fails_after_a_recycling_backs_off_as_ever(void **state)
 {
     struct world *w = *state;
@@ -221,6 +273,8 @@ int main(void)
         STORY(memory_is_measured_after_answers_and_not_while_idle),
         STORY(a_new_policy_holds_at_once),
         STORY(promise_4_a_stateful_one_saves_its_state_before_it_goes),
+        STORY(promise_9_another_stands_in_first),
+        STORY(who_cannot_be_replaced_stays),
         STORY(one_that_fails_after_a_recycling_backs_off_as_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
