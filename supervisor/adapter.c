@@ -5,29 +5,16 @@
  * from that.
  */
 #include "supervisor/engine.h"
+#include "supervisor/spawn.h"
 
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { OPTIONS_MAX = 12, PLACE_ROOM = 512 };
 
-static const char PROGRAM[] = "hasup-http";
-
 /* ---- the command ---- */
-
-/* Beside hasupd itself, else on PATH. */
-static char *program(void)
-{
-    char own[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", own, sizeof own - sizeof PROGRAM);
-    char *slash = len > 0 ? memrchr(own, '/', (size_t)len) : NULL;
-    if (slash)
-        memcpy(slash + 1, PROGRAM, sizeof PROGRAM);
-    return strdup(slash && access(own, X_OK) == 0 ? own : PROGRAM);
-}
 
 HASUP_PRINTF(3, 4)
 static bool add_option(char **argv, size_t *count, const char *format, ...)
@@ -78,10 +65,12 @@ char **adapter_command(const struct slot *slot, bool hook)
         return config->pre_start;
     if (config->adapter.kind == ADAPTER_NONE)
         return config->command;
+    char program[PATH_MAX];
     char **argv = calloc(OPTIONS_MAX + words + 1, sizeof *argv);
     if (!argv)
         return NULL;
-    argv[0] = program();
+    spawn_find_own(ADAPTER_PROGRAM, program, sizeof program);
+    argv[0] = strdup(program);
     bool fine = argv[0] && add_options(slot, argv, &own);
     for (size_t i = 0; i < words && fine; i++)
         fine = add_option(argv, &own, "%s", config->command[i]);

@@ -55,6 +55,20 @@ static void check_command(struct config_errors *errors, const struct config_mode
         complain(errors, model, key, "%.300s: is not executable (%s)", path, strerror(errno));
 }
 
+/* What an adapter's command is started by. */
+static void check_adapter(struct config_errors *errors, const struct config_model *model)
+{
+    const char *hasupds = getenv("PATH");
+    char own[PATH_TEXT], path[PATH_TEXT];
+    const char *const env[] = {own, NULL};
+    snprintf(own, sizeof own, "PATH=%s", hasupds ? hasupds : "");
+    if (!spawn_find_own(ADAPTER_PROGRAM, path, sizeof path) &&
+        !spawn_find(ADAPTER_PROGRAM, env, path, sizeof path))
+        complain(errors, model, "adapter",
+                 "%s, which runs the command, is neither beside hasupd nor on PATH",
+                 ADAPTER_PROGRAM);
+}
+
 static void check_directory(struct config_errors *errors, const struct config_model *model)
 {
     struct stat st;
@@ -85,6 +99,8 @@ int check_named(const struct config *config, char error[CONFIG_ERROR_MAX])
     for (size_t i = 0; i < config->model_count; i++) {
         const struct config_model *model = &config->models[i];
         check_command(&errors, model, "command", model->command);
+        if (model->adapter.kind != ADAPTER_NONE)
+            check_adapter(&errors, model);
         if (model->pre_start)
             check_command(&errors, model, "pre_start.command", model->pre_start);
         check_directory(&errors, model);

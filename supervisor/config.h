@@ -9,6 +9,8 @@
 #include "supervisor/core/core.h"
 #include "supervisor/log.h"
 
+#define ADAPTER_PROGRAM "hasup-http" /* runs the command of a model with an adapter */
+
 struct config_model {
     char *name;         /* [A-Za-z0-9][A-Za-z0-9._-]{0,62} */
     char **command;     /* argv, NULL-terminated; argv[0] absolute where it was a path to a file */

@@ -204,3 +204,17 @@ int spawn_find(const char *name, const char *const *env, char *path, size_t room
     }
     return 0;
 }
+
+int spawn_find_own(const char *name, char *path, size_t room)
+{
+    ssize_t len = readlink("/proc/self/exe", path, room - 1);
+    char *slash = len > 0 ? memrchr(path, '/', (size_t)len) : NULL;
+    size_t left = slash ? room - (size_t)(slash + 1 - path) : 0;
+    if (left > strlen(name)) {
+        strcpy(slash + 1, name);
+        if (access(path, X_OK) == 0)
+            return 1;
+    }
+    snprintf(path, room, "%s", name);
+    return 0;
+}

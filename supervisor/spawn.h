@@ -25,5 +25,8 @@ int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step, bool *
 /* Looks a command up on the PATH of `env`; false: it is not there.  A name with a slash is itself.
  */
 int spawn_find(const char *name, const char *const *env, char *path, size_t room);
+/* A program of hasup's own, which stands beside hasupd; false: it does not, and `path` is its name, to
+ * be looked up. */
+int spawn_find_own(const char *name, char *path, size_t room);
 
 #endif

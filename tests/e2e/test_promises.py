@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -737,6 +738,19 @@ class Operation(unittest.TestCase):
             code, _, errors = self.check(place, "  m: {command: [./gone], directory: gone}\n  n: {command: [./plain]}",
                                          "checkpoints: {key_file: gone}")  # all of them at once
             self.assertEqual((code, errors.count("\n")), (2, 4), errors)
+
+    def test_check_looks_for_the_program_that_runs_adapters(self):
+        models = "  m: {command: [sh], adapter: {kind: http}}"
+        with tempfile.TemporaryDirectory() as place:
+            self.assertEqual(self.check(place, models, "")[0], 0)
+            hasupd = shutil.copy(f"{BUILD}/hasupd", place)  # without what stands beside it
+            config = os.path.join(place, "c.yaml")
+            done = subprocess.run([hasupd, "--check", config], capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+            self.assertIn("c.yaml:5:3: models.m.adapter: hasup-http, which runs the command, is neither beside hasupd "
+                          "nor on PATH", done.stderr)
+            os.symlink(f"{BUILD}/hasup-http", os.path.join(place, "hasup-http"))
+            self.assertEqual(subprocess.run([hasupd, "--check", config], stdout=subprocess.DEVNULL).returncode, 0)
 
     def test_a_command_that_does_not_exist_says_so(self):
         with World("  m: {command: [/no/such/program]}", wait=False) as world:
