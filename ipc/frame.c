@@ -19,7 +19,7 @@ void hasup_frame_encode(const struct hasup_frame *frame, uint8_t header[HASUP_FR
 
 static bool type_known(unsigned type)
 {
-    return type >= HASUP_HELLO && type <= HASUP_DESCRIPTOR;
+    return type >= HASUP_HELLO && type <= HASUP_UNBEGUN;
 }
 
 int hasup_frame_decode(struct hasup_frame *frame, const uint8_t header[HASUP_FRAME_HEADER])

@@ -54,7 +54,8 @@ enum {
     X(18, BUFFER_GONE) /* all: the sender withdraws its buffer; unmap it */                        \
     X(19, RELEASE)     /* all: the receiver has done with a buffer's body; it may be reused */     \
     X(20, CONTROL)     /* C: a control verb, JSON body; answered by REPLY, or CHUNKs and REPLY */  \
-    X(21, DESCRIPTOR)  /* S, to a forked worker: take this descriptor as number FD_NUMBER */
+    X(21, DESCRIPTOR)  /* S, to a forked worker: take this descriptor as number FD_NUMBER */       \
+    X(22, UNBEGUN)     /* W: it has not begun this request, and another may, should it die now */
 
 enum hasup_frame_type {
 #define HASUP_FRAME_ENUM(number, name) HASUP_##name = (number),

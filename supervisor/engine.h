@@ -51,6 +51,7 @@ struct request {
     struct body body;
     struct stream *stream;     /* NULL before the first chunk */
     struct progress *progress; /* the last that a worker told; NULL: none */
+    bool mated;                /* in a batch of several */
     bool resumes;              /* its worker has yet to say where it goes on */
     struct {                   /* of a durable one */
         bool async, retold;    /* retold: the core has done with it, an answer is being fetched */
@@ -135,6 +136,7 @@ struct worker {
         struct process_exit how;
     } exit;
     bool leaving; /* told to drain or stop: its end is no crash */
+    bool more;    /* the batch that it is being given goes on */
     struct {      /* of one that is to be forked */
         struct worker *zygote; /* has yet to say that it is there; NULL: it is */
         int socket, out, err;  /* hasupd's end, and what becomes its output */

@@ -192,6 +192,8 @@ void worker_dispatch(struct slot *slot, const struct action *action)
     request->worker = action->worker;
     request->version = worker->version;
     request->stateful |= worker->stateful;
+    request->mated = worker->more || action->dispatch.more;
+    worker->more = action->dispatch.more;
     stream_restart(request);
     struct hasup_meta_writer w;
     hasup_meta_start(&w, request->bytes + request->meta_len, 32);
@@ -455,13 +457,12 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
     if (hello.metadata_len)
         model_version_describe(slot->model, slot->version_number, hello.metadata,
                                hello.metadata_len);
-    worker_post(worker,
-                &(struct event){.type = EVENT_HELLO,
-                                .hello = {.concurrency = hello.concurrency,
-                                          .max_batch = batches ? hello.max_batch : 1,
-                                          .stateful = worker->stateful,
-                                          .resumable = worker->granted & HASUP_CAN_RESUME,
-                                          .zygote = worker->granted & HASUP_CAN_ZYGOTE}});
+    worker_post(worker, &(struct event){.type = EVENT_HELLO,
+                                        .hello = {.concurrency = hello.concurrency,
+                                                  .max_batch = batches ? hello.max_batch : 1,
+                                                  .stateful = worker->stateful,
+                                                  .resumable = worker->granted & HASUP_CAN_RESUME,
+                                                  .zygote = worker->granted & HASUP_CAN_ZYGOTE}});
     return 0;
 }
 
@@ -522,7 +523,7 @@ static int on_progress(struct worker *worker, const struct hasup_frame *frame)
     struct hasup_field field;
     const uint8_t *blob = NULL;
     size_t len = 0;
-    if (!(worker->granted & HASUP_CAN_RESUME) || !request ||
+    if (!(worker->granted & HASUP_CAN_RESUME) || !request || request->mated ||
         (request->resumes && on_resumed(worker, request, frame)))
         return HASUP_EPROTO;
     hasup_meta_read(&reader, frame);
@@ -538,13 +539,20 @@ static int on_progress(struct worker *worker, const struct hasup_frame *frame)
     return 0;
 }
 
+static int on_unbegun(struct worker *worker, const struct hasup_frame *frame)
+{
+    if (!request_at(worker, frame->id))
+        return HASUP_EPROTO;
+    worker_post(worker, &(struct event){.type = EVENT_UNBEGUN, .request = frame->id});
+    return 0;
+}
+
 static void chunk_in_hand(struct worker *worker, struct request *request,
                           const struct hasup_frame *frame, const uint8_t *bytes, size_t len)
 {
     struct engine *engine = worker->slot->engine;
     bool same = stream_add(request, bytes, len);
-    engine->hand.reply =
-        (struct reply){.status = 200, .frame = frame, .version = worker->version};
+    engine->hand.reply = (struct reply){.status = 200, .frame = frame, .version = worker->version};
     engine->hand.bytes = bytes;
     engine->hand.len = len;
     worker_post(worker, &(struct event){.type = EVENT_CHUNKED,
@@ -586,13 +594,13 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
     }
     uint64_t digest = worker->stateful ? reply_digest(request, status, body) : 0;
     request->slot = NO_SLOT;
-    engine->hand.reply = (struct reply){
-        .status = status, .frame = frame, .body = *body, .version = worker->version};
-    worker_post(worker, &(struct event){.type = EVENT_REPLIED,
-                                        .request = request->id,
-                                        .replied = {.digest = digest,
-                                                    .size = body->len,
-                                                    .failed = status >= 500}});
+    engine->hand.reply =
+        (struct reply){.status = status, .frame = frame, .body = *body, .version = worker->version};
+    worker_post(
+        worker,
+        &(struct event){.type = EVENT_REPLIED,
+                        .request = request->id,
+                        .replied = {.digest = digest, .size = body->len, .failed = status >= 500}});
     return 0;
 }
 
@@ -638,6 +646,7 @@ static int worker_frame(void *context, const struct hasup_frame *frame, struct b
     case HASUP_REPLY: return on_reply(worker, frame, body);
     case HASUP_CHUNK: return on_chunk(worker, frame, body);
     case HASUP_PROGRESS: return on_progress(worker, frame);
+    case HASUP_UNBEGUN: return on_unbegun(worker, frame);
     case HASUP_STATE: return on_state(worker, frame, body);
     case HASUP_SPAWNED:
         return worker->granted & HASUP_CAN_ZYGOTE ? fork_answered(worker, frame) : HASUP_EPROTO;

@@ -489,6 +489,10 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
         if (heard)
             request_progressed(core, slot, event);
         return;
+    case EVENT_UNBEGUN:
+        if (heard)
+            request_unbegun(core, slot, event);
+        return;
     case EVENT_RESUMED:
         if (heard)
             request_resumed(core, slot, event);
@@ -556,6 +560,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     case EVENT_REPLIED:
     case EVENT_CHUNKED:
     case EVENT_PROGRESSED:
+    case EVENT_UNBEGUN:
     case EVENT_RESUMED:
     case EVENT_STATE_TAKEN:
         if ((slot = slot_worker_at(core, event)))

@@ -220,6 +220,8 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(REPLIED)           /* slot, worker, request, digest (stateful slots), size */                \
     X(CHUNKED)           /* slot, worker, request, size, same */                                   \
     X(PROGRESSED)        /* slot, worker, request: another could go on from here */                \
+    X(UNBEGUN)           /* slot, worker, request: it did not run, and may elsewhere though it must  \
+                          * not run twice */                                                       \
     X(RESUMED)           /* slot, worker, request, from: this run's bytes begin there; before      \
                           * its first CHUNKED or REPLIED */                                        \
     X(STATE_TAKEN)       /* slot, worker, position, error */                                       \

@@ -162,6 +162,7 @@ static void hand_over(struct core *core, struct slot *slot, struct item *item, b
     item->seen = model->row.seen;
     item->produced = 0;
     item->spoke = false;
+    item->unbegun = item->unbegun && PLANT(PLANT_UNBEGUN_STAYS);
     list_append(&slot->flight, item);
     slot->inflight++;
     model->inflight++;

@@ -144,6 +144,7 @@ struct item {
     bool client; /* somebody hears what is said about it */
     bool async, refused;
     bool once; /* must not run twice */
+    bool unbegun; /* in flight: its worker said that it does not run */
     bool done; /* answered, and its row goes: there is no result to store */
     enum storing storing;
     enum refusal why;    /* where refused */
@@ -594,6 +595,7 @@ void request_cancelled(struct core *core, const struct event *event);
 void request_expired(struct core *core, struct item *item);
 void request_replied(struct core *core, struct slot *slot, const struct event *event);
 void request_chunked(struct core *core, struct slot *slot, const struct event *event);
+void request_unbegun(struct core *core, struct slot *slot, const struct event *event);
 void request_progressed(struct core *core, struct slot *slot, const struct event *event);
 void request_resumed(struct core *core, struct slot *slot, const struct event *event);
 /* Its worker died: queued again, kept for its slot, or refused.  Out of the flight already. */

@@ -342,6 +342,13 @@ void request_progressed(struct core *core, struct slot *slot, const struct event
         item->progressed = true;
 }
 
+void request_unbegun(struct core *core, struct slot *slot, const struct event *event)
+{
+    struct item *item = item_find(core, event->request);
+    if (item && item->place == PLACE_FLIGHT && item->slot == slot->index && !item->spoke)
+        item->unbegun = true;
+}
+
 void request_resumed(struct core *core, struct slot *slot, const struct event *event)
 {
     struct item *item = flight_speaks(core, slot, event);
@@ -393,7 +400,8 @@ static void requeue(struct core *core, struct item *item)
 
 void request_orphaned(struct core *core, struct slot *slot, struct item *item, bool crash)
 {
-    bool over = item->once && !item->logged && !item->settled && !PLANT(PLANT_RUN_TWICE);
+    bool over =
+        item->once && !item->unbegun && !item->logged && !item->settled && !PLANT(PLANT_RUN_TWICE);
     flight_remove(core, slot, item);
     if (crash)
         blame_item(core, slot, item);

@@ -275,7 +275,7 @@ void client_refused(struct sim *sim, const struct action *action)
         sim_fail(sim, "request %llx: its answer is called too large and is not",
                  (unsigned long long)client->id);
     if (client && why == REFUSED_INTERRUPTED && !client->asks &&
-        (!client->once || !client->dispatches))
+        !(client->once && (client->dispatches || (client->row && client->row->given))))
         sim_fail(sim, "request %llx is refused as interrupted, and might run",
                  (unsigned long long)client->id);
     if (client && why == REFUSED_LATE && !client->deadline &&

@@ -213,7 +213,8 @@ struct row {
     uint32_t attempts;
     uint8_t priority;
     bool async, poison;
-    bool once, ran; /* must not run twice; was given to a worker, in whichever life of hasupd */
+    bool once, ran; /* must not run twice; was run by a worker, in whichever life of hasupd */
+    bool given;     /* to a worker, which may have left it; a later life cannot know */
     bool outlived; /* a later one has its key, since a death: nobody comes for this one */
     bool waits; /* for room in the table of requests, after a death */
 };

@@ -115,7 +115,7 @@ static void dispatch(struct sim *sim, const struct action *action)
         sim_fail(sim, "request %llx runs twice, which it must not",
                  (unsigned long long)action->request);
     if (client->row)
-        client->row->ran = true;
+        client->row->ran = client->row->given = true;
     client->dispatches += !action->dispatch.replay;
     client->at_slot = action->slot;
     client->at_worker = action->worker;

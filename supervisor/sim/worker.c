@@ -149,6 +149,11 @@ static void run_request(struct sim *sim, struct sim_slot *slot, const struct mes
         worker_dies(sim, slot, false);
         return;
     }
+    if (client->once && !client->chunks && sim_chance(sim, 2 * sim->fault_permille)) {
+        say(sim, slot, (struct message){.type = EVENT_UNBEGUN, .request = client->id});
+        worker_dies(sim, slot, false);
+        return;
+    }
     if (worker->chunks_left) { /* in the middle of a stream: one more chunk, then it comes here
                                   again */
         run_chunk(sim, slot, client);
@@ -356,8 +361,7 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
         event.hello.concurrency = sim->models[slot->model].concurrency;
         event.hello.max_batch = sim->models[slot->model].max_batch;
         event.hello.stateful = slot->stateful;
-        event.hello.zygote =
-            slot->role == ROLE_ZYGOTE && !sim_chance(sim, sim->fault_permille / 4);
+        event.hello.zygote = slot->role == ROLE_ZYGOTE && !sim_chance(sim, sim->fault_permille / 4);
         event.hello.resumable = sim->models[slot->model].resumable;
     } else if (message.type == EVENT_WORKER_READY) {
         event.error = message.size ? HASUP_EWORKER : 0;
@@ -373,6 +377,10 @@ void worker_heard(struct sim *sim, struct sim_slot *slot, uint32_t number)
     } else if (message.type == EVENT_PROGRESSED && client) {
         if (client->run_variant == client->variant && client->produced > client->progress)
             client->progress = client->produced;
+    } else if (message.type == EVENT_UNBEGUN && client) {
+        client->dispatches = 0;
+        if (client->row)
+            client->row->ran = false;
     } else if (message.type == EVENT_REPLIED && client) {
         event.replied.digest = message.digest;
         event.replied.size = journal_answer_size(client->content);

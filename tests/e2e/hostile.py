@@ -161,10 +161,16 @@ def closes(connection, request):
     raise Gone
 
 
+def shuts(connection, request):
+    if request.first:
+        LISTENER.shutdown(socket.SHUT_RDWR)  # nobody gets in any more
+    connection.sendall(whole(b"shut"))
+
+
 ANSWERS = {
     "/slow-head": slow_head, "/middle": middle, "/chunked-middle": chunked_middle, "/reset": reset, "/dies": dies,
     "/chunked": chunked, "/json-parts": json_parts, "/old": old, "/old-dies": old_dies, "/blocked": blocked,
-    "/gone": gone, "/waits": waits, "/family": family, "/closes": closes,
+    "/gone": gone, "/waits": waits, "/family": family, "/closes": closes, "/shuts": shuts,
     "/fine": lambda c, r: c.sendall(whole(b"fine")),
     "/order": dies,
     "/large": lambda c, r: c.sendall(whole(b"l" * ((1 << 20) + 1))),  # above what goes in a frame
@@ -212,15 +218,20 @@ def serve(connection):
 
 
 def main():
+    global LISTENER
     if PLACE.isdigit():
         listener = socket.create_server(("127.0.0.1", int(PLACE)))
     else:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(PLACE)
         listener.listen()
+    LISTENER = listener
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     while True:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            signal.pause()
         if listener.family == socket.AF_INET:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=serve, args=[connection], daemon=True).start()

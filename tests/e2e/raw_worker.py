@@ -61,6 +61,7 @@ class Liar:
     def status_100(self, n): self.say(whole(f.REPLY, n, body=b"x", seq=100))
     def chunk_gap(self, n): self.say(whole(f.CHUNK, n, body=b"x", seq=1))
     def state_unasked(self, n): self.say(whole(f.STATE, meta=f.field(f.TAG_POSITION, 1, wide=True)))
+    def unbegun_nobodys(self, n): self.say(whole(f.UNBEGUN, n + 12345))
     def progress_ungranted(self, n): self.say(whole(f.PROGRESS, n, f.field(f.TAG_PROGRESS_BLOB, b"x")))
     def spawned_ungranted(self, n): self.say(whole(f.SPAWNED, 1, f.field(f.TAG_PID, 1)))
     def hello_again(self, n): self.say(whole(f.HELLO, meta=f.field(f.TAG_PROTOCOL, 1)))
@@ -115,11 +116,17 @@ class Liar:
 
     # ---- life ----
 
-    def serve(self):
-        self.say(whole(f.HELLO, meta=f.field(f.TAG_PROTOCOL, f.VERSION)))
+    def serve(self, gate=None):
+        """`gate`: takes two requests at once, and waits for that FIFO before it is ready."""
+        meta = f.field(f.TAG_PROTOCOL, f.VERSION)
+        if gate:
+            meta += f.field(f.TAG_MAX_BATCH, 2) + f.field(f.TAG_ABILITIES, f.CAN_RESUME | f.CAN_BATCH, wide=True)
+        self.say(whole(f.HELLO, meta=meta))
         while True:
             for frame in self.channel.frames():
                 if frame.type == f.WELCOME:
+                    if gate:
+                        open(gate).read()
                     self.say(whole(f.READY))
                 elif frame.type == f.PING:
                     self.say(whole(f.PONG, frame.id))
@@ -151,6 +158,6 @@ if __name__ == "__main__":
                  whole(f.READY, meta=f.field(f.TAG_ERROR, "no weights")))
         sys.exit(1)
     try:
-        Liar(socket.socket(fileno=int(os.environ["HASUP_FD"]))).serve()
+        Liar(socket.socket(fileno=int(os.environ["HASUP_FD"]))).serve(*sys.argv[1:])
     except EOFError:
         pass  # hasupd is gone

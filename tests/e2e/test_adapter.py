@@ -168,6 +168,15 @@ class Broken(unittest.TestCase):
             self.assertEqual((status, data), (200, b"second"))
             self.assertEqual(w.count("/order"), 3)
 
+    def test_promise_1_what_no_server_took_has_not_begun_and_runs_again(self):
+        for place in "{socket}", "{port}":
+            with self.subTest(place=place), Adapted(model(place)) as w:
+                self.assertEqual(w.ask("/shuts", "POST", b"")[2], b"shut")
+                status, headers, data = w.ask("/fine", "POST", b"x")
+                self.assertEqual((status, data, headers["X-Hasup-Attempts"]), (200, b"fine", "2"))
+                self.assertEqual(w.count("/fine"), 1)
+                self.assertEqual(w.slot("h/0")["crashes"], 1)
+
     def test_promise_2_what_may_not_run_twice_does_not_after_the_death_of_hasupd(self):
         with Adapted(model()) as w:
             fifo = w.fifo("go")

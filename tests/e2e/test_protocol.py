@@ -71,6 +71,19 @@ class Workers(unittest.TestCase):
             self.assertEqual(answers[1:], [(200, b"echo")] * 8)
 
 
+    def test_progress_in_a_batch_breaks_the_protocol_and_alone_it_does_not(self):
+        with World("", start=False) as world:
+            gate = world.fifo("gate")
+            world.write(f"  liar: {{command: {RAW[:-1]}, {gate}], max_attempts: 1, {RESTART}}}")
+            world.start(wait=False)
+            both = [world.begin("liar", "progress_ungranted") for _ in range(2)]
+            wait_until(lambda: world.ctl("--json", "status").stdout.count(b'"queued": 2'), "never queued")
+            world.release(gate)
+            self.assertIn("broke the protocol", world.wait_event("slot.broke")["message"])
+            world.release(gate)  # each comes alone now
+            for connection in both:
+                connection.close()
+
     def test_a_load_that_fails_before_the_welcome_is_a_failed_load(self):
         with World(f"  m: {{command: {RAW[:-1]}, --fail-load]}}", wait=False) as world:
             self.assertIn("could not load: no weights", world.wait_event("slot.exited", slot="m/0")["message"])

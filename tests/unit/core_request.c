@@ -42,6 +42,24 @@ static uint64_t submit_once(struct world *w)
     return event.request;
 }
 
+static void promise_1_what_its_worker_never_began_may_run_elsewhere(void **state)
+{
+    struct world *w = *state;
+    set_model(w, false);
+    comes_up(w, 0, 1);
+    replies(w, 0, submit(w));
+    uint64_t once = submit_once(w);
+    struct event unbegun = of_worker(w, EVENT_UNBEGUN, 0);
+    unbegun.request = once;
+    world_do(w, unbegun);
+    dies(w, 0);
+    assert_int_equal(seen_count(w, ACTION_REFUSE), 0);
+    comes_up(w, 0, 1);
+    assert_true(seen(w, ACTION_DISPATCH)->request == once);
+    dies(w, 0); /* this time nobody knows */
+    assert_refused(w, once, REFUSED_INTERRUPTED);
+}
+
 static void promise_1_what_must_not_run_twice_is_refused_when_its_worker_dies(void **state)
 {
     struct world *w = *state;
@@ -365,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(promise_1_a_request_is_answered_once_and_forgotten_last),
         STORY(promise_1_a_request_survives_its_workers_crash),
+        STORY(promise_1_what_its_worker_never_began_may_run_elsewhere),
         STORY(promise_1_what_must_not_run_twice_is_refused_when_its_worker_dies),
         STORY(promise_1_what_a_dead_worker_said_late_does_not_count),
         STORY(promise_1_a_moved_request_goes_before_those_that_wait),

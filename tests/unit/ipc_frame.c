@@ -56,7 +56,7 @@ static void a_malformed_header_is_refused(void **state)
     assert_int_equal(decode_with(0, 0), HASUP_EPROTO);     /* magic */
     assert_int_equal(decode_with(1, 2), HASUP_EPROTO);     /* version */
     assert_int_equal(decode_with(2, 0), HASUP_EPROTO);     /* type */
-    assert_int_equal(decode_with(2, 22), HASUP_EPROTO);    /* type */
+    assert_int_equal(decode_with(2, 23), HASUP_EPROTO);    /* type */
     assert_int_equal(decode_with(31, 1), HASUP_EPROTO);    /* reserved */
     assert_int_equal(decode_with(7, 0x10), HASUP_ETOOBIG); /* meta length */
     assert_int_equal(decode_with(20, 1), HASUP_ETOOBIG);   /* inline body length */
@@ -80,9 +80,9 @@ static void every_type_has_its_name(void **state)
     (void)state;
     assert_string_equal(hasup_frame_name(HASUP_HELLO), "HELLO");
     assert_string_equal(hasup_frame_name(HASUP_CONTROL), "CONTROL");
-    assert_string_equal(hasup_frame_name(HASUP_DESCRIPTOR), "DESCRIPTOR");
+    assert_string_equal(hasup_frame_name(HASUP_UNBEGUN), "UNBEGUN");
     assert_string_equal(hasup_frame_name(0), "unknown");
-    assert_string_equal(hasup_frame_name(HASUP_DESCRIPTOR + 1), "unknown");
+    assert_string_equal(hasup_frame_name(HASUP_UNBEGUN + 1), "unknown");
 }
 
 int main(void)

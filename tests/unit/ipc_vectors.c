@@ -131,7 +131,7 @@ static void every_frame_reads_and_writes_byte_for_byte(void **state)
     }
     fclose(file);
     /* None was forgotten. */
-    assert_int_equal(types, (1u << (HASUP_DESCRIPTOR + 1)) - 2);
+    assert_int_equal(types, (1u << (HASUP_UNBEGUN + 1)) - 2);
     assert_true(tags == ((uint64_t)1 << (HASUP_LEN(tag_texts) + 1)) - 2);
     assert_int_equal(flags, (1u << HASUP_LEN(flag_texts)) - 1);
 }

@@ -48,8 +48,8 @@ CURL *relay_handle(const struct server *server)
     else
         snprintf(url, sizeof url, "http://localhost/");
     bool fine = curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
-                (server->port || curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, server->path) ==
-                                     CURLE_OK) &&
+                (server->port ||
+                 curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, server->path) == CURLE_OK) &&
                 curl_easy_setopt(easy, CURLOPT_NOPROXY, "*") == CURLE_OK;
     if (!fine) {
         curl_easy_cleanup(easy);
@@ -121,9 +121,9 @@ static size_t on_head(char *line, size_t size, size_t count, void *context)
         return 0;
     }
     if (x->head.ended && !x->streams)
-        x->streams = !x->asks_head && (x->head.length == UINT64_MAX
-                                           ? !x->head.json
-                                           : x->head.length > x->relay->options->whole_max);
+        x->streams = !x->asks_head &&
+                     (x->head.length == UINT64_MAX ? !x->head.json
+                                                   : x->head.length > x->relay->options->whole_max);
     return len;
 }
 
@@ -274,7 +274,7 @@ int relay_cancel(struct relay *relay, uint64_t id)
     while (x && x->id != id)
         x = x->next;
     if (!x)
-        return 0; /* it crossed the answer */
+        return 0;     /* it crossed the answer */
     exchange_free(x); /* and with it the connection, which tells the server */
     return send_error(relay->runtime, id, CANCELLED, "nobody waits for it any more");
 }
@@ -285,8 +285,8 @@ int relay_cancel(struct relay *relay, uint64_t id)
 static bool is_nonsense(CURLcode result)
 {
     return result == CURLE_WEIRD_SERVER_REPLY || result == CURLE_UNSUPPORTED_PROTOCOL ||
-           result == CURLE_HTTP2 || result == CURLE_OUT_OF_MEMORY ||
-           result == CURLE_WRITE_ERROR || result == CURLE_BAD_CONTENT_ENCODING;
+           result == CURLE_HTTP2 || result == CURLE_OUT_OF_MEMORY || result == CURLE_WRITE_ERROR ||
+           result == CURLE_BAD_CONTENT_ENCODING;
 }
 
 /* Its end is known by nothing but the end of its connection, which may be the server's death. */
@@ -295,6 +295,13 @@ static bool ends_in_doubt(const struct exchange *x)
     bool bodiless = x->asks_head || x->head.status == 204 || x->head.status == 304;
     return x->head.length == UINT64_MAX && !x->head.chunked && !bodiless &&
            server_is_ending(x->relay->server);
+}
+
+/* Not a byte of it reached the server: whatever becomes of that, the request may run elsewhere. */
+static void say_unbegun(struct exchange *x)
+{
+    struct hasup_frame frame = {.type = HASUP_UNBEGUN, .id = x->id};
+    (void)!hasup_send(x->relay->runtime, &frame, NULL, NULL, 0);
 }
 
 static void crashed(struct exchange *x, CURLcode result)
@@ -326,6 +333,8 @@ static int exchange_done(struct exchange *x, CURLcode result)
                  x->wrong[0] ? x->wrong : curl_easy_strerror(result));
         error = send_error(x->relay->runtime, x->id, BAD_GATEWAY, text);
     } else {
+        if (result == CURLE_COULDNT_CONNECT)
+            say_unbegun(x);
         crashed(x, result); /* the request stays without an answer */
         return 0;
     }

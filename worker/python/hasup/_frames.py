@@ -12,7 +12,7 @@ DESCRIPTORS_MAX = 16  # that may wait for their frames
 BUFFERS_MAX = 256  # that one side may have announced
 
 (HELLO, WELCOME, RESTORE, READY, REQUEST, REPLY, CHUNK, PROGRESS, CANCEL, CHECKPOINT, STATE, PING, PONG,
- DRAIN, SPAWN, SPAWNED, BUFFER, BUFFER_GONE, RELEASE, CONTROL, DESCRIPTOR) = range(1, 22)
+ DRAIN, SPAWN, SPAWNED, BUFFER, BUFFER_GONE, RELEASE, CONTROL, DESCRIPTOR, UNBEGUN) = range(1, 23)
 
 FLAG_BUFFER, FLAG_REPLAY, FLAG_MORE, FLAG_RESUME, FLAG_RESTORING, FLAG_FD, FLAG_ONCE = (1 << n for n in range(7))
 
@@ -87,7 +87,7 @@ def fields(meta: Bytes) -> Iterator[Tuple[int, bytes]]:
 def decode_header(data: Bytes) -> Tuple[int, int, int, int, int, int]:
     """(type, flags, seq, id, meta_len, body_len) of 32 bytes, checked."""
     magic, version, kind, flags, meta_len, number, body_len, seq, reserved = HEADER.unpack_from(data)
-    if magic != MAGIC or version != VERSION or reserved or not HELLO <= kind <= DESCRIPTOR:
+    if magic != MAGIC or version != VERSION or reserved or not HELLO <= kind <= UNBEGUN:
         raise ProtocolError("this is no frame of version 1")
     if meta_len > META_MAX or (body_len > INLINE_MAX and not flags & FLAG_BUFFER):
         raise ProtocolError("a frame is larger than the protocol allows")
