@@ -247,7 +247,7 @@ static void turn_away(struct core *core, const struct event *event, struct model
     if (why == REFUSED_QUARANTINED)
         blame_is_quarantined(core, event->submitted.hash, &crashes);
     if (why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED)
-        retry_after = model_retry_after(core, model);
+        retry_after = session_retry_after(core, model, event->submitted.session);
     refuse_action(core, event->request, why, retry_after, crashes);
     action_add(core, ACTION_FORGET)->request = event->request;
 }

@@ -452,6 +452,8 @@ struct slot *session_slot(struct core *core, const struct model *model, uint64_t
 /* Queues one, where it may run. */
 void session_queue(struct core *core, struct item *item);
 /* Whether nobody can say when its slot will serve again. */
+/* When to come again with a request that was refused: its slot may be tried later than others. */
+hasup_ns session_retry_after(struct core *core, const struct model *model, uint64_t session);
 bool session_is_lost(struct core *core, const struct model *model, uint64_t session);
 /* Whether it changes a state that no other slot has. */
 bool session_has_state(const struct core *core, const struct item *item);

@@ -67,11 +67,28 @@ void session_queue(struct core *core, struct item *item)
     queue_push(core, item);
 }
 
-bool session_is_lost(struct core *core, const struct model *model, uint64_t session)
+/* Where it waits in vain; NULL: it does not. */
+static const struct slot *lost_slot(struct core *core, const struct model *model, uint64_t session)
 {
     bool may = session && model->ready < model->slots - model->helpers; /* else none is */
     const struct slot *slot = may ? session_slot(core, model, session) : NULL;
-    return slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED) && waits(model);
+    bool down = slot && (slot->state == SLOT_BROKEN || slot->state == SLOT_STOPPED);
+    return down && waits(model) ? slot : NULL;
+}
+
+bool session_is_lost(struct core *core, const struct model *model, uint64_t session)
+{
+    return lost_slot(core, model, session) != NULL;
+}
+
+hasup_ns session_retry_after(struct core *core, const struct model *model, uint64_t session)
+{
+    const struct slot *slot = lost_slot(core, model, session);
+    hasup_ns wait = model_retry_after(core, model), tried;
+    if (!slot || slot->state != SLOT_BROKEN || slot->next_start == HASUP_NEVER)
+        return wait;
+    tried = slot->next_start - core->now;
+    return tried > wait ? tried : wait;
 }
 
 bool session_has_state(const struct core *core, const struct item *item)
@@ -96,11 +113,12 @@ static void leave(struct core *core, struct slot *slot)
 
 static void refuse(struct core *core, struct slot *slot)
 {
-    struct model *model = model_of(core, slot);
+    const struct model *model = model_of(core, slot);
     struct item *item;
     while ((item = queue_own(core, slot))) {
         queue_remove(core, item);
-        request_refuse(core, item, REFUSED_UNAVAILABLE, model_retry_after(core, model));
+        request_refuse(core, item, REFUSED_UNAVAILABLE,
+                       session_retry_after(core, model, item->session));
         request_forget(core, item);
     }
 }

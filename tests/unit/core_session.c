@@ -131,6 +131,32 @@ static void one_that_waits_is_there_when_its_slot_is_and_refused_where_that_is_s
     core_check(w->core);
 }
 
+static void one_whose_slot_is_broken_hears_when_that_is_tried(void **state)
+{
+    struct world *w = *state;
+    w->policy.on_lost = ON_LOST_WAIT;
+    w->policy.restart.start_limit = 1;
+    w->policy.restart.breaker = 300 * HASUP_S;
+    begin(w, SLOTS);
+    uint32_t slot = seat(w, 7), other = 0;
+    world_pass(w, 100 * HASUP_S);
+    dies(w, slot); /* after a healthy run */
+    uint64_t waits = submit_in(w, 7);
+    dies(w, slot);
+    assert_int_equal(state_of(w, slot), SLOT_BROKEN);
+    assert_refused(w, waits, REFUSED_UNAVAILABLE);
+    assert_true(seen_of(w, ACTION_REFUSE, waits)->refuse.retry_after == 300 * HASUP_S);
+    world_pass(w, 100 * HASUP_S);
+    uint64_t late = submit_in(w, 7);
+    assert_refused(w, late, REFUSED_UNAVAILABLE);
+    assert_true(seen_of(w, ACTION_REFUSE, late)->refuse.retry_after == 200 * HASUP_S);
+    for (uint64_t session = 8; other == 0; session++) { /* the others have theirs */
+        uint64_t request = submit_in(w, session);
+        const struct action *given = seen_of(w, ACTION_DISPATCH, request);
+        other = given != NULL;
+    }
+}
+
 /* The next `count` sessions from `*from` on whose seat is that slot. */
 static void sessions_of(struct world *w, uint32_t slot, uint64_t from, uint64_t *found,
                         unsigned count)
@@ -287,6 +313,7 @@ int main(void)
         STORY(scaling_moves_only_the_sessions_of_what_comes_or_goes),
         STORY(one_without_a_state_moves_while_its_slot_is_down_and_comes_back),
         STORY(one_that_waits_is_there_when_its_slot_is_and_refused_where_that_is_stopped),
+        STORY(one_whose_slot_is_broken_hears_when_that_is_tried),
         STORY(its_requests_run_in_the_order_of_the_queue),
         STORY(a_batch_holds_several_sessions_of_its_slot_and_no_other),
         STORY(waiting_has_the_bounds_of_deadline_and_queue),
