@@ -99,8 +99,8 @@ struct slot *slot_by_ordinal(struct core *core, const struct model *model, enum 
     return NULL;
 }
 
-struct slot *slot_add(struct core *core, struct model *model, enum slot_role role,
-                      uint32_t ordinal, bool extra)
+struct slot *slot_add(struct core *core, struct model *model, enum slot_role role, uint32_t ordinal,
+                      bool extra)
 {
     struct slot *slot = slot_unused(core);
     if (!slot)
@@ -196,9 +196,9 @@ void models_fill(struct core *core)
 {
     for (uint32_t i = 0; i < core->limits.models && !core->shutting_down; i++) {
         struct model *model = &core->models[i];
-        if (model->used &&
-            model_regular_slots(core, model) < model->policy.workers + model->policy.spares +
-                                                   (uint32_t)model->policy.preload)
+        if (model->used && model_regular_slots(core, model) < model->policy.workers +
+                                                                  model->policy.spares +
+                                                                  (uint32_t)model->policy.preload)
             model_scale(core, model);
     }
 }
@@ -338,6 +338,7 @@ static void command_run(struct core *core, const struct event *event)
     bool all = event->slot == CORE_ALL_SLOTS;
     if (model->removing)
         return;
+    core->spare_came = true;
     if (all)
         command_model(core, model, event->command);
     /* The zygote first: the others wait for it. */
@@ -567,6 +568,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
             event_of_worker(core, slot, event);
         break;
     }
+    spares_settle(core);
     gate_open(core);
     core->out = NULL;
 }
@@ -772,6 +774,7 @@ static void slot_check(const struct core *core, const struct slot *slot)
     assert(slot->role != ROLE_ZYGOTE || !inflight);
     assert(slot->state != SLOT_ABORTING || timer_is_set(&slot->timer));
     watch_check(core, slot);
+    spare_check(core, slot);
     assert(!slot->exclusive || (model->suspect_runs && inflight));
     assert(!slot->held || (model->suspect_runs && inflight));
     log_check(core, slot);

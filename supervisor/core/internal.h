@@ -397,6 +397,7 @@ struct core {
     uint32_t loading, waiting; /* slots that load; that are SLOT_WAITING */
     uint64_t waits;
     struct timer_node shutdown_timer;
+    bool spare_came; /* in this step somebody may have become able to take over, or to be relieved */
 };
 
 static inline struct model *model_of(struct core *core, const struct slot *slot)
@@ -761,6 +762,9 @@ void gate_check(const struct core *core);
 /* Its worker is dying and has nothing in hand: a spare takes its place, where there is one.  Gives
  * the slot that the dying worker is in now. */
 struct slot *spare_take_over(struct core *core, struct slot *slot);
+/* After each step: whoever still dies somewhere gets one that is loaded or idle now. */
+void spares_settle(struct core *core);
+void spare_check(const struct core *core, const struct slot *slot);
 
 /* ---- prepare.c ---- */
 

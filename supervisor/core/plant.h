@@ -46,6 +46,7 @@
     X(RECYCLE_BUSY)            /* a worker is replaced while it has requests in hand */            \
     X(RECYCLE_BELOW)           /* one is replaced while another is away */                         \
     X(UNBEGUN_STAYS)           /* what did not run once is taken to run never */                   \
+    X(LATE_SPARE)              /* a spare that has loaded waits while a worker dies slowly */      \
     X(RECYCLE_UNCOVERED)       /* one is replaced though another could stand in for it */          \
     X(STRAY_SESSION)           /* a request runs where its session is not */                       \
     X(OVERTAKE_SESSION)        /* it runs before one of its session that came before it */         \

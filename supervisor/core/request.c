@@ -222,6 +222,7 @@ static bool flight_remove(struct core *core, struct slot *slot, struct item *ite
     model->inflight--;
     item->place = item->logged ? PLACE_LOG : PLACE_QUEUE;
     item->alone = false;
+    core->spare_came |= slot->role == ROLE_SPARE && !slot->inflight;
     if (slot->exclusive && !slot->inflight) {
         slot->exclusive = false;
         model->suspect_runs = false;

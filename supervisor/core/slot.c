@@ -200,6 +200,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
     watch_changed(core, slot);
     recycle_begin(core, slot);
     rollout_ready(core, slot);
+    core->spare_came |= slot->role == ROLE_SPARE;
     dispatch_model(core, model_of(core, slot));
     model_settle(core, model_of(core, slot));
 }
@@ -211,7 +212,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
 static struct slot *slot_abandon(struct core *core, struct slot *slot, enum slot_state state)
 {
     struct model *model = model_of(core, slot);
-    bool crash = !slot->ordered, served = slot->state == SLOT_READY;
+    bool crash = !slot->ordered;
     if (crash)
         blame_crash(core, slot);
     slot->log.cursor = NULL;
@@ -234,7 +235,7 @@ static struct slot *slot_abandon(struct core *core, struct slot *slot, enum slot
     slot->exclusive = false;
     for (; failed; failed--)
         rollout_outcome(core, slot, true);
-    struct slot *holder = crash && served ? spare_take_over(core, slot) : slot;
+    struct slot *holder = spare_take_over(core, slot);
     session_worker_lost(core, slot);
     dispatch_model(core, model);
     model_settle(core, model); /* nobody may be left to take it */
@@ -293,7 +294,7 @@ static void slot_break(struct core *core, struct slot *slot)
     slot_set_state(core, slot, SLOT_BROKEN);
     slot_timer(core, slot, delay);
     notice_slot(core, NOTICE_BREAKER_OPEN, slot)->notice.delay = delay;
-    rollout_broke(core, slot); /* what broke this one would break the others */
+    rollout_broke(core, slot);      /* what broke this one would break the others */
     if (slot->state == SLOT_BROKEN) /* else the old version comes back at once */
         log_refuse_waiting(core, slot);
     model_settle(core, model);

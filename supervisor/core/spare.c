@@ -3,6 +3,9 @@
  * change their workers: the slot has a loaded one at once, which it can dispatch to, or restore its
  * state into; the dying one is reaped in the spare's slot, which then starts the next spare.
  *
+ * One that has loaded only later takes over from a worker that takes its time to die, such as one
+ * that the kernel cannot kill while it waits for a device.
+ *
  * What happened stays where it belongs: the crash, the runs in a row and the breaker are the slot's
  * whose worker died.  The run's end counts in the spare's slot, too, for its own backoff: who dies
  * again and again costs a start each time, wherever that is.
@@ -10,7 +13,7 @@
 #include "supervisor/core/internal.h"
 
 /* One of a stateful model has loaded, and waits for the state of the slot that it comes to. */
-static struct slot *spare_find(struct core *core, const struct slot *slot)
+static struct slot *spare_find(const struct core *core, const struct slot *slot)
 {
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *spare = &core->slots[i];
@@ -22,6 +25,14 @@ static struct slot *spare_find(struct core *core, const struct slot *slot)
             return spare;
     }
     return NULL;
+}
+
+/* Its worker crashed and is not gone yet. */
+static bool lacks_worker(const struct slot *slot)
+{
+    return slot->role == ROLE_WORKER && slot->wanted && !slot->ordered && !slot->hook.on &&
+           (!slot->forks || slot->born) &&
+           (slot->state == SLOT_KILLING || slot->state == SLOT_ABORTING);
 }
 
 /* A crash loop ends at the slot's breaker, with as many spares as there may be. */
@@ -67,7 +78,7 @@ static void take_worker(struct core *core, struct slot *slot, const struct slot 
 
 struct slot *spare_take_over(struct core *core, struct slot *slot)
 {
-    struct slot *spare = slot->role == ROLE_WORKER && slot->wanted ? spare_find(core, slot) : NULL;
+    struct slot *spare = lacks_worker(slot) ? spare_find(core, slot) : NULL;
     bool healthy = slot_was_healthy(core, slot);
     if (!spare || !may_go_on(core, slot, healthy))
         return slot;
@@ -87,4 +98,18 @@ struct slot *spare_take_over(struct core *core, struct slot *slot)
         slot_became_ready(core, slot);
     }
     return spare;
+}
+
+void spares_settle(struct core *core)
+{
+    const bool looks = core->spare_came && !PLANT(PLANT_LATE_SPARE);
+    core->spare_came = false;
+    for (uint32_t i = 0; looks && i < core->slots_high; i++)
+        if (core->slots[i].used && lacks_worker(&core->slots[i]))
+            (void)spare_take_over(core, &core->slots[i]);
+}
+
+void spare_check(const struct core *core, const struct slot *slot)
+{
+    assert(!lacks_worker(slot) || !spare_find(core, slot) || !may_go_on(core, slot, false));
 }

@@ -86,7 +86,8 @@ static struct sim_letter *letter_make(struct sim *sim, uint32_t model, uint64_t 
 }
 
 /* The most workers that one body may cost: max_attempts, twice that where others died beside it, or
- * more until it stands alone; and each worker may have another request with it in hand then. */
+ * more until it stands alone; and each worker may have another request with it in hand then, those
+ * that stand in for others too. */
 static uint32_t kills_most(const struct sim *sim, uint32_t model)
 {
     const struct model_policy *policy = &sim->models[model].policy;
@@ -95,7 +96,7 @@ static uint32_t kills_most(const struct sim *sim, uint32_t model)
     for (uint32_t n = 1; n < shape->concurrency * shape->max_batch; n *= 2)
         halves++;
     uint32_t most = 2 * policy->max_attempts;
-    return (most > halves ? most : halves) + policy->workers;
+    return (most > halves ? most : halves) + policy->workers + policy->rollout.max_surge;
 }
 
 void poison_killed(struct sim *sim, const struct client *client)

@@ -463,7 +463,8 @@ void worker_aborted(struct sim *sim, struct sim_slot *slot)
 {
     struct worker *worker = &slot->worker;
     struct slot_view view;
-    if (core_slot_view(sim->core, index_of(sim, slot), &view) && view.inflight)
+    if (core_slot_view(sim->core, index_of(sim, slot), &view) && view.state == SLOT_ABORTING &&
+        view.inflight) /* else a spare has its place */
         sim_fail(sim, "slot %u has requests in hand while it aborts", index_of(sim, slot));
     worker->said.count = 0;
     worker_hangs(sim, slot); /* or nobody hears what it does */

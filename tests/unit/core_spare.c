@@ -112,6 +112,27 @@ static void with_no_spare_loaded_a_slot_starts_as_ever(void **state)
     assert_int_equal(seen(w, ACTION_SPAWN)->slot, SLOT);
 }
 
+/* Such as one that waits for its device, where no signal reaches it. */
+static void one_that_loads_late_relieves_who_takes_long_to_die(void **state)
+{
+    struct world *w = *state;
+    w->policy.spares = 1;
+    set_model(w, false);
+    comes_up(w, SLOT, 1);
+    greets(w, SPARE, 1, false);
+    uint64_t id = submit(w);
+    says(w, EVENT_BROKE, SLOT);
+    assert_int_equal(state_of(w, SLOT), SLOT_KILLING);
+    world_pass(w, HASUP_S);
+    says(w, EVENT_WORKER_READY, SPARE);
+    assert_int_equal(seen(w, ACTION_SWAP)->slot, SLOT);
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, id)->slot, SLOT);
+    assert_int_equal(state_of(w, SPARE), SLOT_KILLING);
+    replies(w, SLOT, id);
+    is_reaped(w);
+    assert_int_equal(crashes_of(w, SLOT), 1);
+}
+
 static void promise_7_runs_that_fail_in_a_row_open_the_breaker_all_the_same(void **state)
 {
     struct world *w = *state;
@@ -281,6 +302,7 @@ int main(void)
         STORY(what_the_dead_one_says_late_counts_for_nobody),
         STORY(the_next_spare_starts_once_the_dead_tree_is_empty),
         STORY(with_no_spare_loaded_a_slot_starts_as_ever),
+        STORY(one_that_loads_late_relieves_who_takes_long_to_die),
         STORY(promise_7_runs_that_fail_in_a_row_open_the_breaker_all_the_same),
         STORY(an_ordered_end_costs_no_spare),
         STORY(a_hung_worker_is_replaced_while_it_says_why),
