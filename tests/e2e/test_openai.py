@@ -1,5 +1,6 @@
 """The routes of OpenAI's clients: streams whose workers, and hasupd, are killed in the middle are put together to the
 undisturbed text's SHA-256; and OpenAI's own client for Node.js (pinned in tests/e2e/openai) talks to textgen."""
+import http.client
 import json
 import os
 import shutil
@@ -15,6 +16,13 @@ from world import OBJECTS, ROOT, World  # noqa: E402
 ASKED = {"model": "textgen", "max_tokens": streams.LENGTH, "seed": 7}
 BODIES = {"/v1/completions": dict(ASKED, prompt="The Light"),
           "/v1/chat/completions": dict(ASKED, messages=[{"role": "user", "content": "The Light"}])}
+CHAT = (f"  chat:\n    command: [node, {ROOT}/examples/adapters/chat.js]\n    workers: 2\n"
+        "    adapter: {kind: http, concurrency: 16, ready: {path: /health}}\n")
+
+
+def without_ids(stream):
+    """Which events hasupd numbers depends on how they came from the server."""
+    return [line for line in stream.splitlines() if not line.startswith(b"id: ")]
 
 
 def text_of(choice):
@@ -143,6 +151,71 @@ class Client(unittest.TestCase):
                                                        "400 messages: expected a list")):
             self.assertEqual((refused["status"], refused["message"]), (400, why))
             self.assertEqual(refused["kind"], "BadRequestError")
+
+    def test_it_talks_to_a_server_behind_the_adapter(self):
+        with World(CHAT) as world:
+            got = subprocess.run(["node", "client.mjs", f"http://127.0.0.1:{world.port}/v1", "chat"],
+                                 cwd=self.directory, capture_output=True, text=True, timeout=120)
+            self.assertEqual(world.slot("chat/0")["crashes"], 0)
+        self.assertEqual((got.returncode, got.stderr), (0, ""))
+        seen = json.loads(got.stdout)
+        text, usage = seen["chat"]["text"], seen["chat"]["usage"]
+        self.assertEqual(len(text.split()), 300)
+        self.assertEqual((seen["models"], seen["retrieved"]), (["chat"], "chat"))
+        self.assertEqual((seen["chat"]["finish"], usage["completion_tokens"]), ("length", 300))
+        self.assertEqual(seen["helper"], text)
+        stream = seen["chat_stream"]
+        self.assertEqual((stream["text"], stream["finish"], stream["usage"]), (text, "length", usage))
+        self.assertEqual((len(stream["ids"]), stream["chunks"]), (1, 302))
+        self.assertEqual((seen["text_stream"]["text"], seen["text"]["finish"]), (seen["text"]["text"], "length"))
+        self.assertEqual([refused["kind"] for refused in seen["refused"]],
+                         ["NotFoundError", "BadRequestError", "BadRequestError", "NotFoundError"])
+        self.assertEqual([refused["message"] for refused in seen["refused"][1:3]],  # the server's own words
+                         ["400 n: one answer to a request", "400 messages: expected a list"])
+
+
+class Adapted(unittest.TestCase):
+    """A server of those routes that knows nothing of hasup, killed in the middle of its streams."""
+
+    @unittest.skipUnless(shutil.which("node"), "there is no node (tools/setup check)")
+    def test_promise_5_a_stream_goes_on_where_its_server_was_killed(self):
+        headers = {"X-Request-Id": "one"}
+        for path, body in (("/v1/chat/completions", {"messages": [{"role": "user", "content": "The Light"}]}),
+                           ("/v1/completions", {"prompt": "The Light"})):
+            body = json.dumps({**body, "model": "chat", "max_tokens": 200, "stream": True})
+            with self.subTest(path=path), World(CHAT, environment={"TOKEN_MS": "1"}) as world:
+                undisturbed = world.post(None, body, headers, path)[2]
+                connection = world.connect()
+                connection.request("POST", path, body, headers)
+                answer = connection.getresponse()
+                got = answer.read(2000)
+                world.kill(next(slot["slot"] for slot in world.slots() if slot["inflight"]))
+                self.assertEqual(without_ids(got + answer.read()), without_ids(undisturbed))
+                self.assertTrue(undisturbed.endswith(b"data: [DONE]\n\n"))
+                connection.close()
+
+    @unittest.skipUnless(shutil.which("node"), "there is no node (tools/setup check)")
+    def test_promise_5_one_that_would_differ_ends_with_an_error(self):
+        chat = CHAT.replace(f"{ROOT}/examples/adapters/chat.js", "chat.js")
+        with World("", start=False) as world:
+            with open(f"{ROOT}/examples/adapters/chat.js") as file:
+                text = file.read()
+            self.assertIn("asked.seed || 0", text)
+            with open(os.path.join(world.directory, "chat.js"), "w") as file:
+                file.write(text.replace("asked.seed || 0", "process.pid"))
+            world.environment["TOKEN_MS"] = "1"
+            world.write(chat)
+            world.start()
+            connection = world.connect()
+            connection.request("POST", "/v1/completions", json.dumps({"model": "chat", "prompt": "x", "max_tokens": 200,
+                                                                      "stream": True}))
+            answer = connection.getresponse()
+            answer.read(3000)
+            world.kill(next(slot["slot"] for slot in world.slots() if slot["inflight"]))
+            rest = answer.read()
+            self.assertEqual(json.loads(rest.strip().rpartition(b"data: ")[2])["error"]["code"], "diverged")
+            self.assertNotIn(b"[DONE]", rest)
+            connection.close()
 
 
 if __name__ == "__main__":
