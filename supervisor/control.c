@@ -40,6 +40,7 @@ struct follower {
 struct control {
     struct engine *engine;
     char *config_file;
+    struct service *service;
     struct events *events;
     struct history *history;
     hasup_ns started;
@@ -487,7 +488,7 @@ static void run_scale(struct call *call)
     reply_ok(call);
 }
 
-int control_reload(struct control *control, char error[CONFIG_ERROR_MAX])
+static int reload(struct control *control, char error[CONFIG_ERROR_MAX])
 {
     struct config *config = config_load(control->config_file, error);
     if (!config || !engine_has_room(control->engine, config, error)) {
@@ -499,6 +500,20 @@ int control_reload(struct control *control, char error[CONFIG_ERROR_MAX])
     LOG_EVENT(LEVEL_INFO, "config.reloaded", NULL, LOG_TEXT("file", control->config_file));
     engine_reconfigure(control->engine, config);
     return 0;
+}
+
+int control_reload(struct control *control, char error[CONFIG_ERROR_MAX])
+{
+    service_reloading(control->service);
+    int failed = reload(control, error);
+    service_ready(control->service, failed ? "serving; the last reload was refused" : "serving");
+    return failed;
+}
+
+void control_shutdown(struct control *control)
+{
+    service_stopping(control->service, control->engine->config->shutdown_grace);
+    engine_shutdown(control->engine);
 }
 
 static void run_reload(struct call *call)
@@ -513,7 +528,7 @@ static void run_reload(struct call *call)
 static void run_shutdown(struct call *call)
 {
     reply_ok(call);
-    engine_shutdown(call->control->engine);
+    control_shutdown(call->control);
 }
 
 static const struct verb VERBS[] = {
@@ -606,12 +621,14 @@ void control_handle(struct control *control, struct unix_client *client, uint64_
 
 /* ---- life ---- */
 
-struct control *control_new(struct engine *engine, const char *config_file)
+struct control *control_new(struct engine *engine, const char *config_file,
+                            struct service *service)
 {
     struct control *control = calloc(1, sizeof *control);
     if (!control)
         return NULL;
     control->engine = engine;
+    control->service = service;
     control->started = loop_now(engine->loop);
     control->config_file = strdup(config_file);
     control->events = events_new(RING_BYTES, event_added, control);

@@ -5,12 +5,14 @@
 #define HASUP_SUPERVISOR_CONTROL_H
 
 #include "supervisor/engine.h"
+#include "supervisor/service.h"
 #include "supervisor/unix_door.h"
 
 struct control;
 
-/* `config_file`: what reload reads again. */
-struct control *control_new(struct engine *engine, const char *config_file);
+/* `config_file`: what reload reads again.  `service` (borrowed) hears of reloads and of the stop. */
+struct control *control_new(struct engine *engine, const char *config_file,
+                            struct service *service);
 /* hasupd stops: what is to be kept is given to the journal. */
 void control_end(struct control *control);
 void control_free(struct control *control);
@@ -23,5 +25,7 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
                     bool everything);
 /* Reads the configuration again; `error` says why the old one stays. */
 int control_reload(struct control *control, char error[CONFIG_ERROR_MAX]);
+/* Drains and stops; a second call hastens. */
+void control_shutdown(struct control *control);
 
 #endif

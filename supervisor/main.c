@@ -28,6 +28,7 @@ struct options {
 struct daemon {
     struct loop *loop;
     struct engine *engine;
+    struct service *service;
     struct unix_door *door;
     struct control *control;
     struct http *http;
@@ -142,7 +143,7 @@ static void on_stop_signal(void *context, int signo)
     LOG_EVENT(LEVEL_INFO, "signal", strsignal(signo), LOG_INT("signal", signo));
     if (daemon->http)
         http_drain(daemon->http);
-    engine_shutdown(daemon->engine);
+    control_shutdown(daemon->control);
 }
 
 static void on_reload_signal(void *context, int signo)
@@ -217,7 +218,8 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
         failed = open_signals(daemon, error);
     if (failed)
         return failed;
-    daemon->control = control_new(daemon->engine, file);
+    daemon->service = service_new(daemon->loop);
+    daemon->control = daemon->service ? control_new(daemon->engine, file, daemon->service) : NULL;
     if (!daemon->control)
         return HASUP_ENOMEM;
     unix_door_set_control(daemon->door, daemon->control);
@@ -245,6 +247,7 @@ static void daemon_close(struct daemon *daemon)
 {
     close_doors(daemon);
     control_free(daemon->control);
+    service_free(daemon->service);
     engine_free(daemon->engine);
     if (daemon->loop)
         loop_free(daemon->loop);
@@ -288,6 +291,7 @@ int main(int argc, char **argv)
               LOG_INT(daemon.http ? "http_port" : NULL, daemon.http ? http_port(daemon.http) : 0),
               LOG_TEXT("cgroups", processes_use_cgroups(daemon.engine->processes) ? "yes" : "no"));
     engine_start(daemon.engine);
+    service_ready(daemon.service, "serving");
     loop_run(daemon.loop);
     int code = daemon_end(&daemon);
     daemon_close(&daemon);
