@@ -176,7 +176,7 @@ $(E)/train_%: $(B)/examples/train/train_%.o
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ -lfann -lm
 
-.PHONY: help all setup lint bench demo soak e2e check check-release check-asan check-tsan unit tsan python-unit purity sim clean
+.PHONY: help all setup lint packages bench demo soak e2e check check-release check-asan check-tsan unit tsan python-unit purity sim clean
 all: $(foreach m,$(MODULES),$(if $(call src,$(m)),$(call lib,$(m)))) $(PROGRAMS) $(EXAMPLES)
 
 help:
@@ -185,6 +185,8 @@ help:
 	@echo "make check    everything that a change must pass; sets up and builds"
 	@echo "make bench    what it costs, beside the floors and the peers; a few minutes"
 	@echo "make soak     hasupd killed at random points, RUNS=300 SEED=1; the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
+	@echo "make install | uninstall    DESTDIR=, prefix=/usr/local (docs/deploy.md); make dist: the source as one file"
+	@echo "make package-check    Debian packages built, checked and installed; a few minutes"
 	@echo "make setup    install the Debian packages that are missing"
 	@echo "make unit | python-unit | sim | e2e | purity | lint    parts of check"
 	@echo "make clean    remove build/"
@@ -201,7 +203,8 @@ names = $(call long_first,$(patsubst tests/$(1)/%.py,%,$(wildcard tests/$(1)/tes
 UNIT_TESTS := $(addprefix test/unit/,$(call long_first,$(UNIT)))
 PYTHON_TESTS := $(addprefix test/python/,$(call names,unit))
 E2E_TESTS := $(addprefix test/e2e/,$(call names,e2e))
-.PHONY: $(UNIT_TESTS) $(PYTHON_TESTS) $(E2E_TESTS)
+PACKAGE_TESTS := $(addprefix test/packages/,$(call names,packages))
+.PHONY: $(UNIT_TESTS) $(PYTHON_TESTS) $(E2E_TESTS) $(PACKAGE_TESTS)
 
 $(UNIT_TESTS): test/unit/%: $(B)/tests/%
 	@tools/run-test "$(FLAVOUR) $*" $<
@@ -212,7 +215,11 @@ $(PYTHON_TESTS): test/python/%: all $(E2E_WORKERS)
 $(E2E_TESTS): test/e2e/%: all $(E2E_WORKERS) $(B)/tests/store-state $(B)/tests/hasupd-faults
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) tools/run-test "$(FLAVOUR) $*" python3 -B tests/e2e/$*.py
 
+$(PACKAGE_TESTS): test/packages/%: all
+	@tools/run-test "$*" python3 -B tests/packages/$*.py
+
 unit: $(UNIT_TESTS)
+packages: $(PACKAGE_TESTS)
 python-unit: $(PYTHON_TESTS)
 e2e: $(E2E_TESTS)
 
@@ -269,13 +276,88 @@ check:
 JOBS ?= $(shell expr 2 \* $$(nproc))
 
 check-release:
-	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit e2e
+	@$(MAKE) --no-print-directory FLAVOUR=release CI=true all purity sim unit python-unit packages e2e
 
 check-asan:
 	@$(MAKE) --no-print-directory FLAVOUR=asan CI=true unit e2e
 
 check-tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan CI=true tsan
+
+# ---- installing: DESTDIR, prefix and the usual directories; docs/deploy.md ----
+
+VERSION := $(shell sed -n 's/^.define HASUP_VERSION "\(.*\)"/\1/p' ipc/base.h)
+prefix ?= /usr/local
+exec_prefix ?= $(prefix)
+bindir ?= $(exec_prefix)/bin
+libdir ?= $(exec_prefix)/lib
+includedir ?= $(prefix)/include
+datadir ?= $(prefix)/share
+docdir ?= $(datadir)/doc/hasup
+mandir ?= $(datadir)/man
+sysconfdir ?= $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
+crondir ?= $(sysconfdir)/cron.d
+pkgconfigdir ?= $(libdir)/pkgconfig
+systemdsystemunitdir ?= $(prefix)/lib/systemd/system
+sysusersdir ?= $(prefix)/lib/sysusers.d
+# Where Debian's python3 looks.
+pythondir ?= $(prefix)/lib/python3$(if $(filter /usr,$(prefix)),,$(shell python3 -c \
+               'import sys; print(".%d" % sys.version_info[1])'))/dist-packages
+INSTALL ?= install
+# Who runs hasupd, and with it the audit of cron.
+HASUP_USER ?= hasup
+
+# MODE:FILE:WHERE.  What stands in build/install/ is made of a file of deploy/, with this prefix's paths.
+MADE := build/install
+INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasupctl \
+  755:build/hasup-http:$(bindir)/hasup-http \
+  644:build/libhasup.a:$(libdir)/libhasup.a 644:build/libhasup.so:$(libdir)/libhasup.so.$(VERSION) \
+  644:worker/hasup.h:$(includedir)/hasup.h 644:$(MADE)/libhasup.pc:$(pkgconfigdir)/libhasup.pc \
+  644:$(MADE)/hasup.service:$(systemdsystemunitdir)/hasup.service \
+  644:deploy/systemd/hasup.sysusers:$(sysusersdir)/hasup.conf 644:$(MADE)/hasup-audit:$(crondir)/hasup-audit \
+  644:deploy/systemd/hasup.yaml:$(docdir)/examples/hasup.yaml \
+  644:supervisor.yaml.example:$(docdir)/examples/supervisor.yaml.example \
+  $(foreach f,README.md CHANGELOG.md $(wildcard docs/*.md),644:$(f):$(docdir)/$(f)) \
+  $(foreach f,$(wildcard deploy/prometheus/* deploy/grafana/*),644:$(f):$(docdir)/examples/$(notdir $(f))) \
+  $(foreach f,$(wildcard worker/python/hasup/*.py worker/python/hasup/py.typed), \
+    644:$(f):$(pythondir)/hasup/$(notdir $(f)))
+LINKS := libhasup.so.$(VERSION):$(libdir)/libhasup.so.0 libhasup.so.0:$(libdir)/libhasup.so
+part = $(word $(2),$(subst :, ,$(1)))
+WITH_PATHS = sed -e 's,/usr/bin/hasup,$(bindir)/hasup,g' -e 's,/etc/hasup\.yaml,$(sysconfdir)/hasup.yaml,g'
+
+.PHONY: install uninstall dist package-check install-made
+install-made:
+	@mkdir -p $(MADE)
+	@sed -e 's,@prefix@,$(prefix),' -e 's,@libdir@,$(libdir),' -e 's,@includedir@,$(includedir),' \
+	  -e 's,@version@,$(VERSION),' worker/libhasup.pc.in >$(MADE)/libhasup.pc
+	@$(WITH_PATHS) deploy/systemd/hasup.service >$(MADE)/hasup.service
+	@$(WITH_PATHS) -e 's,  root  ,  $(HASUP_USER)  test ! -e $(sysconfdir)/hasup.yaml || ,' \
+	  deploy/cron/hasup-audit >$(MADE)/hasup-audit
+
+install: build/hasupd build/hasupctl build/hasup-http build/libhasup.a build/libhasup.so install-made
+	$(foreach i,$(INSTALLED),$(INSTALL) -D -m $(call part,$(i),1) $(call part,$(i),2) '$(DESTDIR)$(call part,$(i),3)' &&) :
+	$(foreach i,$(LINKS),ln -sf $(call part,$(i),1) '$(DESTDIR)$(call part,$(i),2)' &&) :
+	$(if $(DESTDIR),,ldconfig 2>/dev/null || :)
+
+# What install put there, and the directories that are of hasup alone; the configuration and the states stay.
+uninstall:
+	rm -f $(foreach i,$(INSTALLED),'$(DESTDIR)$(call part,$(i),3)') $(foreach i,$(LINKS),'$(DESTDIR)$(call part,$(i),2)')
+	rm -rf '$(DESTDIR)$(pythondir)/hasup/__pycache__'
+	for d in '$(pythondir)/hasup' '$(docdir)/docs' '$(docdir)/examples' '$(docdir)'; do \
+	  [ ! -d "$(DESTDIR)$$d" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$d"; done
+
+# The commit as a source tarball: the same bytes from the same commit, whoever makes it.
+DIST := hasup-$(VERSION)
+dist:
+	@git rev-parse -q --verify HEAD >/dev/null || { echo "make dist: this is no git repository" >&2; exit 1; }
+	@mkdir -p build
+	@git -c tar.umask=0022 archive --format=tar --prefix=$(DIST)/ HEAD | gzip -n -9 >build/$(DIST).tar.gz
+	@echo "build/$(DIST).tar.gz"
+
+# What takes minutes: the Debian packages built, checked by lintian and installed; the tarball built.
+package-check:
+	@tools/setup package
+	@python3 -B tests/packages/package_check.py
 
 clean:
 	rm -rf build

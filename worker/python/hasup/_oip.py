@@ -7,7 +7,7 @@ import json
 import math
 import os
 import struct
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from ._worker import Error, Reply, Request
 
@@ -96,7 +96,7 @@ class Tensor:
 
 def _bf16_bits(value: float) -> int:
     """Rounded to the nearest, ties to even."""
-    bits = struct.unpack("<Q", struct.pack("<d", value))[0]
+    bits: int = struct.unpack("<Q", struct.pack("<d", value))[0]
     sign, exponent, fraction = bits >> 63 << 15, bits >> 52 & 0x7FF, bits & (1 << 52) - 1
     if exponent == 0x7FF:
         return sign | 0x7F80 | (0x40 if fraction else 0)
@@ -171,7 +171,8 @@ class _NotOfType(Exception):
 def _elements(datatype: str, flat: List[Any]) -> Any:
     """A flat list as `data` holds it."""
     code, kinds = CODES[datatype], set(map(type, flat))
-    if code and kinds <= ({int} if "INT" in datatype else {int, float}):
+    numbers: Set[type] = {int} if "INT" in datatype else {int, float}
+    if code and kinds <= numbers:
         try:
             made = array.array(code, flat)
             if "INT" in datatype or not (math.inf in made or -math.inf in made):
@@ -472,7 +473,7 @@ class Infer:
 
     @staticmethod
     def _json_output(tensor: Tensor) -> List[Any]:
-        flat = tensor.data if isinstance(tensor.data, list) else tensor.data.tolist()
+        flat: List[Any] = tensor.data if isinstance(tensor.data, list) else tensor.data.tolist()
         for index, one in enumerate(flat):
             if isinstance(one, float) and not math.isfinite(one):
                 raise Error(500, f'output "{tensor.name}": element {index} is not a finite number, which JSON cannot say; '
@@ -503,7 +504,7 @@ class Infer:
             if name not in made:
                 raise Error(500 if self._signature else 400, f'the worker gave no output "{name}"')
             tensor = made[name]
-            one = {"name": name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+            one: Dict[str, Any] = {"name": name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
             if binary:
                 tails.append(_to_bytes(tensor.datatype, tensor.data))
                 one["parameters"] = {"binary_data_size": len(tails[-1])}

@@ -152,7 +152,7 @@ class Completion:
             elif isinstance(part, tuple):
                 reason = part[1]
         text = "".join(parts)
-        choice = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
+        choice: Dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         return Reply(self._object(choice, reason, prompt_tokens, tokens), content_type="application/json")
 
     @staticmethod

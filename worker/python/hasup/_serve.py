@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import Any, Dict, Iterable, List, Optional, Set, Union
+from typing import Any, Dict, Iterable, List, Optional, Set, Union, cast
 
 from . import _batch
 from . import _frames as f
@@ -211,20 +211,21 @@ class _Runtime:
                 meta += f.field(f.TAG_HEADER, name.lower().encode("latin-1") + b"\0" + value.encode("latin-1"))
             self.send(f.REPLY, request.id, meta, answer.body, answer.status)
         else:
-            self.send(f.REPLY, request.id, body=b"" if answer is None else answer, seq=200)
+            self.send(f.REPLY, request.id, body=b"" if answer is None else cast(Body, answer), seq=200)
 
     def step(self, stream: "_Stream") -> bool:
         """Tells the next part; False: it was the last one."""
-        part, begins = next(stream.parts, _END), b""
+        part, begins = cast(Part, next(stream.parts, _END)), b""
         if isinstance(part, ResumeAt):
             if stream.begun or not stream.request.resumed:
                 raise ValueError("ResumeAt is the first part of the answer to a resumed request")
-            part, begins = next(stream.parts, b""), f.field(f.TAG_STREAM_OFFSET, part.at, wide=True)
+            begins = f.field(f.TAG_STREAM_OFFSET, part.at, wide=True)
+            part = cast(Part, next(stream.parts, b""))
         if part is _END:
             return False
         stream.begun = True
         if not isinstance(part, Progress):
-            self.send(f.CHUNK, stream.request.id, begins, part, seq=stream.chunks)
+            self.send(f.CHUNK, stream.request.id, begins, cast(Body, part), seq=stream.chunks)
             stream.chunks += 1
         elif self.resumes and not stream.mates:
             self.send(f.PROGRESS, stream.request.id, begins + f.field(f.TAG_PROGRESS_BLOB, bytes(part.blob)))
@@ -612,7 +613,7 @@ def serve(worker: Worker, concurrency: int = 1) -> None:
         sys.exit(2)
     faulthandler.enable()  # what crashes in native code leaves its Python stack in the log
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        sys.stdout.reconfigure(line_buffering=True)
     runtime = _Runtime(worker, max(1, concurrency), socket.socket(fileno=int(number)))
     os.set_inheritable(int(number), False)
     code = runtime.serve()

@@ -65,7 +65,7 @@ class Snapshot:
         if self.child == 0:
             self._child(save, told, socket, parent, prctl)
 
-    def _child(self, save: Callable[[], Bytes], told: int, socket: int, parent: int, prctl: Callable) -> None:
+    def _child(self, save: Callable[[], Bytes], told: int, socket: int, parent: int, prctl: Callable[..., int]) -> None:
         code = 1
         try:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent's to hear; it waits for this

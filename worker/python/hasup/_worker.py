@@ -106,7 +106,7 @@ class Request:
 
     def _number(self, tag: int) -> int:
         value = self._text(tag)
-        return f.U64.unpack(value)[0] if value else 0
+        return int(f.U64.unpack(value)[0]) if value else 0
 
     @property
     def signature(self) -> Any:
@@ -143,7 +143,7 @@ class Request:
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for it any more; never true for a stateful worker."""
-        return self._runtime.is_cancelled(self.id)
+        return bool(self._runtime.is_cancelled(self.id))
 
 
 class Worker:
