@@ -1,8 +1,8 @@
 /*
  * service.c: hasupd's own life, told to the service manager.  Owns one datagram socket and, where a
  * watchdog is asked for, one timer at half its time.  The loop feeds the watchdog, so a loop that
- * stands still is noticed and nothing else is.  It must not block or end hasupd: a manager that cannot
- * be told is logged once, and the rest goes on.
+ * stands still is noticed and nothing else is.  It must not block or end hasupd: a manager that
+ * cannot be told is logged once, and the rest goes on.
  */
 #include "supervisor/service.h"
 #include "supervisor/log.h"
@@ -62,8 +62,8 @@ static void feed(void *context)
                   LOG_TEXT("error", "out of memory"));
 }
 
-/* Half of what the manager waits for, as sd_watchdog_enabled(3) advises; 0: none is asked for, or of
- * another process. */
+/* Half of what the manager waits for, as sd_watchdog_enabled(3) advises; 0: none is asked for, or
+ * of another process. */
 static hasup_ns watchdog_interval(void)
 {
     const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
