@@ -12,7 +12,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "unit")]
 import fake_hasupd as f  # noqa: E402
-from world import LIMIT, WORKER, World, events_of, wait_until  # noqa: E402
+from world import BUILD, LIMIT, WORKER, World, events_of, wait_until  # noqa: E402
 
 ALWAYS = f"  m: {{command: [{WORKER}], journal: always}}"
 
@@ -164,6 +164,55 @@ class Durable(unittest.TestCase):
             drop.close()
             waiting.close()
             world.release(gate)
+
+
+class LaterOnEveryRoute(unittest.TestCase):
+    """`Prefer: respond-async`: 202 at once, and the answer is fetched, also from the next hasupd."""
+    BODIES = {"/v2/models/textgen/generate": {"text_input": "The Light", "parameters": {"max_tokens": 20, "seed": 7}},
+              "/v1/completions": {"model": "textgen", "prompt": "The Light", "max_tokens": 20, "seed": 7},
+              "/v1/chat/completions": {"model": "textgen", "messages": [{"role": "user", "content": "The Light"}],
+                                       "max_tokens": 20, "seed": 7},
+              "/models/textgen/invoke": {"prompt": "The Light", "n": 20, "seed": 7}}
+
+    @staticmethod
+    def same_but_for_ids(body):
+        try:
+            return {name: value for name, value in json.loads(body).items() if name not in ("id", "created")}
+        except ValueError:
+            return body
+
+    def test_promise_2_the_answer_is_there_later_as_it_would_have_been_told(self):
+        models = f"  textgen: {{command: [{BUILD}/examples/textgen]}}"
+        with World(models) as world:
+            places = {}
+            for path, body in self.BODIES.items():
+                body = json.dumps(body)
+                status, _, told = world.post(None, body, {}, path)
+                self.assertEqual((path, status), (path, 200))
+                status, headers, ticket = world.post(None, body, {"Prefer": "respond-async"}, path)
+                self.assertEqual((path, status), (path, 202))
+                self.assertEqual(headers["Preference-Applied"], "respond-async")
+                self.assertTrue(json.loads(ticket)["id"] in headers["Location"], (ticket, headers["Location"]))
+                places[path] = headers["Location"], told
+            for again in False, True:
+                if again:
+                    world.kill_and_start()
+                for path, (place, told) in places.items():
+                    with self.subTest(path=path, again=again):
+                        connection = world.connect()
+                        connection.request("GET", place, headers={"Prefer": "wait=30"})
+                        answer = connection.getresponse()
+                        self.assertEqual(answer.status, 200)
+                        self.assertEqual(self.same_but_for_ids(answer.read()), self.same_but_for_ids(told))
+                        connection.close()
+
+    def test_promise_2_a_refusal_comes_as_the_route_says_it_at_once(self):
+        with World(f"  textgen: {{command: [{BUILD}/examples/textgen]}}") as world:
+            later = {"Prefer": "respond-async"}
+            status, _, body = world.post(None, "{}", later, "/v2/models/nobody/infer")
+            self.assertEqual((status, list(json.loads(body))), (404, ["error"]))
+            status, _, body = world.post(None, '{"model": "nobody", "prompt": "x"}', later, "/v1/completions")
+            self.assertEqual((status, json.loads(body)["error"]["code"]), (404, "model_not_found"))
 
 
 class Bounds(unittest.TestCase):

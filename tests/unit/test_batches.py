@@ -28,8 +28,8 @@ def batch(*bodies):
 class Worker:
     """A process, greeted and made ready as hasupd would."""
 
-    def __init__(self, command, granted=f.CAN_BATCH, inline_max=f.INLINE_MAX):
-        ours, theirs = socket.socketpair()
+    def __init__(self, command, granted=f.CAN_BATCH, inline_max=f.INLINE_MAX, kind=socket.SOCK_STREAM):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         ours.settimeout(60)
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, pass_fds=[theirs.fileno()],
                                         env={**os.environ, "HASUP_FD": str(theirs.fileno())})
@@ -92,6 +92,15 @@ class Both:
         self.assertEqual(worker.ask(b"count", b"fail", b"order"), [(200, b"3"), (418, b"this one fails"), (200, b"3")])
         self.assertEqual(worker.ask(b"count"), [(200, b"1")])
         self.assertEqual(worker.ask(*[b"order"] * 8), [(200, b"%d" % i) for i in range(1, 9)])
+        self.assertEqual(worker.close()[0], 0)
+
+    def test_the_answers_of_a_batch_leave_in_one_write(self):
+        worker = self.start(self.command, kind=socket.SOCK_SEQPACKET)  # which keeps writes apart
+        for count in 1, 2, 8:
+            worker.send(batch(*[b"count"] * count))
+            worker.channel.fill()
+            self.assertEqual([(frame.type, frame.id) for frame in worker.channel.frames()],
+                             [(f.REPLY, number) for number in range(1, count + 1)])
         self.assertEqual(worker.close()[0], 0)
 
     def test_where_a_batch_fails_as_a_whole_each_member_runs_alone(self):
