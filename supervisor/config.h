@@ -95,5 +95,7 @@ unsigned config_distance(const char *a, const char *b);
 
 /* The whole configuration as JSON (hasupctl config): malloc'ed, the caller frees it. */
 char *config_json(const struct config *config);
+/* The same of one model's keys. */
+char *config_model_json(const struct config_model *model);
 
 #endif

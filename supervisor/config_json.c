@@ -79,19 +79,29 @@ static json_t *table_json(const struct config_key *keys, size_t count, const voi
     return whole;
 }
 
+static json_t *model_json(const struct config_model *model)
+{
+    char fingerprint[24];
+    snprintf(fingerprint, sizeof(fingerprint), "%016llx", (unsigned long long)model->fingerprint);
+    json_t *object = table_json(config_model_keys, config_model_key_count, model);
+    json_object_set_new(object, "fingerprint", json_string(fingerprint));
+    return object;
+}
+
+char *config_model_json(const struct config_model *model)
+{
+    json_t *object = model_json(model);
+    char *text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    return text;
+}
+
 char *config_json(const struct config *config)
 {
     json_t *whole = table_json(config_top_keys, config_top_key_count, config);
     json_t *models = json_object_get(whole, "models");
-    for (size_t i = 0; i < config->model_count; i++) {
-        const struct config_model *model = &config->models[i];
-        char fingerprint[24];
-        snprintf(fingerprint, sizeof(fingerprint), "%016llx",
-                 (unsigned long long)model->fingerprint);
-        json_t *object = table_json(config_model_keys, config_model_key_count, model);
-        json_object_set_new(object, "fingerprint", json_string(fingerprint));
-        json_object_set_new(models, model->name, object);
-    }
+    for (size_t i = 0; i < config->model_count; i++)
+        json_object_set_new(models, config->models[i].name, model_json(&config->models[i]));
     char *text = json_dumps(whole, JSON_COMPACT);
     json_decref(whole);
     return text;

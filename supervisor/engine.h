@@ -163,6 +163,7 @@ struct model {
         char because[ROLLOUT_TEXT]; /* why the last one failed */
         char last[ROLLOUT_TEXT];    /* how the last one ended; "": there was none */
         bool failed;
+        uint64_t tried; /* fingerprint: the file has it and the model has not (versions.c); 0: none */
         bool recycles;              /* it is none: a worker is recycled while another stands in */
         int64_t wall_ns;
     } rollout;
@@ -224,6 +225,7 @@ struct engine {
     struct {
         int activity; /* the file; not above 0: it is not open */
         bool failing, shared; /* said already */
+        bool versions;        /* versions.json is there */
         int64_t began;        /* wall time */
     } noted;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
@@ -398,6 +400,8 @@ void noted_begin(struct engine *engine);
 void noted_recovered(struct engine *engine);
 void noted_end(struct engine *engine);
 void noted_configuration(struct engine *engine); /* there is a new one */
+/* A file of that name in the state directory, 0600, whole or not at all; NULL: it goes. */
+void noted_write(struct engine *engine, const char *file, const char *text);
 void noted_dispatched(struct slot *slot, uint64_t position);
 void noted_stored(struct slot *slot);
 void noted_loaded(struct slot *slot);
@@ -479,6 +483,16 @@ void rollout_perform(struct engine *engine, const struct action *action);
 void model_tell(struct engine *engine, struct model *model, const struct config_model *config,
                 struct event *event);
 void labels_free(struct engine *engine);
+
+/* versions.c: what serves instead of what the file says, kept for the next hasupd */
+struct versions;
+void versions_note(struct engine *engine); /* it may be another one now */
+struct versions *versions_read(struct engine *engine);
+/* The configuration that a model of the file starts with. */
+const struct config_model *versions_instead(struct engine *engine, const struct versions *versions,
+                                            const struct config_model *file);
+/* Once they are started: canaries go on. */
+void versions_resume(struct engine *engine, struct versions *versions);
 
 /* models.c */
 /* Of those that were replaced, frees what no model's version is in. */

@@ -80,8 +80,10 @@ void engine_start(struct engine *engine)
     engine->started = true;
     noted_begin(engine);
     recovery_begin(engine);
+    struct versions *versions = versions_read(engine);
     for (size_t i = 0; i < engine->config->model_count; i++)
-        model_add(engine, &engine->config->models[i]);
+        model_add(engine, versions_instead(engine, versions, &engine->config->models[i]));
+    versions_resume(engine, versions);
     recovery_run(engine);
 }
 
@@ -169,6 +171,7 @@ static void model_reconfigure(struct engine *engine, struct model *model,
         return;
     }
     bool restart = now->fingerprint != model->config->fingerprint;
+    model->rollout.tried = 0; /* what the file says now is meant */
     LOG_EVENT(LEVEL_INFO, "model.configured", restart ? "restarting its workers" : NULL,
               LOG_TEXT("model", now->name));
     model_set(engine, model, now, restart);
@@ -219,6 +222,7 @@ int engine_canary(struct engine *engine, uint32_t index, const char *file, uint3
     config_retire(engine, config);
     struct model_view view = {0};
     core_model_view(engine->core, index, &view);
+    versions_note(engine); /* its weight, too */
     if (view.rollout.state == ROLLOUT_CANARY)
         return 0;
     snprintf(error, CONFIG_ERROR_MAX, "%s: %.900s", model->config->name, model->rollout.last);
@@ -248,6 +252,7 @@ void engine_reconfigure(struct engine *engine, struct config *config)
             model_add(engine, &config->models[i]);
     config_retire(engine, old);
     noted_configuration(engine);
+    versions_note(engine);
 }
 
 void engine_scale(struct engine *engine, uint32_t index, uint32_t workers)

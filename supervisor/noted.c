@@ -8,6 +8,7 @@
  * stored again, the directory is owned again.  Decides nothing.
  */
 #include "supervisor/engine.h"
+#include "supervisor/status.h"
 
 #include "checkpoints/activity.h"
 #include "checkpoints/owner.h"
@@ -87,21 +88,7 @@ void noted_removed(struct slot *slot)
     write_activity(slot);
 }
 
-/* ---- running.json ---- */
-
-static json_t *running_json(const struct engine *engine)
-{
-    char *text = config_json(engine->config);
-    json_t *config = text ? json_loads(text, 0, NULL) : NULL;
-    const char *path = getenv("PATH");
-    free(text);
-    return config ? json_pack("{s:s, s:I, s:I, s:I, s:s, s:o}", "version", HASUP_VERSION, "pid",
-                              (json_int_t)getpid(), "start_ticks",
-                              (json_int_t)owner_start_ticks(getpid()), "began_wall_ms",
-                              (json_int_t)(engine->noted.began / HASUP_MS), "path",
-                              path ? path : "", "config", config)
-                  : NULL;
-}
+/* ---- whole files ---- */
 
 /* Whole or not at all: written beside, then renamed. */
 static int write_whole(const char *path, const char *text)
@@ -125,14 +112,38 @@ static int write_whole(const char *path, const char *text)
     return failed ? -1 : 0;
 }
 
-void noted_configuration(struct engine *engine)
+void noted_write(struct engine *engine, const char *file, const char *text)
 {
     char path[4096];
+    snprintf(path, sizeof path, "%s/%s", engine->config->state_dir, file);
+    if (text ? write_whole(path, text) : unlink(path) && errno != ENOENT)
+        note_failed(engine, file);
+}
+
+/* ---- running.json ---- */
+
+static json_t *running_json(const struct engine *engine)
+{
+    char *text = status_config(engine);
+    json_t *config = text ? json_loads(text, 0, NULL) : NULL;
+    const char *path = getenv("PATH");
+    free(text);
+    return config ? json_pack("{s:s, s:I, s:I, s:I, s:s, s:o}", "version", HASUP_VERSION, "pid",
+                              (json_int_t)getpid(), "start_ticks",
+                              (json_int_t)owner_start_ticks(getpid()), "began_wall_ms",
+                              (json_int_t)(engine->noted.began / HASUP_MS), "path",
+                              path ? path : "", "config", config)
+                  : NULL;
+}
+
+void noted_configuration(struct engine *engine)
+{
     json_t *json = running_json(engine);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     errno = ENOMEM;
-    snprintf(path, sizeof path, "%s/running.json", engine->config->state_dir);
-    if (!text || write_whole(path, text))
+    if (text)
+        noted_write(engine, "running.json", text);
+    else
         note_failed(engine, "running.json");
     free(text);
     json_decref(json);

@@ -296,6 +296,19 @@ static bool tell(struct engine *engine, struct model *model, const struct action
     return true;
 }
 
+/* Which configuration the file has and the model has not: a canary's, and one that was taken back.
+ */
+static void note_tried(struct model *model, const struct action *action,
+                       const struct model_version *other)
+{
+    const enum rollout_state from = action->rollout.from, to = action->rollout.to;
+    if (to == ROLLOUT_CANARY || to == ROLLOUT_REVERTING ||
+        (from == ROLLOUT_CANARY && to == ROLLOUT_NONE))
+        model->rollout.tried = other->config->fingerprint;
+    else if (to == ROLLOUT_ROLLING && action->rollout.why != ROLLOUT_RECYCLES)
+        model->rollout.tried = 0;
+}
+
 void rollout_perform(struct engine *engine, const struct action *action)
 {
     struct model *model = &engine->models[action->model];
@@ -304,7 +317,9 @@ void rollout_perform(struct engine *engine, const struct action *action)
         number = model->version != action->rollout.version ? model->version : model->other;
     const struct model_version other = version_or_none(model, number);
     bool ended = tell(engine, model, action, &other);
+    note_tried(model, action, &other);
     versions_settle(model, action->rollout.version, action->rollout.other);
+    versions_note(engine);
     engine_drop_configs(engine);
     if (ended && engine->rollout_done)
         engine->rollout_done(engine->rollout_context, model);

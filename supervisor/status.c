@@ -91,11 +91,10 @@ static json_t *side_json(const struct model_view *view, unsigned side)
 static json_t *rollout_json(const struct model *model, const struct model_view *view)
 {
     bool canary = view->rollout.state == ROLLOUT_CANARY;
-    json_t *json = json_pack("{s:s, s:s, s:i, s:i}", "state",
-                             rollout_state_name(view->rollout.state), "other",
-                             label_of(model, view->rollout.other), "waiting",
-                             (int)view->rollout.waiting, "weight",
-                             canary ? (int)view->rollout.weight : 0);
+    json_t *json =
+        json_pack("{s:s, s:s, s:i, s:i}", "state", rollout_state_name(view->rollout.state), "other",
+                  label_of(model, view->rollout.other), "waiting", (int)view->rollout.waiting,
+                  "weight", canary ? (int)view->rollout.weight : 0);
     json_object_set_new(json, "stable", canary ? side_json(view, 0) : json_null());
     json_object_set_new(json, "canary", canary ? side_json(view, 1) : json_null());
     json_object_set_new(json, "why",
@@ -197,17 +196,6 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
         (json_int_t)engine->requests.body_bytes, "models", models);
 }
 
-/* The model as the file says it that its version came from. */
-static json_t *model_config_json(const struct config *config, const char *name)
-{
-    char *text = config_json(config);
-    json_t *json = text ? json_loads(text, 0, NULL) : NULL;
-    json_t *model = json_incref(json_object_get(json_object_get(json, "models"), name));
-    json_decref(json);
-    free(text);
-    return model;
-}
-
 char *status_config(const struct engine *engine)
 {
     char *text = config_json(engine->config);
@@ -216,10 +204,11 @@ char *status_config(const struct engine *engine)
     free(text);
     for (uint32_t i = 0; json && i < engine->config->limits.models; i++) {
         const struct model *model = &engine->models[i];
-        for (const struct config *old = engine->retired; old && model->used; old = old->next)
-            if (config_holds(old, model->config) && !model->removing)
-                json_object_set_new(models, model->config->name,
-                                    model_config_json(old, model->config->name));
+        if (!model->used || model->removing || config_holds(engine->config, model->config))
+            continue;
+        text = config_model_json(model->config);
+        json_object_set_new(models, model->config->name, text ? json_loads(text, 0, NULL) : NULL);
+        free(text);
     }
     text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);

@@ -222,6 +222,86 @@ class Rollbacks(unittest.TestCase):
             self.assertEqual(world.post("m", b"x")[1]["X-Hasup-Version"], "three")
 
 
+class AcrossHasupds(unittest.TestCase):
+    """A hasupd that dies while the file names what nobody has proven comes back with what served."""
+
+    def serves(self, world, count=20):
+        return collections.Counter(world.post("m", b"x")[1]["X-Hasup-Version"] for _ in range(count))
+
+    def kept(self, world):
+        return os.path.exists(os.path.join(world.state, "versions.json"))
+
+    def test_a_canary_goes_on_with_its_share(self):
+        with World(version("one")) as world:
+            self.assertFalse(self.kept(world))
+            world.write(version("two"))
+            world.ctl("canary", "m", "--weight", "25")
+            world.ctl("canary", "m", "--weight", "50")
+            wait_until(lambda: self.serves(world)["two"], "no canary")
+            self.assertEqual(os.stat(os.path.join(world.state, "versions.json")).st_mode & 0o777, 0o600)
+            world.kill_and_start(wait=False)
+            told = world.wait_event("rollout.resumed", model="m")
+            self.assertEqual(told["message"], "the canary, version two, goes on beside one with 50 % of the requests")
+            wait_until(lambda: len(world.slots()) == 3 and all(s["state"] == "ready" for s in world.slots()), "not all ready")
+            self.assertEqual(self.serves(world), {"one": 10, "two": 10})
+            world.ctl("promote", "m", "--wait")
+            self.assertEqual(self.serves(world), {"two": 20})
+            self.assertFalse(self.kept(world))
+            world.kill_and_start()
+            self.assertEqual(self.serves(world), {"two": 20})
+
+    def test_what_was_rolled_back_stays_away_until_a_reload(self):
+        with World(version("one")) as world:
+            world.write(version("two", "--never", workers=1))
+            self.assertEqual(world.ctl("reload", "--wait", check=False).returncode, 1)
+            world.kill_and_start(wait=False)
+            told = world.wait_event("rollout.resumed", model="m")
+            self.assertEqual(told["message"], "one serves on: version two, which the file says, was taken back; a reload "
+                                              "tries it again")
+            self.assertEqual(self.serves(world), {"one": 20})
+            self.assertEqual([s["slot"] for s in world.slots()], ["m/0"])  # how many is no version's
+            self.assertIn("last rollout: back at version one: 2 starts failed", world.ctl("status").stdout.decode())
+            with open(os.path.join(world.state, "running.json")) as file:
+                running = json.load(file)["config"]["models"]["m"]["version"]
+            self.assertEqual((running, json.loads(world.ctl("config").stdout)["models"]["m"]["version"]), ("one", "one"))
+            self.assertEqual(world.ctl("reload", "--wait", check=False).returncode, 1)  # it was tried again
+            world.write(version("three"))
+            world.kill_and_start(wait=False)  # the file was changed: that is meant
+            self.assertEqual(self.serves(world), {"three": 20})
+            wait_until(lambda: not self.kept(world), "it is kept still")
+
+    def test_an_aborted_canary_stays_away_and_the_old_file_put_back_needs_nothing(self):
+        with World(version("one")) as world:
+            world.write(version("two"))
+            world.ctl("canary", "m", "--weight", "50")
+            world.ctl("abort", "m")
+            self.assertTrue(self.kept(world))
+            world.kill_and_start()
+            self.assertEqual(self.serves(world), {"one": 20})
+            world.write(version("one"))
+            world.ctl("reload")
+            self.assertFalse(self.kept(world))
+            world.kill_and_start()
+            self.assertEqual(self.serves(world), {"one": 20})
+
+    def test_what_is_kept_and_cannot_be_read_is_told_and_the_file_counts(self):
+        for text in "{", "{}", '[{"model": "m"}]', None:
+            with self.subTest(text=text), World(version("one")) as world:
+                world.write(version("two"))
+                world.ctl("canary", "m", "--weight", "50")
+                world.stop(signal.SIGKILL)
+                place = os.path.join(world.state, "versions.json")
+                if text is None:
+                    with open(place) as file:
+                        text = file.read().replace('"command"', '"comand"')
+                with open(place, "w") as file:
+                    file.write(text)
+                world.start()
+                world.wait_event("versions.lost")
+                self.assertEqual(self.serves(world), {"two": 20})
+                self.assertFalse(self.kept(world))
+
+
 class Canaries(unittest.TestCase):
     def test_promise_1_a_canary_has_its_share_and_is_promoted(self):
         with World(version("one")) as world, Load(world) as load:
