@@ -226,9 +226,11 @@ e2e: $(E2E_TESTS)
 # What has threads of its own, under ThreadSanitizer (any flavour's name works; tsan is meant).
 tsan: $(filter test/unit/checkpoints_%,$(UNIT_TESTS))
 
-# 2,000 seeds of an hour each, every planted bug is found, and it serves as docs/admission.md says.
+# 2,000 seeds of an hour each, some of them with the core saved and loaded again and again, every planted
+# bug is found, and it serves as docs/admission.md says.
 sim: $(B)/hasup-sim $(B)/hasup-sim-plant
 	@$(B)/hasup-sim --seeds 2000
+	@$(B)/hasup-sim --seeds 400 --handover
 	@$(B)/hasup-sim --serving
 	@tests/sim/plants.sh $(B)/hasup-sim-plant
 

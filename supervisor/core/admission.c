@@ -24,8 +24,7 @@ enum {
     RATE_SHIFT = 40,  /* rates are requests in 2^40 ns, about 18 minutes */
     RATE_KNOWN = 8,   /* ends of batches from which on a slot's is believed */
     RATE_OUTLIER = 4, /* one counts as so many times what was measured, at most */
-    CLIENT_SET = 4,
-    CLIENT_SETS = 1024
+    CLIENT_SETS = CLIENTS / CLIENT_SET
 };
 
 /* ---- how fast it drains ---- */
@@ -197,7 +196,7 @@ static hasup_ns above_rate(struct core *core, struct model *model, const struct 
 
 int clients_init(struct core *core)
 {
-    core->clients = calloc(CLIENT_SETS * CLIENT_SET, sizeof *core->clients);
+    core->clients = calloc(CLIENTS, sizeof *core->clients);
     return core->clients ? 0 : HASUP_ENOMEM;
 }
 

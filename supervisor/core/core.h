@@ -483,6 +483,19 @@ void core_step(struct core *core, const struct event *event, struct actions *out
  * resolution of about 1 ms: they are due a little late, never early. */
 hasup_ns core_deadline(const struct core *core);
 
+/* The whole core as bytes, for a hasupd that takes over: between two steps, with all
+ * actions performed.  Writes at most `room` bytes; how many there are.  The same core gives the same
+ * bytes. */
+size_t core_save(const struct core *core, uint8_t *bytes, size_t room);
+/* One that goes on exactly where the saved one stood.  NULL: `why` names what of the bytes is damaged,
+ * or not known to this version; nothing of them is believed that could harm.  `limits` must be the
+ * saved ones.  Whether it makes sense as a whole is for core_check() to say. */
+struct core *core_load(const struct core_limits *limits, const uint8_t *bytes, size_t len,
+                       const char **why);
+/* Asserts that a core was loaded whole: word by word the memory of both is the same, but for where it
+ * stands; for tests and the simulator. */
+void core_check_loaded(const struct core *saved, const struct core *loaded);
+
 /* Asserts every invariant; for tests and the simulator: O(everything). */
 void core_check(const struct core *core);
 

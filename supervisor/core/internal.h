@@ -22,6 +22,7 @@
  *   durable.c   what waits for the journal; those who join a request; recovery
  *   entry.c     the memory of durable requests by record and key
  *   timer.c     timers
+ *   save.c      the core as bytes, and back
  */
 #ifndef HASUP_CORE_INTERNAL_H
 #define HASUP_CORE_INTERNAL_H
@@ -37,6 +38,8 @@ enum {
     PRIORITIES = 9,
     PRIORITY_DEFAULT = 5,
     BREAKER_DOUBLINGS = 3, /* the breaker's open time grows to 8 times */
+    CLIENT_SET = 4, /* clients whose rate is known, in sets */
+    CLIENTS = 1024 * CLIENT_SET,
     BATCH_LOOKAHEAD = 32, /* requests of other keys that a batch passes over, at most */
     NO_INDEX = -1,
 };

@@ -52,7 +52,9 @@
     X(OVERTAKE_SESSION)        /* it runs before one of its session that came before it */         \
     X(SWAP_UNLOADED)           /* a spare takes over that still loads */                           \
     X(TWO_LOADS)               /* one more loads than may at the same time */                      \
-    X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */
+    X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */                     \
+    X(FORGET_FIELD)            /* a field is not handed over to the next hasupd */                 \
+    X(FORGET_TIMER)            /* nor is a timer */
 
 enum plant {
     PLANT_NONE,

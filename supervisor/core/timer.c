@@ -19,6 +19,7 @@ static void wheel_place(struct wheel *wheel, struct timer_node *timer)
     uint64_t differs = timer->tick ^ wheel->tick;
     if (timer->tick <= wheel->tick) {
         timer->level = WHEEL_LEVELS; /* of no level: due */
+        timer->slot = 0;
         list_add(&wheel->due, timer);
         return;
     }
@@ -40,9 +41,9 @@ void timer_clear(struct wheel *wheel, struct timer_node *timer)
     *timer->back = timer->next;
     if (timer->next)
         timer->next->back = timer->back;
-    timer->back = NULL;
     if (timer->level < WHEEL_LEVELS && !wheel->lists[timer->level][timer->slot])
         wheel->pending[timer->level] &= ~((uint64_t)1 << timer->slot);
+    *timer = (struct timer_node){.kind = timer->kind};
 }
 
 void timer_set_at(struct wheel *wheel, struct timer_node *timer, hasup_ns at)

@@ -5,6 +5,7 @@
  *   shell.c    performs the core's actions as the shell would, and checks each
  *   start.c    starts, and when they may be
  *   spare.c    spares, zygotes, how many load
+ *   handover.c the core saved and loaded, and the two compared
  *   worker.c   fake workers and their faults
  *   versions.c versions of models, good and bad, and how they are replaced
  *   client.c   fake clients, the operator, and what they must hear
@@ -284,6 +285,11 @@ struct sim {
     struct sim_report *report;
     struct core *core;
     struct actions actions;
+    struct {
+        struct core *shadow; /* the one that the core was loaded from; NULL: none yet */
+        struct actions actions;
+        struct random random;
+    } handover;
     struct random random;
     hasup_ns now;
     bool faults, exited, shutting_down;
@@ -411,6 +417,15 @@ bool poison_is_quarantined(struct sim *sim, const struct client *client);
 void poison_breaker(struct sim *sim, uint32_t model);
 void poison_unsettled(struct sim *sim);
 void poison_recover(struct sim *sim, uint32_t model);
+
+void handover_begin(struct sim *sim);
+/* The core has done this step: so does the one before it, and both must have decided the same. */
+void handover_stepped(struct sim *sim, const struct event *event);
+/* The step's actions are performed: it may be time for another core. */
+void handover_due(struct sim *sim);
+/* The core goes with hasupd. */
+void handover_forget(struct sim *sim);
+void handover_end(struct sim *sim);
 
 /* Of a request with this content; 0: of none. */
 uint64_t session_of(const struct sim *sim, uint32_t model, uint64_t content);

@@ -575,6 +575,7 @@ void hasupd_dies(struct sim *sim)
     for (unsigned i = 0; i < SIM_MODELS; i++)
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             vault_forget_memory(&sim->vaults[i][k]);
+    handover_forget(sim);
     core_free(sim->core);
     sim->core = core_new(&sim->limits, random_next(&sim->random));
     core_first_record(sim->core, sim->records + 1);

@@ -17,7 +17,7 @@ enum { FAILURES_SHOWN = 10 };
 
 struct totals {
     uint64_t seeds, failed, steps, requests, answered, refused, crashes, recycled, deaths, restores,
-        replays, rollbacks, swaps, forks;
+        replays, rollbacks, swaps, forks, handovers;
     double hours;
 };
 
@@ -37,6 +37,7 @@ static void add(struct totals *t, const struct sim_report *r)
     t->rollbacks += r->rollbacks;
     t->swaps += r->swaps;
     t->forks += r->forks;
+    t->handovers += r->handovers;
     t->hours += (double)r->virtual_time / 3.6e12;
 }
 
@@ -52,7 +53,8 @@ static void aborted(int signal)
 static void usage(void)
 {
     fputs("usage: hasup-sim [--seeds COUNT] [--from SEED] [--hours H] [--every N] [--plant NAME]\n"
-          "       hasup-sim --seed SEED [--trace]\n"
+          "                 [--handover]  with the core saved now and then, and loaded again\n"
+          "       hasup-sim --seed SEED [--trace] [--handover]\n"
           "       hasup-sim --serving   how well it batches, and what overload does\n"
           "       hasup-sim --plants\n",
           stderr);
@@ -104,7 +106,8 @@ int main(int argc, char **argv)
                                          {"seed", required_argument, NULL, 's'},
                                          {"hours", required_argument, NULL, 'h'},
                                          {"serving", no_argument, NULL, 'v'},
-        {"plants", no_argument, NULL, 'l'},
+                                         {"plants", no_argument, NULL, 'l'},
+                                         {"handover", no_argument, NULL, 'o'},
                                          {"plant", required_argument, NULL, 'p'},
                                          {"every", required_argument, NULL, 'e'},
                                          {"trace", no_argument, NULL, 't'},
@@ -126,6 +129,7 @@ int main(int argc, char **argv)
         case 'h': options.duration = (hasup_ns)(strtod(optarg, NULL) * 3.6e12); break;
         case 'v': return serving_report() ? 0 : 1;
         case 'l': list_plants(); break;
+        case 'o': options.handover = true; break;
         case 'p': set_plant(plant = optarg); break;
         case 'e': options.check_every = (unsigned)atoi(optarg); break;
         case 't':
@@ -142,14 +146,15 @@ int main(int argc, char **argv)
         sim_run(&options, &report);
         add(&totals, &report);
         if (report.failed)
-            printf("hasup-sim --seed %llu%s: %s\n", (unsigned long long)options.seed,
-                   plant ? " (planted)" : "", report.reason);
+            printf("hasup-sim --seed %llu%s%s: %s\n", (unsigned long long)options.seed,
+                   options.handover ? " --handover" : "", plant ? " (planted)" : "", report.reason);
         if (totals.failed == FAILURES_SHOWN)
             break;
     }
     printf("%llu seeds, %.0f virtual hours in %.1f s: %llu steps, %llu requests, %llu answered, "
            "%llu refused, %llu crashes, %llu recycled, %llu deaths of hasupd, %llu restores, %llu "
-           "replays, %llu rollbacks, %llu spares that took over, %llu forks, %llu failed\n",
+           "replays, %llu rollbacks, %llu spares that took over, %llu forks, %llu handovers, %llu "
+           "failed\n",
            (unsigned long long)totals.seeds, totals.hours,
            (double)(clock() - start) / CLOCKS_PER_SEC, (unsigned long long)totals.steps,
            (unsigned long long)totals.requests, (unsigned long long)totals.answered,
@@ -158,6 +163,6 @@ int main(int argc, char **argv)
            (unsigned long long)totals.deaths, (unsigned long long)totals.restores,
            (unsigned long long)totals.replays, (unsigned long long)totals.rollbacks,
            (unsigned long long)totals.swaps, (unsigned long long)totals.forks,
-           (unsigned long long)totals.failed);
+           (unsigned long long)totals.handovers, (unsigned long long)totals.failed);
     return totals.failed ? 1 : 0;
 }

@@ -15,6 +15,7 @@ struct sim_options {
     uint64_t seed;
     hasup_ns duration;    /* of the phase with faults */
     bool trace;           /* every event and action on standard output */
+    bool handover;        /* the core is saved now and then, and a loaded one goes on */
     unsigned check_every; /* core_check after every n-th step; 0: never */
 };
 
@@ -26,6 +27,7 @@ struct sim_report {
     uint64_t recycled;
     uint64_t rollbacks;
     uint64_t swaps, forks;
+    uint64_t handovers;
     hasup_ns virtual_time;
 };
 

@@ -147,6 +147,7 @@ static void step(struct sim *sim, struct event *event)
         trace_event(sim, event);
     sim->current = event;
     core_step(sim->core, event, &sim->actions);
+    handover_stepped(sim, event);
     sim->report->steps++;
     sim->steps_at_now++;
     if (sim->options.check_every && sim->report->steps % sim->options.check_every == 0)
@@ -160,6 +161,7 @@ static void step(struct sim *sim, struct event *event)
     }
     batch_check_whole(sim, NULL);
     sim->current = NULL;
+    handover_due(sim);
 }
 
 void sim_post(struct sim *sim, const struct event *event)
@@ -431,6 +433,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     sim->core = core_new(&sim->limits, options->seed);
     if (!sim->core || actions_init(&sim->actions, sim->core))
         abort();
+    handover_begin(sim);
     sim->fault_permille = random_below(&sim->random, random_below(&sim->random, 3) ? 40 : 200);
     sim->model_count = 1 + random_below(&sim->random, SIM_MODELS);
     for (unsigned i = 0; i < sim->model_count; i++)
@@ -443,6 +446,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     if (!report->failed)
         run_liveness(sim);
     report->virtual_time = sim->now;
+    handover_end(sim);
     actions_fini(&sim->actions);
     core_free(sim->core);
     free(sim->heap);

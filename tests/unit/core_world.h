@@ -302,13 +302,14 @@ static inline void shut_down(struct world *w, hasup_ns grace)
 
 /* ---- the world ---- */
 
+static const struct core_limits WORLD_LIMITS = {
+    .models = 2, .slots = 32, .requests = WORLD_REQUESTS, .bodies = 8};
+
 /* A core and a policy with round numbers; the model is set by the story. */
 static inline int world_setup(void **state)
 {
-    const struct core_limits limits = {
-        .models = 2, .slots = 32, .requests = WORLD_REQUESTS, .bodies = 8};
     struct world *w = calloc(1, sizeof *w);
-    if (!w || !(w->core = core_new(&limits, 1)) || actions_init(&w->out, w->core))
+    if (!w || !(w->core = core_new(&WORLD_LIMITS, 1)) || actions_init(&w->out, w->core))
         abort();
     w->now = 1000 * HASUP_S;
     w->policy = (struct model_policy){
