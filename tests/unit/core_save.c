@@ -1,5 +1,5 @@
-/* A core is saved and loaded: it goes on as if nothing had happened, and no bytes can harm it.  That
- * no field is forgotten is shown by the simulator (hasup-sim --handover). */
+/* A core is saved and loaded: it goes on as if nothing had happened, and no bytes can harm it.
+ * That no field is forgotten is shown by the simulator (hasup-sim --handover). */
 #include "tests/unit/core_world.h"
 
 #include "supervisor/core/codec.h"
