@@ -145,6 +145,7 @@ struct journal_op {
     uint64_t record, token, body_hash, position, digest;
     int64_t created_wall_ns, deadline_wall_ns, finished_wall_ns, expires_wall_ns; /* 0: none */
     uint64_t hash[2];                     /* LETTER, LIFT, FETCH_LETTER */
+    int64_t commit_ns;                    /* how long the commit took that it was the first of; else 0 */
     const char *model;                    /* borrowed until the operation is taken back */
     struct journal_bytes key, meta, body; /* borrowed likewise; FETCH: see `fetched` */
     struct journal_bytes reports;         /* LETTER: borrowed likewise */

@@ -10,6 +10,8 @@
 #include "checkpoints/fault.h"
 #include "checkpoints/journal_db.h"
 
+#include <time.h>
+
 enum { FAILURES_REOPEN = 3, BUSY_MS = 2000 };
 
 /* Makes the operations ready; whether one of them writes. */
@@ -115,9 +117,17 @@ static int only_read(struct journal_db *db, struct journal_op *ops)
     return code;
 }
 
+static int64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
 int journal_db_commit(struct journal_db *db, struct journal_op *ops, bool may_wait)
 {
     bool write = prepare(ops);
+    int64_t began = monotonic_ns();
     if (!db->db) {
         int code = journal_db_open(db, db->path, true, db->error);
         if (code && !write)
@@ -144,5 +154,7 @@ int journal_db_commit(struct journal_db *db, struct journal_op *ops, bool may_wa
     db->failures = 0;
     db->unsettled = db->unsettled && !write;
     db->error[0] = '\0';
+    if (write)
+        ops->commit_ns = monotonic_ns() - began;
     return 0;
 }

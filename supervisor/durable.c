@@ -351,8 +351,20 @@ static void put_answer(const struct request *request, struct durable_op *op)
         op->size += chunk->meta_len + chunk->len;
 }
 
+/* Whose client comes back for it. */
+static void count_end(struct engine *engine, const struct action *action, struct request *request)
+{
+    bool refused = action->persist.refused || action->persist.what == PERSIST_REFUSAL;
+    if (!request || request->door)
+        return;
+    if (refused)
+        stats_ended(engine, request, STATS_REFUSED, action->persist.why);
+    else
+        stats_answered(engine, request, request->durable.held->status);
+}
+
 static void write_result(struct engine *engine, const struct action *action,
-                         const struct request *request)
+                         struct request *request)
 {
     struct durable_op *op = op_end(engine, action);
     snprintf(op->model, sizeof op->model, "%s", engine->models[request->model].config->name);
@@ -361,6 +373,7 @@ static void write_result(struct engine *engine, const struct action *action,
         put_refusal(engine, action, op);
     else
         put_answer(request, op);
+    count_end(engine, action, request);
     if (action->persist.position)
         op->op.ordinal = engine->slots[action->slot]->ordinal;
     op->op.position = action->persist.position;
@@ -373,6 +386,7 @@ static void write_refusal(struct engine *engine, const struct action *action)
 {
     struct durable_op *op = op_end(engine, action);
     put_refusal(engine, action, op);
+    count_end(engine, action, engine_request(engine, action->request));
     op_add(engine, op);
 }
 
@@ -554,6 +568,7 @@ void durable_answer(struct engine *engine, struct request *request, const struct
                                 .version = of->version,
                                 .record = of->durable.record};
     request->door = NULL;
+    stats_answered(engine, request, held->status);
     FAULT(answer_before_told);
     door->reply(request->context, &reply);
     FAULT(answer_after_told);
@@ -682,6 +697,8 @@ static void tell_fetched(const struct durable_op *op)
 static void op_done(struct engine *engine, struct durable_op *op)
 {
     int error = op->op.error;
+    if (op->op.commit_ns)
+        histogram_add(&engine->durable.commits, op->op.commit_ns);
     if (op->op.kind == JOURNAL_EVENT && error && engine->durable.journal)
         journal_failed(engine, journal_last_error(engine->durable.journal));
     else if (op->op.kind == JOURNAL_EVENT && !error)
@@ -788,6 +805,7 @@ int engine_ask(struct engine *engine, const char *id, size_t len, const struct s
         return HASUP_EFULL;
     request->door = s->door;
     request->context = s->context;
+    request->counted = true; /* it asks for another one's end */
     *out = request;
     engine_post(engine, &(struct event){.type = EVENT_SUBMITTED,
                                         .request = request->id,

@@ -141,6 +141,7 @@ static struct request *request_new(struct engine *engine, const struct submissio
                                 .context = s->context,
                                 .model = s->model,
                                 .slot = NO_SLOT,
+                                .came = loop_now(engine->loop),
                                 .meta_len = (uint32_t)s->meta_len,
                                 .deadline = s->deadline,
                                 .body = s->body};
@@ -294,6 +295,8 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     struct event event = {.type = EVENT_SUBMITTED, .model = submission->model};
     struct request *request;
     int error = request_place(engine, submission, &request);
+    if (error == HASUP_EFULL)
+        stats_full(engine, submission->model);
     if (error)
         return error;
     hasup_ns timeout = model_is_known(engine, submission->model) && !submission->async
@@ -307,6 +310,7 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
     event.submitted.priority = submission->priority;
     event.submitted.client = submission->client;
     event.submitted.session = engine_session(submission->meta, submission->meta_len);
+    request->session = event.submitted.session != 0;
     event.submitted.batch_key = engine_batch_key(submission->meta, submission->meta_len);
     event.submitted.once = request->once;
     if (core_wants_hash(engine->core, submission->model))
@@ -325,6 +329,8 @@ int engine_submit(struct engine *engine, const struct submission *submission, st
 void engine_cancel(struct engine *engine, struct request *request)
 {
     request->door = NULL;
+    if (!request->durable.record)
+        stats_ended(engine, request, STATS_CANCELLED, REFUSED_NOT_FOUND);
     if (!request->durable.retold)
         engine_post(engine, &(struct event){.type = EVENT_CANCELLED, .request = request->id});
 }

@@ -15,6 +15,7 @@
 #include "supervisor/peer.h"
 #include "supervisor/process.h"
 #include "supervisor/request.h"
+#include "supervisor/stats.h"
 
 /* Exit codes of hasupd, docs/hasupd.md.  FAILED: something that was to be kept could not be. */
 enum { ENGINE_STOPPED = 0, ENGINE_FAILED = 1 };
@@ -47,6 +48,9 @@ struct request {
     uint64_t hash[2]; /* of model and body; 0, 0: nobody asked for it yet (letters.c) */
     bool once;        /* not run again when its worker dies */
     bool stateful;    /* dispatched to a stateful slot, whose log keeps it */
+    bool counted;     /* its end is (stats.c), or is not to be */
+    bool session;     /* it belongs to one */
+    hasup_ns came, dispatched; /* dispatched: last; 0: never */
     hasup_ns deadline;
     struct body body;
     struct stream *stream;     /* NULL before the first chunk */
@@ -136,7 +140,9 @@ struct worker {
         struct process_exit how;
     } exit;
     bool leaving; /* told to drain or stop: its end is no crash */
-    bool more;    /* the batch that it is being given goes on */
+    bool more;    /* the batch that it is being given goes on, */
+    uint32_t batch; /* and has so many by now */
+    enum stats_end end; /* why hasupd ended it, for the counters; EXIT: it did not */
     struct {      /* of one that is to be forked */
         struct worker *zygote; /* has yet to say that it is there; NULL: it is */
         int socket, out, err;  /* hasupd's end, and what becomes its output */
@@ -168,6 +174,7 @@ struct model {
         int64_t wall_ns;
     } rollout;
     uint32_t workers;                  /* wanted: the configuration's, or what scale said */
+    struct model_stats *stats;         /* stats.c; NULL: nothing happened yet */
 };
 
 struct engine {
@@ -215,6 +222,7 @@ struct engine {
         uint64_t after; /* recovery: requests up to this record are loaded, */
         bool more;      /* and there are more in the journal */
         char error[JOURNAL_ERROR];
+        struct histogram commits; /* how long each took */
         void (*opened)(void *context); /* who hears that it is open (history.c); NULL: nobody */
         void *opened_context;
     } durable;

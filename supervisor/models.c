@@ -267,6 +267,7 @@ void model_gone(struct engine *engine, uint32_t index)
     struct model *model = &engine->models[index];
     LOG_EVENT(LEVEL_INFO, "model.removed", NULL, LOG_TEXT("model", model->config->name));
     model_versions_free(model);
+    stats_free(model);
     *model = (struct model){.index = index};
     engine_drop_configs(engine);
 }
@@ -278,8 +279,10 @@ void models_free(struct engine *engine)
     for (uint32_t i = 0; i < engine->config->limits.slots; i++)
         if (engine->slots[i])
             slot_free(engine->slots[i]);
-    for (uint32_t i = 0; i < engine->config->limits.models; i++)
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
         model_versions_free(&engine->models[i]);
+        stats_free(&engine->models[i]);
+    }
     while (engine->retired) {
         struct config *config = engine->retired;
         engine->retired = config->next;

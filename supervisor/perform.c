@@ -115,6 +115,7 @@ static void perform_answer(struct engine *engine, const struct action *action)
     const struct door *door = request->door;
     engine->hand.reply.attempts = action->answer.attempts;
     request->door = NULL;
+    stats_answered(engine, request, engine->hand.reply.status);
     request_keep_body(engine, request);
     door->reply(request->context, &engine->hand.reply);
 }
@@ -151,6 +152,7 @@ static void perform_refuse(struct engine *engine, const struct action *action)
     if (why == REFUSED_QUARANTINED)
         text.message = letters_message(engine, request->hash, quarantined);
     request->door = NULL;
+    stats_ended(engine, request, STATS_REFUSED, why);
     request_keep_body(engine, request); /* a stateful worker may still run it, and a replay too */
     door->refuse(request->context, &text);
 }
@@ -330,6 +332,9 @@ static void notice_blame(struct slot *slot, const struct action *action)
 {
     const struct model_policy *policy = &slot->model->config->policy;
     char cause[ENGINE_REASON];
+    if (slot->worker)
+        slot->worker->end =
+            action->notice.what == NOTICE_HUNG ? STATS_END_HANG : STATS_END_START_TIMEOUT;
     if (action->notice.what == NOTICE_HUNG)
         hang_cause(policy, (enum hang)action->notice.value, cause);
     else if (action->notice.what == NOTICE_PRE_START_TIMEOUT)
@@ -452,6 +457,8 @@ static void perform_notice(struct engine *engine, const struct action *action)
     }
     if (slot && is_blame(what))
         notice_blame(slot, action);
+    if (what == NOTICE_RECYCLED && slot && slot->worker)
+        slot->worker->end = STATS_END_RECYCLE;
     char text[ENGINE_REASON], id[20];
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
     enum log_level level =

@@ -21,6 +21,7 @@ struct state_job {
     struct slot *slot;
     char model[STORE_MODEL]; /* job.key's: the configuration may be replaced meanwhile */
     uint32_t worker;         /* LOAD: who waits for it */
+    hasup_ns began;          /* SAVE: when its state came */
     uint8_t *copy;           /* SAVE: of a state that came in its frame */
 };
 
@@ -109,6 +110,7 @@ static struct state_job *job_new(struct slot *slot, enum checkpoint_job_kind kin
     if (!job)
         return NULL;
     job->slot = slot;
+    job->began = loop_now(slot->engine->loop);
     snprintf(job->model, sizeof job->model, "%s", slot->model->config->name);
     job->job.kind = kind;
     job->job.fd = -1;
@@ -243,6 +245,7 @@ static void state_saved(struct engine *engine, struct state_job *job)
     uint64_t position = job->job.position;
     int error = job->job.error;
     FAULT(checkpoint_stored);
+    stats_checkpoint(slot->model, loop_now(engine->loop) - job->began, !error);
     if (error) {
         state_not_stored(engine, slot, job->job.message);
         state_keep(slot, job);

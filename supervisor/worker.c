@@ -40,6 +40,8 @@ static void worker_broke(struct worker *worker, const char *why)
 {
     if (!worker->cause[0])
         snprintf(worker->cause, sizeof worker->cause, "broke the protocol: %s", why);
+    if (worker->end == STATS_END_EXIT)
+        worker->end = STATS_END_PROTOCOL;
     LOG_EVENT(LEVEL_WARNING, "slot.broke", worker->cause, LOG_TEXT("slot", worker->home->name),
               LOG_INT("pid", process_pid(worker->process)));
     worker_post(worker, &(struct event){.type = EVENT_BROKE});
@@ -101,6 +103,7 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
         snprintf(reason, sizeof reason, "%s%.280s",
                  hook ? "pre_start: could not start: " : "could not start: ", error);
         worker_note_death(slot, reason);
+        stats_worker_ended(slot->model, hook ? STATS_END_PRE_START : STATS_END_START_FAILED);
         LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
         if (worker)
             worker_free(worker);
@@ -194,6 +197,10 @@ void worker_dispatch(struct slot *slot, const struct action *action)
     request->stateful |= worker->stateful;
     request->mated = worker->more || action->dispatch.more;
     worker->more = action->dispatch.more;
+    worker->batch++;
+    bool counts = (worker->granted & HASUP_CAN_BATCH) && !worker->more && !action->dispatch.replay;
+    stats_dispatched(slot->engine, request, counts ? worker->batch : 0);
+    worker->batch = worker->more ? worker->batch : 0;
     stream_restart(request);
     struct hasup_meta_writer w;
     hasup_meta_start(&w, request->bytes + request->meta_len, 32);
@@ -322,12 +329,31 @@ static void exit_reason(const struct worker *worker, const struct process_exit *
                                                  : " before its hello (is it a hasup worker?)");
 }
 
+static enum stats_end end_of(const struct worker *worker, const struct process_exit *exit)
+{
+    const struct model *model = worker->slot->model;
+    struct model_view view;
+    if (exit->oom)
+        return STATS_END_OOM;
+    if (worker->end != STATS_END_EXIT)
+        return worker->end;
+    if (!worker->leaving && !worker->slot->engine->shutting_down)
+        return exit->signal ? STATS_END_CRASH : STATS_END_EXIT;
+    bool rolls = core_model_view(worker->slot->engine->core, model->index, &view) &&
+                 view.rollout.state != ROLLOUT_NONE;
+    if (rolls && model->rollout.recycles)
+        return STATS_END_RECYCLE;
+    return rolls ? STATS_END_ROLLOUT : STATS_END_ORDERED;
+}
+
 /* The command that comes before a start: what is told of it is why it failed. */
 static void hook_exited(struct worker *worker, const struct process_exit *exit)
 {
     struct slot *slot = worker->slot;
     char how[ENGINE_REASON], reason[ENGINE_REASON];
     bool failed = exit->signal || exit->code;
+    if (failed && !worker->leaving)
+        stats_worker_ended(slot->model, STATS_END_PRE_START);
     exit_reason(worker, exit, how);
     snprintf(reason, sizeof reason, "pre_start: %.300s", how);
     if (failed)
@@ -369,6 +395,7 @@ void worker_exited(void *context, struct process *process, const struct process_
     } else {
         exit_reason(worker, exit, reason);
         worker_note_death(slot, reason);
+        stats_worker_ended(slot->model, end_of(worker, exit));
         letters_worker_exited(worker, exit);
         if (slot == worker->slot)
             state_done(slot, 0, reason);
@@ -487,8 +514,10 @@ static int on_ready(struct worker *worker, const struct hasup_frame *frame)
     /* A load can fail before the WELCOME is there, which waits for the checkpoint's bytes. */
     if (!worker->welcomed && !failed)
         return HASUP_EPROTO;
-    if (failed)
+    if (failed) {
         snprintf(worker->cause, sizeof worker->cause, "could not load: %s", text);
+        worker->end = STATS_END_LOAD_FAILED;
+    }
     worker_post(worker,
                 &(struct event){.type = EVENT_WORKER_READY, .error = failed ? HASUP_EWORKER : 0});
     return 0;
@@ -594,6 +623,7 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
     }
     uint64_t digest = worker->stateful ? reply_digest(request, status, body) : 0;
     request->slot = NO_SLOT;
+    stats_replied(engine, request);
     engine->hand.reply =
         (struct reply){.status = status, .frame = frame, .body = *body, .version = worker->version};
     worker_post(
