@@ -445,6 +445,11 @@ bool engine_ready(const struct engine *engine)
     return !engine->shutting_down;
 }
 
+struct door_counts *engine_door_counts(struct engine *engine, enum door_kind kind)
+{
+    return &engine->doors[kind];
+}
+
 void engine_make_id(struct engine *engine, char id[33])
 {
     static const char digits[] = "0123456789abcdef";

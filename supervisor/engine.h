@@ -238,6 +238,8 @@ struct engine {
     } noted;
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
+    struct door_counts doors[DOOR_KINDS];
+    uint32_t measured;        /* the slot whose memory /metrics looked at last */
     bool shutting_down, started, closing, ended;
     bool checkpoints_failing; /* of a slot at least */
     char checkpoint_error[ENGINE_REASON];

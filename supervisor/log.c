@@ -28,7 +28,7 @@ static struct {
     enum log_level level;
     bool json, colour, socket;
     bool torn; /* part of a line went out: the next one starts on a line of its own */
-    uint64_t dropped;
+    uint64_t dropped, dropped_ever;
     void (*tap)(void *context, const struct log_entry *entry);
     void *tap_context;
 } sink = {.fd = -1, .level = LEVEL_INFO};
@@ -345,6 +345,17 @@ void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *co
     sink.tap_context = context;
 }
 
+static void line_dropped(void)
+{
+    sink.dropped++;
+    sink.dropped_ever++;
+}
+
+uint64_t log_dropped(void)
+{
+    return sink.dropped_ever;
+}
+
 void log_entry_write(const struct log_entry *entry)
 {
     if (sink.tap)
@@ -360,13 +371,13 @@ void log_entry_write(const struct log_entry *entry)
                                    .fields = &lines,
                                    .count = 1};
         if (!write_line(&notice)) {
-            sink.dropped++;
+            line_dropped();
             return;
         }
         sink.dropped = 0;
     }
     if (!write_line(entry))
-        sink.dropped++;
+        line_dropped();
 }
 
 void log_event(enum log_level level, const char *event, const char *message,

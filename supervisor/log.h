@@ -40,6 +40,8 @@ struct log_entry {
  * terminal without NO_COLOR. */
 void log_init(int fd, enum log_level level, enum log_format format);
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context);
+/* Lines that did not get out, ever. */
+uint64_t log_dropped(void);
 void log_entry_write(const struct log_entry *entry);
 
 /* LOG_EVENT(LEVEL_INFO, "slot.ready", "ready after 12 ms", LOG_TEXT("slot", name), …): at least one

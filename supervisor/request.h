@@ -121,6 +121,18 @@ bool engine_model_body_max(const struct engine *engine, uint32_t model, uint64_t
 uint32_t engine_models(const struct engine *engine); /* indexes below this may hold a model */
 bool engine_ready(const struct engine *engine);      /* all models ready, not shutting down */
 
+/* What a door counts of its own connections; of the loop's thread. */
+enum door_kind { DOOR_HTTP, DOOR_UNIX, DOOR_KINDS };
+struct door_counts {
+    uint32_t open;
+    uint64_t refused;
+    uint64_t answers[6]; /* by the status's hundreds */
+};
+/* Where it counts them: as long as the engine lives. */
+struct door_counts *engine_door_counts(struct engine *engine, enum door_kind kind);
+/* What GET /metrics answers, malloc'ed; NULL: no memory. */
+char *engine_metrics(struct engine *engine, size_t *len) HASUP_NODISCARD;
+
 /* An X-Request-Id for a request that came without one: 32 hex digits and a NUL. */
 void engine_make_id(struct engine *engine, char id[33]);
 

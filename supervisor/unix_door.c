@@ -98,7 +98,7 @@ static void client_close(struct unix_client *client)
     if (client->next)
         client->next->back = client->back;
     client->back = NULL;
-    door->count--;
+    engine_door_counts(door->engine, DOOR_UNIX)->open = --door->count;
     control_cancel(door->control, client, 0, true);
     while (client->requests) {
         struct request *request = client->requests->request;
@@ -472,11 +472,13 @@ static void door_take(struct unix_door *door, int fd)
 {
     struct engine *engine = door->engine;
     struct unix_client *client = NULL;
+    struct door_counts *counts = engine_door_counts(engine, DOOR_UNIX);
     if (!allowed(fd) || door->count >= engine->config->limits.connections ||
         !(client = calloc(1, sizeof *client))) {
         LOG_EVENT(LEVEL_WARNING, "client.refused",
                   "not hasupd's own user, or limits.connections is reached",
                   LOG_TEXT("door", "unix"));
+        counts->refused++;
         close(fd);
         return;
     }
@@ -491,7 +493,7 @@ static void door_take(struct unix_door *door, int fd)
     if (client->next)
         client->next->back = &client->next;
     door->clients = client;
-    door->count++;
+    counts->open = ++door->count;
 }
 
 static void accept_again(void *context)

@@ -169,6 +169,7 @@ struct http {
     int fd;         /* -1: draining */
     uint16_t port;
     uint32_t count;
+    struct door_counts *counts;
     bool full; /* said in the log that no connection is free */
     bool acted; /* the engine was told something in this turn's end: its own end has passed */
     struct {
@@ -251,6 +252,7 @@ bool record_goes_on(const struct connection *c);
 extern const struct door HTTP_DOOR;
 
 void answer_json(struct connection *c, uint32_t status, const char *text);
+void answer_plain(struct connection *c, const char *type, const char *text, size_t len);
 void answer_object(struct connection *c, uint32_t status, json_t *object_take);
 void answer_options(struct connection *c);
 /* 202, and where the answer will be. */

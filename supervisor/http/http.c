@@ -135,7 +135,7 @@ static void connection_close(struct connection *c)
     out_free(c);
     if (c->tail)
         buffer_unref(c->tail);
-    http->count--;
+    http->counts->open = --http->count;
     c->next_dead = http->dead;
     http->dead = c;
     if (http->full && http->fd >= 0)
@@ -502,6 +502,7 @@ static void refuse_at_the_door(struct http *http, int fd)
         LOG_EVENT(LEVEL_WARNING, "client.refused", "limits.connections is reached",
                   LOG_TEXT("door", "http"));
     http->full = true;
+    http->counts->refused++;
     (void)!send(fd, text, sizeof text - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(fd, SHUT_WR);
     close(fd);
@@ -533,7 +534,7 @@ static void http_take(struct http *http, int fd)
     c->watch = (struct watch){.ready = connection_ready, .context = c, .fd = fd};
     llhttp_init(&c->parser, HTTP_REQUEST, &HTTP_PARSER);
     c->parser.data = c;
-    http->count++;
+    http->counts->open = ++http->count;
     deadline_enter(c, DEADLINE_IDLE);
     if (watch_set(&c->watch, http->loop, fd, WATCH_READ))
         connection_close(c);
@@ -595,6 +596,7 @@ static void http_init(struct http *http, struct loop *loop, struct engine *engin
 {
     http->loop = loop;
     http->engine = engine;
+    http->counts = engine_door_counts(engine, DOOR_HTTP);
     http->options = *options;
     options_default(&http->options);
     http->begun_s = time(NULL);

@@ -200,6 +200,7 @@ bool answer_head(struct connection *c, const struct answer *a)
     char *start = (char *)out_reserve(c, room), *at = start;
     if (!start)
         return false;
+    c->http->counts->answers[a->status / 100 % 6]++;
     at = PUT(at, "HTTP/1.1 ");
     at = put_number(at, a->status);
     at = PUT(at, " ");
@@ -228,14 +229,25 @@ bool answer_head(struct connection *c, const struct answer *a)
 
 static const char JSON_TYPE[] = "application/json";
 
+static void answer_bytes(struct connection *c, struct answer *a, const char *bytes, size_t len)
+{
+    a->length = len;
+    if (answer_head(c, a) && !c->head_only)
+        out_write(c, bytes, len);
+    connection_answered(c);
+}
+
 static void answer_text(struct connection *c, struct answer *a, const char *text)
 {
     a->type = JSON_TYPE;
     a->type_len = sizeof JSON_TYPE - 1;
-    a->length = strlen(text);
-    if (answer_head(c, a) && !c->head_only)
-        out_write(c, text, strlen(text));
-    connection_answered(c);
+    answer_bytes(c, a, text, strlen(text));
+}
+
+void answer_plain(struct connection *c, const char *type, const char *text, size_t len)
+{
+    struct answer a = {.status = 200, .type = type, .type_len = strlen(type)};
+    answer_bytes(c, &a, text, len);
 }
 
 void answer_json(struct connection *c, uint32_t status, const char *text)

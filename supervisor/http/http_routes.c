@@ -16,6 +16,7 @@ static void get_live(struct connection *c);
 static void get_ready(struct connection *c);
 static void get_model(struct connection *c);
 static void get_model_ready(struct connection *c);
+static void get_metrics(struct connection *c);
 static void run_record(struct connection *c);
 
 #define V1         "v1"
@@ -42,6 +43,7 @@ static const struct route ROUTES[] = {
     {{V1, "completions"}, METHOD_POST, "completions", NULL},
     {{V1, "models"}, METHOD_GET, NULL, v1_models},
     {{V1, "models", "*"}, METHOD_GET, NULL, v1_model},
+    {{"metrics"}, METHOD_GET, NULL, get_metrics},
     {{"requests", "#"}, METHOD_GET | METHOD_DELETE, NULL, run_record},
 };
 
@@ -272,6 +274,17 @@ static void get_ready(struct connection *c)
 {
     bool ready = engine_ready(c->http->engine);
     answer_json(c, ready ? 200 : 503, ready ? "{\"ready\":true}" : "{\"ready\":false}");
+}
+
+static void get_metrics(struct connection *c)
+{
+    size_t len;
+    char *text = engine_metrics(c->http->engine, &len);
+    if (text)
+        answer_plain(c, "text/plain; version=0.0.4; charset=utf-8", text, len);
+    else
+        answer_verdict(c, 503, "unavailable", "out of memory");
+    free(text);
 }
 
 /* A part of the worker's words, where it is what OIP v2 says; else what stands for nothing. */

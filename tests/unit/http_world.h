@@ -238,6 +238,20 @@ bool engine_ready(const struct engine *unused)
     return !engine.unready;
 }
 
+struct door_counts *engine_door_counts(struct engine *unused, enum door_kind kind)
+{
+    static struct door_counts counts[DOOR_KINDS];
+    (void)unused;
+    return &counts[kind];
+}
+
+char *engine_metrics(struct engine *unused, size_t *len)
+{
+    (void)unused;
+    *len = strlen("hasup_ready 1\n");
+    return strdup("hasup_ready 1\n");
+}
+
 void engine_make_id(struct engine *unused, char id[33])
 {
     (void)unused;

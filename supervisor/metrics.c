@@ -1,0 +1,635 @@
+/*
+ * metrics.c: GET /metrics, in Prometheus' text format 0.0.4.  docs/metrics.md names every family;
+ * a test holds the two together.
+ *
+ * Labels are the model, the slot, and words from lists of hasupd's own, so that their number is
+ * bounded by limits.models and limits.slots.  All of it is written in one go: 1,000 slots take some
+ * milliseconds.  What costs more, the memory of the slots' processes, is measured for as long as
+ * MEASURE lasts and goes on at the next call where it stopped.  Failure mode: no memory, NULL.
+ */
+#include "supervisor/engine.h"
+#include "supervisor/letters.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LABELS = 256 };
+
+static const hasup_ns MEASURE = 2 * HASUP_MS;
+static const int64_t ABSENT = INT64_MIN;
+
+enum unit { WHOLE, SECONDS /* given in ns */ };
+enum kind { GAUGE, COUNTER, HISTOGRAM };
+
+struct family {
+    const char *name;
+    enum kind kind;
+    const char *help;
+};
+
+/* ---- text ---- */
+
+struct out {
+    char *text;
+    size_t len, room;
+    bool failed;
+};
+
+/* Room for so many bytes more; NULL: no memory, now or before. */
+static char *out_room(struct out *out, size_t len)
+{
+    if (out->failed)
+        return NULL;
+    if (out->len + len > out->room) {
+        size_t room = out->room ? out->room * 2 : 64 * 1024;
+        while (room < out->len + len)
+            room *= 2;
+        char *text = realloc(out->text, room);
+        out->failed = !text;
+        if (!text)
+            return NULL;
+        out->text = text;
+        out->room = room;
+    }
+    return out->text + out->len;
+}
+
+static void put_bytes(struct out *out, const char *bytes, size_t len)
+{
+    char *at = out_room(out, len);
+    if (at)
+        memcpy(at, bytes, len);
+    out->len += at ? len : 0;
+}
+
+static void put(struct out *out, const char *text)
+{
+    put_bytes(out, text, strlen(text));
+}
+
+static void put_whole(struct out *out, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do
+        digits[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    put_bytes(out, digits + at, sizeof digits - at);
+}
+
+/* Nanoseconds as seconds, without zeros at the end. */
+static void put_seconds(struct out *out, uint64_t ns)
+{
+    char text[24];
+    put_whole(out, ns / (uint64_t)HASUP_S);
+    if (!(ns %= (uint64_t)HASUP_S))
+        return;
+    int len = snprintf(text, sizeof text, ".%09llu", (unsigned long long)ns);
+    while (text[len - 1] == '0')
+        len--;
+    put_bytes(out, text, (size_t)len);
+}
+
+static void put_value(struct out *out, int64_t value, enum unit unit)
+{
+    if (value < 0)
+        put(out, "-");
+    uint64_t size = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    if (unit == SECONDS)
+        put_seconds(out, size);
+    else
+        put_whole(out, size);
+}
+
+static void put_family(struct out *out, const struct family *family)
+{
+    static const char *const kinds[] = {
+        [GAUGE] = " gauge\n", [COUNTER] = " counter\n", [HISTOGRAM] = " histogram\n"};
+    put(out, "# HELP ");
+    put(out, family->name);
+    put(out, " ");
+    put(out, family->help);
+    put(out, "\n# TYPE ");
+    put(out, family->name);
+    put(out, kinds[family->kind]);
+}
+
+/* `labels` without braces; "": none. */
+static void put_line(struct out *out, const char *name, const char *suffix, const char *labels,
+                     int64_t value, enum unit unit)
+{
+    if (value == ABSENT)
+        return;
+    put(out, name);
+    put(out, suffix);
+    if (*labels) {
+        put(out, "{");
+        put(out, labels);
+        put(out, "}");
+    }
+    put(out, " ");
+    put_value(out, value, unit);
+    put(out, "\n");
+}
+
+/* Adds name="value", escaped; what does not fit is left out whole. */
+static void label(char labels[LABELS], const char *name, const char *value)
+{
+    size_t len = strlen(labels), start = len;
+    len += (size_t)snprintf(labels + len, LABELS - len, "%s%s=\"", len ? "," : "", name);
+    for (; *value && len + 3 < LABELS; value++) {
+        if (*value == '\\' || *value == '"' || *value == '\n')
+            labels[len++] = '\\';
+        labels[len++] = *value == '\n' ? 'n' : *value;
+    }
+    if (*value || len + 2 > LABELS) {
+        labels[start] = '\0';
+        return;
+    }
+    labels[len++] = '"';
+    labels[len] = '\0';
+}
+
+static void put_labelled(struct out *out, const char *name, const char *labels, const char *key,
+                         const char *word, int64_t value)
+{
+    char all[LABELS];
+    snprintf(all, sizeof all, "%s", labels);
+    label(all, key, word);
+    put_line(out, name, "", all, value, WHOLE);
+}
+
+/* ---- histograms ---- */
+
+/* Every 1, 2 and 5 from 100 us to 500 s. */
+static bool is_shown(unsigned bucket)
+{
+    unsigned step = bucket % HISTOGRAM_STEPS;
+    return bucket >= HISTOGRAM_STEPS && bucket < HISTOGRAM_BUCKETS - 1 &&
+           (step == 0 || step == 2 || step == 5);
+}
+
+static void put_bucket(struct out *out, const char *name, const char *labels, hasup_ns bound,
+                       uint64_t count)
+{
+    put(out, name);
+    put(out, "_bucket{");
+    put(out, labels);
+    put(out, *labels ? ",le=\"" : "le=\"");
+    if (bound == HASUP_NEVER)
+        put(out, "+Inf");
+    else
+        put_seconds(out, (uint64_t)bound);
+    put(out, "\"} ");
+    put_whole(out, count);
+    put(out, "\n");
+}
+
+static void put_histogram(struct out *out, const char *name, const char *labels,
+                          const struct histogram *histogram)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        count += histogram->buckets[i];
+        if (is_shown(i))
+            put_bucket(out, name, labels, histogram_bound(i), count);
+    }
+    put_bucket(out, name, labels, HASUP_NEVER, count);
+    put_line(out, name, "_sum", labels, (int64_t)histogram->sum_ns, SECONDS);
+    put_line(out, name, "_count", labels, (int64_t)histogram->count, WHOLE);
+}
+
+static void put_sizes(struct out *out, const char *name, const char *labels,
+                      const struct model_stats *stats)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < STATS_SIZES; i++) {
+        char all[LABELS], bound[16];
+        count += stats->batches.sizes[i];
+        snprintf(all, sizeof all, "%s", labels);
+        snprintf(bound, sizeof bound, "%u", 1U << i);
+        label(all, "le", i < STATS_SIZES - 1 ? bound : "+Inf");
+        put_line(out, name, "_bucket", all, (int64_t)count, WHOLE);
+    }
+    put_line(out, name, "_sum", labels, (int64_t)stats->batches.sum, WHOLE);
+    put_line(out, name, "_count", labels, (int64_t)stats->batches.count, WHOLE);
+}
+
+/* ---- models ---- */
+
+struct model_row {
+    const struct model *model;
+    const struct model_stats *stats;
+    struct model_view view;
+    char labels[LABELS];
+};
+
+struct slot_row {
+    const struct slot *slot;
+    struct slot_view view;
+    int64_t wall_ns;
+    char labels[LABELS];
+};
+
+struct rows {
+    struct model_row *models;
+    struct slot_row *slots;
+    size_t model_count, slot_count;
+};
+
+#define MODEL_FAMILIES(X)                                                                          \
+    X(hasup_model_ready, GAUGE, "Whether the model takes requests and a worker of it is ready.",   \
+      m->view.accepting && m->view.ready && !m->view.broken)                                       \
+    X(hasup_model_workers, GAUGE, "Workers that are wanted.", m->model->workers)                   \
+    X(hasup_model_workers_ready, GAUGE, "Workers that serve.", m->view.ready)                      \
+    X(hasup_model_spares_ready, GAUGE, "Loaded spares.", m->view.spares)                           \
+    X(hasup_model_breaker_open, GAUGE,                                                             \
+      "Whether nothing is dispatched because workers died one after the other.", m->view.broken)   \
+    X(hasup_model_rolling, GAUGE,                                                                  \
+      "Whether its workers are being replaced, or a canary is tried.",                             \
+      m->view.rollout.state != ROLLOUT_NONE && !m->model->rollout.recycles)                        \
+    X(hasup_queue_requests, GAUGE, "Requests that wait for a worker.", m->view.queued)             \
+    X(hasup_queue_bytes, GAUGE, "Bytes of their bodies.", m->view.queued_bytes)                    \
+    X(hasup_queue_limit_requests, GAUGE, "As many may wait (queue.requests).",                     \
+      m->model->config->policy.queue.requests)                                                     \
+    X(hasup_running_requests, GAUGE, "Requests that workers have.", m->view.inflight)              \
+    X(hasup_suspect_requests, GAUGE,                                                               \
+      "Requests that were in hand when a worker died, and wait to be tried apart from others.",    \
+      m->view.suspects)                                                                            \
+    X(hasup_attempts_total, COUNTER, "Requests handed to a worker, tries after a death included.", \
+      m->view.attempts)                                                                            \
+    X(hasup_replays_total, COUNTER,                                                                \
+      "Requests run again to bring a slot's state back; nobody hears their answers.",              \
+      m->view.replays)                                                                             \
+    X(hasup_session_requests_total, COUNTER, "Ended requests that belong to a session.",           \
+      m->stats->sessions)
+
+static void put_models(struct out *out, const struct rows *rows)
+{
+#define MODEL_FAMILY(name_, kind_, help_, value_)                                                  \
+    put_family(out, &(struct family){#name_, kind_, help_});                                       \
+    for (size_t i = 0; i < rows->model_count; i++) {                                               \
+        const struct model_row *m = &rows->models[i];                                              \
+        put_line(out, #name_, "", m->labels, (int64_t)(value_), WHOLE);                            \
+    }
+    MODEL_FAMILIES(MODEL_FAMILY)
+#undef MODEL_FAMILY
+}
+
+static void put_model_info(struct out *out, const struct rows *rows)
+{
+    static const struct family info = {"hasup_model_info", GAUGE,
+                                       "Which version of the model is its own; always 1."};
+    put_family(out, &info);
+    for (size_t i = 0; i < rows->model_count; i++) {
+        const struct model_row *m = &rows->models[i];
+        const struct model_version *version = model_version(m->model, m->view.rollout.version);
+        put_labelled(out, info.name, m->labels, "version", version ? version->label : "", 1);
+    }
+}
+
+static void put_outcomes(struct out *out, const struct rows *rows)
+{
+    static const struct family outcomes = {"hasup_requests_total", COUNTER,
+                                           "Requests that ended, by how."},
+                               refused = {"hasup_requests_refused_total", COUNTER,
+                                          "Requests that hasupd refused, by why."};
+    put_family(out, &outcomes);
+    for (size_t i = 0; i < rows->model_count; i++)
+        for (unsigned k = 0; k < STATS_OUTCOME_COUNT; k++)
+            put_labelled(out, outcomes.name, rows->models[i].labels, "outcome",
+                         stats_outcome_name(k), (int64_t)rows->models[i].stats->outcomes[k]);
+    put_family(out, &refused);
+    for (size_t i = 0; i < rows->model_count; i++) {
+        const struct model_row *m = &rows->models[i];
+        for (unsigned k = 0; k < STATS_REFUSALS; k++)
+            if (k != REFUSED_NOT_FOUND) /* which is of no model */
+                put_labelled(out, refused.name, m->labels, "reason", stats_refusal_name(k),
+                             (int64_t)m->stats->refused[k]);
+        put_labelled(out, refused.name, m->labels, "reason", "limits", (int64_t)m->stats->full);
+    }
+}
+
+static void put_ends(struct out *out, const struct rows *rows)
+{
+    static const struct family ends = {"hasup_worker_ends_total", COUNTER,
+                                       "Workers that ended, by why; each is started again where "
+                                       "its slot is wanted."},
+                               checkpoints = {"hasup_checkpoints_total", COUNTER,
+                                              "Checkpoints that were to be stored."};
+    put_family(out, &ends);
+    for (size_t i = 0; i < rows->model_count; i++)
+        for (unsigned k = 0; k < STATS_END_COUNT; k++)
+            put_labelled(out, ends.name, rows->models[i].labels, "cause", stats_end_name(k),
+                         (int64_t)rows->models[i].stats->ends[k]);
+    put_family(out, &checkpoints);
+    for (size_t i = 0; i < rows->model_count; i++) {
+        const struct model_row *m = &rows->models[i];
+        put_labelled(out, checkpoints.name, m->labels, "outcome", "stored",
+                     (int64_t)m->stats->stored);
+        put_labelled(out, checkpoints.name, m->labels, "outcome", "failed",
+                     (int64_t)m->stats->not_stored);
+    }
+}
+
+static void put_times(struct out *out, const struct rows *rows)
+{
+    static const struct {
+        struct family family;
+        size_t at;
+    } times[] = {
+        {{"hasup_request_queue_seconds", HISTOGRAM,
+          "From a request's coming until a worker has it, its first journal commit included."},
+         offsetof(struct model_stats, queue)},
+        {{"hasup_request_run_seconds", HISTOGRAM,
+          "From then until the worker's answer is whole; of each attempt that gave one."},
+         offsetof(struct model_stats, run)},
+        {{"hasup_request_seconds", HISTOGRAM, "From a request's coming to its end, however it ended."},
+         offsetof(struct model_stats, total)},
+        {{"hasup_checkpoint_seconds", HISTOGRAM,
+          "From a worker's state in hand until it is stored."},
+         offsetof(struct model_stats, checkpoint)},
+    };
+    static const struct family batches = {"hasup_batch_requests", HISTOGRAM,
+                                          "Requests that ran together, of models that batch."};
+    for (size_t k = 0; k < HASUP_LEN(times); k++) {
+        put_family(out, &times[k].family);
+        for (size_t i = 0; i < rows->model_count; i++)
+            put_histogram(out, times[k].family.name, rows->models[i].labels,
+                          (const void *)((const char *)rows->models[i].stats + times[k].at));
+    }
+    put_family(out, &batches);
+    for (size_t i = 0; i < rows->model_count; i++)
+        put_sizes(out, batches.name, rows->models[i].labels, rows->models[i].stats);
+}
+
+/* ---- slots ---- */
+
+#define STATEFUL(value) (s->view.stateful ? (int64_t)(value) : ABSENT)
+#define STORED(value)   (s->slot->stored_wall_ns ? (int64_t)(value) : ABSENT)
+
+#define SLOT_FAMILIES(X)                                                                           \
+    X(hasup_slot_ready, GAUGE, WHOLE, "Whether the slot's worker is ready.",                       \
+      s->view.state == SLOT_READY)                                                                 \
+    X(hasup_slot_starts_total, COUNTER, WHOLE, "Processes that were started in the slot.",         \
+      s->view.starts)                                                                              \
+    X(hasup_slot_crashes_total, COUNTER, WHOLE, "Workers of the slot that died.", s->view.crashes) \
+    X(hasup_slot_recycled_total, COUNTER, WHOLE, "Workers of the slot that recycle replaced.",     \
+      s->view.recycled)                                                                            \
+    X(hasup_slot_answered_total, COUNTER, WHOLE, "Requests that the slot answered.",               \
+      s->view.answered)                                                                            \
+    X(hasup_slot_replayed_total, COUNTER, WHOLE, "Requests that the slot ran again for its state.",\
+      s->view.replayed)                                                                            \
+    X(hasup_slot_diverged_total, COUNTER, WHOLE, "Those that were answered otherwise than before.",\
+      s->view.diverged)                                                                            \
+    X(hasup_slot_running_requests, GAUGE, WHOLE, "Requests that the slot's worker has.",           \
+      s->view.inflight)                                                                            \
+    X(hasup_slot_queue_requests, GAUGE, WHOLE, "Requests that wait for this slot alone.",          \
+      s->view.queued)                                                                              \
+    X(hasup_slot_memory_bytes, GAUGE, WHOLE,                                                       \
+      "Memory of the worker and its children, when it was measured last.",                         \
+      s->slot->worker && s->slot->worker->memory ? (int64_t)s->slot->worker->memory : ABSENT)      \
+    X(hasup_slot_log_requests, GAUGE, WHOLE,                                                       \
+      "Requests since the last checkpoint, which a restart would run again.",                      \
+      STATEFUL(s->view.log_head - s->view.checkpoint_position))                                    \
+    X(hasup_slot_unsaved_seconds, GAUGE, SECONDS,                                                  \
+      "How long the oldest change has waited for a checkpoint; 0: all is stored.",                 \
+      STATEFUL(s->slot->changed.wall_ns ? s->wall_ns - s->slot->changed.wall_ns : 0))              \
+    X(hasup_slot_checkpoint_timestamp_seconds, GAUGE, SECONDS,                                     \
+      "When the newest stored checkpoint was taken, in Unix time.",                                \
+      STORED(s->slot->stored_wall_ns))                                                             \
+    X(hasup_slot_checkpoint_bytes, GAUGE, WHOLE, "Bytes of its state.",                            \
+      STORED(s->slot->stored_bytes))
+
+static void put_slots(struct out *out, const struct rows *rows)
+{
+    static const struct family state = {"hasup_slot_state", GAUGE,
+                                        "1 under the name of the state that the slot is in."};
+    put_family(out, &state);
+    for (size_t i = 0; i < rows->slot_count; i++)
+        put_labelled(out, state.name, rows->slots[i].labels, "state",
+                     slot_state_name(rows->slots[i].view.state), 1);
+#define SLOT_FAMILY(name_, kind_, unit_, help_, value_)                                            \
+    put_family(out, &(struct family){#name_, kind_, help_});                                       \
+    for (size_t i = 0; i < rows->slot_count; i++) {                                                \
+        const struct slot_row *s = &rows->slots[i];                                                \
+        put_line(out, #name_, "", s->labels, (int64_t)(value_), unit_);                            \
+    }
+    SLOT_FAMILIES(SLOT_FAMILY)
+#undef SLOT_FAMILY
+}
+
+/* ---- hasupd itself ---- */
+
+static void put_one(struct out *out, const char *name, enum kind kind, enum unit unit,
+                    int64_t value, const char *help)
+{
+    put_family(out, &(struct family){name, kind, help});
+    put_line(out, name, "", "", value, unit);
+}
+
+static int64_t file_size(const struct engine *engine, const char *name)
+{
+    char path[4096];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s", engine->config->state_dir, name);
+    return stat(path, &info) ? 0 : (int64_t)info.st_size;
+}
+
+static void put_process(struct out *out)
+{
+    static int64_t started; /* of the process: never another one */
+    struct rusage usage;
+    struct timespec wall, up;
+    unsigned long long ticks = 0, resident = 0;
+    FILE *file;
+    if (!started && (file = fopen("/proc/self/stat", "re"))) {
+        /* The 22nd field; the second is in brackets and may hold anything. */
+        if (fscanf(file, "%*d (%*[^)]) %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                         "%*s %*s %*s %*s %llu", &ticks) == 1) {
+            clock_gettime(CLOCK_REALTIME, &wall);
+            clock_gettime(CLOCK_BOOTTIME, &up);
+            started = (wall.tv_sec - up.tv_sec) * HASUP_S + wall.tv_nsec - up.tv_nsec +
+                      (int64_t)ticks * (HASUP_S / sysconf(_SC_CLK_TCK));
+        }
+        fclose(file);
+    }
+    if ((file = fopen("/proc/self/statm", "re"))) {
+        if (fscanf(file, "%*u %llu", &resident) != 1)
+            resident = 0;
+        fclose(file);
+    }
+    getrusage(RUSAGE_SELF, &usage);
+    int64_t cpu = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * HASUP_S +
+                  (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * HASUP_US;
+    put_one(out, "process_start_time_seconds", GAUGE, SECONDS, started ? started : ABSENT,
+            "When hasupd started, in Unix time.");
+    put_one(out, "process_cpu_seconds_total", COUNTER, SECONDS, cpu,
+            "Processor time of hasupd, without its workers.");
+    put_one(out, "process_resident_memory_bytes", GAUGE, WHOLE,
+            (int64_t)resident * sysconf(_SC_PAGESIZE), "Resident memory of hasupd.");
+}
+
+static void put_doors(struct out *out, struct engine *engine)
+{
+    static const char *const names[DOOR_KINDS] = {[DOOR_HTTP] = "http", [DOOR_UNIX] = "unix"};
+    static const char *const classes[] = {"1xx", "2xx", "3xx", "4xx", "5xx"};
+    static const struct family open = {"hasup_connections", GAUGE, "Connections that are open."},
+                               refused = {"hasup_connections_refused_total", COUNTER,
+                                          "Connections that were not taken."},
+                               answers = {"hasup_http_responses_total", COUNTER,
+                                          "Answers of the HTTP door, by the status's class."};
+    put_family(out, &open);
+    for (unsigned i = 0; i < DOOR_KINDS; i++)
+        put_labelled(out, open.name, "", "door", names[i], engine->doors[i].open);
+    put_one(out, "hasup_connections_limit", GAUGE, WHOLE, engine->config->limits.connections,
+            "As many may be open at each door (limits.connections).");
+    put_family(out, &refused);
+    for (unsigned i = 0; i < DOOR_KINDS; i++)
+        put_labelled(out, refused.name, "", "door", names[i], (int64_t)engine->doors[i].refused);
+    put_family(out, &answers);
+    for (unsigned i = 0; i < HASUP_LEN(classes); i++)
+        put_labelled(out, answers.name, "", "code", classes[i],
+                     (int64_t)engine->doors[DOOR_HTTP].answers[i + 1]);
+}
+
+static void put_journal(struct out *out, const struct engine *engine)
+{
+    static const struct family bytes = {"hasup_journal_bytes", GAUGE, "Bytes of the journal's files."},
+                               durable = {"hasup_durable_requests", GAUGE,
+                                          "Durable requests that are remembered."},
+                               commits = {"hasup_journal_commit_seconds", HISTOGRAM,
+                                          "How long a commit of the journal took."};
+    struct durable_view view;
+    struct journal_stats stats = {0};
+    core_durable_view(engine->core, &view);
+    if (engine->durable.journal)
+        stats = journal_stats(engine->durable.journal);
+    put_one(out, "hasup_journal_failing", GAUGE, WHOLE, engine->durable.failing,
+            "Whether the journal cannot be written, and durable requests are refused.");
+    put_family(out, &bytes);
+    put_labelled(out, bytes.name, "", "file", "db", file_size(engine, "journal.db"));
+    put_labelled(out, bytes.name, "", "file", "wal", file_size(engine, "journal.db-wal"));
+    put_family(out, &commits);
+    put_histogram(out, commits.name, "", &engine->durable.commits);
+    put_family(out, &durable);
+    put_labelled(out, durable.name, "", "state", "unfinished", view.unfinished);
+    put_labelled(out, durable.name, "", "state", "finished", view.finished);
+    put_one(out, "hasup_dead_letters", GAUGE, WHOLE, (int64_t)stats.letters,
+            "Dead letters that are kept.");
+}
+
+static void put_hasupd(struct out *out, struct engine *engine, const struct rows *rows)
+{
+    static const struct family build = {"hasup_build_info", GAUGE, "hasupd's version; always 1."};
+    put_family(out, &build);
+    put_labelled(out, build.name, "", "version", HASUP_VERSION, 1);
+    put_one(out, "hasup_ready", GAUGE, WHOLE, engine_ready(engine),
+            "Whether every model is ready and hasupd is not stopping.");
+    put_one(out, "hasup_stopping", GAUGE, WHOLE, engine->shutting_down, "Whether hasupd stops.");
+    put_one(out, "hasup_held_requests", GAUGE, WHOLE, engine->requests.count,
+            "Requests that hasupd holds, of all models.");
+    put_one(out, "hasup_held_limit_requests", GAUGE, WHOLE, engine->config->limits.requests,
+            "As many it may hold (limits.requests).");
+    put_one(out, "hasup_held_bytes", GAUGE, WHOLE, (int64_t)engine->requests.body_bytes,
+            "Bytes of their bodies.");
+    put_one(out, "hasup_held_limit_bytes", GAUGE, WHOLE, (int64_t)engine->config->limits.body_bytes,
+            "As many it may hold (limits.body_bytes).");
+    put_one(out, "hasup_slots", GAUGE, WHOLE, (int64_t)rows->slot_count,
+            "Slots that there are: of workers, spares and zygotes.");
+    put_one(out, "hasup_slots_limit", GAUGE, WHOLE, engine->config->limits.slots,
+            "As many there may be (limits.slots).");
+    put_one(out, "hasup_checkpoints_failing", GAUGE, WHOLE, engine->checkpoints_failing,
+            "Whether a slot's newest state is in memory only.");
+    put_one(out, "hasup_log_dropped_lines_total", COUNTER, WHOLE, (int64_t)log_dropped(),
+            "Lines of hasupd's log that its reader was too slow for.");
+}
+
+/* ---- all of it ---- */
+
+static void rows_models(struct engine *engine, struct rows *rows)
+{
+    static const struct model_stats nothing;
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
+        struct model_row *row = &rows->models[rows->model_count];
+        const struct model *model = &engine->models[i];
+        if (!model->used || !core_model_view(engine->core, i, &row->view))
+            continue;
+        row->model = model;
+        row->stats = model->stats ? model->stats : &nothing;
+        row->labels[0] = '\0';
+        label(row->labels, "model", model->config->name);
+        rows->model_count++;
+    }
+}
+
+static void rows_slots(struct engine *engine, struct rows *rows)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        struct slot_row *row = &rows->slots[rows->slot_count];
+        const struct slot *slot = engine->slots[i];
+        if (!slot || !core_slot_view(engine->core, i, &row->view))
+            continue;
+        row->slot = slot;
+        row->wall_ns = now.tv_sec * HASUP_S + now.tv_nsec;
+        row->labels[0] = '\0';
+        label(row->labels, "model", slot->model->config->name);
+        label(row->labels, "slot", slot->name + strlen(slot->model->config->name) + 1);
+        rows->slot_count++;
+    }
+}
+
+/* For as long as MEASURE lasts, and at least one. */
+static void measure_slots(struct engine *engine)
+{
+    struct timespec from, now;
+    uint32_t slots = engine->config->limits.slots;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    now = from;
+    for (uint32_t i = 0; i < slots && (now.tv_sec - from.tv_sec) * HASUP_S + now.tv_nsec -
+                                              from.tv_nsec < MEASURE; i++) {
+        engine->measured = (engine->measured + 1) % slots;
+        struct slot *slot = engine->slots[engine->measured];
+        if (!slot || !slot->worker || slot->worker->hook || slot->worker->exit.reaped)
+            continue;
+        slot->worker->memory = process_memory(slot->worker->process);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    }
+}
+
+char *engine_metrics(struct engine *engine, size_t *len)
+{
+    struct out out = {0};
+    struct rows rows = {
+        .models = calloc(engine->config->limits.models + 1, sizeof *rows.models),
+        .slots = calloc(engine->config->limits.slots + 1, sizeof *rows.slots)};
+    if (rows.models && rows.slots) {
+        measure_slots(engine);
+        rows_models(engine, &rows);
+        rows_slots(engine, &rows);
+        put_hasupd(&out, engine, &rows);
+        put_process(&out);
+        put_doors(&out, engine);
+        put_journal(&out, engine);
+        put_model_info(&out, &rows);
+        put_models(&out, &rows);
+        put_outcomes(&out, &rows);
+        put_ends(&out, &rows);
+        put_times(&out, &rows);
+        put_slots(&out, &rows);
+    }
+    free(rows.models);
+    free(rows.slots);
+    if (out.failed) {
+        free(out.text);
+        out.text = NULL;
+    }
+    *len = out.len;
+    return out.text;
+}
