@@ -8,7 +8,6 @@
  * MEASURE lasts and goes on at the next call where it stopped.  Failure mode: no memory, NULL.
  */
 #include "supervisor/engine.h"
-#include "supervisor/letters.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -348,7 +347,8 @@ static void put_times(struct out *out, const struct rows *rows)
         {{"hasup_request_run_seconds", HISTOGRAM,
           "From then until the worker's answer is whole; of each attempt that gave one."},
          offsetof(struct model_stats, run)},
-        {{"hasup_request_seconds", HISTOGRAM, "From a request's coming to its end, however it ended."},
+        {{"hasup_request_seconds", HISTOGRAM,
+          "From a request's coming to its end, however it ended."},
          offsetof(struct model_stats, total)},
         {{"hasup_checkpoint_seconds", HISTOGRAM,
           "From a worker's state in hand until it is stored."},
@@ -499,7 +499,8 @@ static void put_doors(struct out *out, struct engine *engine)
 
 static void put_journal(struct out *out, const struct engine *engine)
 {
-    static const struct family bytes = {"hasup_journal_bytes", GAUGE, "Bytes of the journal's files."},
+    static const struct family bytes = {"hasup_journal_bytes", GAUGE,
+                                        "Bytes of the journal's files."},
                                durable = {"hasup_durable_requests", GAUGE,
                                           "Durable requests that are remembered."},
                                commits = {"hasup_journal_commit_seconds", HISTOGRAM,

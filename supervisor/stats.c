@@ -1,7 +1,7 @@
 /*
- * stats.c: counters and histograms of each model.  Its memory is taken when something happens first,
- * so that an idle hasupd does not pay for it; where there is none, nothing is counted and serving
- * goes on.  It decides nothing and is read by status.c and metrics.c.
+ * stats.c: counters and histograms of each model.  Their memory is taken when something happens
+ * first, so that an idle hasupd does not pay for it; where there is none, nothing is counted and
+ * serving goes on.  It decides nothing and is read by status.c and metrics.c.
  */
 #include "supervisor/stats.h"
 #include "supervisor/engine.h"
