@@ -8,6 +8,7 @@
  * MEASURE lasts and goes on at the next call where it stopped.  Failure mode: no memory, NULL.
  */
 #include "supervisor/engine.h"
+#include "supervisor/metrics_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,207 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LABELS = 256 };
-
 static const hasup_ns MEASURE = 2 * HASUP_MS;
-static const int64_t ABSENT = INT64_MIN;
-
-enum unit { WHOLE, SECONDS /* given in ns */ };
-enum kind { GAUGE, COUNTER, HISTOGRAM };
-
-struct family {
-    const char *name;
-    enum kind kind;
-    const char *help;
-};
-
-/* ---- text ---- */
-
-struct out {
-    char *text;
-    size_t len, room;
-    bool failed;
-};
-
-/* Room for so many bytes more; NULL: no memory, now or before. */
-static char *out_room(struct out *out, size_t len)
-{
-    if (out->failed)
-        return NULL;
-    if (out->len + len > out->room) {
-        size_t room = out->room ? out->room * 2 : 64 * 1024;
-        while (room < out->len + len)
-            room *= 2;
-        char *text = realloc(out->text, room);
-        out->failed = !text;
-        if (!text)
-            return NULL;
-        out->text = text;
-        out->room = room;
-    }
-    return out->text + out->len;
-}
-
-static void put_bytes(struct out *out, const char *bytes, size_t len)
-{
-    char *at = out_room(out, len);
-    if (at)
-        memcpy(at, bytes, len);
-    out->len += at ? len : 0;
-}
-
-static void put(struct out *out, const char *text)
-{
-    put_bytes(out, text, strlen(text));
-}
-
-static void put_whole(struct out *out, uint64_t value)
-{
-    char digits[20];
-    size_t at = sizeof digits;
-    do
-        digits[--at] = (char)('0' + value % 10);
-    while (value /= 10);
-    put_bytes(out, digits + at, sizeof digits - at);
-}
-
-/* Nanoseconds as seconds, without zeros at the end. */
-static void put_seconds(struct out *out, uint64_t ns)
-{
-    char text[24];
-    put_whole(out, ns / (uint64_t)HASUP_S);
-    if (!(ns %= (uint64_t)HASUP_S))
-        return;
-    int len = snprintf(text, sizeof text, ".%09llu", (unsigned long long)ns);
-    while (text[len - 1] == '0')
-        len--;
-    put_bytes(out, text, (size_t)len);
-}
-
-static void put_value(struct out *out, int64_t value, enum unit unit)
-{
-    if (value < 0)
-        put(out, "-");
-    uint64_t size = value < 0 ? -(uint64_t)value : (uint64_t)value;
-    if (unit == SECONDS)
-        put_seconds(out, size);
-    else
-        put_whole(out, size);
-}
-
-static void put_family(struct out *out, const struct family *family)
-{
-    static const char *const kinds[] = {
-        [GAUGE] = " gauge\n", [COUNTER] = " counter\n", [HISTOGRAM] = " histogram\n"};
-    put(out, "# HELP ");
-    put(out, family->name);
-    put(out, " ");
-    put(out, family->help);
-    put(out, "\n# TYPE ");
-    put(out, family->name);
-    put(out, kinds[family->kind]);
-}
-
-/* `labels` without braces; "": none. */
-static void put_line(struct out *out, const char *name, const char *suffix, const char *labels,
-                     int64_t value, enum unit unit)
-{
-    if (value == ABSENT)
-        return;
-    put(out, name);
-    put(out, suffix);
-    if (*labels) {
-        put(out, "{");
-        put(out, labels);
-        put(out, "}");
-    }
-    put(out, " ");
-    put_value(out, value, unit);
-    put(out, "\n");
-}
-
-/* Adds name="value", escaped; what does not fit is left out whole. */
-static void label(char labels[LABELS], const char *name, const char *value)
-{
-    size_t len = strlen(labels), start = len;
-    len += (size_t)snprintf(labels + len, LABELS - len, "%s%s=\"", len ? "," : "", name);
-    for (; *value && len + 3 < LABELS; value++) {
-        if (*value == '\\' || *value == '"' || *value == '\n')
-            labels[len++] = '\\';
-        labels[len++] = *value == '\n' ? 'n' : *value;
-    }
-    if (*value || len + 2 > LABELS) {
-        labels[start] = '\0';
-        return;
-    }
-    labels[len++] = '"';
-    labels[len] = '\0';
-}
-
-static void put_labelled(struct out *out, const char *name, const char *labels, const char *key,
-                         const char *word, int64_t value)
-{
-    char all[LABELS];
-    snprintf(all, sizeof all, "%s", labels);
-    label(all, key, word);
-    put_line(out, name, "", all, value, WHOLE);
-}
-
-/* ---- histograms ---- */
-
-/* Every 1, 2 and 5 from 100 us to 500 s. */
-static bool is_shown(unsigned bucket)
-{
-    unsigned step = bucket % HISTOGRAM_STEPS;
-    return bucket >= HISTOGRAM_STEPS && bucket < HISTOGRAM_BUCKETS - 1 &&
-           (step == 0 || step == 2 || step == 5);
-}
-
-static void put_bucket(struct out *out, const char *name, const char *labels, hasup_ns bound,
-                       uint64_t count)
-{
-    put(out, name);
-    put(out, "_bucket{");
-    put(out, labels);
-    put(out, *labels ? ",le=\"" : "le=\"");
-    if (bound == HASUP_NEVER)
-        put(out, "+Inf");
-    else
-        put_seconds(out, (uint64_t)bound);
-    put(out, "\"} ");
-    put_whole(out, count);
-    put(out, "\n");
-}
-
-static void put_histogram(struct out *out, const char *name, const char *labels,
-                          const struct histogram *histogram)
-{
-    uint64_t count = 0;
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        count += histogram->buckets[i];
-        if (is_shown(i))
-            put_bucket(out, name, labels, histogram_bound(i), count);
-    }
-    put_bucket(out, name, labels, HASUP_NEVER, count);
-    put_line(out, name, "_sum", labels, (int64_t)histogram->sum_ns, SECONDS);
-    put_line(out, name, "_count", labels, (int64_t)histogram->count, WHOLE);
-}
-
-static void put_sizes(struct out *out, const char *name, const char *labels,
-                      const struct model_stats *stats)
-{
-    uint64_t count = 0;
-    for (unsigned i = 0; i < STATS_SIZES; i++) {
-        char all[LABELS], bound[16];
-        count += stats->batches.sizes[i];
-        snprintf(all, sizeof all, "%s", labels);
-        snprintf(bound, sizeof bound, "%u", 1U << i);
-        label(all, "le", i < STATS_SIZES - 1 ? bound : "+Inf");
-        put_line(out, name, "_bucket", all, (int64_t)count, WHOLE);
-    }
-    put_line(out, name, "_sum", labels, (int64_t)stats->batches.sum, WHOLE);
-    put_line(out, name, "_count", labels, (int64_t)stats->batches.count, WHOLE);
-}
 
 /* ---- models ---- */
 
@@ -224,14 +25,14 @@ struct model_row {
     const struct model *model;
     const struct model_stats *stats;
     struct model_view view;
-    char labels[LABELS];
+    char labels[METRIC_LABELS];
 };
 
 struct slot_row {
     const struct slot *slot;
     struct slot_view view;
     int64_t wall_ns;
-    char labels[LABELS];
+    char labels[METRIC_LABELS];
 };
 
 struct rows {
@@ -248,8 +49,7 @@ struct rows {
     X(hasup_model_spares_ready, GAUGE, "Loaded spares.", m->view.spares)                           \
     X(hasup_model_breaker_open, GAUGE,                                                             \
       "Whether nothing is dispatched because workers died one after the other.", m->view.broken)   \
-    X(hasup_model_rolling, GAUGE,                                                                  \
-      "Whether its workers are being replaced, or a canary is tried.",                             \
+    X(hasup_model_rolling, GAUGE, "Whether its workers are being replaced, or a canary is tried.", \
       m->view.rollout.state != ROLLOUT_NONE && !m->model->rollout.recycles)                        \
     X(hasup_queue_requests, GAUGE, "Requests that wait for a worker.", m->view.queued)             \
     X(hasup_queue_bytes, GAUGE, "Bytes of their bodies.", m->view.queued_bytes)                    \
@@ -369,8 +169,8 @@ static void put_times(struct out *out, const struct rows *rows)
 
 /* ---- slots ---- */
 
-#define STATEFUL(value) (s->view.stateful ? (int64_t)(value) : ABSENT)
-#define STORED(value)   (s->slot->stored_wall_ns ? (int64_t)(value) : ABSENT)
+#define STATEFUL(value) (s->view.stateful ? (int64_t)(value) : METRIC_ABSENT)
+#define STORED(value)   (s->slot->stored_wall_ns ? (int64_t)(value) : METRIC_ABSENT)
 
 #define SLOT_FAMILIES(X)                                                                           \
     X(hasup_slot_ready, GAUGE, WHOLE, "Whether the slot's worker is ready.",                       \
@@ -382,17 +182,18 @@ static void put_times(struct out *out, const struct rows *rows)
       s->view.recycled)                                                                            \
     X(hasup_slot_answered_total, COUNTER, WHOLE, "Requests that the slot answered.",               \
       s->view.answered)                                                                            \
-    X(hasup_slot_replayed_total, COUNTER, WHOLE, "Requests that the slot ran again for its state.",\
-      s->view.replayed)                                                                            \
-    X(hasup_slot_diverged_total, COUNTER, WHOLE, "Those that were answered otherwise than before.",\
-      s->view.diverged)                                                                            \
+    X(hasup_slot_replayed_total, COUNTER, WHOLE,                                                   \
+      "Requests that the slot ran again for its state.", s->view.replayed)                         \
+    X(hasup_slot_diverged_total, COUNTER, WHOLE,                                                   \
+      "Those that were answered otherwise than before.", s->view.diverged)                         \
     X(hasup_slot_running_requests, GAUGE, WHOLE, "Requests that the slot's worker has.",           \
       s->view.inflight)                                                                            \
     X(hasup_slot_queue_requests, GAUGE, WHOLE, "Requests that wait for this slot alone.",          \
       s->view.queued)                                                                              \
     X(hasup_slot_memory_bytes, GAUGE, WHOLE,                                                       \
       "Memory of the worker and its children, when it was measured last.",                         \
-      s->slot->worker && s->slot->worker->memory ? (int64_t)s->slot->worker->memory : ABSENT)      \
+      s->slot->worker && s->slot->worker->memory ? (int64_t)s->slot->worker->memory                \
+                                                 : METRIC_ABSENT)                                  \
     X(hasup_slot_log_requests, GAUGE, WHOLE,                                                       \
       "Requests since the last checkpoint, which a restart would run again.",                      \
       STATEFUL(s->view.log_head - s->view.checkpoint_position))                                    \
@@ -425,13 +226,6 @@ static void put_slots(struct out *out, const struct rows *rows)
 
 /* ---- hasupd itself ---- */
 
-static void put_one(struct out *out, const char *name, enum kind kind, enum unit unit,
-                    int64_t value, const char *help)
-{
-    put_family(out, &(struct family){name, kind, help});
-    put_line(out, name, "", "", value, unit);
-}
-
 static int64_t file_size(const struct engine *engine, const char *name)
 {
     char path[4096];
@@ -449,8 +243,10 @@ static void put_process(struct out *out)
     FILE *file;
     if (!started && (file = fopen("/proc/self/stat", "re"))) {
         /* The 22nd field; the second is in brackets and may hold anything. */
-        if (fscanf(file, "%*d (%*[^)]) %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                         "%*s %*s %*s %*s %llu", &ticks) == 1) {
+        if (fscanf(file,
+                   "%*d (%*[^)]) %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                   "%*s %*s %*s %*s %llu",
+                   &ticks) == 1) {
             clock_gettime(CLOCK_REALTIME, &wall);
             clock_gettime(CLOCK_BOOTTIME, &up);
             started = (wall.tv_sec - up.tv_sec) * HASUP_S + wall.tv_nsec - up.tv_nsec +
@@ -466,7 +262,7 @@ static void put_process(struct out *out)
     getrusage(RUSAGE_SELF, &usage);
     int64_t cpu = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * HASUP_S +
                   (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * HASUP_US;
-    put_one(out, "process_start_time_seconds", GAUGE, SECONDS, started ? started : ABSENT,
+    put_one(out, "process_start_time_seconds", GAUGE, SECONDS, started ? started : METRIC_ABSENT,
             "When hasupd started, in Unix time.");
     put_one(out, "process_cpu_seconds_total", COUNTER, SECONDS, cpu,
             "Processor time of hasupd, without its workers.");
@@ -593,8 +389,9 @@ static void measure_slots(struct engine *engine)
     uint32_t slots = engine->config->limits.slots;
     clock_gettime(CLOCK_MONOTONIC, &from);
     now = from;
-    for (uint32_t i = 0; i < slots && (now.tv_sec - from.tv_sec) * HASUP_S + now.tv_nsec -
-                                              from.tv_nsec < MEASURE; i++) {
+    for (uint32_t i = 0;
+         i < slots && (now.tv_sec - from.tv_sec) * HASUP_S + now.tv_nsec - from.tv_nsec < MEASURE;
+         i++) {
         engine->measured = (engine->measured + 1) % slots;
         struct slot *slot = engine->slots[engine->measured];
         if (!slot || !slot->worker || slot->worker->hook || slot->worker->exit.reaped)
@@ -607,9 +404,8 @@ static void measure_slots(struct engine *engine)
 char *engine_metrics(struct engine *engine, size_t *len)
 {
     struct out out = {0};
-    struct rows rows = {
-        .models = calloc(engine->config->limits.models + 1, sizeof *rows.models),
-        .slots = calloc(engine->config->limits.slots + 1, sizeof *rows.slots)};
+    struct rows rows = {.models = calloc(engine->config->limits.models + 1, sizeof *rows.models),
+                        .slots = calloc(engine->config->limits.slots + 1, sizeof *rows.slots)};
     if (rows.models && rows.slots) {
         measure_slots(engine);
         rows_models(engine, &rows);

@@ -1,7 +1,7 @@
 /*
  * service.h: what the service manager that started hasupd hears of it (sd_notify(3)): systemd with
- * Type=notify, or any other that set NOTIFY_SOCKET.  Without one all of it does nothing, and without
- * WATCHDOG_USEC no timer runs.  Loop thread.
+ * Type=notify, or any other that set NOTIFY_SOCKET.  Without one all of it does nothing, and
+ * without WATCHDOG_USEC no timer runs.  Loop thread.
  */
 #ifndef HASUP_SUPERVISOR_SERVICE_H
 #define HASUP_SUPERVISOR_SERVICE_H
