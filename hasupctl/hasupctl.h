@@ -43,15 +43,20 @@ int ctl_reload(const struct ctl *ctl);
 int ctl_canary(const struct ctl *ctl);
 int ctl_promote(const struct ctl *ctl);
 int ctl_abort(const struct ctl *ctl);
-int ctl_lines(const struct ctl *ctl, const char *verb);
+int ctl_logs(const struct ctl *ctl);
 int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
-extern const char CTL_AUDIT_OPTIONS[], CTL_CHECKPOINT_VERBS[];
+extern const char CTL_AUDIT_OPTIONS[], CTL_LOGS_OPTIONS[], CTL_CHECKPOINT_VERBS[];
 
 /* `events` of earlier runs, too, where --since or --all is asked for. */
 int ctl_events(const struct ctl *ctl);
-/* One line of events or logs, as JSON or for eyes, there with its `day` or without. */
+/* A command whose answer comes in parts, each given to `print`; the exit code.  Takes `command`. */
+int ctl_stream(const struct ctl *ctl, json_t *command,
+               void (*print)(const struct ctl *ctl, const char *line, size_t len));
+/* Events that hasupd has in memory, and as they come. */
+int ctl_live_events(const struct ctl *ctl);
+/* One event, as JSON or for eyes, there with its `day` or without. */
 void ctl_print_event(const struct ctl *ctl, const char *line, size_t len, bool day);
 /* Prints the parts of an answer as they come, or all of it as JSON; the exit code. */
 int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client);

@@ -199,11 +199,6 @@ static int verb_version(const struct ctl *ctl)
     return code;
 }
 
-static int verb_logs(const struct ctl *ctl)
-{
-    return ctl_lines(ctl, "logs");
-}
-
 /* ---- the table ---- */
 
 static const struct verb {
@@ -229,7 +224,8 @@ static const struct verb {
      "durable requests, dead letters"},
     {"events", ctl_events, true, "events [-f|--since 1h|--all] [-n N] [MODEL[/SLOT]]",
      "what happened"},
-    {"logs", verb_logs, true, "logs [-f] [-n N] [MODEL[/SLOT]]", "what workers printed"},
+    {"logs", ctl_logs, true,
+     "logs [-f] [OPTIONS] [MODEL[/SLOT]]", "what workers printed"},
     {"checkpoint", ctl_checkpoint, true, "checkpoint now|list|show|export|import|prune …",
      "saved states of slots"},
     {"audit", ctl_audit, true, "audit [OPTIONS]", "check the files, for cron"},
@@ -317,6 +313,8 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, int argc, char **a
             printf("usage: hasupctl %s\n%s\n", verb->usage, verb->help);
             if (verb->run == ctl_audit)
                 fputs(CTL_AUDIT_OPTIONS, stdout);
+            if (verb->run == ctl_logs)
+                fputs(CTL_LOGS_OPTIONS, stdout);
             if (verb->run == ctl_checkpoint)
                 fputs(CTL_CHECKPOINT_VERBS, stdout);
             return CTL_OK;

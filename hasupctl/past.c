@@ -226,5 +226,5 @@ int ctl_events(const struct ctl *ctl)
             int wrong = read_words(&past);
             return wrong ? wrong : run(&past);
         }
-    return ctl_lines(ctl, "events");
+    return ctl_live_events(ctl);
 }

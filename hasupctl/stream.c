@@ -1,4 +1,4 @@
-/* stream.c: the verbs whose answers come in parts: infer, events, logs. */
+/* stream.c: the verbs whose answers come in parts: infer, events. */
 #include "hasupctl/hasupctl.h"
 
 #include "ipc/base.h"
@@ -175,7 +175,7 @@ int ctl_infer(const struct ctl *ctl)
     return code;
 }
 
-/* ---- events and logs ---- */
+/* ---- events ---- */
 
 static const char *field(json_t *entry, const char *key)
 {
@@ -186,7 +186,8 @@ static const char *field(json_t *entry, const char *key)
 /* The fields of an event that have no column: " position=3 bytes=8". */
 static void print_fields(json_t *entry)
 {
-    static const char *const SHOWN[] = {"time", "level", "slot", "event", "message", "pid"};
+    static const char *const SHOWN[] = {"time", "level", "slot",
+                                        "event", "message", "pid", "lines"};
     const char *key;
     json_t *value;
     json_object_foreach(entry, key, value)
@@ -196,8 +197,18 @@ static void print_fields(json_t *entry)
             shown |= strcmp(key, SHOWN[i]) == 0;
         if (!shown && json_is_string(value))
             printf(" %s=%s", key, json_string_value(value));
-        else if (!shown && json_is_integer(value))
+        else if (json_is_integer(value) && (!shown || strcmp(key, "lines") == 0))
             printf(" %s=%lld", key, (long long)json_integer_value(value));
+    }
+}
+
+/* What a worker said last: " | one | two". */
+static void print_last_lines(const char *lines)
+{
+    while (*lines) {
+        size_t len = strcspn(lines, "\n");
+        printf(" | %.*s", (int)len, lines);
+        lines += len + (lines[len] == '\n');
     }
 }
 
@@ -212,25 +223,23 @@ void ctl_print_event(const struct ctl *ctl, const char *line, size_t len, bool d
     }
     const char *time = field(entry, "time"), *clock = strchr(time, 'T');
     const char *event = field(entry, "event");
-    bool printed = strncmp(event, "worker.", 7) == 0;
     const char *message = field(entry, "message"), *slot = field(entry, "slot");
     if (day && clock)
         printf("%.*s ", (int)(clock - time), time);
     printf("%.12s %-10s", clock ? clock + 1 : time, slot[0] ? slot : "hasupd");
-    if (!printed)
-        printf(" %s", event);
+    printf(" %s", event);
     if (message[0])
         printf(" %s", message);
-    if (!printed)
-        print_fields(entry);
+    print_fields(entry);
+    print_last_lines(field(entry, "lines"));
     putchar('\n');
     json_decref(entry);
 }
 
 /* NULL: a word that is no option, target or count; said so. */
-static json_t *lines_command(const struct ctl *ctl, const char *verb)
+static json_t *events_command(const struct ctl *ctl)
 {
-    json_t *command = json_pack("{s:s}", "verb", verb);
+    json_t *command = json_pack("{s:s}", "verb", "events");
     for (int i = 0; i < ctl->argc; i++) {
         const char *word = ctl->argv[i], *count = i + 1 < ctl->argc ? ctl->argv[i + 1] : "";
         char *end = NULL;
@@ -257,32 +266,13 @@ static json_t *lines_command(const struct ctl *ctl, const char *verb)
     return NULL;
 }
 
-int ctl_lines(const struct ctl *ctl, const char *verb)
+static void print_event(const struct ctl *ctl, const char *line, size_t len)
 {
-    struct hasup_client_answer answer;
-    uint64_t id;
-    json_t *command = lines_command(ctl, verb);
-    if (!command)
-        return CTL_USAGE;
-    char *text = json_dumps(command, JSON_COMPACT);
-    json_decref(command);
-    struct hasup_client *client = ctl_open(ctl);
-    int got = client && text ? hasup_client_control(client, text, &id) : HASUP_ECLOSED;
-    int code = client ? CTL_OK : CTL_UNREACHABLE;
-    while (!got && client) {
-        if (hasup_client_wait(client, -1, &answer) <= 0) {
-            fprintf(stderr, "hasupctl: hasupd is gone\n");
-            code = CTL_UNREACHABLE;
-            break;
-        }
-        if (answer.last) {
-            code = answer.status == 200 ? CTL_OK : ctl_refused(&answer);
-            break;
-        }
-        ctl_print_event(ctl, (const char *)answer.body, answer.len, false);
-        fflush(stdout);
-    }
-    hasup_client_close(client);
-    free(text);
-    return code;
+    ctl_print_event(ctl, line, len, false);
+}
+
+int ctl_live_events(const struct ctl *ctl)
+{
+    json_t *command = events_command(ctl);
+    return command ? ctl_stream(ctl, command, print_event) : CTL_USAGE;
 }

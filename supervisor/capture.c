@@ -1,16 +1,19 @@
 /*
- * capture.c: two pipes, cut into lines.  Owns the reading ends.  Reads at most one buffer for each
- * readiness, so that a flood from one worker does not starve the loop; control characters are
- * replaced, so that no line can forge another or speak to a terminal.
+ * capture.c: two pipes, cut into lines.  Owns the reading ends and the timer of a flood.  Reads at
+ * most one buffer for each readiness, so that a flood from one worker does not starve the loop.
+ * What is dropped is core/flow.c's to say; while the flow is shut lines are only counted, but for
+ * the last ones of a buffer: should the worker die now, they say why.
  */
 #include "supervisor/capture.h"
+
+#include "supervisor/escape.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 16 * 1024, LAST_READS = 64 };
+enum { READ_BYTES = 64 * 1024 /* what a pipe holds */, DRAIN_READS = 4, LAST_READS = 16 };
 
 struct pipe_end {
     struct capture *capture;
@@ -18,16 +21,20 @@ struct pipe_end {
     struct watch watch;
     int fd;
     size_t used;
-    char *line; /* CAPTURE_LINE; NULL while nothing is unfinished */
+    char *line; /* line_max and a NUL; NULL while nothing is unfinished */
 };
 
 struct capture {
-    capture_line *line;
-    void *context;
+    struct capture_options options;
+    struct loop *loop;
+    struct flow flow;
+    struct timer due;
     struct pipe_end ends[2];
     char *tail[CAPTURE_TAIL]; /* a ring */
     size_t tail_next;
 };
+
+/* ---- lines ---- */
 
 static void tail_add(struct capture *capture, const char *line)
 {
@@ -36,29 +43,108 @@ static void tail_add(struct capture *capture, const char *line)
     capture->tail[at] = strdup(line);
 }
 
-static void line_end(struct pipe_end *end)
+static void flow_ended(struct capture *capture)
 {
-    struct capture *capture = end->capture;
-    if (!end->line)
-        return;
-    end->line[end->used] = '\0';
-    if (end->stream == CAPTURE_STDERR)
-        tail_add(capture, end->line);
-    capture->line(capture->context, end->stream, end->line, end->used);
+    struct flow_dropped dropped = flow_open(&capture->flow);
+    timer_stop(&capture->due);
+    if (dropped.lines)
+        capture->options.dropped(capture->options.context, dropped);
+}
+
+static void flow_is_due(void *context)
+{
+    flow_ended(context);
+}
+
+static void deliver(struct capture *capture, struct captured *captured)
+{
+    hasup_ns due;
+    char *escaped = NULL;
+    bool taken = flow_takes(&capture->flow, &capture->options.flow, loop_now(capture->loop),
+                            captured->len);
+    if (!taken && captured->stream != CAPTURE_STDERR)
+        goto shut;
+    if (!escape_is_clean(captured->text, captured->len)) {
+        escaped = escape_bytes(captured->text, captured->len, &captured->len);
+        captured->text = escaped ? escaped : "";
+    }
+    if (captured->stream == CAPTURE_STDERR)
+        tail_add(capture, captured->text);
+    if (taken)
+        capture->options.line(capture->options.context, captured);
+    free(escaped);
+shut:
+    due = flow_due(&capture->flow);
+    if (due != HASUP_NEVER && !capture->due.impl &&
+        timer_set(&capture->due, capture->loop, due))
+        flow_ended(capture); /* no memory for a timer: it is told at once */
+}
+
+/* The unfinished line as far as `len`; what stands behind stays. */
+static void line_end(struct pipe_end *end, size_t len, bool more, bool partial)
+{
+    char kept = end->line[len];
+    bool returned = !more && len && end->line[len - 1] == '\r';
+    end->line[len - returned] = '\0';
+    struct captured captured = {.stream = end->stream,
+                                .text = end->line,
+                                .len = len - returned,
+                                .more = more,
+                                .partial = partial};
+    deliver(end->capture, &captured);
+    end->line[len] = kept;
+    end->used -= len;
+    memmove(end->line, end->line + len, end->used);
+}
+
+static void take_bytes(struct pipe_end *end, const char *bytes, size_t len)
+{
+    const size_t most = end->capture->options.line_max;
+    while (len) {
+        const char *newline = memchr(bytes, '\n', len);
+        size_t piece = newline ? (size_t)(newline - bytes) : len, room = most - end->used;
+        bool full = piece > room;
+        if (full)
+            piece = room;
+        memcpy(end->line + end->used, bytes, piece);
+        end->used += piece;
+        bytes += piece;
+        len -= piece;
+        if (full) {
+            line_end(end, escape_whole(end->line, end->used), true, false);
+        } else if (newline) {
+            line_end(end, end->used, false, false);
+            bytes++;
+            len--;
+        }
+    }
+}
+
+/* What is not looked at of a buffer that comes while the flow is shut: all but the last lines. */
+static size_t skipped(const struct pipe_end *end, const char *bytes, size_t len)
+{
+    size_t from = len;
+    for (int lines = 0; lines <= CAPTURE_TAIL; lines++) {
+        const char *newline = memrchr(bytes, '\n', from);
+        if (!newline) {
+            size_t most = end->capture->options.line_max;
+            return from == len && len > most ? len - most : 0;
+        }
+        from = (size_t)(newline - bytes);
+    }
+    return from + 1;
+}
+
+static void drop_bytes(struct pipe_end *end, const char *bytes, size_t len)
+{
+    uint64_t lines = 0;
+    for (size_t i = 0; i < len; i++)
+        lines += bytes[i] == '\n';
+    flow_drop(&end->capture->flow, lines, len + end->used);
     end->used = 0;
 }
 
-static void take_byte(struct pipe_end *end, char byte)
-{
-    if (byte == '\n') {
-        line_end(end);
-        return;
-    }
-    if (end->used == CAPTURE_LINE - 1)
-        line_end(end);
-    bool control = ((unsigned char)byte < ' ' && byte != '\t') || byte == 127;
-    end->line[end->used++] = control ? '?' : byte;
-}
+/* ---- pipes ---- */
 
 static void end_close(struct pipe_end *end)
 {
@@ -68,7 +154,7 @@ static void end_close(struct pipe_end *end)
     close(end->fd);
     end->fd = -1;
     if (end->used)
-        line_end(end);
+        line_end(end, end->used, false, true);
     free(end->line);
     end->line = NULL;
 }
@@ -76,16 +162,21 @@ static void end_close(struct pipe_end *end)
 /* > 0 when there may be more. */
 static ssize_t end_read(struct pipe_end *end)
 {
-    char bytes[READ_BYTES];
+    static char bytes[READ_BYTES]; /* the loop's thread only */
+    struct capture *capture = end->capture;
+    size_t skip = 0;
     ssize_t got = read(end->fd, bytes, sizeof bytes);
     if (got < 0)
         return errno == EINTR ? 1 : errno == EAGAIN ? 0 : -1;
     if (got == 0)
         return -1;
-    if (!end->line && !(end->line = malloc(CAPTURE_LINE)))
+    if (!end->line && !(end->line = malloc(capture->options.line_max + 1)))
         return got;
-    for (ssize_t i = 0; i < got; i++)
-        take_byte(end, bytes[i]);
+    if (flow_is_shut(&capture->flow, loop_now(capture->loop)))
+        skip = skipped(end, bytes, (size_t)got);
+    if (skip)
+        drop_bytes(end, bytes, skip);
+    take_bytes(end, bytes + skip, (size_t)got - skip);
     if (!end->used) {
         free(end->line);
         end->line = NULL;
@@ -101,15 +192,39 @@ static void end_ready(void *context, int events)
         end_close(end);
 }
 
-struct capture *capture_new(struct loop *loop, capture_line *line, void *context, int *out,
+bool capture_drain(struct capture *capture)
+{
+    bool empty = true;
+    for (int i = 0; i < 2; i++) {
+        struct pipe_end *end = &capture->ends[i];
+        ssize_t got = end->fd < 0 ? 0 : 1;
+        for (int reads = 0; got > 0 && reads < DRAIN_READS; reads++)
+            got = end_read(end);
+        if (got < 0)
+            end_close(end);
+        empty = empty && got <= 0;
+    }
+    return empty;
+}
+
+void capture_say(struct capture *capture, enum capture_stream stream, const char *text)
+{
+    struct captured captured = {.stream = stream, .text = text, .len = strlen(text)};
+    deliver(capture, &captured);
+}
+
+/* ---- life ---- */
+
+struct capture *capture_new(struct loop *loop, const struct capture_options *options, int *out,
                             int *err)
 {
     struct capture *capture = calloc(1, sizeof *capture);
     int pipes[2][2] = {{-1, -1}, {-1, -1}};
     if (!capture)
         return NULL;
-    capture->line = line;
-    capture->context = context;
+    capture->options = *options;
+    capture->loop = loop;
+    capture->due = (struct timer){.due = flow_is_due, .context = capture};
     bool made = pipe2(pipes[0], O_CLOEXEC) == 0 && pipe2(pipes[1], O_CLOEXEC) == 0;
     for (int i = 0; i < 2; i++) {
         struct pipe_end *end = &capture->ends[i];
@@ -119,7 +234,7 @@ struct capture *capture_new(struct loop *loop, capture_line *line, void *context
         end->watch.ready = end_ready;
         end->watch.context = end;
         made = made && fcntl(end->fd, F_SETFL, O_NONBLOCK) == 0 &&
-               watch_set(&end->watch, loop, end->fd, WATCH_READ) == 0;
+               watch_set(&end->watch, loop, end->fd, WATCH_READ | WATCH_FIRST) == 0;
     }
     if (!made) {
         for (int i = 0; i < 2; i++)
@@ -141,6 +256,7 @@ void capture_finish(struct capture *capture)
             continue;
         end_close(end);
     }
+    flow_ended(capture);
 }
 
 void capture_free(struct capture *capture)

@@ -1,32 +1,55 @@
 /*
- * capture.h: what a worker prints, line by line.  A worker never blocks because hasupd reads slowly
- * for long: the pipe is read whenever there is something, long lines are cut in parts of
- * CAPTURE_LINE.
+ * capture.h: what a worker prints, line by line.  A worker never blocks because somebody reads what
+ * it says slowly: its pipes are read whenever there is something, a flood is dropped and counted.
+ * A line is text that harms nobody: control characters and what is no UTF-8 are escaped as \xHH.
  */
 #ifndef HASUP_SUPERVISOR_CAPTURE_H
 #define HASUP_SUPERVISOR_CAPTURE_H
 
+#include "supervisor/core/flow.h"
 #include "supervisor/loop.h"
 
-enum { CAPTURE_LINE = 4096, CAPTURE_TAIL = 24 /* last lines kept for crash reports: a Python stack and more */ };
+enum { CAPTURE_TAIL = 24 /* last lines kept for crash reports: a Python stack and more */ };
 
-enum capture_stream { CAPTURE_STDOUT, CAPTURE_STDERR };
+enum capture_stream {
+    CAPTURE_STDOUT,
+    CAPTURE_STDERR,
+    CAPTURE_STATUS, /* sd_notify's STATUS= */
+    CAPTURE_DROPPED /* not said by the worker, but of it: how much of a flood was dropped */
+};
 
 struct capture; /* the two pipes of one worker */
 
-/* `line` is without its newline, NUL-terminated, with control characters replaced; len <
- * CAPTURE_LINE. */
-typedef void capture_line(void *context, enum capture_stream stream, const char *line, size_t len);
+struct captured {
+    enum capture_stream stream;
+    const char *text; /* without its newline, NUL-terminated */
+    size_t len;
+    bool more;    /* the line is longer, it goes on in the next */
+    bool partial; /* the worker never ended it */
+};
+
+struct capture_options {
+    struct flow_policy flow;
+    size_t line_max; /* bytes; a longer line comes in parts */
+    void (*line)(void *context, const struct captured *captured);
+    /* A flood is over, or its first FLOW_PAUSE. */
+    void (*dropped)(void *context, struct flow_dropped dropped);
+    void *context;
+};
 
 /* Makes the pipes: *out and *err are the worker's ends, to be closed by the caller after the spawn.
  */
-struct capture *capture_new(struct loop *loop, capture_line *line, void *context, int *out,
+struct capture *capture_new(struct loop *loop, const struct capture_options *options, int *out,
                             int *err);
+/* Reads what is there now (bounded, never blocks); true: nothing is left in the pipes. */
+bool capture_drain(struct capture *capture);
+/* A line that came another way; the flow counts it. */
+void capture_say(struct capture *capture, enum capture_stream stream, const char *text);
 /* Reads what is still in the pipes (bounded, never blocks), gives the last unfinished line, closes.
  */
 void capture_finish(struct capture *capture);
 void capture_free(struct capture *capture); /* finishes first */
-/* The last lines of stderr, oldest first; at most CAPTURE_TAIL. */
+/* The last lines of stderr, those of a flood too, oldest first; at most CAPTURE_TAIL. */
 size_t capture_tail(const struct capture *capture, const char *lines[CAPTURE_TAIL]);
 
 #endif

@@ -7,6 +7,7 @@
 #define HASUP_SUPERVISOR_CONFIG_H
 
 #include "supervisor/core/core.h"
+#include "supervisor/core/flow.h"
 #include "supervisor/log.h"
 
 #define ADAPTER_PROGRAM "hasup-http" /* runs the command of a model with an adapter */
@@ -54,6 +55,11 @@ struct config {
     struct {
         enum log_level level;
         enum log_format format;
+        struct flow_policy flow; /* of each worker */
+        uint64_t buffer;         /* bytes that wait for the reader of hasupd's own output */
+        uint64_t line_max;       /* bytes of a line; a longer one is split */
+        uint64_t memory;         /* lines kept for hasupctl logs, bytes, all slots */
+        uint64_t reader;         /* bytes that a follower may leave unread */
     } log;
     struct {
         uint32_t requests;    /* in hasupd at once, all models */

@@ -1,5 +1,5 @@
 /*
- * control.c: the verbs of hasupctl, as a table.  Owns the followers of events and logs and the
+ * control.c: the verbs of hasupctl, as a table.  Owns the followers of events and the
  * commands that wait for a checkpoint.  A verb that is wrong gets an error that says what would be
  * right; nothing here decides about workers: it posts commands to the engine.
  */
@@ -7,6 +7,8 @@
 
 #include "supervisor/events.h"
 #include "supervisor/history.h"
+#include "supervisor/printed.h"
+#include "supervisor/readers.h"
 #include "supervisor/requests.h"
 #include "supervisor/status.h"
 
@@ -19,18 +21,18 @@
 
 enum { RING_BYTES = 64 * 1024, FOLLOWERS_MAX = 64, LAST_LINES = 100 };
 
-/* A client that wants to hear more: new lines, the end of checkpoints, what the journal says. */
+/* A client that wants to hear more: new events, the end of checkpoints, what the journal says. */
 struct follower {
     struct unix_client *client;
     uint64_t id;
     enum {
         FOLLOWS_EVENTS,
-        FOLLOWS_LINES,
         AWAITS_CHECKPOINTS,
         AWAITS_ROLLOUTS,
         AWAITS_JOURNAL
     } what;
-    char slot[ENGINE_NAME]; /* of FOLLOWS_*: model or slot; "" : all */
+    char slot[ENGINE_NAME]; /* of FOLLOWS_EVENTS: model or slot; "" : all */
+    uint64_t lost;          /* likewise: events that it was too slow for */
     struct follower *next;
     uint32_t waiting; /* of AWAITS_CHECKPOINTS, _ROLLOUTS: slots, models not heard of yet */
     json_t *results;
@@ -43,6 +45,7 @@ struct control {
     struct service *service;
     struct events *events;
     struct history *history;
+    struct readers *readers;
     hasup_ns started;
     struct follower *followers;
     unsigned follower_count;
@@ -131,6 +134,7 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
 {
     if (!control)
         return;
+    readers_cancel(control->readers, client, id, everything);
     for (struct follower **at = &control->followers; *at;) {
         bool his = (*at)->client == client && (everything || (*at)->id == id);
         if (his)
@@ -154,19 +158,24 @@ static bool line_matches(const char *json, size_t len, const char *wanted)
     return !slot && n > 0 && memmem(json, len, key, (size_t)n);
 }
 
-static void event_added(void *context, enum event_class class, int64_t wall_ns, const char *json,
-                        size_t len)
+static void follower_tell(struct follower *f, const char *json, size_t len)
+{
+    char lost[96];
+    int n = snprintf(lost, sizeof lost, "{\"event\":\"events.lost\",\"lines\":%llu}",
+                     (unsigned long long)f->lost);
+    if (f->lost && unix_client_chunk(f->client, f->id, lost, (size_t)n))
+        f->lost = 0;
+    if (f->lost || !unix_client_chunk(f->client, f->id, json, len))
+        f->lost++;
+}
+
+static void event_added(void *context, int64_t wall_ns, const char *json, size_t len)
 {
     struct control *control = context;
-    if (class == EVENTS_LIFECYCLE)
-        history_event(control->history, wall_ns, json, len);
-    for (struct follower *f = control->followers; f; f = f->next) {
-        if ((f->what != FOLLOWS_EVENTS && f->what != FOLLOWS_LINES) ||
-            (f->what == FOLLOWS_EVENTS) != (class == EVENTS_LIFECYCLE) ||
-            !line_matches(json, len, f->slot))
-            continue;
-        unix_client_chunk(f->client, f->id, json, len);
-    }
+    history_event(control->history, wall_ns, json, len);
+    for (struct follower *f = control->followers; f; f = f->next)
+        if (f->what == FOLLOWS_EVENTS && line_matches(json, len, f->slot))
+            follower_tell(f, json, len);
 }
 
 struct listing {
@@ -182,13 +191,12 @@ static void list_line(void *context, int64_t wall_ns, const char *json, size_t l
         unix_client_chunk(listing->call->client, listing->call->id, json, len);
 }
 
-static void run_lines(struct call *call)
+static void run_events(struct call *call)
 {
-    bool events = strcmp(call->verb->name, "events") == 0;
     json_t *count = json_object_get(call->in, "count");
     json_t *slot = json_object_get(call->in, "target");
     struct listing listing = {call, json_is_string(slot) ? json_string_value(slot) : ""};
-    events_each(call->control->events, events ? EVENTS_LIFECYCLE : EVENTS_LINES,
+    events_each(call->control->events,
                 json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES, list_line,
                 &listing);
     if (!json_is_true(json_object_get(call->in, "follow"))) {
@@ -198,8 +206,21 @@ static void run_lines(struct call *call)
     struct follower *follower = follower_add(call);
     if (!follower)
         return;
-    follower->what = events ? FOLLOWS_EVENTS : FOLLOWS_LINES;
+    follower->what = FOLLOWS_EVENTS;
     snprintf(follower->slot, sizeof follower->slot, "%s", listing.slot);
+}
+
+static void run_logs(struct call *call)
+{
+    char error[CONFIG_ERROR_MAX];
+    uint32_t wrong =
+        readers_add(call->control->readers, call->client, call->id, call->in, error);
+    if (wrong)
+        reply_error(call, wrong,
+                    wrong == 404   ? "not_found"
+                    : wrong == 429 ? "overloaded"
+                                   : "bad_request",
+                    "%s", error);
 }
 
 /* ---- checkpoints on demand ---- */
@@ -499,6 +520,9 @@ static int reload(struct control *control, char error[CONFIG_ERROR_MAX])
     }
     LOG_EVENT(LEVEL_INFO, "config.reloaded", NULL, LOG_TEXT("file", control->config_file));
     engine_reconfigure(control->engine, config);
+    printed_limit(control->engine->printed.lines, (size_t)config->log.memory);
+    log_set(config->log.level, config->log.format);
+    log_attach(control->engine->loop, (size_t)config->log.buffer);
     return 0;
 }
 
@@ -542,8 +566,8 @@ static const struct verb VERBS[] = {
     {"drain", NEEDS_TARGET, true, run_command, COMMAND_DRAIN, NULL},
     {"scale", NEEDS_TARGET, true, run_scale, 0, NULL},
     {"reload", NO_TARGET, true, run_reload, 0, NULL},
-    {"events", MAY_TARGET, false, run_lines, 0, NULL},
-    {"logs", MAY_TARGET, false, run_lines, 0, NULL},
+    {"events", MAY_TARGET, false, run_events, 0, NULL},
+    {"logs", NO_TARGET, false, run_logs, 0, NULL},
     {"checkpoint", NEEDS_TARGET, false, run_checkpoint, 0, NULL},
     {"requests", NO_TARGET, false, run_requests, 0, requests_list},
     {"requests show", NO_TARGET, false, run_requests, 0, requests_show},
@@ -633,7 +657,8 @@ struct control *control_new(struct engine *engine, const char *config_file,
     control->config_file = strdup(config_file);
     control->events = events_new(RING_BYTES, event_added, control);
     control->history = control->events ? history_new(engine, control->events) : NULL;
-    if (!control->config_file || !control->history) {
+    control->readers = readers_new(engine);
+    if (!control->config_file || !control->history || !control->readers) {
         control_free(control);
         return NULL;
     }
@@ -657,6 +682,7 @@ void control_free(struct control *control)
     log_tap(NULL, NULL);
     while (control->followers)
         follower_remove(control, &control->followers);
+    readers_free(control->readers);
     history_free(control->history);
     events_free(control->events);
     free(control->config_file);

@@ -2,7 +2,7 @@
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c,
  * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
- * back what it holds, letters.c keeps what is known of bodies that kill, models.c applies the
+ * back what it holds, letters.c keeps what is known of bodies that kill, said.c what workers print, models.c applies the
  * configuration, rollouts.c knows the versions of a model; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
 #ifndef HASUP_SUPERVISOR_ENGINE_H
@@ -34,6 +34,7 @@ struct held;       /* durable.c: a reply that waits to be stored */
 struct letter;     /* letters.c */
 struct kept_chunk; /* durable.c: a part of a durable stream */
 struct progress;   /* resume.c */
+struct printed;    /* printed.h */
 
 /* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for
  * the fields that a dispatch adds) and the body's bytes. */
@@ -75,6 +76,7 @@ struct slot_death {
     int64_t wall_ns;
     size_t tail_count;
     char *tail[CAPTURE_TAIL]; /* its last lines on stderr */
+    char *lines;              /* its last ones of all streams, JSON; NULL: not known */
 };
 
 /* A slot's state on its way: from a checkpoint to a worker, or kept where the disk failed.  In the
@@ -139,6 +141,11 @@ struct worker {
         bool reaped;
         struct process_exit how;
     } exit;
+    struct {           /* said.c: what is in its hand while it talks */
+        uint64_t ids;    /* all of them, by exclusive or: of one, it */
+        uint64_t unsure; /* a line of this turn or before may be of what was answered */
+        uint32_t talks;  /* answers until it counts as silent; 0: it does */
+    } hand;
     bool leaving; /* told to drain or stop: its end is no crash */
     bool more;    /* the batch that it is being given goes on, */
     uint32_t batch; /* and has so many by now */
@@ -240,6 +247,11 @@ struct engine {
     uint64_t id_high, id_low; /* of engine_make_id */
     struct door_counts doors[DOOR_KINDS];
     uint32_t measured;        /* the slot whose memory /metrics looked at last */
+    struct {
+        struct printed *lines;
+        void (*added)(void *context); /* who hears of a new one (readers.c) */
+        void *context;
+    } printed;
     bool shutting_down, started, closing, ended;
     bool checkpoints_failing; /* of a slot at least */
     char checkpoint_error[ENGINE_REASON];
@@ -329,8 +341,6 @@ extern const struct peer_ops worker_ops;
 
 /* start.c: makes its process; 0, or the errno of what failed, with its text in `error`. */
 int worker_start(struct worker *worker, char error[ENGINE_REASON]) HASUP_NODISCARD;
-
-struct capture *start_capture(struct worker *worker, int *out, int *err);
 
 /* fork.c */
 /* Asks the zygote in `parent` for it; SPAWNED answers. */

@@ -1,12 +1,11 @@
 /*
- * events.c: two rings of JSON lines, one of what happened and one of what workers printed, so that
- * a talkative worker does not push the crash out of sight.  Owns its memory; loop thread only.
+ * events.c: a ring of JSON lines.  Owns its memory; loop thread only.
  */
 #include "supervisor/events.h"
 
 #include <stdlib.h>
 
-enum { LINE_MAX_BYTES = 8192, CLASSES = 2, HEAD = 12 };
+enum { LINE_MAX_BYTES = 8192, HEAD = 12 };
 
 /* Lines stand one after the other as u32 length, u64 time and bytes, wrapping at `room`. */
 struct ring {
@@ -15,9 +14,8 @@ struct ring {
 };
 
 struct events {
-    struct ring rings[CLASSES];
-    void (*added)(void *context, enum event_class class, int64_t wall_ns, const char *json,
-                  size_t len);
+    struct ring ring;
+    void (*added)(void *context, int64_t wall_ns, const char *json, size_t len);
     void *context;
 };
 
@@ -64,8 +62,8 @@ static void ring_add(struct ring *ring, int64_t wall_ns, const char *line, size_
 }
 
 struct events *events_new(size_t bytes,
-                          void (*added)(void *context, enum event_class class, int64_t wall_ns,
-                                        const char *json, size_t len),
+                          void (*added)(void *context, int64_t wall_ns, const char *json,
+                                        size_t len),
                           void *context)
 {
     struct events *events = calloc(1, sizeof *events);
@@ -73,8 +71,7 @@ struct events *events_new(size_t bytes,
         return NULL;
     events->added = added;
     events->context = context;
-    for (int i = 0; i < CLASSES; i++)
-        events->rings[i].room = bytes < LINE_MAX_BYTES * 2 ? LINE_MAX_BYTES * 2 : bytes;
+    events->ring.room = bytes < LINE_MAX_BYTES * 2 ? LINE_MAX_BYTES * 2 : bytes;
     return events;
 }
 
@@ -82,8 +79,7 @@ void events_free(struct events *events)
 {
     if (!events)
         return;
-    for (int i = 0; i < CLASSES; i++)
-        free(events->rings[i].bytes);
+    free(events->ring.bytes);
     free(events);
 }
 
@@ -91,18 +87,18 @@ void events_tap(void *context, const struct log_entry *entry)
 {
     struct events *events = context;
     char line[LINE_MAX_BYTES];
+    if (strncmp(entry->event, "worker.", 7) == 0)
+        return;
     size_t len = log_entry_json(entry, line, sizeof line);
-    enum event_class class =
-        strncmp(entry->event, "worker.", 7) == 0 ? EVENTS_LINES : EVENTS_LIFECYCLE;
-    ring_add(&events->rings[class], entry->wall_ns, line, len);
-    events->added(events->context, class, entry->wall_ns, line, len);
+    ring_add(&events->ring, entry->wall_ns, line, len);
+    events->added(events->context, entry->wall_ns, line, len);
 }
 
-void events_each(const struct events *events, enum event_class class, size_t count,
+void events_each(const struct events *events, size_t count,
                  void (*each)(void *context, int64_t wall_ns, const char *json, size_t len),
                  void *context)
 {
-    const struct ring *ring = &events->rings[class];
+    const struct ring *ring = &events->ring;
     char line[LINE_MAX_BYTES];
     size_t at = ring->start, skip = ring->lines > count ? ring->lines - count : 0;
     for (size_t i = 0; i < ring->lines; i++) {

@@ -6,6 +6,7 @@
  * Trusts no zygote: a pidfd of anything but a child of hasupd's is refused, and never signalled.
  */
 #include "supervisor/engine.h"
+#include "supervisor/said.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -98,7 +99,7 @@ static int ask(struct worker *worker, struct worker *zygote)
         return ENOMEM;
     if (watched && !(worker->notify = notify_new(worker)))
         return errno ? errno : ENOMEM;
-    worker->capture = start_capture(worker, &worker->fork.out, &worker->fork.err);
+    worker->capture = said_capture(worker, &worker->fork.out, &worker->fork.err);
     if (!worker->capture || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         return errno ? errno : ENOMEM;
     worker->fork.socket = pair[0];

@@ -1,37 +1,37 @@
 /*
  * log.c: entries to one descriptor, a line each, as text or as JSON.
  *
- * Owns: the descriptor's format and the count of dropped lines.  It must not block, allocate, or
- * fail its caller.  A line is at most PIPE_BUF bytes, so a pipe takes it whole or not at all; room
- * is asked for first, because the descriptor is inherited and its O_NONBLOCK belongs to whoever
- * opened it.  What a worker or a client wrote may stand in any text: control bytes and broken UTF-8
+ * Owns: the descriptor's format; sink.c has the descriptor.  It must not block, allocate for each
+ * line, or fail its caller.  A line is at most PIPE_BUF bytes, so that no other writer's stands
+ * inside it.  What a worker or a client wrote may stand in any text: control bytes and broken UTF-8
  * are escaped, so that nobody can forge a line or move a terminal's cursor.
  * Failure modes: no room, or a reader that is gone: the line is dropped, counted, told of later.
  */
 #include "supervisor/log.h"
 
-#include <errno.h>
+#include "supervisor/escape.h"
+#include "supervisor/sink.h"
+
 #include <limits.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { LINE_MAX_BYTES = PIPE_BUF, NUMBER_ROOM = 48 };
 
 static struct {
-    int fd;
+    struct sink out;
     enum log_level level;
-    bool json, colour, socket;
-    bool torn; /* part of a line went out: the next one starts on a line of its own */
-    uint64_t dropped, dropped_ever;
+    bool json, colour;
+    uint64_t told; /* lines that were dropped, and it was said */
     void (*tap)(void *context, const struct log_entry *entry);
     void *tap_context;
-} sink = {.fd = -1, .level = LEVEL_INFO};
+} sink = {.out = {.fd = -1, .own = -1}, .level = LEVEL_INFO};
+
+/* At the end what waits has so long to leave. */
+static const hasup_ns LAST_WAIT = 200 * HASUP_MS;
 
 static const struct {
     const char *name, *label, *colour;
@@ -80,36 +80,12 @@ HASUP_PRINTF(2, 3) static bool add_format(struct text *t, const char *format, ..
     return add(t, piece);
 }
 
-/* The length of the UTF-8 character at `s`, or 0 where there is none (RFC 3629: no surrogates, no
- * overlong form, nothing above U+10FFFF). */
-static size_t utf8_length(const unsigned char *s)
-{
-    static const struct {
-        unsigned char from, to, second_from, second_to, length;
-    } rows[] = {
-        {0x01, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t i = 0; i < HASUP_LEN(rows); i++) {
-        if (s[0] < rows[i].from || s[0] > rows[i].to)
-            continue;
-        if (rows[i].length > 1 && (s[1] < rows[i].second_from || s[1] > rows[i].second_to))
-            return 0;
-        for (size_t k = 2; k < rows[i].length; k++)
-            if (s[k] < 0x80 || s[k] > 0xbf)
-                return 0;
-        return rows[i].length;
-    }
-    return 0;
-}
-
 /* Adds one character of `s` escaped as JSON wants it; returns the bytes it read, 0 where full. */
 static size_t add_escaped(struct text *t, const unsigned char *s, bool quotes)
 {
     static const char named[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
     const char *found = strchr(named, *s);
-    size_t length = utf8_length(s);
+    size_t length = escape_utf8(s);
     if (found && (quotes || *s < 0x20))
         return add_bytes(t, (char[]){'\\', letters[found - named]}, 2) ? 1 : 0;
     if (length == 0)
@@ -296,47 +272,71 @@ static size_t entry_text(const struct log_entry *entry, char *out, size_t room, 
     return t.len + strlen(end);
 }
 
-/* All of the line, or false.  Never waits. */
-static bool put(const char *line, size_t len)
-{
-    struct pollfd room = {.fd = sink.fd, .events = POLLOUT};
-    ssize_t written;
-    int saved = errno;
-    if (sink.socket)
-        written = send(sink.fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    else if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) && !(room.revents & POLLERR))
-        written = write(sink.fd, line, len);
-    else
-        written = -1;
-    errno = saved; /* an entry about an error must not change it */
-    sink.torn = written > 0 && (size_t)written < len;
-    return written == (ssize_t)len;
-}
-
 static bool write_line(const struct log_entry *entry)
 {
     char line[LINE_MAX_BYTES];
-    size_t start = sink.torn ? 1 : 0;
-    size_t room = sizeof(line) - start - 1;
-    line[0] = '\n';
-    size_t len = sink.json ? log_entry_json(entry, line + start, room)
-                           : entry_text(entry, line + start, room, sink.colour);
-    line[start + len] = '\n';
-    return put(line, start + len + 1);
+    size_t len = sink.json ? log_entry_json(entry, line, sizeof(line) - 1)
+                           : entry_text(entry, line, sizeof(line) - 1, sink.colour);
+    line[len] = '\n';
+    return sink_put(&sink.out, line, len + 1);
+}
+
+/* Whether it could be told; there is something to tell. */
+static bool tell_dropped(int64_t wall_ns)
+{
+    const uint64_t dropped = sink.out.dropped;
+    const struct log_field lines = LOG_INT("lines", dropped);
+    const struct log_entry notice = {.level = LEVEL_WARNING,
+                                     .event = "log.dropped",
+                                     .message = "the log's reader was too slow",
+                                     .wall_ns = wall_ns,
+                                     .fields = &lines,
+                                     .count = 1};
+    const bool told = !sink_is_shut(&sink.out) && write_line(&notice);
+    sink.out.dropped = told ? 0 : dropped;
+    sink.told += told ? dropped : 0;
+    return told;
+}
+
+static int64_t wall_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
+static void has_room(void *context)
+{
+    (void)context;
+    (void)tell_dropped(wall_now());
 }
 
 void log_init(int fd, enum log_level level, enum log_format format)
 {
-    struct stat status;
+    sink_open(&sink.out, fd);
+    sink.out.room = has_room;
+    log_set(level, format);
+}
+
+void log_set(enum log_level level, enum log_format format)
+{
     const char *no_colour = getenv("NO_COLOR");
-    bool terminal = isatty(fd) == 1;
-    sink.fd = fd;
+    const bool terminal = isatty(sink.out.fd) == 1;
     sink.level = level;
     sink.json = format == FORMAT_JSON || (format == FORMAT_AUTO && !terminal);
     sink.colour = terminal && !(no_colour && *no_colour);
-    sink.socket = fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
-    sink.torn = false;
-    sink.dropped = 0;
+}
+
+void log_attach(struct loop *loop, size_t buffer)
+{
+    sink_attach(&sink.out, loop, buffer);
+}
+
+void log_end(void)
+{
+    if (sink.out.dropped)
+        (void)tell_dropped(wall_now());
+    sink_end(&sink.out, LAST_WAIT);
 }
 
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context)
@@ -345,52 +345,43 @@ void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *co
     sink.tap_context = context;
 }
 
-static void line_dropped(void)
-{
-    sink.dropped++;
-    sink.dropped_ever++;
-}
-
 uint64_t log_dropped(void)
 {
-    return sink.dropped_ever;
+    return sink.told + sink.out.dropped;
 }
 
 void log_entry_write(const struct log_entry *entry)
 {
     if (sink.tap)
         sink.tap(sink.tap_context, entry);
-    if (sink.fd < 0 || entry->level < sink.level)
+    if (sink.out.fd < 0 || entry->level < sink.level)
         return;
-    if (sink.dropped > 0) {
-        struct log_field lines = LOG_INT("lines", sink.dropped);
-        struct log_entry notice = {.level = LEVEL_WARNING,
-                                   .event = "log.dropped",
-                                   .message = "the log's reader was too slow",
-                                   .wall_ns = entry->wall_ns,
-                                   .fields = &lines,
-                                   .count = 1};
-        if (!write_line(&notice)) {
-            line_dropped();
-            return;
-        }
-        sink.dropped = 0;
-    }
-    if (!write_line(entry))
-        line_dropped();
+    if (sink.out.dropped && !tell_dropped(entry->wall_ns))
+        sink.out.dropped++;
+    else
+        (void)write_line(entry); /* what was not taken is counted */
+}
+
+void log_note(const char *event, const struct log_field *fields, size_t count)
+{
+    struct log_entry entry = {.level = LEVEL_INFO,
+                              .event = event,
+                              .wall_ns = wall_now(),
+                              .fields = fields,
+                              .count = count};
+    if (sink.tap)
+        sink.tap(sink.tap_context, &entry);
 }
 
 void log_event(enum log_level level, const char *event, const char *message,
                const struct log_field *fields, size_t count)
 {
-    struct timespec now;
-    if (!sink.tap && (sink.fd < 0 || level < sink.level))
+    if (!sink.tap && (sink.out.fd < 0 || level < sink.level))
         return;
-    clock_gettime(CLOCK_REALTIME, &now);
     struct log_entry entry = {.level = level,
                               .event = event,
                               .message = message,
-                              .wall_ns = now.tv_sec * HASUP_S + now.tv_nsec,
+                              .wall_ns = wall_now(),
                               .fields = fields,
                               .count = count};
     log_entry_write(&entry);

@@ -1,8 +1,8 @@
 /*
  * log.h: one line an event, text for a terminal, JSON lines otherwise.  An entry is structured: a
  * level, an event name that stays stable ("slot.ready"), and typed fields; a tap sees every entry,
- * for hasupctl events and logs.  Loop thread only.  A full pipe never blocks hasupd: the line is
- * dropped and counted, and the next line that fits says how many were.
+ * for hasupctl events and logs.  Loop thread only.  A full pipe never blocks hasupd: lines wait in a
+ * bounded buffer, and are dropped above it; when there is room again it is said how many were.
  */
 #ifndef HASUP_SUPERVISOR_LOG_H
 #define HASUP_SUPERVISOR_LOG_H
@@ -39,6 +39,13 @@ struct log_entry {
 /* Writes to `fd` (borrowed).  FORMAT_AUTO: text where `fd` is a terminal.  Colour only on a
  * terminal without NO_COLOR. */
 void log_init(int fd, enum log_level level, enum log_format format);
+/* Another level or format from now on. */
+void log_set(enum log_level level, enum log_format format);
+/* There is a loop: up to `buffer` bytes wait for a slow reader. */
+struct loop;
+void log_attach(struct loop *loop, size_t buffer);
+/* Before the loop goes: what waits has a moment to leave.  Nothing is logged any more. */
+void log_end(void);
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context);
 /* Lines that did not get out, ever. */
 uint64_t log_dropped(void);
@@ -51,6 +58,9 @@ void log_entry_write(const struct log_entry *entry);
               sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 void log_event(enum log_level level, const char *event, const char *message,
                const struct log_field *fields, size_t count);
+
+/* For the tap alone: what is in the log already, put together. */
+void log_note(const char *event, const struct log_field *fields, size_t count);
 
 /* The entry as one JSON object without a newline, NUL-terminated; the length, cut at `room` never
  * inside a field (a "truncated":true says so). */

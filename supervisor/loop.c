@@ -32,6 +32,7 @@ struct loop {
     void (*woken)(void *context);
     void *woken_context;
     hasup_ns now;
+    uint64_t turn;
     struct {
         void (*end)(void *context);
         void *context;
@@ -69,6 +70,7 @@ static void turn_start(struct ev_loop *ev, struct ev_check *watcher, int events)
     (void)ev;
     (void)events;
     loop->now = clock_now();
+    loop->turn++;
 }
 
 static void on_async(struct ev_loop *ev, struct ev_async *watcher, int events)
@@ -145,6 +147,11 @@ hasup_ns loop_now(const struct loop *loop)
     return loop->now;
 }
 
+uint64_t loop_turn(const struct loop *loop)
+{
+    return loop->turn;
+}
+
 /* ---- descriptors ---- */
 
 static void on_ready(struct ev_loop *ev, struct ev_io *watcher, int events)
@@ -169,6 +176,7 @@ int watch_set(struct watch *watch, struct loop *loop, int fd, int events)
         ev_io_stop(loop->ev, io);
     ev_io_init(io, on_ready, fd, wanted);
     io->data = watch;
+    ev_set_priority(io, events & WATCH_FIRST ? 1 : 0);
     watch->impl = io;
     watch->loop = loop;
     watch->fd = fd;

@@ -10,7 +10,12 @@
 
 struct loop;
 
-enum { WATCH_READ = 1, WATCH_WRITE = 2, WATCH_URGENT = 4 /* POLLPRI: cgroup.events */ };
+enum {
+    WATCH_READ = 1,
+    WATCH_WRITE = 2,
+    WATCH_URGENT = 4, /* POLLPRI: cgroup.events */
+    WATCH_FIRST = 8   /* with others: of all that is ready in a turn it is called first */
+};
 
 /* A watched descriptor.  Owned by the caller, who stops it before it closes the descriptor. */
 struct watch {
@@ -30,6 +35,9 @@ void loop_stop(struct loop *loop);
 
 /* Monotonic time at the start of this turn. */
 hasup_ns loop_now(const struct loop *loop);
+
+/* Which turn this is.  What was ready before a turn began to wait is seen in that turn. */
+uint64_t loop_turn(const struct loop *loop);
 
 /* Starts watching, or changes what is watched for; `events` 0 stops.  HASUP_ENOMEM. */
 int watch_set(struct watch *watch, struct loop *loop, int fd, int events) HASUP_NODISCARD;

@@ -210,6 +210,7 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
         config_free(config);
         return HASUP_ENOMEM;
     }
+    log_attach(daemon->loop, (size_t)config->log.buffer);
     daemon->engine = engine_new(daemon->loop, config, "", error);
     if (!daemon->engine)
         return HASUP_ESYS;
@@ -249,6 +250,7 @@ static void daemon_close(struct daemon *daemon)
     control_free(daemon->control);
     service_free(daemon->service);
     engine_free(daemon->engine);
+    log_end();
     if (daemon->loop)
         loop_free(daemon->loop);
 }

@@ -35,12 +35,8 @@ static void notify_alive(struct notify *notify, bool hangs)
 
 static void notify_status(const struct notify *notify, const char *text)
 {
-    char clean[256];
-    snprintf(clean, sizeof clean, "%s", text);
-    for (char *at = clean; *at; at++)
-        if ((unsigned char)*at < ' ' || *at == 127)
-            *at = '?';
-    LOG_EVENT(LEVEL_INFO, "worker.status", clean, LOG_TEXT("slot", notify->worker->slot->name));
+    if (notify->worker->capture)
+        capture_say(notify->worker->capture, CAPTURE_STATUS, text);
 }
 
 /* The lines of one datagram; false: the worker is given up, and with it `notify`'s use. */

@@ -230,6 +230,7 @@ void slot_free(struct slot *slot)
 {
     for (size_t i = 0; i < slot->death.tail_count; i++)
         free(slot->death.tail[i]);
+    free(slot->death.lines);
     state_bytes_free(&slot->restoring);
     state_bytes_free(&slot->kept);
     state_drop(slot->taken);

@@ -4,26 +4,13 @@
  * started, and decides nothing: when one starts is the core's.
  */
 #include "supervisor/engine.h"
+#include "supervisor/said.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-static void worker_line(void *context, enum capture_stream stream, const char *line, size_t len)
-{
-    struct worker *worker = context;
-    (void)len;
-    LOG_EVENT(LEVEL_INFO, stream == CAPTURE_STDOUT ? "worker.stdout" : "worker.stderr", line,
-              LOG_TEXT("slot", worker->home->name),
-              LOG_INT("pid", worker->process ? process_pid(worker->process) : 0));
-}
-
-struct capture *start_capture(struct worker *worker, int *out, int *err)
-{
-    return capture_new(worker->slot->engine->loop, worker_line, worker, out, err);
-}
 
 static int worker_process(struct worker *worker, int channel, int out, int err,
                           char error[ENGINE_REASON])
@@ -69,7 +56,7 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
     if (!failed && watched && !(worker->notify = notify_new(worker)))
         failed = errno ? errno : ENOMEM;
     worker->capture =
-        failed ? NULL : start_capture(worker, &pipes[0], &pipes[1]);
+        failed ? NULL : said_capture(worker, &pipes[0], &pipes[1]);
     if (!failed && !worker->capture)
         failed = errno ? errno : ENOMEM;
     if (failed)

@@ -29,8 +29,10 @@ static json_t *death_json(const struct slot_death *death)
     json_t *lines = json_array();
     for (size_t i = 0; i < death->tail_count; i++)
         json_array_append_new(lines, json_words(death->tail[i]));
-    return json_pack("{s:o, s:I, s:o}", "reason", json_words(death->reason), "wall_ms",
-                     (json_int_t)(death->wall_ns / HASUP_MS), "stderr", lines);
+    json_t *all = death->lines ? json_loads(death->lines, 0, NULL) : NULL;
+    return json_pack("{s:o, s:I, s:o, s:o}", "reason", json_words(death->reason), "wall_ms",
+                     (json_int_t)(death->wall_ns / HASUP_MS), "stderr", lines, "lines",
+                     all ? all : json_array());
 }
 
 static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *view)

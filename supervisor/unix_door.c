@@ -448,6 +448,11 @@ void unix_client_reply(struct unix_client *client, uint64_t id, uint32_t status,
     client_send(client, &frame, &body);
 }
 
+size_t unix_client_unsent(struct unix_client *client)
+{
+    return hasup_channel_unsent(&client->peer.channel);
+}
+
 bool unix_client_chunk(struct unix_client *client, uint64_t id, const char *text, size_t len)
 {
     struct hasup_frame frame = {.type = HASUP_CHUNK, .id = id};

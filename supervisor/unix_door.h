@@ -21,7 +21,9 @@ void unix_door_set_control(struct unix_door *door, struct control *control);
 
 /* For control.c: an answer's end, or the next part of one that follows.  `text` is JSON. */
 void unix_client_reply(struct unix_client *client, uint64_t id, uint32_t status, const char *text);
-/* false: the client is too slow or gone, it gets no more. */
+/* What a client has not read yet, in bytes. */
+size_t unix_client_unsent(struct unix_client *client);
+/* false: the client is too slow or gone, it does not get this. */
 bool unix_client_chunk(struct unix_client *client, uint64_t id, const char *text, size_t len);
 
 #endif

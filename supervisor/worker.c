@@ -7,6 +7,7 @@
 #include "checkpoints/fault.h"
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
+#include "supervisor/said.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -227,6 +228,7 @@ void worker_dispatch(struct slot *slot, const struct action *action)
         frame.meta = resumed;
         frame.meta_len = (uint32_t)len;
     }
+    said_dispatched(worker, request->id);
     worker_send(worker, &frame, &request->body);
     free(resumed);
     FAULT(dispatch_after);
@@ -386,6 +388,7 @@ void worker_exited(void *context, struct process *process, const struct process_
     if (engine->closing)
         return;
     peer_drain(&worker->peer);
+    said_until_now(worker);
     peer_close(&worker->peer);
     worker->slot->asked = false;
     worker->exit.reaped = true;
@@ -419,8 +422,10 @@ void worker_tree_empty(void *context, struct process *process)
     if (worker->capture)
         capture_finish(worker->capture);
     bool passed = worker->hook && !worker->exit.how.signal && !worker->exit.how.code;
-    if (!passed) /* else why the last worker died stays known */
+    if (!passed) { /* else why the last worker died stays known */
         keep_tail(worker->home, worker->capture);
+        said_last(worker, !worker->leaving);
+    }
     if (!worker->hook)
         letters_worker_gone(engine, worker);
     slot->worker = NULL;
@@ -622,6 +627,7 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
         body->len = 0;
     }
     uint64_t digest = worker->stateful ? reply_digest(request, status, body) : 0;
+    said_answered(worker, request->id);
     request->slot = NO_SLOT;
     stats_replied(engine, request);
     engine->hand.reply =
@@ -688,6 +694,7 @@ static int worker_frame(void *context, const struct hasup_frame *frame, struct b
 static void worker_lost(void *context, int error, const char *why)
 {
     struct worker *worker = context;
+    said_until_now(worker);
     if (error == HASUP_ECLOSED) {
         /* Its exit says more than its silence; only one that stays without its socket is ended. */
         if (!worker->leaving)

@@ -18,6 +18,8 @@
  *   flee N          leaves a child that goes on as its own child, in a session of its own, N times
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   eat N           fills N MiB of memory, answers "ate"
+ *   utter HEX       writes these bytes to stdout, and answers; mutter HEX to stderr
+ *   flood N         writes N MiB of numbered lines to stdout, answers how many
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
  * Arguments: --load PATH waits in load; --fail-load; --concurrency N (4); --resumable; --die exits
@@ -76,6 +78,43 @@ static int leave_grandchild(struct hasup_response *response)
     ssize_t got = read(ends[0], text, sizeof text);
     close(ends[0]);
     return hasup_reply(response, text, got > 0 ? (size_t)got : 0);
+}
+
+/* Writes all of it, however often that takes. */
+static int put_all(int fd, const char *bytes, size_t len)
+{
+    while (len) {
+        ssize_t got = write(fd, bytes, len);
+        if (got < 0)
+            return -1;
+        bytes += got;
+        len -= (size_t)got;
+    }
+    return 0;
+}
+
+static int utter(struct hasup_response *response, int fd, const char *hex)
+{
+    char bytes[65536];
+    size_t len = 0;
+    unsigned byte;
+    for (; len < sizeof bytes && sscanf(hex + 2 * len, "%2x", &byte) == 1; len++)
+        bytes[len] = (char)byte;
+    return put_all(fd, bytes, len) ? -1 : hasup_reply(response, "", 0);
+}
+
+static int flood(struct hasup_response *response, size_t bytes)
+{
+    char block[65536], text[32];
+    size_t number = 0, used;
+    for (size_t done = 0; done < bytes; done += used) {
+        for (used = 0; used + 32 < sizeof block;)
+            used += (size_t)snprintf(block + used, 32, "flood line %012zu\n", number++);
+        if (put_all(STDOUT_FILENO, block, used))
+            return -1;
+    }
+    int len = snprintf(text, sizeof text, "%zu", number);
+    return hasup_reply(response, text, (size_t)len);
 }
 
 /* Each generation makes the next one and is gone; the last one stays. */
@@ -257,6 +296,12 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
             continue;
         return reply_text(response, "cancelled");
     }
+    if (strncmp(body, "utter ", 6) == 0)
+        return utter(response, STDOUT_FILENO, body + 6);
+    if (strncmp(body, "mutter ", 7) == 0)
+        return utter(response, STDERR_FILENO, body + 7);
+    if (strncmp(body, "flood ", 6) == 0)
+        return flood(response, (size_t)atol(body + 6) << 20);
     if (strncmp(body, "flee ", 5) == 0)
         return flee(response, atoi(body + 5));
     if (strcmp(body, "child") == 0)

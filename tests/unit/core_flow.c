@@ -1,4 +1,4 @@
-/* What is dropped of a flood, when files are rotated and tried again: at times of the test's own. */
+/* What is dropped of a flood, when files are rotated and tried again: at times of the test's. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

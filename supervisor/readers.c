@@ -1,0 +1,237 @@
+/*
+ * readers.c: readers of what workers print.  Owns them and one timer.
+ *
+ * A reader has a place in the lines that are kept (printed.c) and, in its socket, log.reader bytes
+ * at most that it has not read yet.  One that is slow stays behind, at the cost of nobody; lines
+ * that go before it came to them it has lost, and it is told how many.  Lines are sent when a turn
+ * ends, never while a worker's answer is in hand; the timer runs only while somebody is behind.
+ */
+#include "supervisor/readers.h"
+
+#include "supervisor/printed.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { READERS_MAX = 64, LAST_LINES = 100, JSON_MORE = 1024 };
+
+static const hasup_ns BEHIND_WAIT = 20 * HASUP_MS;
+
+struct log_reader {
+    struct printed_reader place;
+    struct unix_client *client;
+    uint64_t id;
+    bool follows, done;
+    struct log_reader *next;
+};
+
+struct readers {
+    struct engine *engine;
+    struct log_reader *list;
+    unsigned count;
+    bool news, behind;
+    struct timer again;
+};
+
+/* ---- lines to clients ---- */
+
+static bool send_entry(struct readers *readers, struct log_reader *reader,
+                       const struct log_entry *entry)
+{
+    const size_t room = (size_t)readers->engine->config->log.line_max * 8 + JSON_MORE;
+    char *json = malloc(room);
+    bool sent = json && unix_client_chunk(reader->client, reader->id, json,
+                                          log_entry_json(entry, json, room));
+    free(json);
+    return sent;
+}
+
+static void send_lost(struct readers *readers, struct log_reader *reader, int64_t wall_ns)
+{
+    const struct log_field field = LOG_INT("lines", reader->place.lost);
+    const struct log_entry entry = {.level = LEVEL_WARNING,
+                                    .event = "logs.lost",
+                                    .message = "lines lost: they went before this reader took them",
+                                    .wall_ns = wall_ns,
+                                    .fields = &field,
+                                    .count = 1};
+    if (send_entry(readers, reader, &entry))
+        reader->place.lost = 0;
+}
+
+/* As much as it takes; true: there is more. */
+static bool pump(struct readers *readers, struct log_reader *reader)
+{
+    struct log_field fields[PRINTED_FIELDS];
+    struct printed_line line;
+    while (unix_client_unsent(reader->client) < readers->engine->config->log.reader) {
+        bool there = printed_next(&reader->place, &line);
+        if (reader->place.lost)
+            send_lost(readers, reader, there ? line.wall_ns : 0);
+        if (!there) {
+            reader->done = !reader->follows;
+            return false;
+        }
+        const struct log_entry entry = printed_entry(&line, fields);
+        if (!send_entry(readers, reader, &entry))
+            reader->place.lost++;
+    }
+    return true;
+}
+
+static void reader_free(struct readers *readers, struct log_reader **at)
+{
+    struct log_reader *reader = *at;
+    *at = reader->next;
+    readers->count--;
+    printed_close(&reader->place);
+    free(reader);
+}
+
+static void turn_end(void *context)
+{
+    struct readers *readers = context;
+    struct loop *loop = readers->engine->loop;
+    if (!readers->news)
+        return;
+    readers->news = false;
+    bool behind = false;
+    for (struct log_reader *reader = readers->list; reader; reader = reader->next)
+        behind |= pump(readers, reader);
+    for (struct log_reader **at = &readers->list; *at;) {
+        struct unix_client *client = (*at)->client;
+        uint64_t id = (*at)->id;
+        if (!(*at)->done) {
+            at = &(*at)->next;
+            continue;
+        }
+        reader_free(readers, at);
+        unix_client_reply(client, id, 200, "{\"ok\":true}");
+        at = &readers->list; /* a client that was cut off took its others along */
+    }
+    if (behind)
+        (void)!timer_set(&readers->again, loop, loop_now(loop) + BEHIND_WAIT);
+    loop_again(loop); /* what was said leaves at the end of the next turn */
+}
+
+static void news(void *context)
+{
+    struct readers *readers = context;
+    readers->news = readers->list != NULL;
+}
+
+static void again(void *context)
+{
+    struct readers *readers = context;
+    timer_stop(&readers->again);
+    news(readers);
+}
+
+/* ---- who reads ---- */
+
+static bool known_target(const struct readers *readers, const char *target,
+                         char error[CONFIG_ERROR_MAX])
+{
+    size_t len = strcspn(target, "/");
+    char text[ENGINE_REASON];
+    if (!target[0] || engine_model(readers->engine, target, len) >= 0 ||
+        printed_knows(readers->engine->printed.lines, target))
+        return true;
+    engine_no_model(readers->engine, target, len, text);
+    snprintf(error, CONFIG_ERROR_MAX, "%s", text);
+    return false;
+}
+
+static uint32_t read_filter(const struct readers *readers, const json_t *in,
+                            struct printed_filter *filter, char error[CONFIG_ERROR_MAX])
+{
+    const char *target = json_string_value(json_object_get(in, "target"));
+    const char *grep = json_string_value(json_object_get(in, "grep"));
+    if ((target && strlen(target) >= sizeof filter->target) ||
+        (grep && strlen(grep) >= sizeof filter->grep)) {
+        snprintf(error, CONFIG_ERROR_MAX, "target has %d bytes at most, grep %d", PRINTED_SLOT - 1,
+                 PRINTED_GREP - 1);
+        return 400;
+    }
+    snprintf(filter->target, sizeof filter->target, "%s", target ? target : "");
+    snprintf(filter->grep, sizeof filter->grep, "%s", grep ? grep : "");
+    filter->since_wall_ns =
+        json_integer_value(json_object_get(in, "since_wall_ms")) * (int64_t)HASUP_MS;
+    size_t i;
+    const json_t *stream;
+    json_array_foreach(json_object_get(in, "streams"), i, stream)
+        for (unsigned s = CAPTURE_STDOUT; json_is_string(stream) && s <= CAPTURE_DROPPED; s++)
+            if (strcmp(json_string_value(stream), printed_stream(s)) == 0)
+                filter->streams |= 1u << s;
+    if (json_array_size(json_object_get(in, "streams")) && !filter->streams) {
+        snprintf(error, CONFIG_ERROR_MAX, "streams are stdout, stderr, status and dropped");
+        return 400;
+    }
+    return known_target(readers, filter->target, error) ? 0 : 404;
+}
+
+uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64_t id,
+                     const json_t *in, char error[CONFIG_ERROR_MAX])
+{
+    const json_t *count = json_object_get(in, "count");
+    struct printed_filter filter = {0};
+    uint32_t wrong = read_filter(readers, in, &filter, error);
+    if (wrong)
+        return wrong;
+    struct log_reader *reader =
+        readers->count < READERS_MAX ? calloc(1, sizeof *reader) : NULL;
+    if (!reader) {
+        snprintf(error, CONFIG_ERROR_MAX, "%d commands already read logs", READERS_MAX);
+        return 429;
+    }
+    reader->client = client;
+    reader->id = id;
+    reader->follows = json_is_true(json_object_get(in, "follow"));
+    reader->place.filter = filter;
+    reader->next = readers->list;
+    readers->list = reader;
+    readers->count++;
+    printed_open(readers->engine->printed.lines, &reader->place,
+                 json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES);
+    readers->news = true;
+    return 0;
+}
+
+void readers_cancel(struct readers *readers, const struct unix_client *client, uint64_t id,
+                    bool everything)
+{
+    for (struct log_reader **at = &readers->list; *at;)
+        if ((*at)->client == client && (everything || (*at)->id == id))
+            reader_free(readers, at);
+        else
+            at = &(*at)->next;
+}
+
+/* ---- life ---- */
+
+struct readers *readers_new(struct engine *engine)
+{
+    struct readers *readers = calloc(1, sizeof *readers);
+    if (!readers)
+        return NULL;
+    readers->engine = engine;
+    readers->again = (struct timer){.due = again, .context = readers};
+    if (loop_at_turn_end(engine->loop, turn_end, readers)) {
+        free(readers);
+        return NULL;
+    }
+    engine->printed.added = news;
+    engine->printed.context = readers;
+    return readers;
+}
+
+void readers_free(struct readers *readers)
+{
+    if (!readers)
+        return;
+    while (readers->list)
+        reader_free(readers, &readers->list);
+    timer_stop(&readers->again);
+    readers->engine->printed.added = NULL;
+    free(readers);
+}

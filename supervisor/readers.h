@@ -1,0 +1,25 @@
+/*
+ * readers.h: who reads what workers print: the verb `logs` of hasupctl.
+ */
+#ifndef HASUP_SUPERVISOR_READERS_H
+#define HASUP_SUPERVISOR_READERS_H
+
+#include "supervisor/engine.h"
+#include "supervisor/unix_door.h"
+
+#include <jansson.h>
+
+struct readers;
+
+struct readers *readers_new(struct engine *engine); /* NULL: no memory */
+void readers_free(struct readers *readers);
+
+/* `in`: target, count, since_wall_ms, streams, grep, follow.  Lines follow as chunks, then, unless
+ * it follows, a reply.  0, or the HTTP status of a refusal, `error` says why. */
+uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64_t id,
+                     const json_t *in, char error[CONFIG_ERROR_MAX]);
+/* The client took back `id`, or is gone (`everything`). */
+void readers_cancel(struct readers *readers, const struct unix_client *client, uint64_t id,
+                    bool everything);
+
+#endif

@@ -1,0 +1,163 @@
+/*
+ * said.c: what workers say: which request it is about, into hasupd's log, into memory.
+ *
+ * A line belongs to a request where exactly that one was in the worker's hand when it was written.
+ * hasupd knows when it reads a line, not when it was written, so nothing may leave the hand before
+ * what was written until then is read: a worker that talks has its pipes read at each answer (two
+ * system calls), one that is silent is not asked, and what it then says is nobody's where it could
+ * have been written before its last answer.  Wrong is worse than unknown.
+ */
+#include "supervisor/said.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <jansson.h>
+
+/* So many answers after its last line a worker counts as silent. */
+enum { TALKS = 256, LAST_TEXT = 6000 };
+
+/* ---- whose a line is ---- */
+
+void said_dispatched(struct worker *worker, uint64_t request)
+{
+    worker->hand.ids ^= request;
+}
+
+void said_answered(struct worker *worker, uint64_t request)
+{
+    bool drained = worker->hand.talks && worker->capture && capture_drain(worker->capture);
+    if (worker->hand.talks)
+        worker->hand.talks--;
+    if (!drained)
+        worker->hand.unsure = loop_turn(worker->slot->engine->loop) + 1;
+    worker->hand.ids ^= request;
+}
+
+void said_until_now(struct worker *worker)
+{
+    if (worker->capture)
+        (void)!capture_drain(worker->capture);
+}
+
+/* The one request in its hand; NULL: none, several, or nobody can tell. */
+static const struct request *in_hand(const struct worker *worker)
+{
+    const struct engine *engine = worker->slot->engine;
+    struct slot_view view;
+    if (loop_turn(engine->loop) <= worker->hand.unsure || worker->slot->worker != worker ||
+        !core_slot_view(engine->core, worker->slot->index, &view) || view.inflight != 1)
+        return NULL;
+    const struct request *request = engine_request(engine, worker->hand.ids);
+    bool its = request && request->slot == worker->slot->index && request->worker == worker->number;
+    return its ? request : NULL;
+}
+
+/* As its client knows it, else as the log does. */
+static void request_name(const struct request *request, char name[PRINTED_REQUEST])
+{
+    const struct hasup_frame frame = {
+        .meta = (uint8_t *)(uintptr_t)request->bytes, .meta_len = request->meta_len};
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    snprintf(name, PRINTED_REQUEST, "%llx", (unsigned long long)request->id);
+    hasup_meta_read(&reader, &frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_REQUEST_ID && field.len && field.len < PRINTED_REQUEST)
+            snprintf(name, PRINTED_REQUEST, "%.*s", (int)field.len, (const char *)field.value);
+}
+
+/* ---- where it goes ---- */
+
+static void said(struct worker *worker, const struct captured *captured)
+{
+    struct engine *engine = worker->slot->engine;
+    const struct request *request =
+        captured->stream == CAPTURE_DROPPED || worker->hook ? NULL : in_hand(worker);
+    struct log_field fields[PRINTED_FIELDS];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    struct printed_line line = {.wall_ns = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec,
+                                .slot = worker->home->name,
+                                .pid = worker->process ? process_pid(worker->process) : 0,
+                                .said = *captured};
+    if (request)
+        request_name(request, line.request);
+    struct log_entry entry = printed_entry(&line, fields);
+    log_entry_write(&entry);
+    printed_add(engine->printed.lines, &line);
+    if (engine->printed.added)
+        engine->printed.added(engine->printed.context);
+}
+
+static void on_line(void *context, const struct captured *captured)
+{
+    struct worker *worker = context;
+    worker->hand.talks = TALKS;
+    said(worker, captured);
+}
+
+static void on_dropped(void *context, struct flow_dropped dropped)
+{
+    char text[160];
+    int len = snprintf(text, sizeof text,
+                       "%llu lines (%llu bytes) dropped: it prints more than log.rate allows",
+                       (unsigned long long)dropped.lines, (unsigned long long)dropped.bytes);
+    said(context, &(struct captured){.stream = CAPTURE_DROPPED, .text = text, .len = (size_t)len});
+}
+
+struct capture *said_capture(struct worker *worker, int *out, int *err)
+{
+    const struct engine *engine = worker->slot->engine;
+    const struct capture_options options = {.flow = engine->config->log.flow,
+                                            .line_max = (size_t)engine->config->log.line_max,
+                                            .line = on_line,
+                                            .dropped = on_dropped,
+                                            .context = worker};
+    return capture_new(engine->loop, &options, out, err);
+}
+
+/* ---- its last words ---- */
+
+static json_t *line_json(const struct printed_line *line)
+{
+    return json_pack("{s:I, s:s, s:s?, s:s}", "wall_ms", (json_int_t)(line->wall_ns / HASUP_MS),
+                     "stream", printed_stream(line->said.stream), "request",
+                     line->request[0] ? line->request : NULL, "text", line->said.text);
+}
+
+/* Those of its run that are still there, as JSON, and as text with a newline between two. */
+static json_t *last_lines(const struct worker *worker, char text[LAST_TEXT])
+{
+    struct printed_reader reader = {.filter = {.pid = process_pid(worker->process)}};
+    struct printed_line line;
+    size_t used = 0;
+    json_t *list = json_array();
+    snprintf(reader.filter.target, sizeof reader.filter.target, "%s", worker->home->name);
+    printed_open(worker->slot->engine->printed.lines, &reader, CAPTURE_TAIL);
+    while (printed_next(&reader, &line)) {
+        json_array_append_new(list, line_json(&line));
+        if (used < LAST_TEXT)
+            used += (size_t)snprintf(text + used, LAST_TEXT - used, "%s%.240s", used ? "\n" : "",
+                                     line.said.text);
+    }
+    printed_close(&reader);
+    return list;
+}
+
+void said_last(const struct worker *worker, bool crashed)
+{
+    char text[LAST_TEXT] = "";
+    struct slot_death *death = &worker->home->death;
+    json_t *list = last_lines(worker, text);
+    free(death->lines);
+    death->lines = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
+    if (!crashed || !text[0])
+        return;
+    const struct log_field fields[] = {LOG_TEXT("slot", worker->home->name),
+                                       LOG_INT("pid", process_pid(worker->process)),
+                                       LOG_TEXT("lines", text)};
+    log_note("slot.last_lines", fields, HASUP_LEN(fields));
+}

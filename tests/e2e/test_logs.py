@@ -1,0 +1,254 @@
+"""What workers print: whose line it is, floods, slow readers, bytes that are no text, and last words."""
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, WORKER, World, wait_until  # noqa: E402
+
+MODEL = f"  m: {{command: [{WORKER}]}}"
+TWO = f"{MODEL}\n  quiet: {{command: [{WORKER}]}}"
+
+
+def hexed(text):
+    return (text if isinstance(text, bytes) else text.encode()).hex()
+
+
+def lines_of(world, *args):
+    """What hasupctl logs knows, as JSON."""
+    return [json.loads(line) for line in world.ctl("--json", "logs", *args).stdout.splitlines()]
+
+
+def lines_when(world, count, *args):
+    """Once there are so many."""
+    got = []
+
+    def there():
+        got[:] = lines_of(world, *args)
+        return len(got) >= count
+    wait_until(there, f"never {count} lines of {args}")
+    return got
+
+
+class Follower:
+    """hasupctl logs -f, read by lines."""
+
+    def __init__(self, world, *args):
+        self.process = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "--json", "logs", "-f", *args],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def line(self):
+        return json.loads(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Lines(unittest.TestCase):
+    def test_a_line_has_its_slot_stream_pid_and_request(self):
+        with World(MODEL) as world:
+            world.post("m", "utter " + hexed("to be\n"), {"X-Request-Id": "r-1"})
+            world.post("m", "mutter " + hexed("or not\n"), {"X-Request-Id": "r-2"})
+            out, err = lines_when(world, 2, "--grep", "o", "-n", "2")
+            pid = world.pid("m/0")
+            self.assertEqual([(e["event"], e["message"], e["slot"], e["pid"], e.get("request")) for e in (out, err)],
+                             [("worker.stdout", "to be", "m/0", pid, "r-1"),
+                              ("worker.stderr", "or not", "m/0", pid, "r-2")])
+            self.assertIn("time", out)
+            shown = world.ctl("logs", "-n", "1").stdout.decode()
+            self.assertRegex(shown, r"^\d\d:\d\d:\d\d\.\d{3} m/0 +\[r-2\] or not\n$")
+
+    def test_each_of_many_lines_bears_its_own_request_or_none(self):
+        """A worker that prints and answers at once, one request behind the other: never another's id."""
+        with World(MODEL) as world:
+            connection = world.connect()
+            for i in range(300):
+                connection.request("POST", "/models/m/invoke", "utter " + hexed(f"of {i}\n"), {"X-Request-Id": f"r-{i}"})
+                self.assertEqual(connection.getresponse().read(), b"")
+            connection.close()
+            told = 0
+            for line in lines_when(world, 300, "--grep", "of ", "-n", "1000"):
+                if "request" in line:
+                    told += 1
+                    self.assertEqual(line["request"], "r-" + line["message"].split()[1])
+            self.assertGreater(told, 250)
+
+    def test_a_line_of_a_worker_with_two_requests_is_nobody_s(self):
+        with World(MODEL) as world:
+            gates = [world.fifo(f"gate-{i}") for i in range(3)]
+            bodies = [f"wait {gates[0]}", f"amble 2 {gates[1]} progress", f"wait {gates[2]}"]
+            begun = []
+            for i, body in enumerate(bodies):  # it takes them one behind the other, and has all in its hand
+                begun.append(world.begin("m", body))
+                wait_until(lambda: world.slot("m/0")["inflight"] == i + 1, "never in flight")
+            world.release(gates[0])
+            line = lines_when(world, 1, "--grep", "begins at byte")[0]
+            self.assertNotIn("request", line)
+            for gate in gates[1:]:
+                world.release(gate)
+            for connection in begun:
+                self.assertEqual(world.finish(connection)[0], 200)
+
+    def test_bytes_that_are_no_text_are_escaped(self):
+        with World(MODEL) as world:
+            world.post("m", "utter " + hexed(b"a\x1b[31mb \xff\xc3( \xc3\xbc\tx \x00 \xc2\x9b!\r\n"))
+            line = lines_when(world, 1, "--grep", "!")[0]
+            self.assertEqual(line["message"], "a\\x1b[31mb \\xff\\xc3( ü\tx \\x00 \\xc2\\x9b!")
+            shown = world.ctl("logs", "--grep", "!").stdout
+            self.assertNotIn(b"\x1b", shown)
+            self.assertEqual(shown.count(b"\n"), 1)
+
+    def test_a_long_line_comes_in_parts_that_say_so(self):
+        with World(MODEL, top="log: {line_max: 256}") as world:
+            pieces = ["begin" + "ü" * 100, "ü" * 100, "ü" * 100 + "end"]
+            for piece in pieces:
+                world.post("m", "utter " + hexed(piece))
+            world.post("m", "utter " + hexed("\n"))
+            text = "".join(pieces)
+            parts = lines_when(world, 4, "--since", "1h", "--stream", "stdout")[1:]
+            self.assertEqual("".join(p["message"] for p in parts), text)
+            self.assertEqual([p.get("more") for p in parts], [1, 1, None])
+            self.assertIn("[...]", world.ctl("logs", "--grep", "begin").stdout.decode())
+
+    def test_what_a_dying_worker_did_not_finish_is_there(self):
+        with World(MODEL) as world:
+            world.post("m", "utter " + hexed("the last words"))
+            pid = world.kill("m/0")
+            world.wait_event("slot.exited", pid=pid)
+            line = lines_when(world, 1, "--grep", "last words")[0]
+            self.assertEqual((line["partial"], line["pid"]), (1, pid))
+
+    def test_last_words_are_in_status_and_in_the_history(self):
+        with World(f"  m: {{command: [{WORKER}], max_attempts: 1}}") as world:
+            self.assertEqual(world.post("m", "segv the model is broken", {"X-Request-Id": "r-9"})[0], 422)
+            wait_until(lambda: (world.slot("m/0")["last_death"] or {}).get("lines"), "no last lines")
+            last = world.slot("m/0")["last_death"]["lines"]
+            self.assertEqual([(e["stream"], e["request"], e["text"]) for e in last],
+                             [("stdout", None, "hello from m"), ("stderr", "r-9", "the model is broken")])
+            note = next(e for e in map(json.loads, world.ctl("--json", "events").stdout.splitlines())
+                        if e["event"] == "slot.last_lines")
+            self.assertEqual((note["slot"], note["lines"]), ("m/0", "hello from m\nthe model is broken"))
+            self.assertIn("| the model is broken", world.ctl("events").stdout.decode())
+
+
+class Reading(unittest.TestCase):
+    def test_lines_are_chosen_by_slot_stream_time_text_and_number(self):
+        with World(TWO) as world:
+            for i in range(5):
+                world.post("m", "utter " + hexed(f"out {i}\n"))
+                world.post("quiet", "mutter " + hexed(f"err {i}\n"))
+            lines_when(world, 10, "--grep", " ")
+            texts = lambda *args: [e["message"] for e in lines_of(world, *args)]  # noqa: E731
+            self.assertEqual(texts("m", "-n", "2"), ["out 3", "out 4"])
+            self.assertEqual(texts("quiet/0", "--stream", "stderr", "--tail", "1"), ["err 4"])
+            self.assertEqual(texts("quiet", "--stream", "stdout"), ["hello from quiet"])
+            self.assertEqual(texts("--grep", "2"), ["out 2", "err 2"])
+            self.assertEqual(texts("m", "--since", "1h", "-n", "1"), ["out 4"])
+            self.assertEqual(len(texts("--since", "1h")), 12)
+            self.assertEqual(texts("-n", "0"), [])
+
+    def test_wrong_words_are_told(self):
+        with World(MODEL) as world:
+            for args, told in ((("n",), 'no model "n"'), (("--since", "x"), "duration"), (("-n", "x"), "number"),
+                               (("--stream", "x"), "stdout, stderr"), (("--bogus",), "unknown option"),
+                               (("m", "m"), "at most one")):
+                done = world.ctl("logs", *args, check=False)
+                self.assertIn(told, done.stderr.decode())
+                self.assertIn(done.returncode, (1, 2))
+
+    def test_a_follower_has_each_line_as_it_comes(self):
+        with World(MODEL) as world, Follower(world, "-n", "1") as follower:
+            self.assertEqual(follower.line()["message"], "hello from m")
+            for i in range(50):
+                world.post("m", "utter " + hexed(f"live {i}\n"))
+                self.assertEqual(follower.line()["message"], f"live {i}")
+
+    def test_one_who_talks_much_pushes_nobody_out(self):
+        with World(TWO, top="log: {memory: 64KiB, rate: {lines: 0, bytes: 0}}") as world:
+            world.post("quiet", "utter " + hexed("I was here\n"))
+            world.post("m", "flood 8")
+            lines_when(world, 100, "m", "-n", "200")
+            self.assertEqual(lines_of(world, "quiet", "-n", "1")[0]["message"], "I was here")
+
+    def test_a_slow_follower_loses_lines_is_told_and_holds_nobody_up(self):
+        with World(TWO, top="log: {memory: 64KiB, reader: 16KiB, rate: {lines: 0, bytes: 0}}") as world:
+            with Follower(world, "m", "-n", "1") as follower:
+                self.assertEqual(follower.line()["message"], "hello from m")
+                sent = 0
+
+                def behind():
+                    nonlocal sent
+                    sent += int(world.post("m", "flood 2")[2])
+                    return sent > 300000
+                wait_until(behind, "the flood never ended")  # and nobody has read a line of it
+                world.post("m", "utter " + hexed("the end\n"))
+                got, lost = 0, 0
+                while True:
+                    line = follower.line()
+                    if line["event"] == "logs.lost":
+                        lost += line["lines"]
+                    elif line["message"] == "the end":
+                        break
+                    else:
+                        got += 1
+                self.assertEqual(got + lost, sent)
+                self.assertGreater(lost, 0)
+
+
+class Floods(unittest.TestCase):
+    def test_a_flood_is_cut_and_every_line_of_it_accounted_for(self):
+        with World(MODEL) as world:
+            sent = int(world.post("m", "flood 32")[2])
+            world.kill("m/0")
+
+            def sum_up():
+                lines = lines_of(world, "m", "-n", "1000000")
+                dropped = sum(int(e["message"].split()[0]) for e in lines if e["event"] == "worker.dropped")
+                return dropped, [e for e in lines if e["message"].startswith("flood")]
+            wait_until(lambda: sum_up()[0] + len(sum_up()[1]) >= sent, "lines are not accounted for")
+            dropped, kept = sum_up()
+            self.assertEqual(dropped + len(kept), sent)
+            self.assertGreaterEqual(len(kept), 5000)
+            self.assertEqual(kept[0]["message"], "flood line 000000000000")
+
+    def test_a_flood_of_100_megabytes_a_second_does_not_disturb_others(self):
+        with World(TWO) as world:
+            begun = time.monotonic()
+            flooding = world.begin("m", "flood 300")
+            times = []
+            connection = world.connect()
+            while not times or not flooding.sock or not select_ready(flooding):
+                start = time.monotonic()
+                connection.request("POST", "/models/quiet/invoke", "echo x")
+                self.assertEqual(connection.getresponse().read(), b"x")
+                times.append(time.monotonic() - start)
+            connection.close()
+            self.assertEqual(world.finish(flooding)[0], 200)
+            rate = 300 / (time.monotonic() - begun)
+            self.assertGreater(rate, 30, "the worker was held up")  # several hundred where nothing else runs
+            self.assertLess(statistics.median(times), 0.05)
+
+    def test_a_worker_is_not_held_up_by_hasupd_s_own_output(self):
+        """Nobody reads hasupd's standard error; its pipe is full, and nothing waits for it."""
+        with World(MODEL, top="log: {rate: {lines: 0, bytes: 0}}") as world:
+            self.assertEqual(world.post("m", "flood 16")[0], 200)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            world.wait_event("log.dropped")
+
+
+def select_ready(connection):
+    import select
+    return select.select([connection.sock], [], [], 0)[0]
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,206 @@
+/* Pipes cut into lines: whole, escaped, split with a mark, the last one flushed; floods counted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "supervisor/capture.h"
+#include "supervisor/escape.h"
+#include "supervisor/sink.h"
+
+struct world {
+    struct loop *loop;
+    struct capture *capture;
+    int out, err;
+    char got[65536]; /* "stream:text|", with + for more and - for partial */
+    size_t used;
+    uint64_t lines, dropped;
+};
+
+static void on_line(void *context, const struct captured *captured)
+{
+    struct world *w = context;
+    w->lines++;
+    assert_int_equal(strlen(captured->text), captured->len);
+    if (w->used + captured->len + 8 < sizeof w->got)
+        w->used += (size_t)sprintf(w->got + w->used, "%d:%s%s%s|", (int)captured->stream,
+                                   captured->text, captured->more ? "+" : "",
+                                   captured->partial ? "-" : "");
+}
+
+static void on_dropped(void *context, struct flow_dropped dropped)
+{
+    struct world *w = context;
+    w->dropped += dropped.lines;
+}
+
+static void begin(struct world *w, size_t line_max, struct flow_policy flow)
+{
+    *w = (struct world){.loop = loop_new()};
+    const struct capture_options options = {
+        .flow = flow, .line_max = line_max, .line = on_line, .dropped = on_dropped, .context = w};
+    w->capture = capture_new(w->loop, &options, &w->out, &w->err);
+    assert_non_null(w->capture);
+}
+
+static const char *end(struct world *w)
+{
+    close(w->out);
+    close(w->err);
+    capture_free(w->capture);
+    loop_free(w->loop);
+    return w->got;
+}
+
+static void put(struct world *w, int fd, const char *bytes, size_t len)
+{
+    assert_int_equal(write(fd, bytes, len), len);
+    assert_true(capture_drain(w->capture));
+}
+
+static void lines_are_whole_however_they_arrive(void **state)
+{
+    (void)state;
+    struct world w;
+    const char text[] = "one\ntwo\r\n\nfour";
+    begin(&w, 256, (struct flow_policy){0});
+    for (size_t i = 0; i < sizeof text - 1; i++)
+        put(&w, w.out, text + i, 1);
+    put(&w, w.err, "err\n", 4);
+    assert_string_equal(end(&w), "0:one|0:two|0:|1:err|0:four-|");
+}
+
+static void bytes_that_are_no_text_are_escaped(void **state)
+{
+    (void)state;
+    struct world w;
+    const char bytes[] = "a\x1b[0m\0\xff\xc3\xbc\xc2\x85\xe2\x82\n\xc3\n";
+    begin(&w, 256, (struct flow_policy){0});
+    put(&w, w.out, bytes, sizeof bytes - 1);
+    assert_string_equal(end(&w),
+                        "0:a\\x1b[0m\\x00\\xff\xc3\xbc\\xc2\\x85\\xe2\\x82|0:\\xc3|");
+}
+
+static void long_lines_come_in_parts_and_characters_whole(void **state)
+{
+    (void)state;
+    struct world w;
+    begin(&w, 8, (struct flow_policy){0});
+    put(&w, w.out, "1234567\xc3\xbc" "9abcdefgh\n", 19);
+    put(&w, w.out, "12345678\n", 9); /* exactly as long as one may be */
+    assert_string_equal(end(&w), "0:1234567+|0:\xc3\xbc" "9abcde+|0:fgh|0:12345678|");
+}
+
+static void any_bytes_are_cut_and_counted_alike(void **state)
+{
+    (void)state;
+    unsigned random = 1;
+    for (int round = 0; round < 200; round++) {
+        struct world w;
+        char bytes[2048];
+        size_t newlines = 0;
+        begin(&w, 256, (struct flow_policy){0});
+        for (size_t i = 0; i < sizeof bytes; i++) {
+            random = random * 1103515245 + 12345;
+            bytes[i] = random >> 16 & 15 ? (char)(random >> 20) : '\n';
+            newlines += bytes[i] == '\n';
+        }
+        put(&w, round & 1 ? w.out : w.err, bytes, sizeof bytes);
+        assert_true(escape_is_clean(end(&w), w.used));
+        assert_true(w.lines >= newlines);
+    }
+}
+
+static void of_a_flood_every_line_is_told_or_counted(void **state)
+{
+    (void)state;
+    struct world w;
+    char block[32768];
+    size_t sent = 0;
+    const char *tail[CAPTURE_TAIL];
+    begin(&w, 4096, (struct flow_policy){.lines = 10, .burst = 100});
+    for (int i = 0; i < 50; i++) {
+        size_t used = 0;
+        while (used + 32 < sizeof block)
+            used += (size_t)sprintf(block + used, "line %zu\n", sent++);
+        put(&w, w.err, block, used - 3); /* the pieces end inside a line */
+        put(&w, w.err, block + used - 3, 3);
+    }
+    assert_int_equal(capture_tail(w.capture, tail), CAPTURE_TAIL);
+    sprintf(block, "line %zu", sent - 1);
+    assert_string_equal(tail[CAPTURE_TAIL - 1], block); /* what it said last is there */
+    sprintf(block, "line %zu", sent - CAPTURE_TAIL);
+    assert_string_equal(tail[0], block);
+    end(&w);
+    assert_int_equal(w.lines + w.dropped, sent);
+    assert_int_equal(w.lines, 100);
+}
+
+/* ---- hasupd's own output ---- */
+
+static size_t count_lines(int fd)
+{
+    static char got[1 << 20];
+    ssize_t len = read(fd, got, sizeof got);
+    size_t lines = 0;
+    for (ssize_t i = 0; i < len; i++)
+        lines += got[i] == '\n';
+    return lines;
+}
+
+static void told(void *context)
+{
+    struct sink *sink = context;
+    sink->dropped = 0;
+    loop_stop(sink->loop);
+}
+
+/* A pipe that others left blocking: what it does not take waits, then is dropped, counted, told. */
+static void a_full_pipe_is_waited_for_without_waiting(void **state)
+{
+    (void)state;
+    static struct sink sink = {.fd = -1, .own = -1, .room = told, .context = &sink};
+    struct loop *loop = loop_new();
+    const char line[] = "0123456789012345678901234567890123456789012345678901234567890123456789\n";
+    int ends[2];
+    size_t taken = 0, put_lines = 10000;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    sink_open(&sink, ends[1]);
+    sink_attach(&sink, loop, 32768);
+    for (size_t i = 0; i < put_lines; i++)
+        taken += sink_put(&sink, line, sizeof line - 1);
+    assert_true(taken > 80000 / sizeof line && taken < put_lines);
+    assert_int_equal(sink.dropped, put_lines - taken);
+    size_t read_lines = count_lines(ends[0]);
+    loop_run(loop); /* there is room: what waits leaves, and what was dropped is told */
+    read_lines += count_lines(ends[0]);
+    assert_int_equal(read_lines, taken);
+    assert_true(sink_put(&sink, line, sizeof line - 1));
+    close(ends[0]);
+    assert_false(sink_put(&sink, line, sizeof line - 1)); /* nobody reads: no wait, no signal */
+    sink_end(&sink, 0);
+    close(ends[1]);
+    loop_free(loop);
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_are_whole_however_they_arrive),
+        cmocka_unit_test(bytes_that_are_no_text_are_escaped),
+        cmocka_unit_test(long_lines_come_in_parts_and_characters_whole),
+        cmocka_unit_test(any_bytes_are_cut_and_counted_alike),
+        cmocka_unit_test(of_a_flood_every_line_is_told_or_counted),
+        cmocka_unit_test(a_full_pipe_is_waited_for_without_waiting),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
