@@ -92,6 +92,12 @@ struct config_key {
     bool restarts;              /* a worker that runs is stale when this changes */
 };
 
+/* For the bounds in tables of keys. */
+#define KIB(n) ((uint64_t)(n) << 10)
+#define MIB(n) ((uint64_t)(n) << 20)
+#define GIB(n) ((uint64_t)(n) << 30)
+#define DAY    ((uint64_t)(24 * 3600) * HASUP_S)
+
 extern const struct config_key config_top_keys[];
 extern const size_t config_top_key_count;
 extern const struct config_key config_model_keys[];
