@@ -357,10 +357,12 @@ dist:
 	@git -c tar.umask=0022 archive --format=tar --prefix=$(DIST)/ HEAD | gzip -n -9 >build/$(DIST).tar.gz
 	@echo "build/$(DIST).tar.gz"
 
-# What takes minutes: the Debian packages built, checked by lintian and installed; the tarball built.
-package-check:
+# What takes minutes: the tarball built; the Debian packages built, checked by lintian and installed; what is in deploy/ judged,
+# and the container's image built and run.
+package-check: build/libhasup.a
 	@tools/setup package
 	@python3 -B tests/packages/package_check.py
+	@python3 -B tests/packages/deploy_check.py
 
 clean:
 	rm -rf build
