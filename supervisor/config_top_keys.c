@@ -1,6 +1,6 @@
 /*
- * config_top_keys.c: the table of the top level's keys: what is read, defaulted, printed, and tested
- * against supervisor.yaml.example.  config_keys.c follows it.
+ * config_top_keys.c: the table of the top level's keys: what is read, defaulted, printed, and
+ * tested against supervisor.yaml.example.  config_keys.c follows it.
  */
 #include "supervisor/config_tree.h"
 
