@@ -310,7 +310,8 @@ INSTALL ?= install
 # Who runs hasupd, and with it the audit of cron.
 HASUP_USER ?= hasup
 
-# MODE:FILE:WHERE.  What stands in build/install/ is made of a file of deploy/, with this prefix's paths.
+# MODE:FILE:WHERE.  What stands in build/install/ is made of a file of deploy/, with this prefix's paths; man pages are
+# installed where they were built.
 MADE := build/install
 INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasupctl \
   755:build/hasup-http:$(bindir)/hasup-http \
@@ -321,6 +322,7 @@ INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasu
   644:deploy/systemd/hasup.yaml:$(docdir)/examples/hasup.yaml \
   644:supervisor.yaml.example:$(docdir)/examples/supervisor.yaml.example \
   $(foreach f,README.md CHANGELOG.md $(wildcard docs/*.md),644:$(f):$(docdir)/$(f)) \
+  $(foreach f,$(wildcard build/man/*),644:$(f):$(mandir)/man$(subst .,,$(suffix $(f)))/$(notdir $(f))) \
   $(foreach f,$(wildcard deploy/prometheus/* deploy/grafana/*),644:$(f):$(docdir)/examples/$(notdir $(f))) \
   $(foreach f,$(wildcard worker/python/hasup/*.py worker/python/hasup/py.typed), \
     644:$(f):$(pythondir)/hasup/$(notdir $(f)))

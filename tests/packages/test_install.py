@@ -29,7 +29,8 @@ def run(*command, **more):
 
 def make(target, **variables):
     without = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CI")}
-    return run("make", "--no-print-directory", target, *(f"{k}={v}" for k, v in variables.items()), env=without)
+    with tempfile.TemporaryDirectory(prefix="hasup-made.") as made:  # of this call's own: others install meanwhile
+        return run("make", "--no-print-directory", target, f"MADE={made}", *(f"{k}={v}" for k, v in variables.items()), env=without)
 
 
 def tree(directory):
