@@ -7,6 +7,7 @@
 #include "supervisor/check.h"
 #include "supervisor/control.h"
 #include "supervisor/http/http.h"
+#include "supervisor/init.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +38,8 @@ struct daemon {
 static const char USAGE[] =
     "usage: hasupd -c FILE        run with a configuration, in the foreground\n"
     "       hasupd --check FILE   check it, and that what it names is there\n"
+    "       hasupd run [-g] [-r SIG:SIG]... [-w SECONDS] [--] COMMAND [ARG]...\n"
+    "                             one command under a minimal init; hasupd run -h tells more\n"
     "       hasupd --version | --help\n"
     "Read supervisor.yaml.example for every key, or start with three lines:\n"
     "    models:\n"
@@ -179,6 +182,7 @@ static int open_doors(struct daemon *daemon, const struct config *config,
 
 static int open_signals(struct daemon *daemon, char error[CONFIG_ERROR_MAX])
 {
+    sigset_t none;
     signal(SIGPIPE, SIG_IGN);
     if (loop_signal(daemon->loop, SIGTERM, on_stop_signal, daemon) ||
         loop_signal(daemon->loop, SIGINT, on_stop_signal, daemon) ||
@@ -186,6 +190,8 @@ static int open_signals(struct daemon *daemon, char error[CONFIG_ERROR_MAX])
         snprintf(error, CONFIG_ERROR_MAX, "cannot catch signals: %s", strerror(errno));
         return HASUP_ESYS;
     }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     return 0;
 }
 
@@ -271,6 +277,11 @@ static int check(struct config *config)
 
 int main(int argc, char **argv)
 {
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before); /* a TERM that comes early waits for its handler */
+    if (argc > 1 && strcmp(argv[1], "run") == 0)
+        return init_run(argc - 1, argv + 1, &before);
     standard_descriptors();
     struct options options = parse_options(argc, argv);
     char error[CONFIG_ERROR_MAX] = "";

@@ -1,0 +1,326 @@
+"""`hasupd run`: one command under a minimal init, as PID 1 and not, with a terminal and without."""
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, wait_until  # noqa: E402
+
+RUN = [f"{BUILD}/hasupd", "run"]
+UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--pid", "--fork", "--mount-proc"]
+NO_NAMESPACE = subprocess.run([*UNSHARE, "true"], capture_output=True).stderr.decode().strip()
+PYTHON = [sys.executable, "-B", "-c"]
+
+# Says each signal that it gets, by its number; KILL ends it.
+LISTENER = PYTHON + [textwrap.dedent("""
+    import signal
+    signals = set(range(1, 65)) - {9, 19, 32, 33}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    print("ready", flush=True)
+    while True:
+        print(signal.sigwaitinfo(signals).si_signo, flush=True)
+""")]
+# What a process is given by who starts it.
+GIVEN = PYTHON + [textwrap.dedent("""
+    import os
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd"))
+    print(status["SigBlk"].strip(), status["SigIgn"].strip(), fds, os.getcwd(), sorted(os.environ.items()), os.nice(0),
+          os.umask(0))
+""")]
+
+
+def run(*words, **options):
+    return subprocess.run([*RUN, *words], capture_output=True, text=True, timeout=LIMIT, **options)
+
+
+def is_gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+class Codes(unittest.TestCase):
+    def test_its_exit_code_is_the_commands(self):
+        for code in 0, 1, 7, 255:
+            self.assertEqual(run("sh", "-c", f"exit {code}").returncode, code)
+        for signo in signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMIN + 3:
+            self.assertEqual(run("--", "sh", "-c", f"ulimit -c 0; kill -{int(signo)} $$").returncode, 128 + signo)
+
+    def test_what_cannot_be_started_is_named(self):
+        with tempfile.TemporaryDirectory() as place:
+            plain = os.path.join(place, "plain")
+            open(plain, "w").close()
+            for command, code, why in (("no-such-command", 127, "No such file or directory"),
+                                       (f"{place}/gone", 127, "No such file or directory"),
+                                       (plain, 126, "Permission denied"), (place, 126, "Permission denied")):
+                done = run(command)
+                self.assertEqual((done.returncode, done.stdout, done.stderr),
+                                 (code, "", f"hasupd run: {command}: {why}\n"))
+
+    def test_wrong_words_are_refused_with_the_usage(self):
+        for words, why in (([], "which command?"), (["-g"], "which command?"), (["-x", "true"], "invalid option"),
+                           (["-r", "TERM", "true"], "-r wants SIG:SIG, such as TERM:INT or HUP:0: TERM"),
+                           (["-r", "TERM:NONE", "true"], "TERM:NONE"), (["-r", "65:1", "true"], "65:1"),
+                           (["-r", "0:1", "true"], "0:1"), (["-w", "soon", "true"], "whole seconds")):
+            done = run(*words)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), words)
+            self.assertIn(why, done.stderr)
+            self.assertIn("usage: hasupd run", done.stderr)
+        self.assertEqual(run("-h").returncode, 0)
+
+
+class Signals(unittest.TestCase):
+    def listen(self, *options):
+        process = subprocess.Popen([*RUN, *options, *LISTENER], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), "ready\n")
+        return process
+
+    def end(self, process):
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        self.assertEqual(process.wait(LIMIT), 137)
+
+    def test_every_signal_is_handed_on(self):
+        process = self.listen()
+        for signo in (*range(1, 32), *range(34, 65)):
+            if signo in (signal.SIGKILL, signal.SIGSTOP):
+                continue
+            process.send_signal(signo)
+            self.assertEqual(process.stdout.readline(), f"{signo}\n")
+        self.end(process)
+
+    def test_signals_are_rewritten(self):
+        process = self.listen("-r", "TERM:INT", "-r", "SIGHUP:0", "-r", "12:RTMIN+1", "-r", "RTMAX:1")
+        for signo, comes in ((signal.SIGTERM, signal.SIGINT), (12, signal.SIGRTMIN + 1), (signal.SIGHUP, None),
+                             (signal.SIGRTMAX, 1), (signal.SIGINT, signal.SIGINT)):
+            process.send_signal(signo)
+            if comes:
+                self.assertEqual(process.stdout.readline(), f"{int(comes)}\n")
+        self.end(process)
+
+    def test_to_the_whole_group_where_that_is_asked_for(self):
+        script = "trap 'echo own; wait; exit 0' TERM; (trap 'echo child; exit 0' TERM; echo ready; while :; do wait & wait; read x <&3; done) & wait"
+        for group in False, True:
+            with self.subTest(group=group):
+                hold = os.pipe()
+                process = subprocess.Popen([*RUN, *(["-g"] if group else []), "sh", "-c", script], stdout=subprocess.PIPE,
+                                           text=True, pass_fds=hold[:1], preexec_fn=lambda: os.dup2(hold[0], 3))
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                process.terminate()
+                said = [process.stdout.readline() for _ in range(1 + group)]
+                self.assertEqual(sorted(said), ["child\n", "own\n"][1 - group:])
+                if not group:
+                    process.kill()
+                process.wait(LIMIT)
+                process.stdout.close()
+                for fd in hold:
+                    os.close(fd)
+
+    def test_a_term_that_comes_before_the_first_line_is_not_lost(self):
+        waits = PYTHON + ["import signal; print(signal.sigwait({15}))"]
+
+        def pend():
+            signal.pthread_sigmask(signal.SIG_BLOCK, {15})
+            os.kill(os.getpid(), 15)
+        for _ in range(5):
+            done = subprocess.run([*RUN, *waits], stdout=subprocess.PIPE, timeout=LIMIT, preexec_fn=pend)
+            self.assertEqual((done.returncode, done.stdout), (0, b"15\n"))
+
+
+class AsGiven(unittest.TestCase):
+    def test_the_command_gets_what_hasupd_got(self):
+        def ignore():
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR1, 40})
+            os.umask(0o27)
+        held = os.open("/dev/null", os.O_RDONLY)
+        for before in None, ignore:
+            options = dict(pass_fds=[held], cwd="/usr", env={"A": "b c", "PATH": os.environ["PATH"]}, preexec_fn=before,
+                           stdout=subprocess.PIPE, timeout=LIMIT)
+            plain = subprocess.run(GIVEN, **options)
+            under = subprocess.run([*RUN, *GIVEN], **options)
+            self.assertEqual((under.returncode, under.stdout), (0, plain.stdout))
+        os.close(held)
+
+    def test_closed_standard_descriptors_stay_closed_and_do_no_harm(self):
+        with tempfile.TemporaryDirectory() as place:
+            script = f"ls /proc/self/fd > {place}/fds 2>&1; exit 4"
+            done = subprocess.run([*RUN, "sh", "-c", script], preexec_fn=lambda: os.closerange(0, 3), close_fds=False,
+                                  timeout=LIMIT)
+            self.assertEqual(done.returncode, 4)
+            self.assertTrue(os.path.exists(f"{place}/fds"))
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else")
+    def test_any_user_with_nowhere_to_write(self):
+        def nobody():
+            os.chdir("/proc")
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(4242)
+        done = subprocess.run(["/proc/self/fd/9", "run", "id", "-u"], preexec_fn=nobody, capture_output=True, timeout=LIMIT,
+                              pass_fds=[self.binary()])
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"4242\n", b""))
+
+    def binary(self):
+        fd = os.open(f"{BUILD}/hasupd", os.O_RDONLY)
+        os.dup2(fd, 9)
+        os.close(fd)
+        self.addCleanup(os.close, 9)
+        return 9
+
+
+STORM = """
+import os, sys
+for _ in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os._exit(0)
+        os._exit(0)
+    os.wait()
+print("over", flush=True)
+sys.stdin.read(1)
+"""
+
+
+class Trees(unittest.TestCase):
+    def storm(self, prefix):
+        process = subprocess.Popen([*prefix, *RUN, *PYTHON, STORM, "2000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.assertEqual(process.stdout.readline(), b"over\n")
+        init = process.pid if not prefix else children(process.pid)[0]
+        wait_until(lambda: len(children(init)) == 1, "orphans stay")
+        process.communicate(b"x", timeout=LIMIT)
+        self.assertEqual(process.returncode, 0)
+
+    def test_orphans_are_reaped(self):
+        self.storm([])
+
+    @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
+    def test_orphans_are_reaped_by_pid_1(self):
+        self.storm(UNSHARE)
+
+    def test_nothing_of_the_tree_is_left(self):
+        script = "setsid setsid sh -c 'echo $$; exec sleep 1000' & read x; exit 3"
+        process = subprocess.Popen([*RUN, "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        left = int(process.stdout.readline())
+        self.assertFalse(is_gone(left))
+        process.communicate(b"\n", timeout=LIMIT)
+        self.assertEqual(process.returncode, 3)
+        self.assertTrue(is_gone(left))
+
+    def test_what_is_left_gets_time_where_that_is_asked_for(self):
+        polite = "setsid sh -c 'trap \"echo bye; exit\" TERM; echo there; while :; do sleep 0.01; done' & read x"
+        for words, said in ([], b""), (["-w", "60"], b"bye\n"):
+            process = subprocess.Popen([*RUN, *words, "sh", "-c", polite], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.assertEqual(process.stdout.readline(), b"there\n")
+            self.assertEqual(process.communicate(b"\n", timeout=LIMIT)[0], said)  # and no longer than it takes
+
+    @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
+    def test_as_pid_1(self):
+        done = subprocess.run([*UNSHARE, *RUN, "sh", "-c", "cat /proc/1/comm; (setsid sleep 1000 &); exit 9"],
+                              capture_output=True, timeout=LIMIT)
+        self.assertEqual((done.returncode, done.stdout), (9, b"hasupd\n"))
+        done = subprocess.run([*UNSHARE, *RUN, "sh", "-c", "kill -TERM 1; sleep 1000"], timeout=LIMIT)
+        self.assertEqual(done.returncode, 143)  # PID 1 is told, and tells the command
+
+
+class Terminal:
+    """A process of its own session with a terminal, and what it shows."""
+
+    def __init__(self, *command):
+        self.shown = b""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ["PS1"] = "$ "
+            os.environ["TERM"] = "dumb"
+            os.execvp(command[0], command)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def wait(self, pattern):
+        """Until it shows that; what stood before is forgotten."""
+        ends = time.monotonic() + LIMIT
+        while not (match := re.search(pattern.encode(), self.shown)):
+            assert select.select([self.fd], [], [], max(ends - time.monotonic(), 0))[0], (pattern, self.shown)
+            try:
+                self.shown += os.read(self.fd, 65536)
+            except OSError:
+                raise AssertionError((pattern, self.shown)) from None
+        self.shown = self.shown[match.end():]
+        return match
+
+    def close(self):
+        os.close(self.fd)
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        return os.waitpid(self.pid, 0)[1]
+
+
+class Terminals(unittest.TestCase):
+    FOREGROUND = "import os; print('foreground', os.tcgetpgrp(0) == os.getpgrp() != os.getppid(), flush=True); input()"
+
+    def start(self, *command):
+        terminal = Terminal(*command)
+        self.addCleanup(terminal.close)
+        return terminal
+
+    def test_the_command_has_the_terminal_and_its_keys(self):
+        terminal = self.start(*RUN, *PYTHON, self.FOREGROUND)
+        terminal.wait("foreground True")
+        terminal.type("\x03")
+        terminal.wait("KeyboardInterrupt")
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]), 130)
+        terminal.pid = os.spawnlp(os.P_NOWAIT, "true", "true")  # for close()
+
+    def test_it_stops_and_goes_on_as_a_shells_job(self):
+        terminal = self.start("bash", "--norc", "-i")
+        terminal.wait(r"\$ ")
+        terminal.type(f"{' '.join(RUN)} cat\n")
+        terminal.type("once\n")
+        terminal.wait("once\r\nonce\r\n")
+        terminal.type("\x1a")
+        terminal.wait("Stopped")
+        terminal.type("echo mi''ne\n")  # the shell has its terminal back
+        terminal.wait("\nmine\r\n")
+        terminal.type("fg\n")
+        terminal.wait("cat\r\n")
+        terminal.type("again\n")
+        terminal.wait("again\r\nagain\r\n")
+        terminal.type("\x03")
+        terminal.type("echo code $?\n")
+        terminal.wait("code 130")
+        terminal.type(f"{' '.join(RUN)} cat &\n")  # who reads from the background stops
+        terminal.wait(r"\[1\]")
+        terminal.type("wait; jobs\n")
+        terminal.wait("Stopped")
+        terminal.type("fg\n")
+        terminal.wait("cat\r\n")
+        terminal.type("third\n")
+        terminal.wait("third\r\nthird\r\n")
+        terminal.type("\x04")
+        terminal.type("echo code $?\n")
+        terminal.wait("code 0")
+
+
+if __name__ == "__main__":
+    unittest.main()
