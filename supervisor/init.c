@@ -178,18 +178,28 @@ static int give_back(struct dl_phdr_info *object, size_t size, void *context)
 
 /* ---- while it runs ---- */
 
-/* As a shell's job would: this process stops, too, so that the shell knows, and both go on
- * together.  PID 1 cannot be stopped; it waits for the command to go on. */
-static void stop_with_it(struct init *init)
+/* A shell gave it to this process, by fg. */
+static bool take_terminal(struct init *init)
 {
-    if (getpid() == 1)
-        return;
-    if (init->terminal)
-        give_terminal(getpgrp());
-    raise(SIGSTOP);
-    init->terminal = has_terminal(); /* a shell's fg, or its bg */
+    init->terminal = has_terminal();
     if (init->terminal)
         give_terminal(init->child);
+    return init->terminal;
+}
+
+/* As a shell's job would: this process stops, too, so that the shell knows, and both go on
+ * together.  PID 1 cannot be stopped; it waits for the command to go on. */
+static void stop_with_it(struct init *init, int signo)
+{
+    bool wants_terminal = signo == SIGTTIN || signo == SIGTTOU;
+    if (!wants_terminal || !take_terminal(init)) {
+        if (getpid() == 1)
+            return;
+        if (init->terminal)
+            give_terminal(getpgrp());
+        raise(SIGSTOP);
+        (void)take_terminal(init);
+    }
     kill(-init->child, SIGCONT);
 }
 
@@ -201,7 +211,7 @@ static bool reap(struct init *init)
     bool ended = false;
     while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
         if (pid == init->child && WIFSTOPPED(status)) {
-            stop_with_it(init);
+            stop_with_it(init, WSTOPSIG(status));
         } else if (pid == init->child) {
             init->status = status;
             ended = true;
@@ -226,6 +236,8 @@ static void attend(struct init *init)
         int signo = sigwaitinfo(&all, &info);
         if (signo < 0)
             continue; /* EINTR: stopped, and gone on */
+        if (signo == SIGCONT && !init->terminal)
+            (void)take_terminal(init);
         if (signo != SIGCHLD || info.si_code == SI_USER)
             hand_on(init, signo);
         if (signo == SIGCHLD && reap(init))
