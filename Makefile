@@ -261,7 +261,7 @@ soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/overload.py
 
 # All of it, or make bench ONLY=relay (restart spares memory relay requests durable recovery bodies http
-# checkpoint state serving core).
+# checkpoint state serving init core).
 ONLY ?=
 bench:
 	@tools/setup bench

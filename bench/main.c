@@ -9,12 +9,13 @@
 static const struct part {
     const char *name;
     void (*run)(void);
-} PARTS[] = {
-    {"restart", part_restart},       {"spares", part_spares},     {"memory", part_memory},
-    {"relay", part_relay},           {"requests", part_requests}, {"durable", part_durable},
-    {"recovery", part_recovery},     {"bodies", part_bodies},     {"http", part_http},
-    {"checkpoint", part_checkpoint}, {"state", part_state},       {"serving", part_serving},
-    {"core", part_core}};
+} PARTS[] = {{"restart", part_restart},   {"spares", part_spares},
+             {"memory", part_memory},     {"relay", part_relay},
+             {"requests", part_requests}, {"durable", part_durable},
+             {"recovery", part_recovery}, {"bodies", part_bodies},
+             {"http", part_http},         {"checkpoint", part_checkpoint},
+             {"state", part_state},       {"serving", part_serving},
+             {"init", part_init},         {"core", part_core}};
 
 static bool wanted(const char *name, int argc, char **argv)
 {
