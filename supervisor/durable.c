@@ -411,6 +411,9 @@ void durable_persist(struct engine *engine, const struct action *action)
     case PERSIST_RESULT: write_result(engine, action, request); return;
     case PERSIST_REFUSAL: write_refusal(engine, action); return;
     case PERSIST_DONE:
+        if (request && !request->door) /* its client left, or hasupd died meanwhile */
+            stats_answered(engine, request, engine->hand.reply.status);
+        /* fall through */
     case PERSIST_FORGET:
         op = op_new(engine, action->persist.what == PERSIST_DONE ? JOURNAL_DONE : JOURNAL_FORGET,
                     action->record);

@@ -90,6 +90,21 @@ class Metrics(unittest.TestCase):
         self.assertEqual(said("hasup_model_workers_ready", model="lost"), 0)
         self.assertEqual(said("hasup_worker_ends_total", model="lost", cause="start_failed"), 1)
 
+    def test_what_nobody_waits_for_any_more_counts_too(self):
+        with World(f"  m:\n    command: [{WORKER}]\n    journal: always\n") as world:
+            for headers in ({}, {"Idempotency-Key": "k"}):
+                gate = world.fifo(f"gate{len(headers)}")
+                gone = world.begin("m", f"wait {gate}", headers)
+                wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+                gone.close()
+                wait_until(lambda: Scrape(world)("hasup_connections", door="http") == 1, "still open")
+                world.release(gate)
+                wait_until(lambda: world.slot("m/0")["inflight"] == 0, "still in flight")
+            wait_until(lambda: Scrape(world)("hasup_request_seconds_count", model="m") == 2, "not counted")
+            said = Scrape(world)
+            self.assertEqual([said("hasup_requests_total", model="m", outcome=outcome) for outcome in ("answered", "cancelled")],
+                             [2, 0])
+
     def test_a_full_queue_and_what_waits_show(self):
         world = self.world()
         gate = world.fifo("gate")
