@@ -225,7 +225,7 @@ python-unit: $(PYTHON_TESTS)
 e2e: $(E2E_TESTS)
 
 # What has threads of its own, under ThreadSanitizer (any flavour's name works; tsan is meant).
-tsan: $(filter test/unit/checkpoints_%,$(UNIT_TESTS))
+tsan: $(filter test/unit/checkpoints_% test/unit/shell_logfiles,$(UNIT_TESTS))
 
 # 2,000 seeds of an hour each, some of them with the core saved and loaded again and again, every planted
 # bug is found, and it serves as docs/admission.md says.

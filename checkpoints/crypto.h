@@ -1,5 +1,6 @@
 /*
- * crypto.h: what the checkpoint store takes from libsodium and libzstd.  Inside checkpoints/ only.
+ * crypto.h: what the checkpoint store takes from libsodium and libzstd.  Inside checkpoints/, and
+ * zstd for log files.
  *
  * Both are loaded when they are first needed, not when the program starts: a hasupd that keeps no
  * state, or has not stored any yet, pays no memory for them.  Any thread may call; crypto_load

@@ -16,7 +16,8 @@ const char CTL_LOGS_OPTIONS[] =
     "  -n, --tail N        the last N lines (100; with --since all)\n"
     "  --since 5m          not older\n"
     "  --stream S          stdout, stderr, or status (sd_notify's)\n"
-    "  --grep TEXT         lines that have this text in them\n";
+    "  --grep TEXT         lines that have this text in them\n"
+    "  --reopen            log files are opened anew by their names; done when it returns\n";
 
 /* NULL where it is not one of its options; what it asks for is put into `command`. */
 static const char *option(json_t *command, const char *word, const char *value)
@@ -67,6 +68,8 @@ static json_t *read_words(const struct ctl *ctl)
             i++;
         else if (strcmp(word, "-f") == 0 || strcmp(word, "--follow") == 0)
             json_object_set_new(command, "follow", json_true());
+        else if (strcmp(word, "--reopen") == 0)
+            json_object_set_new(command, "reopen", json_true());
         else if (word[0] == '-')
             wrong = ctl_usage(ctl, "unknown option %s", word);
         else if (json_object_get(command, "target"))

@@ -60,6 +60,14 @@ struct config {
         uint64_t line_max;       /* bytes of a line; a longer one is split */
         uint64_t memory;         /* lines kept for hasupctl logs, bytes, all slots */
         uint64_t reader;         /* bytes that a follower may leave unread */
+        struct {
+            char *directory; /* NULL: no files */
+            bool each_slot;
+            enum log_format format; /* text or json */
+            struct rotation_policy rotation;
+            bool compress;
+            uint64_t queue; /* bytes that wait for the thread */
+        } files;
     } log;
     struct {
         uint32_t requests;    /* in hasupd at once, all models */

@@ -7,9 +7,9 @@
 
 #include "supervisor/events.h"
 #include "supervisor/history.h"
-#include "supervisor/printed.h"
 #include "supervisor/readers.h"
 #include "supervisor/requests.h"
+#include "supervisor/said.h"
 #include "supervisor/status.h"
 
 #include <stdarg.h>
@@ -213,8 +213,10 @@ static void run_events(struct call *call)
 static void run_logs(struct call *call)
 {
     char error[CONFIG_ERROR_MAX];
-    uint32_t wrong =
-        readers_add(call->control->readers, call->client, call->id, call->in, error);
+    struct readers *readers = call->control->readers;
+    uint32_t wrong = json_is_true(json_object_get(call->in, "reopen"))
+                         ? readers_reopen(readers, call->client, call->id, error)
+                         : readers_add(readers, call->client, call->id, call->in, error);
     if (wrong)
         reply_error(call, wrong,
                     wrong == 404   ? "not_found"
@@ -520,7 +522,7 @@ static int reload(struct control *control, char error[CONFIG_ERROR_MAX])
     }
     LOG_EVENT(LEVEL_INFO, "config.reloaded", NULL, LOG_TEXT("file", control->config_file));
     engine_reconfigure(control->engine, config);
-    printed_limit(control->engine->printed.lines, (size_t)config->log.memory);
+    said_configure(control->engine);
     log_set(config->log.level, config->log.format);
     log_attach(control->engine->loop, (size_t)config->log.buffer);
     return 0;

@@ -5,7 +5,7 @@
  */
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
-#include "supervisor/printed.h"
+#include "supervisor/said.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -466,6 +466,7 @@ static void engine_woken(void *context)
 {
     state_completed(context);
     durable_completed(context);
+    said_files_woken(context);
 }
 
 static void writer_wake(void *context)
@@ -524,9 +525,9 @@ static int engine_parts(struct engine *engine, const char *cgroup, char error[CO
         return got;
     if (!engine->writer || loop_at_turn_end(engine->loop, engine_turn_end, engine))
         return HASUP_ENOMEM;
-    engine->printed.lines = printed_new((size_t)engine->config->log.memory);
+    int failed = said_open(engine);
     engine->peers = peers_new(engine->loop);
-    return engine->peers && engine->printed.lines ? 0 : HASUP_ENOMEM;
+    return engine->peers ? failed : HASUP_ENOMEM;
 }
 
 struct engine *engine_new(struct loop *loop, struct config *config, const char *cgroup,
@@ -592,7 +593,7 @@ void engine_free(struct engine *engine)
     models_free(engine);
     labels_free(engine);
     peers_free(engine->peers);
-    printed_free(engine->printed.lines);
+    said_end(engine);
     if (engine->core) {
         actions_fini(&engine->actions);
         core_free(engine->core);

@@ -35,6 +35,7 @@ struct letter;     /* letters.c */
 struct kept_chunk; /* durable.c: a part of a durable stream */
 struct progress;   /* resume.c */
 struct printed;    /* printed.h */
+struct logfiles;   /* logfiles.h */
 
 /* One request, from engine_submit to FORGET.  The allocation holds the meta (and room behind it for
  * the fields that a dispatch adds) and the body's bytes. */
@@ -249,7 +250,9 @@ struct engine {
     uint32_t measured;        /* the slot whose memory /metrics looked at last */
     struct {
         struct printed *lines;
-        void (*added)(void *context); /* who hears of a new one (readers.c) */
+        struct logfiles *files;
+        void (*added)(void *context);    /* who hears of a new line, and (readers.c) */
+        void (*reopened)(void *context); /* that the thread of the files has done something */
         void *context;
     } printed;
     bool shutting_down, started, closing, ended;

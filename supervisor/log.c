@@ -272,13 +272,13 @@ static size_t entry_text(const struct log_entry *entry, char *out, size_t room, 
     return t.len + strlen(end);
 }
 
-static bool write_line(const struct log_entry *entry)
+static bool write_line(const struct log_entry *entry, bool bulk)
 {
     char line[LINE_MAX_BYTES];
     size_t len = sink.json ? log_entry_json(entry, line, sizeof(line) - 1)
                            : entry_text(entry, line, sizeof(line) - 1, sink.colour);
     line[len] = '\n';
-    return sink_put(&sink.out, line, len + 1);
+    return sink_put(&sink.out, line, len + 1, bulk);
 }
 
 /* Whether it could be told; there is something to tell. */
@@ -292,7 +292,7 @@ static bool tell_dropped(int64_t wall_ns)
                                      .wall_ns = wall_ns,
                                      .fields = &lines,
                                      .count = 1};
-    const bool told = !sink_is_shut(&sink.out) && write_line(&notice);
+    const bool told = write_line(&notice, false);
     sink.out.dropped = told ? 0 : dropped;
     sink.told += told ? dropped : 0;
     return told;
@@ -356,10 +356,12 @@ void log_entry_write(const struct log_entry *entry)
         sink.tap(sink.tap_context, entry);
     if (sink.out.fd < 0 || entry->level < sink.level)
         return;
-    if (sink.out.dropped && !tell_dropped(entry->wall_ns))
+    /* what workers print must not push out what hasupd has to say */
+    const bool bulk = strncmp(entry->event, "worker.", 7) == 0;
+    if ((bulk && sink_is_shut(&sink.out)) || (sink.out.dropped && !tell_dropped(entry->wall_ns)))
         sink.out.dropped++;
     else
-        (void)write_line(entry); /* what was not taken is counted */
+        (void)write_line(entry, bulk); /* what was not taken is counted */
 }
 
 void log_note(const char *event, const struct log_field *fields, size_t count)

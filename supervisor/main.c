@@ -8,6 +8,7 @@
 #include "supervisor/control.h"
 #include "supervisor/http/http.h"
 #include "supervisor/init.h"
+#include "supervisor/logfiles.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -155,6 +156,7 @@ static void on_reload_signal(void *context, int signo)
     char error[CONFIG_ERROR_MAX];
     (void)signo;
     (void)!control_reload(daemon->control, error); /* it logs what is wrong */
+    logfiles_reopen(daemon->engine->printed.files);
 }
 
 static int open_doors(struct daemon *daemon, const struct config *config,

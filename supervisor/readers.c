@@ -8,6 +8,7 @@
  */
 #include "supervisor/readers.h"
 
+#include "supervisor/logfiles.h"
 #include "supervisor/printed.h"
 
 #include <stdio.h>
@@ -22,6 +23,7 @@ struct log_reader {
     struct unix_client *client;
     uint64_t id;
     bool follows, done;
+    uint64_t reopen; /* it is none: it waits for this order to reopen the files; else 0 */
     struct log_reader *next;
 };
 
@@ -96,8 +98,12 @@ static void turn_end(void *context)
         return;
     readers->news = false;
     bool behind = false;
+    const uint64_t reopened = logfiles_reopened(readers->engine->printed.files);
     for (struct log_reader *reader = readers->list; reader; reader = reader->next)
-        behind |= pump(readers, reader);
+        if (reader->reopen)
+            reader->done = reopened >= reader->reopen;
+        else
+            behind |= pump(readers, reader);
     for (struct log_reader **at = &readers->list; *at;) {
         struct unix_client *client = (*at)->client;
         uint64_t id = (*at)->id;
@@ -170,6 +176,23 @@ static uint32_t read_filter(const struct readers *readers, const json_t *in,
     return known_target(readers, filter->target, error) ? 0 : 404;
 }
 
+static struct log_reader *reader_new(struct readers *readers, struct unix_client *client,
+                                     uint64_t id, char error[CONFIG_ERROR_MAX])
+{
+    struct log_reader *reader = readers->count < READERS_MAX ? calloc(1, sizeof *reader) : NULL;
+    if (!reader) {
+        snprintf(error, CONFIG_ERROR_MAX, "%d commands already read logs", READERS_MAX);
+        return NULL;
+    }
+    reader->client = client;
+    reader->id = id;
+    reader->next = readers->list;
+    readers->list = reader;
+    readers->count++;
+    readers->news = true;
+    return reader;
+}
+
 uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64_t id,
                      const json_t *in, char error[CONFIG_ERROR_MAX])
 {
@@ -178,22 +201,23 @@ uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64
     uint32_t wrong = read_filter(readers, in, &filter, error);
     if (wrong)
         return wrong;
-    struct log_reader *reader =
-        readers->count < READERS_MAX ? calloc(1, sizeof *reader) : NULL;
-    if (!reader) {
-        snprintf(error, CONFIG_ERROR_MAX, "%d commands already read logs", READERS_MAX);
+    struct log_reader *reader = reader_new(readers, client, id, error);
+    if (!reader)
         return 429;
-    }
-    reader->client = client;
-    reader->id = id;
     reader->follows = json_is_true(json_object_get(in, "follow"));
     reader->place.filter = filter;
-    reader->next = readers->list;
-    readers->list = reader;
-    readers->count++;
     printed_open(readers->engine->printed.lines, &reader->place,
                  json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES);
-    readers->news = true;
+    return 0;
+}
+
+uint32_t readers_reopen(struct readers *readers, struct unix_client *client, uint64_t id,
+                        char error[CONFIG_ERROR_MAX])
+{
+    struct log_reader *reader = reader_new(readers, client, id, error);
+    if (!reader)
+        return 429;
+    reader->reopen = logfiles_reopen(readers->engine->printed.files);
     return 0;
 }
 
@@ -220,7 +244,7 @@ struct readers *readers_new(struct engine *engine)
         free(readers);
         return NULL;
     }
-    engine->printed.added = news;
+    engine->printed.added = engine->printed.reopened = news;
     engine->printed.context = readers;
     return readers;
 }
@@ -232,6 +256,6 @@ void readers_free(struct readers *readers)
     while (readers->list)
         reader_free(readers, &readers->list);
     timer_stop(&readers->again);
-    readers->engine->printed.added = NULL;
+    readers->engine->printed.added = readers->engine->printed.reopened = NULL;
     free(readers);
 }

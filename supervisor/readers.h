@@ -18,6 +18,9 @@ void readers_free(struct readers *readers);
  * it follows, a reply.  0, or the HTTP status of a refusal, `error` says why. */
 uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64_t id,
                      const json_t *in, char error[CONFIG_ERROR_MAX]);
+/* Log files are opened anew; answered when that is done.  0, or as above. */
+uint32_t readers_reopen(struct readers *readers, struct unix_client *client, uint64_t id,
+                        char error[CONFIG_ERROR_MAX]);
 /* The client took back `id`, or is gone (`everything`). */
 void readers_cancel(struct readers *readers, const struct unix_client *client, uint64_t id,
                     bool everything);

@@ -1,5 +1,6 @@
 /*
- * said.c: what workers say: which request it is about, into hasupd's log, into memory.
+ * said.c: what workers say: which request it is about, into hasupd's log, into memory,
+ * into files.
  *
  * A line belongs to a request where exactly that one was in the worker's hand when it was written.
  * hasupd knows when it reads a line, not when it was written, so nothing may leave the hand before
@@ -9,6 +10,8 @@
  */
 #include "supervisor/said.h"
 
+#include "supervisor/logfiles.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -16,7 +19,7 @@
 #include <jansson.h>
 
 /* So many answers after its last line a worker counts as silent. */
-enum { TALKS = 256, LAST_TEXT = 6000 };
+enum { TALKS = 256, LAST_TEXT = 6000, FILE_MORE = 1024 };
 
 /* ---- whose a line is ---- */
 
@@ -70,6 +73,38 @@ static void request_name(const struct request *request, char name[PRINTED_REQUES
 
 /* ---- where it goes ---- */
 
+/* "2026-11-25T19:39:35.677Z m/0 stdout [r-17] text" */
+static size_t file_text(const struct printed_line *line, char *out, size_t room)
+{
+    char date[32];
+    struct tm tm;
+    time_t seconds = (time_t)(line->wall_ns / HASUP_S);
+    gmtime_r(&seconds, &tm);
+    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
+    const bool known = line->request[0];
+    int n = snprintf(out, room, "%s.%03dZ %s %s %s%s%s%s%s\n", date,
+                     (int)(line->wall_ns % HASUP_S / HASUP_MS), line->slot,
+                     printed_stream(line->said.stream), known ? "[" : "", line->request,
+                     known ? "] " : "", line->said.text, line->said.more ? " [...]" : "");
+    return n > 0 && (size_t)n < room ? (size_t)n : 0;
+}
+
+static void to_file(struct engine *engine, const struct printed_line *line,
+                    const struct log_entry *entry)
+{
+    const bool text = engine->config->log.files.format == FORMAT_TEXT;
+    size_t room = line->said.len * 6 + FILE_MORE, len = 0; /* as JSON a byte may become six */
+    char *out = malloc(room);
+    if (out && text) {
+        len = file_text(line, out, room);
+    } else if (out && (len = log_entry_json(entry, out, room - 1))) {
+        out[len++] = '\n';
+    }
+    if (len)
+        logfiles_add(engine->printed.files, line->slot, out, len);
+    free(out);
+}
+
 static void said(struct worker *worker, const struct captured *captured)
 {
     struct engine *engine = worker->slot->engine;
@@ -87,6 +122,8 @@ static void said(struct worker *worker, const struct captured *captured)
     struct log_entry entry = printed_entry(&line, fields);
     log_entry_write(&entry);
     printed_add(engine->printed.lines, &line);
+    if (logfiles_wanted(engine->printed.files))
+        to_file(engine, &line, &entry);
     if (engine->printed.added)
         engine->printed.added(engine->printed.context);
 }
@@ -160,4 +197,64 @@ void said_last(const struct worker *worker, bool crashed)
                                        LOG_INT("pid", process_pid(worker->process)),
                                        LOG_TEXT("lines", text)};
     log_note("slot.last_lines", fields, HASUP_LEN(fields));
+}
+
+/* ---- files ---- */
+
+void said_files_woken(struct engine *engine)
+{
+    struct logfiles_report report;
+    while (logfiles_report(engine->printed.files, &report))
+        switch (report.what) {
+        case LOGFILES_FAILED:
+            LOG_EVENT(LEVEL_ERROR, "log.files_failing", report.text,
+                      LOG_TEXT("effect", "what workers print is not in files; the rest goes on"));
+            break;
+        case LOGFILES_RECOVERED:
+            LOG_EVENT(LEVEL_INFO, "log.files_recovered", report.text,
+                      LOG_INT("lost", report.lines));
+            break;
+        case LOGFILES_SLOW:
+            LOG_EVENT(LEVEL_WARNING, "log.files_slow", report.text, LOG_INT("lost", report.lines));
+            break;
+        case LOGFILES_UNPACKED:
+            LOG_EVENT(LEVEL_WARNING, "log.files_not_compressed", report.text,
+                      LOG_TEXT("effect", "it stays as it is"));
+            break;
+        }
+    if (engine->printed.reopened)
+        engine->printed.reopened(engine->printed.context);
+}
+
+static void files_wake(void *context)
+{
+    loop_wake(context);
+}
+
+void said_configure(struct engine *engine)
+{
+    const struct config *config = engine->config;
+    printed_limit(engine->printed.lines, (size_t)config->log.memory);
+    logfiles_configure(engine->printed.files,
+                       &(struct logfiles_options){.directory = config->log.files.directory,
+                                                  .each_slot = config->log.files.each_slot,
+                                                  .file = {.rotation = config->log.files.rotation,
+                                                           .pack = config->log.files.compress},
+                                                  .queue = (size_t)config->log.files.queue});
+}
+
+int said_open(struct engine *engine)
+{
+    engine->printed.lines = printed_new((size_t)engine->config->log.memory);
+    engine->printed.files = logfiles_new(files_wake, engine->loop);
+    if (!engine->printed.lines || !engine->printed.files)
+        return HASUP_ENOMEM;
+    said_configure(engine);
+    return 0;
+}
+
+void said_end(struct engine *engine)
+{
+    logfiles_free(engine->printed.files);
+    printed_free(engine->printed.lines);
 }

@@ -1,12 +1,19 @@
 /*
  * said.h: what workers say, between the engine's files: captured, told whose request it is about,
- * logged, and kept.
+ * logged, kept, and written to files.
  */
 #ifndef HASUP_SUPERVISOR_SAID_H
 #define HASUP_SUPERVISOR_SAID_H
 
 #include "supervisor/engine.h"
 #include "supervisor/printed.h"
+
+/* Its memory and its files; HASUP_ENOMEM. */
+int said_open(struct engine *engine) HASUP_NODISCARD;
+void said_end(struct engine *engine); /* writes what waits */
+void said_configure(struct engine *engine); /* there is another configuration */
+/* The files' thread has something to say. */
+void said_files_woken(struct engine *engine);
 
 /* The pipes of a process that is to be started; NULL: errno says why not. */
 struct capture *said_capture(struct worker *worker, int *out, int *err);

@@ -144,18 +144,18 @@ static bool put(struct sink *sink, const char *line, size_t len)
     return false;
 }
 
-bool sink_put(struct sink *sink, const char *line, size_t len)
+bool sink_put(struct sink *sink, const char *line, size_t len, bool bulk)
 {
     int saved = errno; /* an entry about an error must not change it */
     bool torn = sink->torn, went = false;
-    if (sink->fd >= 0 && !sink_is_shut(sink)) {
-        sink->shut = false;
+    bool full = bulk && (sink_is_shut(sink) || sink->used > sink->limit / 2);
+    sink->shut = sink->shut ? sink_is_shut(sink) : full;
+    if (sink->fd >= 0 && !full) {
         if (torn)
             torn = !put(sink, "\n", 1);
         sink->torn = torn;
         went = !torn && put(sink, line, len);
     }
-    sink->shut = sink->shut || (!went && sink->used);
     sink->dropped += !went;
     errno = saved;
     return went;

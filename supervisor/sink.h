@@ -14,7 +14,7 @@ struct sink {
     int own; /* the same pipe or terminal without O_NONBLOCK of others; -1: it could not be had */
     bool socket;
     bool torn;        /* part of a line went out: the next one starts on a line of its own */
-    bool shut;        /* the buffer was full: nothing is taken until half of it is free */
+    bool shut;        /* bulk has its half of the buffer: none is taken until half of that is free */
     uint64_t dropped; /* lines, not told of yet */
     char *buffer;
     size_t start, used, limit;
@@ -27,12 +27,12 @@ struct sink {
 void sink_open(struct sink *sink, int fd);
 void sink_attach(struct sink *sink, struct loop *loop, size_t limit);
 /* Whole or not at all; `line` ends with a newline and has PIPE_BUF bytes at most.  False: it is
- * dropped, and counted. */
-bool sink_put(struct sink *sink, const char *line, size_t len);
-/* Nothing would be taken now. */
+ * dropped, and counted.  `bulk` may fill half of the buffer; the rest is for what matters more. */
+bool sink_put(struct sink *sink, const char *line, size_t len, bool bulk);
+/* No bulk would be taken now. */
 static inline bool sink_is_shut(const struct sink *sink)
 {
-    return sink->shut && sink->used > sink->limit / 2;
+    return sink->shut && sink->used > sink->limit / 4;
 }
 /* Gives what waits at most `limit` to leave; the loop is not used any more. */
 void sink_end(struct sink *sink, hasup_ns limit);

@@ -1,6 +1,9 @@
 """What workers print: whose line it is, floods, slow readers, bytes that are no text, and last words."""
+import ctypes
+import glob
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -9,6 +12,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from test_disk import Disk, own_mounts  # noqa: E402
 from world import BUILD, LIMIT, WORKER, World, wait_until  # noqa: E402
 
 MODEL = f"  m: {{command: [{WORKER}]}}"
@@ -245,10 +249,160 @@ class Floods(unittest.TestCase):
             world.wait_event("log.dropped")
 
 
+def content(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def unpacked(data):
+    """A zstd file's bytes, frame by frame."""
+    zstd = ctypes.CDLL("libzstd.so.1")
+    for name in ("ZSTD_findFrameCompressedSize", "ZSTD_decompress"):
+        getattr(zstd, name).restype = ctypes.c_size_t
+    out = b""
+    while data:
+        size = zstd.ZSTD_findFrameCompressedSize(data, ctypes.c_size_t(len(data)))
+        room = ctypes.create_string_buffer(1 << 20)
+        got = zstd.ZSTD_decompress(room, ctypes.c_size_t(1 << 20), data, ctypes.c_size_t(size))
+        out, data = out + room.raw[:got], data[size:]
+    return out
+
+
+class Files(unittest.TestCase):
+    FREE = "rate: {lines: 0, bytes: 0}"
+
+    def world(self, files, models=MODEL, more=FREE):
+        return World(models, top="log: {%s, files: {directory: logs, %s}}" % (more, files))
+
+    @staticmethod
+    def numbers(world, pattern):
+        """The numbers of the flood's lines in files, oldest file first."""
+        text = b""
+        for path in sorted(glob.glob(os.path.join(world.directory, "logs", pattern))):
+            with open(path, "rb") as file:
+                data = file.read()
+            text += unpacked(data) if path.endswith(".zst") else data
+        assert not text or text.endswith(b"\n")
+        for line in text.splitlines():
+            assert re.match(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z m/\d stdout (\[[^]]+\] )?\S", line), line
+        return [int(n) for n in re.findall(rb"flood line (\d+)$", text, re.M)]
+
+    def test_lines_of_each_slot_or_of_all_as_text_or_json(self):
+        with self.world("each_slot: true", TWO) as world:
+            world.post("m", "mutter " + hexed("to a file\n"), {"X-Request-Id": "r-1"})
+            lines_when(world, 1, "--grep", "to a file")
+            world.ctl("logs", "--reopen")
+            with open(os.path.join(world.directory, "logs/m/0.log")) as file:
+                self.assertRegex(file.read(), r"T\S+Z m/0 stdout hello from m\n\S+ m/0 stderr \[r-1\] to a file\n$")
+            self.assertTrue(os.path.exists(os.path.join(world.directory, "logs/quiet/0.log")))
+            self.assertEqual(os.stat(os.path.join(world.directory, "logs/m/0.log")).st_mode & 0o777, 0o600)
+        with self.world("each_slot: false, format: json", TWO) as world:
+            world.post("m", "utter " + hexed(b"\xff\n"))
+            lines_when(world, 1, "--grep", "xff")
+            world.ctl("logs", "--reopen")
+            with open(os.path.join(world.directory, "logs/workers.log")) as file:
+                lines = [json.loads(line) for line in file]
+            self.assertEqual({line["slot"] for line in lines}, {"m/0", "quiet/0"})
+            self.assertIn("\\xff", [line["message"] for line in lines])
+
+    def test_rotation_under_load_loses_and_tears_no_line(self):
+        with self.world("size: 256KiB, keep: 1000, compress: true, queue: 256MiB") as world:
+            sent = sum(int(world.post("m", "flood 4")[2]) for _ in range(3))
+            world.kill("m/0")
+            world.wait_event("slot.exited")
+            wait_until(lambda: not [n for n in glob.glob(os.path.join(world.directory, "logs/m/0.log.*"))
+                                    if not n.endswith(".zst")] or world.ctl("logs", "--reopen") is None, "never packed")
+            world.ctl("logs", "--reopen")
+            self.assertEqual(world.stop(), 0)
+            self.assertGreater(len(glob.glob(os.path.join(world.directory, "logs/m/0.log.*.zst"))), 20)
+            old, new = self.numbers(world, "m/0.log.*"), self.numbers(world, "m/0.log")
+            self.assertEqual(old + new, list(range(sent // 3)) * 3)
+
+    def test_old_files_go(self):
+        with self.world("size: 64KiB, keep: 3, compress: false, queue: 64MiB") as world:
+            sent = int(world.post("m", "flood 2")[2])
+            wait_until(lambda: world.ctl("logs", "--reopen") and sent - 1 in self.numbers(world, "m/0.log*"), "never")
+            self.assertEqual(len(glob.glob(os.path.join(world.directory, "logs/m/0.log.*"))), 3)
+
+    def rotated_from_outside(self, reopen):
+        """As logrotate does it: renamed under load, then told."""
+        with self.world("size: 1GiB, age: never, queue: 256MiB") as world:
+            path = os.path.join(world.directory, "logs/m/0.log")
+            wait_until(lambda: os.path.exists(path), "no file")
+            flooding = world.begin("m", "flood 16")
+            for i in range(10):
+                os.rename(path, f"{path}.{i}")
+                reopen(world)
+                wait_until(lambda: os.path.exists(path), "not opened anew")
+            sent = int(world.finish(flooding)[2])
+            world.post("m", "utter " + hexed("behind it\n"))
+            lines_when(world, 1, "--grep", "behind it")
+            self.assertEqual(world.stop(), 0)
+            self.assertEqual(self.numbers(world, "m/0.log.?") + self.numbers(world, "m/0.log"), list(range(sent)))
+
+    def test_rename_and_reopen_under_load_loses_no_line(self):
+        self.rotated_from_outside(lambda world: world.ctl("logs", "--reopen"))
+
+    def test_rename_and_sighup_under_load_loses_no_line(self):
+        self.rotated_from_outside(lambda world: world.process.send_signal(signal.SIGHUP))
+
+    def test_after_reopen_the_renamed_file_is_not_written_any_more(self):
+        with self.world("size: 1GiB") as world:
+            path = os.path.join(world.directory, "logs/m/0.log")
+            world.ctl("logs", "--reopen")
+            os.rename(path, path + ".1")
+            world.ctl("logs", "--reopen")
+            size = os.stat(path + ".1").st_size
+            world.post("m", "utter " + hexed("new\n"))
+            wait_until(lambda: "new" in content(path), "not opened anew")
+            self.assertEqual(os.stat(path + ".1").st_size, size)
+
+    def test_a_full_disk_is_told_once_and_serving_goes_on(self):
+        with Disk("1m") as disk, World(MODEL, top=f"log: {{files: {{directory: '{disk.path}/logs'}}}}") as world:
+            path = os.path.join(disk.path, "logs/m/0.log")
+            wait_until(lambda: os.path.exists(path), "no file")
+            disk.fill()
+            for i in range(2000):  # what is left of the last page takes some
+                self.assertEqual(world.post("m", "utter " + hexed(f"line {i} " + "x" * 200 + "\n"))[0], 200)
+                if i % 100 == 99 and any(e["event"] == "log.files_failing" for e in world.events[:world.mark()]):
+                    break
+            failing = world.wait_event("log.files_failing")
+            self.assertIn("No space left", failing["message"])
+            disk.free()
+
+            def recovered():
+                world.post("m", "utter " + hexed("once more\n"))
+                world.mark()
+                return any(e["event"] == "log.files_recovered" for e in world.events)
+            wait_until(recovered, "never recovered")
+            self.assertGreater(world.wait_event("log.files_recovered")["lost"], 0)
+            self.assertEqual([e["event"] for e in world.events].count("log.files_failing"), 1)
+            world.ctl("logs", "--reopen")
+            with open(path) as file:
+                text = file.read()
+            self.assertIn("(hasupd: ", text)
+            self.assertNotRegex(text, r"x{1,199}\d{4}-")  # nothing is torn
+
+    def test_reload_takes_another_directory(self):
+        with self.world("keep: 1") as world:
+            world.write(MODEL, "log: {files: {directory: elsewhere}}")
+            world.ctl("reload")
+            world.post("m", "utter " + hexed("moved\n"))
+            path = os.path.join(world.directory, "elsewhere/m/0.log")
+            wait_until(lambda: "moved" in content(path), "not moved")
+
+
 def select_ready(connection):
     import select
     return select.select([connection.sock], [], [], 0)[0]
 
 
 if __name__ == "__main__":
+    why = own_mounts()
+    if why:
+        print("skipped: Files.test_a_full_disk_is_told_once_and_serving_goes_on:", why)
+        del Files.test_a_full_disk_is_told_once_and_serving_goes_on
     unittest.main(verbosity=2)

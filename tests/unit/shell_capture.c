@@ -176,17 +176,42 @@ static void a_full_pipe_is_waited_for_without_waiting(void **state)
     sink_open(&sink, ends[1]);
     sink_attach(&sink, loop, 32768);
     for (size_t i = 0; i < put_lines; i++)
-        taken += sink_put(&sink, line, sizeof line - 1);
+        taken += sink_put(&sink, line, sizeof line - 1, false);
     assert_true(taken > 80000 / sizeof line && taken < put_lines);
     assert_int_equal(sink.dropped, put_lines - taken);
+    assert_false(sink_put(&sink, line, sizeof line - 1, true));
+    sink.dropped--;
     size_t read_lines = count_lines(ends[0]);
     loop_run(loop); /* there is room: what waits leaves, and what was dropped is told */
     read_lines += count_lines(ends[0]);
     assert_int_equal(read_lines, taken);
-    assert_true(sink_put(&sink, line, sizeof line - 1));
+    assert_true(sink_put(&sink, line, sizeof line - 1, false));
     close(ends[0]);
-    assert_false(sink_put(&sink, line, sizeof line - 1)); /* nobody reads: no wait, no signal */
+    /* nobody reads: no wait, no signal */
+    assert_false(sink_put(&sink, line, sizeof line - 1, false));
     sink_end(&sink, 0);
+    close(ends[1]);
+    loop_free(loop);
+}
+
+/* What workers print fills half of the buffer; hasupd's own lines have the rest. */
+static void bulk_leaves_room_for_what_matters(void **state)
+{
+    (void)state;
+    static struct sink sink = {.fd = -1, .own = -1};
+    struct loop *loop = loop_new();
+    const char line[] = "0123456789012345678901234567890123456789012345678901234567890123456789\n";
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    sink_open(&sink, ends[1]);
+    sink_attach(&sink, loop, 32768);
+    for (int i = 0; i < 10000; i++)
+        sink_put(&sink, line, sizeof line - 1, true);
+    assert_true(sink_is_shut(&sink) && sink.dropped > 0);
+    for (int i = 0; i < 100; i++)
+        assert_true(sink_put(&sink, line, sizeof line - 1, false));
+    sink_end(&sink, 0);
+    close(ends[0]);
     close(ends[1]);
     loop_free(loop);
 }
@@ -200,6 +225,7 @@ int main(void)
         cmocka_unit_test(long_lines_come_in_parts_and_characters_whole),
         cmocka_unit_test(any_bytes_are_cut_and_counted_alike),
         cmocka_unit_test(of_a_flood_every_line_is_told_or_counted),
+        cmocka_unit_test(bulk_leaves_room_for_what_matters),
         cmocka_unit_test(a_full_pipe_is_waited_for_without_waiting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
