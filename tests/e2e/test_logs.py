@@ -3,6 +3,7 @@ import ctypes
 import glob
 import json
 import os
+import pty
 import re
 import signal
 import statistics
@@ -247,6 +248,70 @@ class Floods(unittest.TestCase):
             self.assertEqual(world.post("m", "flood 16")[0], 200)
             self.assertEqual(world.post("m", "echo x")[2], b"x")
             world.wait_event("log.dropped")
+
+
+class OwnLog(unittest.TestCase):
+    """What hasupd says itself."""
+
+    def first_lines(self, environment, top=""):
+        """Until it has started, on a terminal."""
+        ours, theirs = pty.openpty()
+        world = World(MODEL, top=top, start=False)
+        process = subprocess.Popen([f"{BUILD}/hasupd", "-c", world.config], stdin=subprocess.DEVNULL, stderr=theirs,
+                                   env={**os.environ, **environment})
+        os.close(theirs)
+        try:
+            text = b""
+            while b"hasupd.started" not in text or not text.endswith(b"\n"):
+                text += os.read(ours, 65536)
+            return text
+        finally:
+            process.terminate()
+            process.wait(LIMIT)
+            os.close(ours)
+            world.close()
+
+    def test_text_with_colour_on_a_terminal_without_where_nobody_wants_it(self):
+        self.assertIn(b"\x1b[32mINFO", self.first_lines({"NO_COLOR": ""}))
+        self.assertRegex(self.first_lines({"NO_COLOR": "1"}), rb"^\d\d:\d\d:\d\d\.\d{3} INFO  hasupd\.started ")
+        self.assertTrue(self.first_lines({}, "log: {format: json}").startswith(b'{"time":'))
+
+    def test_a_terminal_that_is_stopped_holds_nobody_up(self):
+        """Its buffer is full and nobody reads: Ctrl-S."""
+        ours, theirs = pty.openpty()
+        world = World(MODEL, top="log: {rate: {lines: 0, bytes: 0}}", start=False)
+        process = subprocess.Popen([f"{BUILD}/hasupd", "-c", world.config], stdin=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        try:
+            wait_until(lambda: world.ctl("status", check=False).returncode == 0 and
+                       world.slot("m/0")["state"] == "ready", "not ready")
+            world.port = world.status()["http_port"]
+            self.assertEqual(world.post("m", "flood 8")[0], 200)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+        finally:
+            process.terminate()
+            code = process.wait(LIMIT)
+            os.close(ours)
+            world.close()
+        self.assertEqual(code, 0)
+
+    def test_a_reader_that_goes_away_ends_nothing(self):
+        with World(MODEL) as world:
+            world.process.stderr.close()
+            world.process.stderr = open(os.devnull)
+            self.assertEqual(world.post("m", "flood 1")[0], 200)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            self.assertEqual(world.stop(), 0)
+
+    def test_reload_takes_another_level(self):
+        with World(MODEL) as world:
+            world.write(MODEL, "log: {level: error}")
+            mark = world.mark()
+            world.ctl("reload")
+            world.post("m", "utter " + hexed("not in the log\n"))
+            lines_when(world, 1, "--grep", "not in the log")
+            world.mark()
+            self.assertNotIn("worker.stdout", [e["event"] for e in world.events[mark:]])
 
 
 def content(path):
