@@ -178,9 +178,9 @@ static int request_take(struct engine *engine, const struct submission *submissi
         return HASUP_ENOMEM;
     }
     request->id = (uint64_t)++engine->requests.generation[index] << 32 | index;
-    request->once = model_is_known(engine, request->model) &&
-                    adapter_runs_once(engine->models[request->model].config, request->bytes,
-                                      request->meta_len);
+    request->once =
+        model_is_known(engine, request->model) &&
+        adapter_runs_once(engine->models[request->model].config, request->bytes, request->meta_len);
     engine->requests.list[index] = request;
     engine->requests.count++;
     engine->requests.body_bytes += request->body.len;
@@ -383,6 +383,8 @@ void engine_shutdown(struct engine *engine)
     LOG_EVENT(LEVEL_INFO, engine->shutting_down ? "shutdown.hastened" : "shutdown.started",
               engine->shutting_down ? "stopping now" : "finishing what was accepted",
               LOG_INT("requests", engine->requests.count));
+    if (!engine->shutting_down)
+        stopping_begin(engine);
     engine->shutting_down = true;
     hasup_ns grace = engine->config->shutdown_grace;
     hasup_ns deadline = grace == 0 ? HASUP_NEVER : loop_now(engine->loop) + grace;
@@ -569,6 +571,7 @@ static void engine_free_requests(struct engine *engine)
 int engine_end(struct engine *engine)
 {
     engine->closing = engine->ended = true;
+    timer_stop(&engine->stopping);
     if (engine->processes)
         processes_free(engine->processes);
     if (engine->writer)

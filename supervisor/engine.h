@@ -242,8 +242,10 @@ struct engine {
         int activity; /* the file; not above 0: it is not open */
         bool failing, shared; /* said already */
         bool versions;        /* versions.json is there */
+        char last_run[256];   /* how the hasupd before this one ended; "": there was none */
         int64_t began;        /* wall time */
     } noted;
+    struct timer stopping;    /* stopping.c */
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
     struct door_counts doors[DOOR_KINDS];
@@ -516,6 +518,16 @@ const struct config_model *versions_instead(struct engine *engine, const struct 
                                             const struct config_model *file);
 /* Once they are started: canaries go on. */
 void versions_resume(struct engine *engine, struct versions *versions);
+
+/* stopping.c */
+void stopping_begin(struct engine *engine);
+/* What a stop waits for, in one sentence. */
+void stopping_text(const struct engine *engine, char *text, size_t room);
+
+/* last_run.c */
+void last_run_boot_id(char id[64]); /* of the kernel; "": not known */
+/* Says how the hasupd before this one ended, before its running.json is written over. */
+void last_run_tell(struct engine *engine);
 
 /* models.c */
 /* Of those that were replaced, frees what no model's version is in. */

@@ -127,13 +127,20 @@ static json_t *running_json(const struct engine *engine)
     char *text = status_config(engine);
     json_t *config = text ? json_loads(text, 0, NULL) : NULL;
     const char *path = getenv("PATH");
+    char boot_id[64];
     free(text);
-    return config ? json_pack("{s:s, s:I, s:I, s:I, s:s, s:o}", "version", HASUP_VERSION, "pid",
-                              (json_int_t)getpid(), "start_ticks",
-                              (json_int_t)owner_start_ticks(getpid()), "began_wall_ms",
-                              (json_int_t)(engine->noted.began / HASUP_MS), "path",
-                              path ? path : "", "config", config)
-                  : NULL;
+    last_run_boot_id(boot_id);
+    json_t *json = config ? json_pack("{s:s, s:I, s:I, s:I, s:s, s:s, s:o}", "version",
+                                      HASUP_VERSION, "pid", (json_int_t)getpid(), "start_ticks",
+                                      (json_int_t)owner_start_ticks(getpid()), "began_wall_ms",
+                                      (json_int_t)(engine->noted.began / HASUP_MS), "boot_id",
+                                      boot_id, "path", path ? path : "", "config", config)
+                          : NULL;
+    if (json && engine->ended)
+        json_object_set_new(json, "ended",
+                            json_pack("{s:I, s:i}", "wall_ms", (json_int_t)(wall_now() / HASUP_MS),
+                                      "exit_code", engine->exit_code));
+    return json;
 }
 
 void noted_configuration(struct engine *engine)
@@ -181,6 +188,7 @@ void noted_begin(struct engine *engine)
     engine->noted.began = wall_now();
     if (engine->noted.activity > 0 && activity_begin(engine->noted.activity))
         note_failed(engine, "activity");
+    last_run_tell(engine);
     noted_configuration(engine);
 }
 
@@ -208,6 +216,8 @@ void noted_recovered(struct engine *engine)
 
 void noted_end(struct engine *engine)
 {
+    if (engine->started && engine->ended)
+        noted_configuration(engine); /* that it stopped, which one that is killed cannot say */
     if (engine->noted.activity > 0)
         close(engine->noted.activity);
     engine->noted.activity = 0;

@@ -187,13 +187,13 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
         if (engine->models[i].used)
             json_array_append_new(models, model_json(engine, &engine->models[i]));
     return json_pack(
-        "{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:{s:b, s:o}, s:o, s:{s:I, s:I}, s:o}", "version",
-        HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
+        "{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}, s:o}",
+        "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
         (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready", engine_ready(engine),
         "shutting_down", engine->shutting_down, "cgroups", processes_use_cgroups(engine->processes),
-        "http_port", engine->http_port, "state_dir", engine->config->state_dir, "checkpoints",
-        "failing", engine->checkpoints_failing, "error",
-        json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
+        "http_port", engine->http_port, "state_dir", engine->config->state_dir, "last_run",
+        json_words(engine->noted.last_run), "checkpoints", "failing", engine->checkpoints_failing,
+        "error", json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
         journal_json(engine), "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
         (json_int_t)engine->requests.body_bytes, "models", models);
 }
