@@ -21,6 +21,7 @@ const struct config_key config_model_keys[] = {
     MODEL("workers", CONFIG_COUNT, policy.workers, .fallback = "1", .min = 1, .max = 4096),
     MODEL("spares", CONFIG_COUNT, policy.spares, .fallback = "0", .max = 4096),
     MODEL("preload", CONFIG_BOOL, policy.preload, .fallback = "false"),
+    MODEL("essential", CONFIG_BOOL, policy.essential, .fallback = "false"),
     MODEL("version", CONFIG_TEXT, version, .fallback = NULL, .restarts = true),
     MODEL("directory", CONFIG_FILE_PATH, directory, .restarts = true),
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),

@@ -74,6 +74,7 @@ struct request {
 /* What happened to the last worker of a slot, for status and logs. */
 struct slot_death {
     char reason[ENGINE_REASON]; /* "killed by signal 9 (Killed)"; "" : none died yet */
+    int code; /* its exit code, or 128 + the signal; 127 where it could not be started; 0: none died yet */
     int64_t wall_ns;
     size_t tail_count;
     char *tail[CAPTURE_TAIL]; /* its last lines on stderr */
@@ -246,6 +247,7 @@ struct engine {
         int64_t began;        /* wall time */
     } noted;
     struct timer stopping;    /* stopping.c */
+    int failed_code;          /* of an essential model that failed for good; 0: none did */
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */
     struct door_counts doors[DOOR_KINDS];

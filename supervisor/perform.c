@@ -257,6 +257,12 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
         slot_free(slot);
 }
 
+/* What hasupd ends with, where this slot's worker was the last one of an essential model. */
+static int essential_code(const struct slot *slot)
+{
+    return slot->death.code ? slot->death.code : ENGINE_FAILED;
+}
+
 /* ---- notices ---- */
 
 static const char *notice_event(enum notice what)
@@ -277,6 +283,7 @@ static const char *notice_event(enum notice what)
     case NOTICE_MODEL_MENDED: return "model.mended";
     case NOTICE_RECYCLED: return "slot.recycled";
     case NOTICE_UNFORKABLE: return "model.unforkable";
+    case NOTICE_ESSENTIAL: return "model.failed";
     case NOTICE_PRE_START_TIMEOUT: return "slot.pre_start_timeout";
     case NOTICE_PRE_START_FAILED: return "slot.pre_start_failed";
     }
@@ -441,9 +448,21 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
         snprintf(text, ENGINE_REASON, "%.220s; the slot waits, read again in %lld ms",
                  engine->checkpoint_error, (long long)(action->notice.delay / HASUP_MS));
         return text;
+    case NOTICE_ESSENTIAL:
+        snprintf(text, ENGINE_REASON,
+                 "none of its workers can be kept, and it is essential: hasupd stops, with exit "
+                 "code %d; last: %.200s",
+                 slot ? essential_code(slot) : ENGINE_FAILED, slot ? slot->death.reason : "");
+        return text;
     case NOTICE_SLOT_STATE: break;
     }
     return NULL;
+}
+
+static void essential_failed(struct engine *engine, const struct slot *slot)
+{
+    engine->failed_code = slot ? essential_code(slot) : ENGINE_FAILED;
+    engine_shutdown(engine);
 }
 
 static void perform_notice(struct engine *engine, const struct action *action)
@@ -460,6 +479,8 @@ static void perform_notice(struct engine *engine, const struct action *action)
         notice_blame(slot, action);
     if (what == NOTICE_RECYCLED && slot && slot->worker)
         slot->worker->end = STATS_END_RECYCLE;
+    if (what == NOTICE_ESSENTIAL)
+        essential_failed(engine, slot);
     char text[ENGINE_REASON], id[20];
     snprintf(id, sizeof id, "%llx", (unsigned long long)action->request);
     enum log_level level =
@@ -527,7 +548,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_NOTICE: perform_notice(engine, action); break;
     case ACTION_EXIT:
         engine->durable.clean = true;
-        engine->exit_code = ENGINE_STOPPED;
+        engine->exit_code = engine->failed_code ? engine->failed_code : ENGINE_STOPPED;
         loop_stop(engine->loop);
         break;
     }

@@ -104,6 +104,7 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
         snprintf(reason, sizeof reason, "%s%.280s",
                  hook ? "pre_start: could not start: " : "could not start: ", error);
         worker_note_death(slot, reason);
+        slot->death.code = 127; /* as a shell has it */
         stats_worker_ended(slot->model, hook ? STATS_END_PRE_START : STATS_END_START_FAILED);
         LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
         if (worker)
@@ -315,6 +316,12 @@ void worker_blame(struct slot *slot, const char *cause)
 
 /* ---- its end ---- */
 
+/* As a shell has it. */
+static int exit_code(const struct process_exit *exit)
+{
+    return exit->signal ? 128 + exit->signal : exit->code;
+}
+
 static void exit_reason(const struct worker *worker, const struct process_exit *exit,
                         char reason[ENGINE_REASON])
 {
@@ -357,6 +364,8 @@ static void hook_exited(struct worker *worker, const struct process_exit *exit)
     if (failed && !worker->leaving)
         stats_worker_ended(slot->model, STATS_END_PRE_START);
     exit_reason(worker, exit, how);
+    if (failed)
+        slot->death.code = exit_code(exit);
     snprintf(reason, sizeof reason, "pre_start: %.300s", how);
     if (failed)
         worker_note_death(slot, reason);
@@ -397,6 +406,7 @@ void worker_exited(void *context, struct process *process, const struct process_
         hook_exited(worker, exit);
     } else {
         exit_reason(worker, exit, reason);
+        slot->death.code = exit_code(exit);
         worker_note_death(slot, reason);
         stats_worker_ended(slot->model, end_of(worker, exit));
         letters_worker_exited(worker, exit);

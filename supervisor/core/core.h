@@ -52,6 +52,7 @@ struct model_policy {
     uint32_t workers; /* slots */
     uint32_t spares;  /* slots besides, whose workers are loaded and idle */
     bool preload;     /* one slot more, for the zygote */
+    bool essential;   /* without it hasupd is of no use: NOTICE_ESSENTIAL when all of it is broken */
     enum policy policy;
     uint32_t weights[CORE_WEIGHTS]; /* weighted_round_robin: of the slots by ordinal; 0: 1 */
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
@@ -392,6 +393,7 @@ enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_STAR
               NOTICE_STATE_LEFT, /* fewer workers are wanted; value: the position of its state */
               NOTICE_PRE_START_TIMEOUT,
               NOTICE_UNFORKABLE, /* slot: the zygote; its model goes on without */
+              NOTICE_ESSENTIAL, /* slot: the last one of an essential model that broke; hasupd is to stop, with its code */
               NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */
 
 enum rollout_state { ROLLOUT_NONE, ROLLOUT_ROLLING, ROLLOUT_CANARY, ROLLOUT_REVERTING };

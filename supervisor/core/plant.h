@@ -47,6 +47,7 @@
     X(RECYCLE_BELOW)           /* one is replaced while another is away */                         \
     X(UNBEGUN_STAYS)           /* what did not run once is taken to run never */                   \
     X(LATE_SPARE)              /* a spare that has loaded waits while a worker dies slowly */      \
+    X(ESSENTIAL_EARLY)         /* hasupd stops for an essential model that still serves */         \
     X(RECYCLE_UNCOVERED)       /* one is replaced though another could stand in for it */          \
     X(STRAY_SESSION)           /* a request runs where its session is not */                       \
     X(OVERTAKE_SESSION)        /* it runs before one of its session that came before it */         \

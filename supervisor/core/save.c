@@ -120,6 +120,7 @@ static void policy_code(struct codec *codec, struct model_policy *p)
     V(p->workers);
     V(p->spares);
     V(p->preload);
+    V(p->essential);
     E(p->policy, POLICY_RANDOM);
     for (int i = 0; i < CORE_WEIGHTS; i++)
         V(p->weights[i]);

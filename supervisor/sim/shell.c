@@ -309,6 +309,17 @@ static void check_recycled(struct sim *sim, struct sim_slot *slot)
     versions_recycled(sim, slot);
 }
 
+/* The operator of this world does not mind, and goes on. */
+static void check_essential(struct sim *sim, const struct sim_slot *slot)
+{
+    struct model_view view;
+    if (!sim->models[slot->model].policy.essential ||
+        (core_model_view(sim->core, slot->model, &view) && view.ready))
+        sim_fail(sim,
+                 "hasupd is to stop because of slot %u, whose model serves or is not essential",
+                 (unsigned)(slot - sim->slots));
+}
+
 static void notice(struct sim *sim, const struct action *action)
 {
     if (action->notice.what == NOTICE_MODEL_BROKEN)
@@ -324,6 +335,8 @@ static void notice(struct sim *sim, const struct action *action)
     }
     if (action->notice.what == NOTICE_RECYCLED)
         check_recycled(sim, slot);
+    if (action->notice.what == NOTICE_ESSENTIAL)
+        check_essential(sim, slot);
     if (action->notice.what == NOTICE_SLOT_STATE)
         sim->models[slot->model].changed = sim->now;
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_READY) {

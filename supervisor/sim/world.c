@@ -266,6 +266,7 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
     struct model_policy *p = &shape->policy;
     *p = (struct model_policy){
         .workers = 1 + random_below(r, 5),
+        .essential = random_below(r, 4) == 0,
         .spares = random_below(r, 3) ? 0 : 1 + random_below(r, 2),
         .preload = random_below(r, 3) == 0,
         .policy = (enum policy)random_below(r, 5),

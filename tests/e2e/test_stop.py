@@ -56,5 +56,27 @@ class Stop(unittest.TestCase):
             self.assertEqual(world.process.wait(LIMIT), 0)
 
 
+class Essential(unittest.TestCase):
+    RESTART = "restart: {start_limit: 2, backoff_min: 1ms, backoff_max: 1ms}"
+
+    def test_hasupd_ends_with_the_code_of_a_model_that_failed_for_good(self):
+        for command, code, why in (("[/bin/sh, -c, 'exit 7']", 7, "exited with code 7"), ("[/no/such/thing]", 127, "could not start"),
+                                   ("[/bin/sh, -c, 'kill -9 $$']", 137, "killed by signal 9")):
+            models = f"  n: {{command: {command}, workers: 2, essential: true, {self.RESTART}}}\n{MODEL}"
+            with self.subTest(command=command), World(models, wait=False) as world:
+                told = world.wait_event("model.failed")["message"]
+                self.assertIn(f"hasupd stops, with exit code {code}; last: ", told)
+                self.assertIn(why, told)
+                self.assertEqual(world.process.wait(LIMIT), code)
+
+    def test_others_may_fail_and_what_serves_goes_on(self):
+        models = (f"  n: {{command: [/bin/sh, -c, 'exit 7'], {self.RESTART}}}\n"
+                  f"  m: {{command: [{WORKER}], workers: 2, essential: true, {self.RESTART}}}")
+        with World(models, wait=False) as world:
+            world.wait_event("slot.broken", slot="n/0")
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            self.assertIsNone(world.process.poll())
+
+
 if __name__ == "__main__":
     unittest.main()
