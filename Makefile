@@ -115,7 +115,7 @@ $(B)/hasup-sim: $(B)/supervisor/sim/main.o $(foreach m,$(LINK_sim),$(call lib,$(
 	$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 # The bench: hasup, the floors and the peers in one run.
-BENCH_WORKERS := first held large noted sum
+BENCH_WORKERS := first held large noted storm sum
 BENCH := $(patsubst %.c,$(B)/%.o,$(filter-out bench/worker_%.c,$(wildcard bench/*.c)))
 $(B)/bench/floor_http.o: CFLAGS_ALL += -isystem /usr/share/include
 $(B)/bench-all: $(BENCH) $(call lib,client) $(call lib,supervisor/core) $(call lib,checkpoints) $(call lib,ipc) \
@@ -261,7 +261,7 @@ soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/overload.py
 
 # All of it, or make bench ONLY=relay (restart spares memory relay requests durable recovery bodies http
-# checkpoint state serving init core).
+# checkpoint state serving init orphans core).
 ONLY ?=
 bench:
 	@tools/setup bench

@@ -186,6 +186,7 @@ size_t floor_frames(const uint8_t *in, size_t len, void (*take)(void *, const ui
 
 void part_core(void);
 void part_init(void);
+void part_orphans(void);
 void part_restart(void);
 void part_spares(void);
 void part_memory(void);

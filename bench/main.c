@@ -15,7 +15,8 @@ static const struct part {
              {"recovery", part_recovery}, {"bodies", part_bodies},
              {"http", part_http},         {"checkpoint", part_checkpoint},
              {"state", part_state},       {"serving", part_serving},
-             {"init", part_init},         {"core", part_core}};
+             {"init", part_init},         {"orphans", part_orphans},
+             {"core", part_core}};
 
 static bool wanted(const char *name, int argc, char **argv)
 {
