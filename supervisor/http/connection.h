@@ -196,6 +196,8 @@ struct http {
 void connection_mark(struct connection *c);
 /* To be closed at the turn's end, its request cancelled. */
 void connection_doom(struct connection *c);
+/* The same to a client that does not read, which is said in the log. */
+void connection_cut_off(struct connection *c, const char *why);
 /* The answer is all queued: next request, or the end. */
 void connection_answered(struct connection *c);
 /* Forgets the body and meta of the request. */

@@ -161,6 +161,13 @@ void connection_doom(struct connection *c)
     connection_mark(c);
 }
 
+void connection_cut_off(struct connection *c, const char *why)
+{
+    LOG_EVENT(LEVEL_WARNING, "client.cut_off", why, LOG_TEXT("door", "http"),
+              LOG_TEXT("request_id", c->id), LOG_INT("unread", out_unsent(c)));
+    connection_doom(c);
+}
+
 void connection_answered(struct connection *c)
 {
     c->request = NULL;
@@ -467,8 +474,10 @@ static void connection_overdue(struct connection *c)
                                                     : "the request's body took too long to arrive");
         return;
     case DEADLINE_IDLE: connection_close_idle(c); return;
-    case DEADLINE_LINGER:
-    case DEADLINE_STALL: connection_doom(c); return;
+    case DEADLINE_LINGER: connection_doom(c); return;
+    case DEADLINE_STALL:
+        connection_cut_off(c, "it read nothing of its answer for too long");
+        return;
     case DEADLINE_NONE:
     case DEADLINES: return;
     }

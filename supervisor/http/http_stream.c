@@ -4,6 +4,7 @@
  * chunk.  A client that does not read is cut off at stream_bytes.
  */
 #include "supervisor/http/connection.h"
+#include "supervisor/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,8 +173,8 @@ void stream_chunk(struct connection *c, const struct reply *head, const uint8_t 
         out_write(c, bytes, len);
         part_close(c);
     }
-    if (out_unsent(c) > c->http->options.stream_bytes)
-        connection_doom(c);
+    if (out_unsent(c) > c->http->options.stream_bytes && !c->doomed)
+        connection_cut_off(c, "it left more of its stream unread than limits.stream_bytes");
 }
 
 static void stream_close(struct connection *c)

@@ -135,6 +135,21 @@ def blocked(connection, request):
     connection.sendall(b"0\r\n\r\n")
 
 
+def endless(connection, request):
+    """Sends until nobody takes it any more, and tells at the FIFO how much that was."""
+    part, sent = chunk(b"z" * 65536), 0
+    try:
+        connection.sendall(head("200 OK", Transfer_Encoding="chunked", Content_Type="text/plain"))
+        while sent < 1 << 30:
+            connection.sendall(part)
+            sent += 65536
+    except OSError:
+        pass
+    with open(request.query, "w") as fifo:
+        fifo.write(str(sent))
+    raise Gone
+
+
 def gone(connection, request):
     """Tells at the FIFO when its client has left."""
     connection.sendall(head("200 OK", Transfer_Encoding="chunked", Content_Type="text/plain") + chunk(b"begun"))
@@ -172,7 +187,7 @@ ANSWERS = {
     "/chunked": chunked, "/json-parts": json_parts, "/old": old, "/old-dies": old_dies, "/blocked": blocked,
     "/gone": gone, "/waits": waits, "/family": family, "/closes": closes, "/shuts": shuts,
     "/fine": lambda c, r: c.sendall(whole(b"fine")),
-    "/order": dies,
+    "/order": dies, "/endless": endless,
     "/large": lambda c, r: c.sendall(whole(b"l" * ((1 << 20) + 1))),  # above what goes in a frame
     "/big": lambda c, r: c.sendall(whole(BIG)),
     "/big-chunked": lambda c, r: c.sendall(

@@ -31,6 +31,12 @@ def model(place="{port}", keys="", more=""):
 {more}"""
 
 
+def peak(pid):
+    """The most memory that it has had, in bytes."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+
+
 class Adapted(World):
     def ask(self, path, method="GET", body=None, headers=None, name="h"):
         """Status, headers, body; the body is None where it is cut."""
@@ -199,6 +205,26 @@ class Broken(unittest.TestCase):
             connection.close()
             with open(fifo) as file:
                 self.assertEqual(file.read(), "gone")
+
+    def test_who_does_not_read_is_cut_off_in_bounded_memory_and_nobody_else_notices(self):
+        with Adapted(model()) as w:
+            fifo, processes = w.fifo("slow"), (w.process.pid, w.pid("h/0"))
+            before = list(map(peak, processes))
+            connection = w.connect()
+            connection.connect()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            connection.request("GET", f"/models/h/proxy/endless?{fifo}", headers={"X-Request-Id": "sleeper"})
+            connection.getresponse()  # and not a byte of its body
+            with open(fifo) as file:
+                self.assertLess(int(file.read()), 64 << 20)
+            event = w.wait_event("client.cut_off", door="http", request_id="sleeper")
+            self.assertIn("limits.stream_bytes", event["message"])
+            self.assertGreater(event["unread"], 4 << 20)
+            for pid, least in zip(processes, before):
+                self.assertLess(peak(pid) - least, 24 << 20)
+            self.assertEqual(w.ask("/fine")[2], b"fine")
+            self.assertEqual(w.slot("h/0")["crashes"], 0)
+            connection.close()
 
     def test_a_drain_finishes_what_is_in_hand(self):
         with Adapted(model()) as w:
