@@ -1,7 +1,7 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c,
- * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks with it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
+ * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks to it and worker_frames.c hears it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, said.c what workers print, models.c applies the
  * configuration, rollouts.c knows the versions of a model; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
@@ -329,6 +329,10 @@ bool adapter_runs_once(const struct config_model *config, const uint8_t *meta, s
 void worker_spawn(struct slot *slot, uint32_t number);
 void worker_swap(struct slot *slot, struct slot *spare, uint32_t number);
 void worker_free(struct worker *worker);
+/* Tells the core of this worker. */
+void worker_post(struct worker *worker, struct event *event);
+/* Gives it up for what it did. */
+void worker_broke(struct worker *worker, const char *why);
 void worker_note_death(struct slot *slot, const char *reason);
 void worker_prepare(struct slot *slot, uint32_t number); /* runs the pre_start command */
 void worker_dispatch(struct slot *slot, const struct action *action);

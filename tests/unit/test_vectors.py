@@ -141,7 +141,7 @@ class Page(unittest.TestCase):
         self.assertEqual(self.table("Abilities", 2), [(str(bit), name) for name, bit in ABILITIES.items()])
 
     def test_what_it_says_is_granted_is_what_hasupd_grants(self):
-        with open(os.path.join(vectors.ROOT, "supervisor", "worker.c")) as file:
+        with open(os.path.join(vectors.ROOT, "supervisor", "worker_frames.c")) as file:
             grants = re.search(r"\bGRANTS =\s*([^,}]*)[,}]", file.read()).group(1)
         granted = {name for _, name, yes in self.table("Abilities", 3) if yes == "yes"}
         self.assertEqual(granted, set(re.findall(r"HASUP_CAN_(\w+)", grants)))
