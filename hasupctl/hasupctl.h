@@ -40,6 +40,7 @@ int ctl_status(const struct ctl *ctl);
 int ctl_infer(const struct ctl *ctl);
 int ctl_restart(const struct ctl *ctl);
 int ctl_reload(const struct ctl *ctl);
+int ctl_upgrade(const struct ctl *ctl);
 int ctl_canary(const struct ctl *ctl);
 int ctl_promote(const struct ctl *ctl);
 int ctl_abort(const struct ctl *ctl);

@@ -215,6 +215,8 @@ static const struct verb {
     {"drain", verb_drain, false, "drain MODEL[/SLOT]", "finish what runs and waits, stop"},
     {"scale", verb_scale, true, "scale MODEL WORKERS", "change the number of workers"},
     {"reload", ctl_reload, true, "reload [--wait]", "read the configuration again"},
+    {"upgrade", ctl_upgrade, true, "upgrade [--binary PATH]",
+     "replace hasupd, drop nothing"},
     {"canary", ctl_canary, true, "canary MODEL --weight N", "try what the file says beside it"},
     {"promote", ctl_promote, true, "promote MODEL [--wait]", "the canary takes over"},
     {"abort", ctl_abort, true, "abort MODEL", "end a canary, roll a rollout back"},

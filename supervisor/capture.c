@@ -6,6 +6,7 @@
  */
 #include "supervisor/capture.h"
 
+#include "supervisor/carry.h"
 #include "supervisor/escape.h"
 
 #include <errno.h>
@@ -215,24 +216,34 @@ void capture_say(struct capture *capture, enum capture_stream stream, const char
 
 /* ---- life ---- */
 
-struct capture *capture_new(struct loop *loop, const struct capture_options *options, int *out,
-                            int *err)
+static struct capture *capture_make(struct loop *loop, const struct capture_options *options)
 {
     struct capture *capture = calloc(1, sizeof *capture);
-    int pipes[2][2] = {{-1, -1}, {-1, -1}};
+    for (int i = 0; i < 2 && capture; i++)
+        capture->ends[i] = (struct pipe_end){
+            .capture = capture,
+            .stream = i ? CAPTURE_STDERR : CAPTURE_STDOUT,
+            .watch = {.ready = end_ready, .context = &capture->ends[i]},
+            .fd = -1};
     if (!capture)
         return NULL;
     capture->options = *options;
     capture->loop = loop;
     capture->due = (struct timer){.due = flow_is_due, .context = capture};
+    return capture;
+}
+
+struct capture *capture_new(struct loop *loop, const struct capture_options *options, int *out,
+                            int *err)
+{
+    struct capture *capture = capture_make(loop, options);
+    int pipes[2][2] = {{-1, -1}, {-1, -1}};
+    if (!capture)
+        return NULL;
     bool made = pipe2(pipes[0], O_CLOEXEC) == 0 && pipe2(pipes[1], O_CLOEXEC) == 0;
     for (int i = 0; i < 2; i++) {
         struct pipe_end *end = &capture->ends[i];
-        end->capture = capture;
-        end->stream = i ? CAPTURE_STDERR : CAPTURE_STDOUT;
         end->fd = pipes[i][0];
-        end->watch.ready = end_ready;
-        end->watch.context = end;
         made = made && fcntl(end->fd, F_SETFL, O_NONBLOCK) == 0 &&
                watch_set(&end->watch, loop, end->fd, WATCH_READ | WATCH_FIRST) == 0;
     }
@@ -274,4 +285,50 @@ size_t capture_tail(const struct capture *capture, const char *lines[CAPTURE_TAI
         if (capture->tail[i % CAPTURE_TAIL])
             lines[used++] = capture->tail[i % CAPTURE_TAIL];
     return used;
+}
+
+/* ---- to another hasupd ---- */
+
+static void end_carry(struct carry *carry, struct pipe_end *end)
+{
+    uint8_t *line = (uint8_t *)end->line;
+    size_t used = end->used;
+    carry_fd(carry, &end->fd);
+    carry_block(carry, &line, &used, end->capture->options.line_max + 1);
+    if (!carry->codec.loading)
+        return;
+    end->line = (char *)line;
+    end->used = used;
+    if (used > end->capture->options.line_max)
+        codec_fail(&carry->codec);
+}
+
+struct capture *capture_carry(struct carry *carry, struct capture *capture, struct loop *loop,
+                              const struct capture_options *options)
+{
+    CARRY(carry);
+    if (codec->loading && !(capture = capture_make(loop, options))) {
+        carry->no_memory = true;
+        codec_fail(codec);
+        return NULL;
+    }
+    for (int i = 0; i < 2; i++) {
+        struct pipe_end *end = &capture->ends[i];
+        end_carry(carry, end);
+        if (codec->loading && end->fd >= 0 &&
+            watch_set(&end->watch, loop, end->fd, WATCH_READ | WATCH_FIRST))
+            codec_fail(codec);
+    }
+    E(capture->tail_next, UINT32_MAX);
+    V(capture->flow.lines_at);
+    V(capture->flow.bytes_at);
+    V(capture->flow.open_at);
+    V(capture->flow.dropped.lines);
+    V(capture->flow.dropped.bytes);
+    hasup_ns due = flow_due(&capture->flow);
+    if (codec->loading && due != HASUP_NEVER && timer_set(&capture->due, loop, due))
+        codec_fail(codec);
+    for (int i = 0; i < CAPTURE_TAIL; i++)
+        carry_string(carry, &capture->tail[i]);
+    return capture;
 }

@@ -18,6 +18,7 @@ enum capture_stream {
     CAPTURE_DROPPED /* not said by the worker, but of it: how much of a flood was dropped */
 };
 
+struct carry;
 struct capture; /* the two pipes of one worker */
 
 struct captured {
@@ -49,6 +50,9 @@ void capture_say(struct capture *capture, enum capture_stream stream, const char
  */
 void capture_finish(struct capture *capture);
 void capture_free(struct capture *capture); /* finishes first */
+/* To and from another hasupd; loading makes one.  NULL: the load has failed. */
+struct capture *capture_carry(struct carry *carry, struct capture *capture, struct loop *loop,
+                              const struct capture_options *options);
 /* The last lines of stderr, those of a flood too, oldest first; at most CAPTURE_TAIL. */
 size_t capture_tail(const struct capture *capture, const char *lines[CAPTURE_TAIL]);
 

@@ -6,7 +6,7 @@
  * memory controller included.  Holds a lock on its directory, by which the next hasupd knows that
  * this one lives.
  */
-#include "supervisor/cgroup.h"
+#include "supervisor/cgroup_own.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -18,19 +18,6 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct leaf {
-    char name[128];
-    int directory, events;
-    bool spent; /* cgroup.kill was written: see leaf_renew() */
-    struct leaf *next;
-};
-
-struct cgroups {
-    char path[PATH_MAX];
-    int directory, notify;
-    struct leaf *leaves;
-};
 
 static char *line_of(FILE *file, char *line, int room)
 {

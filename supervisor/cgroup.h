@@ -17,6 +17,13 @@ void cgroups_close(struct cgroups *cgroups);          /* removes what is empty *
 int cgroups_notify_fd(const struct cgroups *cgroups); /* readable when some leaf's events changed */
 void cgroups_notify_read(struct cgroups *cgroups);
 
+struct carry;
+/* To and from another hasupd, which has the same pid; loading makes them.  NULL: there are none, or
+ * the load has failed. */
+struct cgroups *cgroups_carry(struct carry *carry, struct cgroups *cgroups);
+/* The leaf of a process, by its place among the others; NULL: none. */
+void leaf_carry(struct carry *carry, struct cgroups *cgroups, struct leaf **leaf);
+
 /* The leaf of a name, made at its first use; NULL: it could not be made. */
 struct leaf *leaf_get(struct cgroups *cgroups, const char *name);
 /* Its slot is gone, and so is its tree. */

@@ -5,6 +5,7 @@
  */
 #include "supervisor/control.h"
 
+#include "supervisor/carry.h"
 #include "supervisor/events.h"
 #include "supervisor/history.h"
 #include "supervisor/readers.h"
@@ -29,7 +30,8 @@ struct follower {
         FOLLOWS_EVENTS,
         AWAITS_CHECKPOINTS,
         AWAITS_ROLLOUTS,
-        AWAITS_JOURNAL
+        AWAITS_JOURNAL,
+        AWAITS_UPGRADE
     } what;
     char slot[ENGINE_NAME]; /* of FOLLOWS_EVENTS: model or slot; "" : all */
     uint64_t lost;          /* likewise: events that it was too slow for */
@@ -49,6 +51,8 @@ struct control {
     hasup_ns started;
     struct follower *followers;
     unsigned follower_count;
+    int (*upgrade)(void *context, const char *binary, char why[CONFIG_ERROR_MAX]);
+    void *upgrade_context;
     uint64_t tickets;
 };
 
@@ -557,6 +561,21 @@ static void run_shutdown(struct call *call)
     control_shutdown(call->control);
 }
 
+static void run_upgrade(struct call *call)
+{
+    struct control *control = call->control;
+    json_t *binary = json_object_get(call->in, "binary");
+    char why[CONFIG_ERROR_MAX];
+    struct follower *follower = follower_add(call);
+    if (!follower)
+        return;
+    follower->what = AWAITS_UPGRADE;
+    if (!control->upgrade(control->upgrade_context, json_string_value(binary), why))
+        return;
+    follower_remove(control, &control->followers);
+    reply_error(call, 409, "not_upgraded", "%s", why);
+}
+
 static const struct verb VERBS[] = {
     {"status", MAY_TARGET, false, run_status, 0, NULL},
     {"start", NEEDS_TARGET, true, run_command, COMMAND_START, NULL},
@@ -576,6 +595,7 @@ static const struct verb VERBS[] = {
     {"requests drop", NO_TARGET, false, run_requests, 0, requests_drop},
     {"requests letters", NO_TARGET, false, run_requests, 0, requests_letters},
     {"requests retry", NO_TARGET, true, run_requests, 0, requests_retry},
+    {"upgrade", NO_TARGET, true, run_upgrade, 0, NULL},
     {"config", NO_TARGET, false, run_config, 0, NULL},
     {"version", NO_TARGET, false, run_version, 0, NULL},
     {"shutdown", NO_TARGET, false, run_shutdown, 0, NULL},
@@ -643,6 +663,106 @@ void control_handle(struct control *control, struct unix_client *client, uint64_
             call.verb->run(&call);
     }
     json_decref(call.in);
+}
+
+/* ---- upgrades ---- */
+
+void control_set_upgrade(struct control *control,
+                         int (*ask)(void *context, const char *binary, char why[CONFIG_ERROR_MAX]),
+                         void *context)
+{
+    control->upgrade = ask;
+    control->upgrade_context = context;
+}
+
+/* Tells who waits for it. */
+static void upgrade_ended(struct control *control, uint32_t status, json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    for (struct follower **at = &control->followers; *at;) {
+        struct follower follower = **at;
+        if (follower.what != AWAITS_UPGRADE) {
+            at = &(*at)->next;
+            continue;
+        }
+        follower_remove(control, at);
+        unix_client_reply(follower.client, follower.id, text ? status : 500, text ? text : "{}");
+        at = &control->followers; /* the reply may have closed a client */
+    }
+    free(text);
+    json_decref(json);
+}
+
+void control_upgrade_failed(struct control *control, const char *why)
+{
+    upgrade_ended(control, 409,
+                  json_pack("{s:{s:s, s:o}}", "error", "code", "not_upgraded", "message",
+                            json_words(why)));
+}
+
+void control_upgraded(struct control *control, const char *version, hasup_ns pause)
+{
+    double ms = (double)pause / HASUP_MS;
+    LOG_EVENT(LEVEL_INFO, "hasupd.upgraded", HASUP_VERSION, LOG_TEXT("from", version),
+              LOG_NS("pause", pause), LOG_INT("requests", control->engine->requests.count));
+    upgrade_ended(control, 200,
+                  json_pack("{s:b, s:s, s:s, s:f}", "ok", 1, "from", version, "to", HASUP_VERSION,
+                            "pause_ms", ms));
+}
+
+const char *control_holds(const struct control *control)
+{
+    for (const struct follower *f = control->followers; f; f = f->next)
+        if (f->what != FOLLOWS_EVENTS && f->what != AWAITS_UPGRADE)
+            return "a command of hasupctl waits for its end";
+    return readers_wait(control->readers) ? "log files are being opened anew" : NULL;
+}
+
+static struct follower *follower_loaded(struct control *control, struct unix_client *client)
+{
+    struct follower *follower = calloc(1, sizeof *follower);
+    if (!follower)
+        return NULL;
+    follower->client = client;
+    follower->next = control->followers;
+    control->followers = follower;
+    control->follower_count++;
+    return follower;
+}
+
+void control_carry(struct carry *carry, struct control *control, struct unix_client *client)
+{
+    CARRY(carry);
+    uint32_t count = 0;
+    struct follower *follower = control->followers;
+    for (struct follower *f = follower; f && !codec->loading; f = f->next)
+        count += f->client == client;
+    E(count, FOLLOWERS_MAX);
+    for (uint32_t i = 0; i < count && !codec->failed; i++) {
+        while (!codec->loading && follower->client != client)
+            follower = follower->next;
+        if (codec->loading && !(follower = follower_loaded(control, client))) {
+            codec_fail(codec);
+            return;
+        }
+        V(follower->id);
+        E(follower->what, AWAITS_UPGRADE);
+        carry_text(carry, follower->slot, sizeof follower->slot);
+        V(follower->lost);
+        follower = follower->next;
+    }
+    readers_carry(carry, control->readers, client);
+}
+
+void control_base_carry(struct carry *carry, struct control *control)
+{
+    CARRY(carry);
+    codec_begin(codec);
+    V(control->started);
+    history_carry(carry, control->history);
+    events_carry(carry, control->events);
+    printed_carry(carry, control->engine->printed.lines);
+    codec_end(codec);
 }
 
 /* ---- life ---- */

@@ -17,6 +17,20 @@ struct control *control_new(struct engine *engine, const char *config_file,
 void control_end(struct control *control);
 void control_free(struct control *control);
 
+/* Who is asked for an upgrade; 0, or HASUP_* and `why`. */
+void control_set_upgrade(struct control *control,
+                         int (*ask)(void *context, const char *binary, char why[CONFIG_ERROR_MAX]),
+                         void *context);
+/* It did not happen. */
+void control_upgrade_failed(struct control *control, const char *why);
+/* It did, in the process before this one, which had `version` and stopped so long. */
+void control_upgraded(struct control *control, const char *version, hasup_ns pause);
+struct carry;
+const char *control_holds(const struct control *control);
+/* What a client follows; and what is no client's. */
+void control_carry(struct carry *carry, struct control *control, struct unix_client *client);
+void control_base_carry(struct carry *carry, struct control *control);
+
 /* Answers by unix_client_reply and unix_client_chunk, now or later. */
 void control_handle(struct control *control, struct unix_client *client, uint64_t id,
                     const uint8_t *text, size_t len);

@@ -5,6 +5,7 @@
  * on. Decides nothing.
  */
 #include "checkpoints/fault.h"
+#include "supervisor/carry.h"
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 
@@ -840,4 +841,97 @@ int engine_drop(struct engine *engine, const char *id, size_t len)
         return HASUP_ENOTFOUND;
     engine_post(engine, &(struct event){.type = EVENT_DROPPED, .record = record});
     return 0;
+}
+
+/* ---- to another hasupd ---- */
+
+const char *durable_holds(struct engine *engine)
+{
+    if (engine->durable.more)
+        return "what an earlier run left in the journal is being taken in";
+    if (!engine->durable.ops)
+        return NULL;
+    durable_sync_now(engine); /* lazy ones wait for company, which is this */
+    loop_again(engine->loop);
+    return "the journal is being written";
+}
+
+static void held_carry(struct carry *carry, struct request *request)
+{
+    CARRY(carry);
+    struct held *held = request->durable.held;
+    bool there = held;
+    V(there);
+    if (!there)
+        return;
+    const uint8_t *meta = codec->loading ? NULL : held->bytes;
+    size_t meta_len = codec->loading ? 0 : held->meta_len;
+    struct body body = codec->loading ? (struct body){0} : held->body;
+    codec_bytes(codec, &meta, &meta_len);
+    size_t len = body.buffer ? 0 : (size_t)body.len;
+    const uint8_t *bytes = body.bytes;
+    codec_bytes(codec, &bytes, &len);
+    carry_buffer(carry, &body.buffer);
+    V(body.offset);
+    V(body.len);
+    if (codec->loading && !(held = malloc(sizeof *held + meta_len + len)))
+        codec_fail(codec);
+    if (!codec->loading || !held)
+        return;
+    *held = (struct held){.meta_len = (uint32_t)meta_len, .body = body};
+    if (meta_len)
+        memcpy(held->bytes, meta, meta_len);
+    if (len)
+        memcpy(held->bytes + meta_len, bytes, len);
+    if (body.buffer)
+        buffer_ref(body.buffer);
+    else
+        held->body = (struct body){.bytes = held->bytes + meta_len, .len = len};
+    request->durable.held = held;
+}
+
+static void chunks_carry(struct carry *carry, struct request *request)
+{
+    CARRY(carry);
+    uint64_t count = 0;
+    struct kept_chunk *chunk = request->durable.first;
+    for (struct kept_chunk *at = chunk; at && !codec->loading; at = at->next)
+        count++;
+    V(count);
+    for (uint64_t i = 0; i < count && !codec->failed; i++) {
+        struct journal_bytes meta = {0}, bytes = {0};
+        uint64_t number = 0;
+        if (!codec->loading) {
+            number = chunk->number;
+            meta = (struct journal_bytes){chunk->bytes, chunk->meta_len};
+            bytes = (struct journal_bytes){chunk->bytes + chunk->meta_len, chunk->len};
+            chunk = chunk->next;
+        }
+        V(number);
+        codec_bytes(codec, &meta.at, &meta.len);
+        codec_bytes(codec, &bytes.at, &bytes.len);
+        if (codec->loading && !durable_put_chunk(request, number, meta, bytes))
+            codec_fail(codec);
+    }
+}
+
+void durable_carry(struct carry *carry, struct request *request)
+{
+    CARRY(carry);
+    uint8_t *key = (uint8_t *)(uintptr_t)request->durable.key.at;
+    size_t key_len = request->durable.key.len;
+    V(request->durable.async);
+    V(request->durable.record);
+    V(request->durable.token);
+    V(request->durable.body_hash);
+    V(request->durable.priority);
+    carry_block(carry, &key, &key_len, 0);
+    if (codec->loading)
+        request->durable.key = (struct bytes){key, key_len};
+    uint32_t status = request->durable.held ? request->durable.held->status : 0;
+    V(status);
+    held_carry(carry, request);
+    if (codec->loading && request->durable.held)
+        request->durable.held->status = status;
+    chunks_carry(carry, request);
 }

@@ -3,6 +3,7 @@
  * requests and the queue of events that arise while actions are performed: a step is never
  * re-entered, what happens inside one is stepped right after it.  Decides nothing.
  */
+#include "supervisor/carry.h"
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 #include "supervisor/said.h"
@@ -130,30 +131,38 @@ static void request_free(struct engine *engine, struct request *request)
         free(request);
 }
 
-static struct request *request_new(struct engine *engine, const struct submission *s)
+struct request *request_make(struct engine *engine, size_t meta_len, size_t body_len)
 {
-    uint64_t body = s->body.buffer ? 0 : s->body.len;
-    size_t len = sizeof(struct request) + s->meta_len + REQUEST_META_ROOM + body;
+    size_t len = sizeof(struct request) + meta_len + REQUEST_META_ROOM + body_len;
     struct request *request = request_memory(engine, len);
     if (!request)
         return NULL;
-    *request = (struct request){.door = s->door,
-                                .spare = len <= ENGINE_SPARE_BYTES,
-                                .context = s->context,
-                                .model = s->model,
-                                .slot = NO_SLOT,
+    *request = (struct request){.spare = len <= ENGINE_SPARE_BYTES,
                                 .came = loop_now(engine->loop),
-                                .meta_len = (uint32_t)s->meta_len,
-                                .deadline = s->deadline,
-                                .body = s->body};
+                                .slot = NO_SLOT,
+                                .meta_len = (uint32_t)meta_len,
+                                .body = {.bytes = request->bytes + meta_len + REQUEST_META_ROOM,
+                                         .len = body_len}};
+    return request;
+}
+
+static struct request *request_new(struct engine *engine, const struct submission *s)
+{
+    size_t body = s->body.buffer ? 0 : (size_t)s->body.len;
+    struct request *request = request_make(engine, s->meta_len, body);
+    if (!request)
+        return NULL;
+    request->door = s->door;
+    request->context = s->context;
+    request->model = s->model;
+    request->deadline = s->deadline;
     if (s->meta_len)
         memcpy(request->bytes, s->meta, s->meta_len);
     if (s->body.buffer) {
+        request->body = s->body;
         buffer_ref(s->body.buffer);
     } else if (body) {
-        uint8_t *copy = request->bytes + s->meta_len + REQUEST_META_ROOM;
-        memcpy(copy, s->body.bytes, body);
-        request->body.bytes = copy;
+        memcpy((uint8_t *)(uintptr_t)request->body.bytes, s->body.bytes, body);
     }
     return request;
 }
@@ -479,25 +488,48 @@ static void writer_wake(void *context)
 static const struct process_ops PROCESS_OPS = {.exited = worker_exited,
                                                .tree_empty = worker_tree_empty};
 
-static int engine_tables(struct engine *engine)
+struct core_limits engine_limits(const struct config *config)
 {
-    const struct core_limits limits = {.models = engine->config->limits.models,
-                                       .slots = engine->config->limits.slots,
-                                       .loading = engine->config->limits.loading,
-                                       .requests = engine->config->limits.requests,
-                                       .result_bytes = engine->config->result_bytes,
-                                       .stream_bytes = engine->config->limits.body_bytes,
-                                       .durable_bytes = engine->config->journal_body_max,
-                                       .entries = engine->config->limits.requests +
-                                                  engine->config->results_max,
-                                       .bodies = engine->config->limits.quarantine};
+    return (struct core_limits){.models = config->limits.models,
+                                       .slots = config->limits.slots,
+                                       .loading = config->limits.loading,
+                                       .requests = config->limits.requests,
+                                       .result_bytes = config->result_bytes,
+                                       .stream_bytes = config->limits.body_bytes,
+                                       .durable_bytes = config->journal_body_max,
+                                       .entries = config->limits.requests +
+                                                  config->results_max,
+                                       .bodies = config->limits.quarantine};
+}
+
+static struct core *core_carried(struct carry *carry, const struct core_limits *limits,
+                                 char error[CONFIG_ERROR_MAX])
+{
+    const uint8_t *bytes = NULL;
+    const char *why = NULL;
+    size_t len = 0;
+    codec_begin(&carry->codec);
+    codec_bytes(&carry->codec, &bytes, &len);
+    codec_end(&carry->codec);
+    struct core *core = core_load(limits, bytes, len, &why);
+    if (!core)
+        snprintf(error, CONFIG_ERROR_MAX, "what is handed over cannot be taken: %s", why);
+    return core;
+}
+
+/* `carry`: what another hasupd left; NULL: it begins. */
+static int engine_tables(struct engine *engine, struct carry *carry, char error[CONFIG_ERROR_MAX])
+{
+    const struct core_limits limits = engine_limits(engine->config);
     uint64_t seed;
     if (getrandom(&seed, sizeof seed, 0) != sizeof seed ||
         getrandom(&engine->durable.seed, sizeof engine->durable.seed, 0) !=
             sizeof engine->durable.seed ||
         getrandom(&engine->id_high, sizeof engine->id_high, 0) != sizeof engine->id_high)
         return HASUP_ESYS;
-    engine->core = core_new(&limits, seed);
+    engine->core = carry ? core_carried(carry, &limits, error) : core_new(&limits, seed);
+    if (carry && !engine->core)
+        return HASUP_ECONFIG;
     engine->models = calloc(limits.models, sizeof *engine->models);
     engine->slots = calloc(limits.slots, sizeof *engine->slots);
     engine->requests.list = calloc(limits.requests, sizeof *engine->requests.list);
@@ -509,18 +541,60 @@ static int engine_tables(struct engine *engine)
     return actions_init(&engine->actions, engine->core);
 }
 
-static int engine_parts(struct engine *engine, const char *cgroup, char error[CONFIG_ERROR_MAX])
+static int engine_own(struct engine *engine, const char *cgroup, char error[CONFIG_ERROR_MAX])
+{
+    int got = noted_open(engine, error);
+    if (got)
+        return got;
+    engine->processes = processes_new(engine->loop, &PROCESS_OPS, engine, cgroup, error);
+    return engine->processes ? 0 : HASUP_ESYS;
+}
+
+void engine_base_carry(struct carry *carry, struct engine *engine)
+{
+    CARRY(carry);
+    codec_begin(codec);
+    V(engine->id_high);
+    V(engine->id_low);
+    V(engine->durable.seed);
+    bool open = engine->durable.journal;
+    V(engine->durable.own);
+    V(open);
+    engine->durable.was_open = open;
+    V(engine->durable.after);
+    carry_fd(carry, &engine->noted.activity);
+    V(engine->noted.failing);
+    V(engine->noted.shared);
+    V(engine->noted.began);
+    carry_text(carry, engine->noted.last_run, sizeof engine->noted.last_run);
+    V(engine->checkpoints_failing);
+    counts_carry(carry, &engine->durable.commits, sizeof engine->durable.commits);
+    counts_carry(carry, engine->doors, sizeof engine->doors);
+    carry_text(carry, engine->checkpoint_error, sizeof engine->checkpoint_error);
+    V(engine->requests.high);
+    if (engine->requests.high > engine->config->limits.requests)
+        codec_fail(codec);
+    for (uint32_t i = 0; i < engine->requests.high && !codec->failed; i++)
+        V(engine->requests.generation[i]);
+    engine->processes =
+        processes_carry(carry, engine->processes, engine->loop, &PROCESS_OPS, engine);
+    codec_end(codec);
+}
+
+static int engine_parts(struct engine *engine, const char *cgroup, struct carry *carry,
+                        char error[CONFIG_ERROR_MAX])
 {
     char path[4096];
     int got = snprintf(path, sizeof path, "%s/checkpoints.db", engine->config->state_dir);
     if (got < 0 || (size_t)got >= sizeof path)
         return HASUP_EINVAL;
-    got = noted_open(engine, error);
-    if (got)
-        return got;
-    engine->processes = processes_new(engine->loop, &PROCESS_OPS, engine, cgroup, error);
-    if (!engine->processes)
-        return HASUP_ESYS;
+    got = 0;
+    if (carry)
+        engine_base_carry(carry, engine);
+    else
+        got = engine_own(engine, cgroup, error);
+    if (got || (carry && carry->codec.failed))
+        return got ? got : HASUP_EPROTO;
     engine->writer = writer_new(path, writer_wake, engine->loop);
     loop_on_wake(engine->loop, engine_woken, engine);
     if (engine->writer && (got = state_open(engine, path, error)))
@@ -532,8 +606,8 @@ static int engine_parts(struct engine *engine, const char *cgroup, char error[CO
     return engine->peers ? failed : HASUP_ENOMEM;
 }
 
-struct engine *engine_new(struct loop *loop, struct config *config, const char *cgroup,
-                          char error[CONFIG_ERROR_MAX])
+static struct engine *engine_make(struct loop *loop, struct config *config, const char *cgroup,
+                                  struct carry *carry, char error[CONFIG_ERROR_MAX])
 {
     struct engine *engine = calloc(1, sizeof *engine);
     if (!engine) {
@@ -545,15 +619,27 @@ struct engine *engine_new(struct loop *loop, struct config *config, const char *
     engine->armed = HASUP_NEVER;
     engine->exit_code = ENGINE_FAILED; /* until the core says that all is stopped */
     error[0] = '\0';
-    int failed = engine_tables(engine);
+    int failed = engine_tables(engine, carry, error);
     if (!failed)
-        failed = engine_parts(engine, cgroup, error);
+        failed = engine_parts(engine, cgroup, carry, error);
     if (!failed)
         return engine;
     if (!error[0])
         snprintf(error, CONFIG_ERROR_MAX, "%s", hasup_strerror(failed));
     engine_free(engine);
     return NULL;
+}
+
+struct engine *engine_new(struct loop *loop, struct config *config, const char *cgroup,
+                          char error[CONFIG_ERROR_MAX])
+{
+    return engine_make(loop, config, cgroup, NULL, error);
+}
+
+struct engine *engine_resume(struct loop *loop, struct config *config, struct carry *carry,
+                             char error[CONFIG_ERROR_MAX])
+{
+    return engine_make(loop, config, "", carry, error);
 }
 
 static void engine_free_requests(struct engine *engine)

@@ -126,6 +126,7 @@ struct slot {
 
 struct worker {
     struct slot *slot;
+    uint32_t home_index; /* while it is loaded */
     struct slot *home; /* whose worker it is, or was when it died: what is told of it is told there */
     uint32_t number;
     struct process *process;
@@ -170,6 +171,7 @@ struct model_version {
 struct model {
     uint32_t index;
     bool used, removing;
+    bool changed; /* the file says otherwise than when hasupd was replaced */
     const struct config_model *config; /* its version's, inside engine->config or a retired one */
     uint32_t version, other, newest;   /* numbers: its own, the core's other one, the last given */
     uint32_t coming;                   /* the core is being told of it */
@@ -222,6 +224,7 @@ struct engine {
         struct durable_op *ops;  /* on their way */
         struct journal *journal; /* NULL: not opened, or it cannot be */
         bool failing, clean;
+        bool was_open; /* with the hasupd before this one, which took in what it holds */
         int64_t failing_wall_ns; /* since when */
         hasup_ns retry; /* it is not opened again before then */
         uint64_t seed;  /* of the hashes of keys */
@@ -534,8 +537,40 @@ void stopping_text(const struct engine *engine, char *text, size_t room);
 void last_run_boot_id(char id[64]); /* of the kernel; "": not known */
 /* Says how the hasupd before this one ended, before its running.json is written over. */
 void last_run_tell(struct engine *engine);
+/* ---- engine_carry.c: to another hasupd ---- */
+struct carry;
+/* What cannot be carried now; NULL: all of it can. */
+const char *engine_holds(struct engine *engine);
+/* To it: all but what was asked of the engine's loop.  From it: into an engine that engine_resume made. */
+void engine_carry(struct carry *carry, struct engine *engine);
+/* An engine like engine_new's with what the carry's first parts say.  Takes `config`. */
+struct engine *engine_resume(struct loop *loop, struct config *config, struct carry *carry,
+                             char error[CONFIG_ERROR_MAX]);
+/* After everything is loaded: the journal and the letters, and what happened meanwhile. */
+void engine_resumed(struct engine *engine);
+/* Whether the configuration names what runs. */
+void engine_names_carry(struct carry *carry, const struct config *config, struct engine *engine);
+/* The core of an engine, as an engine_resume reads it. */
+void engine_core_carry(struct carry *carry, struct engine *engine);
+struct core_limits engine_limits(const struct config *config);
+void engine_base_carry(struct carry *carry, struct engine *engine);
+void stream_carry(struct carry *carry, struct request *request);
+void resume_carry(struct carry *carry, struct request *request);
+void durable_carry(struct carry *carry, struct request *request);
+const char *durable_holds(struct engine *engine);
+void notify_carry(struct carry *carry, struct worker *worker);
+const char *engine_label(struct engine *engine, const char *text); /* rollouts.c */
+void stats_carry(struct carry *carry, struct model *model);
+void counts_carry(struct carry *carry, void *counts, size_t bytes);
+/* Memory of a request with room for meta and body; NULL: none. */
+struct request *request_make(struct engine *engine, size_t meta_len, size_t body_len);
 
 /* models.c */
+const struct config_model *config_model_named(const struct config *config, const char *name);
+/* Its configuration is not the one that its workers run. */
+/* The file names models that were not there when hasupd was replaced. */
+void models_add_missing(struct engine *engine);
+void model_changed_meanwhile(struct engine *engine, struct model *model);
 /* Of those that were replaced, frees what no model's version is in. */
 void engine_drop_configs(struct engine *engine);
 bool config_holds(const struct config *config, const struct config_model *model);

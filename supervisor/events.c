@@ -3,6 +3,8 @@
  */
 #include "supervisor/events.h"
 
+#include "supervisor/carry.h"
+
 #include <stdlib.h>
 
 enum { LINE_MAX_BYTES = 8192, HEAD = 12 };
@@ -110,4 +112,23 @@ void events_each(const struct events *events, size_t count,
         if (i >= skip)
             each(context, (int64_t)hasup_get64(time), line, len);
     }
+}
+
+void events_carry(struct carry *carry, struct events *events)
+{
+    CARRY(carry);
+    struct ring *ring = &events->ring;
+    size_t len = ring->bytes ? ring->room : 0, room = ring->room;
+    if (codec->loading) {
+        free(ring->bytes);
+        ring->bytes = NULL;
+    }
+    carry_block(carry, &ring->bytes, &len, 0);
+    V(room);
+    V(ring->start);
+    V(ring->used);
+    V(ring->lines);
+    if (room != ring->room || (codec->loading && len && len != room) || ring->used > len ||
+        (len && ring->start >= room))
+        codec_fail(codec);
 }

@@ -23,4 +23,7 @@ void events_each(const struct events *events, size_t count,
                  void (*each)(void *context, int64_t wall_ns, const char *json, size_t len),
                  void *context);
 
+struct carry;
+void events_carry(struct carry *carry, struct events *events); /* to another hasupd */
+
 #endif

@@ -10,6 +10,8 @@
  */
 #include "supervisor/history.h"
 
+#include "supervisor/carry.h"
+
 #include <stdlib.h>
 
 static const hasup_ns COMPANY_WAIT = HASUP_S;
@@ -118,4 +120,10 @@ void history_free(struct history *history)
     history->engine->durable.opened = NULL;
     timer_stop(&history->timer);
     free(history);
+}
+
+void history_carry(struct carry *carry, struct history *history)
+{
+    CARRY(carry);
+    V(history->begun);
 }

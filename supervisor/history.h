@@ -18,4 +18,7 @@ void history_free(struct history *history);
 /* One lifecycle event, as it comes: a JSON object. */
 void history_event(struct history *history, int64_t wall_ns, const char *json, size_t len);
 
+struct carry;
+void history_carry(struct carry *carry, struct history *history); /* to another hasupd */
+
 #endif

@@ -10,6 +10,7 @@
  */
 #include "supervisor/letters.h"
 
+#include "supervisor/carry.h"
 #include "supervisor/status.h"
 
 #include <stdio.h>
@@ -544,4 +545,87 @@ int letters_retry(struct engine *engine, const struct journal_letter *letter, le
     if (error)
         free(retry);
     return error;
+}
+
+/* ---- to another hasupd ---- */
+
+static void report_carry(struct carry *carry, struct report *report)
+{
+    CARRY(carry);
+    carry_text(carry, report->slot, sizeof report->slot);
+    carry_text(carry, report->reason, sizeof report->reason);
+    V(report->worker);
+    V(report->pid);
+    V(report->wall_ns);
+    V(report->lived);
+    V(report->reaped);
+    V(report->complete);
+    V(report->code);
+    V(report->signal);
+    V(report->oom);
+    V(report->usage.ru_maxrss);
+    V(report->usage.ru_utime.tv_sec);
+    V(report->usage.ru_utime.tv_usec);
+    V(report->usage.ru_stime.tv_sec);
+    V(report->usage.ru_stime.tv_usec);
+    E(report->tail_count, CAPTURE_TAIL);
+    for (size_t i = 0; i < report->tail_count; i++) {
+        carry_string(carry, &report->tail[i]);
+        if (codec->loading && !report->tail[i])
+            report->tail[i] = calloc(1, 1);
+    }
+}
+
+static void letter_carry(struct carry *carry, struct letter *letter)
+{
+    CARRY(carry);
+    V(letter->hash[0]);
+    V(letter->hash[1]);
+    carry_text(carry, letter->model, sizeof letter->model);
+    E(letter->report_count, REPORTS_MAX);
+    for (size_t i = 0; i < letter->report_count; i++)
+        report_carry(carry, &letter->reports[i]);
+    V(letter->quarantined);
+    V(letter->kept);
+    V(letter->attempts);
+    V(letter->record);
+    V(letter->priority);
+    V(letter->created_wall_ns);
+    V(letter->expires_wall_ns);
+    size_t len = letter->payload ? letter->meta_len + letter->body_len : 0;
+    carry_block(carry, &letter->payload, &len, 0);
+    V(letter->meta_len);
+    V(letter->body_len);
+    if (codec->loading && letter->payload && len != letter->meta_len + letter->body_len)
+        codec_fail(codec);
+    carry_text(carry, letter->summary, sizeof letter->summary);
+}
+
+/* The oldest first, since each is linked before those that are there. */
+void letters_carry(struct carry *carry, struct engine *engine)
+{
+    CARRY(carry);
+    uint32_t count = engine->letters.count;
+    struct letter *letter = engine->letters.list;
+    while (letter && letter->next)
+        letter = letter->next;
+    codec_begin(codec);
+    V(count);
+    codec_end(codec);
+    for (uint32_t i = 0; i < count && !codec->failed; i++) {
+        if (codec->loading && !(letter = calloc(1, sizeof *letter))) {
+            codec_fail(codec);
+            return;
+        }
+        codec_begin(codec);
+        letter_carry(carry, letter);
+        codec_end(codec);
+        if (codec->loading)
+            letter_link(engine, letter);
+        else /* `back` is the `next` of the one before it */
+            letter = letter->back == &engine->letters.list
+                         ? NULL
+                         : (struct letter *)(void *)((char *)letter->back -
+                                                     offsetof(struct letter, next));
+    }
 }

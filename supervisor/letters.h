@@ -51,4 +51,7 @@ typedef void letters_retried(void *context, const char *id, const struct refusal
 int letters_retry(struct engine *engine, const struct journal_letter *letter, letters_retried *done,
                   void *context) HASUP_NODISCARD;
 
+struct carry;
+void letters_carry(struct carry *carry, struct engine *engine); /* to another hasupd */
+
 #endif

@@ -327,6 +327,11 @@ void log_set(enum log_level level, enum log_format format)
     sink.colour = terminal && !(no_colour && *no_colour);
 }
 
+bool log_waits(void)
+{
+    return sink.out.used;
+}
+
 void log_attach(struct loop *loop, size_t buffer)
 {
     sink_attach(&sink.out, loop, buffer);

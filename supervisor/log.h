@@ -49,6 +49,8 @@ void log_end(void);
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context);
 /* Lines that did not get out, ever. */
 uint64_t log_dropped(void);
+/* Whether lines wait to get out. */
+bool log_waits(void);
 void log_entry_write(const struct log_entry *entry);
 
 /* LOG_EVENT(LEVEL_INFO, "slot.ready", "ready after 12 ms", LOG_TEXT("slot", name), …): at least one

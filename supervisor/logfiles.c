@@ -31,6 +31,7 @@ struct logfiles {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t work;
     struct buffer_of_lines waiting;
+    bool busy;          /* the thread has something in hand */
     bool stop, changed; /* changed: options, which the thread takes */
     uint64_t dropped;   /* since the thread took the last buffer */
     uint64_t reopen, reopened;
@@ -232,8 +233,10 @@ static void *run(void *context)
     while (!stop && batch) {
         uint64_t dropped, reopen;
         pthread_mutex_lock(&files->lock);
+        files->busy = false;
         while (!packs && !files->slow.lines && !has_work(files))
             pthread_cond_wait(&files->work, &files->lock);
+        files->busy = true;
         bool changed = files->changed;
         stop = files->stop;
         if (changed && !files->waiting.used)
@@ -258,6 +261,14 @@ static void *run(void *context)
 }
 
 /* ---- the loop's side ---- */
+
+bool logfiles_busy(struct logfiles *files)
+{
+    pthread_mutex_lock(&files->lock);
+    bool busy = files->busy || files->waiting.used || files->reopen != files->reopened;
+    pthread_mutex_unlock(&files->lock);
+    return busy;
+}
 
 /* Signals are the loop's. */
 static bool start(struct logfiles *files)

@@ -37,6 +37,8 @@ void logfiles_add(struct logfiles *files, const char *slot, const char *line, si
 uint64_t logfiles_reopen(struct logfiles *files);
 /* The last order that is done. */
 uint64_t logfiles_reopened(struct logfiles *files);
+/* Whether something is not written yet. */
+bool logfiles_busy(struct logfiles *files);
 /* The next report, as far as there is one. */
 bool logfiles_report(struct logfiles *files, struct logfiles_report *report);
 

@@ -43,7 +43,7 @@ struct loop {
     uint8_t *scratch;
 };
 
-static hasup_ns clock_now(void)
+hasup_ns loop_clock(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -69,7 +69,7 @@ static void turn_start(struct ev_loop *ev, struct ev_check *watcher, int events)
     struct loop *loop = watcher->data;
     (void)ev;
     (void)events;
-    loop->now = clock_now();
+    loop->now = loop_clock();
     loop->turn++;
 }
 
@@ -107,7 +107,7 @@ struct loop *loop_new(void)
         free(loop);
         return NULL;
     }
-    loop->now = clock_now();
+    loop->now = loop_clock();
     ev_prepare_init(&loop->before, turn_end);
     ev_check_init(&loop->after, turn_start);
     ev_async_init(&loop->async, on_async);

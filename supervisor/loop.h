@@ -33,6 +33,8 @@ void loop_free(struct loop *loop);
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
+/* Monotonic time. */
+hasup_ns loop_clock(void);
 /* Monotonic time at the start of this turn. */
 hasup_ns loop_now(const struct loop *loop);
 

@@ -9,6 +9,7 @@
 #include "supervisor/http/http.h"
 #include "supervisor/init.h"
 #include "supervisor/logfiles.h"
+#include "supervisor/upgrade.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,12 +26,15 @@ enum { EXIT_USAGE_OR_CONFIG = 2 };
 struct options {
     const char *config;
     bool check;
+    int upgrade; /* memfd of what an older one hands over; -1: none */
+    int upgrade_check; /* of what it would; -1 */
 };
 
 struct daemon {
     struct loop *loop;
     struct engine *engine;
     struct service *service;
+    struct upgrade *upgrade;
     struct unix_door *door;
     struct control *control;
     struct http *http;
@@ -70,9 +74,11 @@ static struct options parse_options(int argc, char **argv)
                                          {"check", required_argument, NULL, 'k'},
                                          {"version", no_argument, NULL, 'v'},
                                          {"help", no_argument, NULL, 'h'},
+                                         {"upgrade", required_argument, NULL, 'U'},
+                                         {"upgrade-check", required_argument, NULL, 'K'},
                                          {NULL, 0, NULL, 0}};
     static char name[] = "hasupd"; /* what getopt calls itself */
-    struct options options = {0};
+    struct options options = {.upgrade = -1, .upgrade_check = -1};
     int option;
     argv[0] = name;
     while ((option = getopt_long(argc, argv, "c:hv", LONG, NULL)) != -1)
@@ -82,6 +88,8 @@ static struct options parse_options(int argc, char **argv)
             options.config = optarg;
             options.check = true;
             break;
+        case 'U': options.upgrade = atoi(optarg); break;
+        case 'K': options.upgrade_check = atoi(optarg); break;
         case 'v': printf("hasupd %s\n", HASUP_VERSION); exit(0);
         case 'h': fputs(USAGE, stdout); exit(0);
         default: fputs(USAGE, stderr); exit(EXIT_USAGE_OR_CONFIG);
@@ -159,18 +167,21 @@ static void on_reload_signal(void *context, int signo)
     logfiles_reopen(daemon->engine->printed.files);
 }
 
+/* `takeover`: an older hasupd left what listens; NULL: none did. */
 static int open_doors(struct daemon *daemon, const struct config *config,
-                      char error[CONFIG_ERROR_MAX])
+                      const struct takeover *takeover, char error[CONFIG_ERROR_MAX])
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/hasup.sock", config->runtime_dir);
     daemon->door =
-        unix_door_new(daemon->engine, config->listen_unix ? config->listen_unix : path, error);
+        unix_door_new(daemon->engine, config->listen_unix ? config->listen_unix : path,
+                      takeover ? takeover->unix_door : 0, error);
     if (!daemon->door)
         return HASUP_ESYS;
     if (!config->listen_http)
         return 0;
     const struct http_options options = {.listen = config->listen_http,
+                                         .listener = takeover ? takeover->http : 0,
                                          .connections = config->limits.connections,
                                          .stream_bytes = config->limits.stream_bytes,
                                          .body_bytes = config->limits.body_bytes,
@@ -197,9 +208,66 @@ static int open_signals(struct daemon *daemon, char error[CONFIG_ERROR_MAX])
     return 0;
 }
 
-/* 0, or a negative code and `error`.  Takes `config`. */
-static int daemon_open(struct daemon *daemon, struct config *config, const char *file,
-                       char error[CONFIG_ERROR_MAX])
+/* ---- upgrades ---- */
+
+static const char *daemon_holds(void *context)
+{
+    struct daemon *daemon = context;
+    const char *holds = engine_holds(daemon->engine);
+    if (!holds)
+        holds = control_holds(daemon->control);
+    if (!holds)
+        holds = unix_door_holds(daemon->door);
+    return holds || !daemon->http ? holds : http_holds(daemon->http);
+}
+
+/* All that stands behind the core's part. */
+static void daemon_parts_carry(struct daemon *daemon, struct carry *carry)
+{
+    carry_buffers(carry);
+    codec_begin(&carry->codec);
+    peers_carry(carry, daemon->engine->peers);
+    codec_end(&carry->codec);
+    engine_carry(carry, daemon->engine);
+    control_base_carry(carry, daemon->control);
+    unix_door_carry(carry, daemon->door);
+    if (daemon->http)
+        http_carry(carry, daemon->http);
+}
+
+static void daemon_carry(void *context, struct carry *carry)
+{
+    struct daemon *daemon = context;
+    struct takeover head = {.version = HASUP_VERSION,
+                            .began = loop_clock(),
+                            .http = daemon->http ? http_listener(daemon->http) : -1,
+                            .unix_door = unix_door_listener(daemon->door)};
+    carry->engine = daemon->engine;
+    upgrade_head_carry(carry, &head);
+    engine_names_carry(carry, daemon->engine->config, daemon->engine);
+    engine_core_carry(carry, daemon->engine);
+    engine_base_carry(carry, daemon->engine);
+    daemon_parts_carry(daemon, carry);
+}
+
+static void daemon_upgrade_failed(void *context, const char *why)
+{
+    struct daemon *daemon = context;
+    control_upgrade_failed(daemon->control, why);
+}
+
+static const struct upgrade_ops UPGRADE_OPS = {
+    .holds = daemon_holds, .carry = daemon_carry, .failed = daemon_upgrade_failed};
+
+static int daemon_upgrade(void *context, const char *binary, char why[CONFIG_ERROR_MAX])
+{
+    struct daemon *daemon = context;
+    return upgrade_ask(daemon->upgrade, binary, why);
+}
+
+/* ---- life ---- */
+
+static int make_directories(const struct config *config, char error[CONFIG_ERROR_MAX])
 {
     int failed = make_directory(config->state_dir, "state_dir", error);
     if (!failed)
@@ -208,6 +276,27 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
         failed = make_directory(config->runtime_dir, "runtime_dir", error);
     if (!failed)
         failed = check_owner(config->runtime_dir, "runtime_dir", error);
+    return failed;
+}
+
+/* What follows the doors. */
+static int daemon_open_rest(struct daemon *daemon, const char *file)
+{
+    daemon->service = service_new(daemon->loop);
+    daemon->control = daemon->service ? control_new(daemon->engine, file, daemon->service) : NULL;
+    daemon->upgrade = upgrade_new(daemon->loop, &UPGRADE_OPS, daemon, file);
+    if (!daemon->control || !daemon->upgrade)
+        return HASUP_ENOMEM;
+    control_set_upgrade(daemon->control, daemon_upgrade, daemon);
+    unix_door_set_control(daemon->door, daemon->control);
+    return 0;
+}
+
+/* 0, or a negative code and `error`.  Takes `config`.  `takeover`: what an older hasupd left. */
+static int daemon_open(struct daemon *daemon, struct config *config, const char *file,
+                       struct takeover *takeover, char error[CONFIG_ERROR_MAX])
+{
+    int failed = make_directories(config, error);
     if (failed) {
         config_free(config);
         return failed;
@@ -219,20 +308,41 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
         return HASUP_ENOMEM;
     }
     log_attach(daemon->loop, (size_t)config->log.buffer);
-    daemon->engine = engine_new(daemon->loop, config, "", error);
+    daemon->engine = takeover
+                         ? engine_resume(daemon->loop, config, &takeover->carry, error)
+                         : engine_new(daemon->loop, config, "", error);
     if (!daemon->engine)
         return HASUP_ESYS;
-    failed = open_doors(daemon, daemon->engine->config, error);
+    failed = open_doors(daemon, daemon->engine->config, takeover, error);
     if (!failed)
         failed = open_signals(daemon, error);
-    if (failed)
+    return failed ? failed : daemon_open_rest(daemon, file);
+}
+
+/* Takes the place of an older hasupd; 0, or a negative code and `error`. */
+static int daemon_take_over(struct daemon *daemon, struct config *config,
+                            const struct options *options, char error[CONFIG_ERROR_MAX])
+{
+    struct takeover takeover;
+    int failed = takeover_begin(&takeover, options->upgrade, error);
+    if (failed) {
+        config_free(config);
         return failed;
-    daemon->service = service_new(daemon->loop);
-    daemon->control = daemon->service ? control_new(daemon->engine, file, daemon->service) : NULL;
-    if (!daemon->control)
-        return HASUP_ENOMEM;
-    unix_door_set_control(daemon->door, daemon->control);
-    return 0;
+    }
+    upgrade_head_carry(&takeover.carry, &takeover);
+    engine_names_carry(&takeover.carry, config, NULL);
+    failed = daemon_open(daemon, config, options->config, &takeover, error);
+    if (!failed) {
+        takeover.carry.engine = daemon->engine;
+        daemon_parts_carry(daemon, &takeover.carry);
+        failed = takeover_end(&takeover, error);
+    }
+    if (!failed) {
+        engine_resumed(daemon->engine);
+        control_upgraded(daemon->control, takeover.version, loop_clock() - takeover.began);
+    }
+    takeover_free(&takeover);
+    return failed;
 }
 
 static void close_doors(struct daemon *daemon)
@@ -255,6 +365,7 @@ static int daemon_end(struct daemon *daemon)
 static void daemon_close(struct daemon *daemon)
 {
     close_doors(daemon);
+    upgrade_free(daemon->upgrade);
     control_free(daemon->control);
     service_free(daemon->service);
     engine_free(daemon->engine);
@@ -277,6 +388,16 @@ static int check(struct config *config)
     return failed ? EXIT_USAGE_OR_CONFIG : 0;
 }
 
+static void daemon_begin(struct daemon *daemon)
+{
+    LOG_EVENT(LEVEL_INFO, "hasupd.started", HASUP_VERSION, LOG_INT("pid", getpid()),
+              LOG_TEXT("unix", unix_door_path(daemon->door)),
+              LOG_INT(daemon->http ? "http_port" : NULL,
+                      daemon->http ? http_port(daemon->http) : 0),
+              LOG_TEXT("cgroups", processes_use_cgroups(daemon->engine->processes) ? "yes" : "no"));
+    engine_start(daemon->engine);
+}
+
 int main(int argc, char **argv)
 {
     sigset_t all, before;
@@ -288,6 +409,8 @@ int main(int argc, char **argv)
     struct options options = parse_options(argc, argv);
     char error[CONFIG_ERROR_MAX] = "";
     struct daemon daemon = {0};
+    if (options.upgrade_check >= 0)
+        return upgrade_check(options.upgrade_check, options.config);
     struct config *config = config_load(options.config, error);
     if (!config) {
         fprintf(stderr, "hasupd: %s\n", error);
@@ -296,16 +419,15 @@ int main(int argc, char **argv)
     if (options.check)
         return check(config);
     log_init(STDERR_FILENO, config->log.level, config->log.format);
-    if (daemon_open(&daemon, config, options.config, error)) {
+    bool resumes = options.upgrade >= 0;
+    if (resumes ? daemon_take_over(&daemon, config, &options, error)
+                : daemon_open(&daemon, config, options.config, NULL, error)) {
         fprintf(stderr, "hasupd: %s\n", error);
         daemon_close(&daemon);
         return EXIT_USAGE_OR_CONFIG;
     }
-    LOG_EVENT(LEVEL_INFO, "hasupd.started", HASUP_VERSION, LOG_INT("pid", getpid()),
-              LOG_TEXT("unix", unix_door_path(daemon.door)),
-              LOG_INT(daemon.http ? "http_port" : NULL, daemon.http ? http_port(daemon.http) : 0),
-              LOG_TEXT("cgroups", processes_use_cgroups(daemon.engine->processes) ? "yes" : "no"));
-    engine_start(daemon.engine);
+    if (!resumes)
+        daemon_begin(&daemon);
     service_ready(daemon.service, "serving");
     loop_run(daemon.loop);
     int code = daemon_end(&daemon);

@@ -38,13 +38,34 @@ static void model_add(struct engine *engine, const struct config_model *config)
     abort(); /* a model that is configured and does not exist would be refused for ever */
 }
 
+void model_changed_meanwhile(struct engine *engine, struct model *model)
+{
+    model->changed = false;
+    model->workers = model->config->policy.workers;
+    LOG_EVENT(LEVEL_INFO, "model.configured", "restarting its workers",
+              LOG_TEXT("model", model->config->name));
+    model_set(engine, model, model->config, true);
+}
+
 static struct model *model_named(struct engine *engine, const char *name)
 {
     int index = engine_model(engine, name, strlen(name));
     return index < 0 ? NULL : &engine->models[index];
 }
 
-static const struct config_model *config_named(const struct config *config, const char *name)
+void models_add_missing(struct engine *engine)
+{
+    char error[CONFIG_ERROR_MAX];
+    if (!engine_has_room(engine, engine->config, error)) {
+        LOG_EVENT(LEVEL_ERROR, "config.refused", error, LOG_TEXT("file", engine->config->file));
+        return;
+    }
+    for (size_t i = 0; i < engine->config->model_count; i++)
+        if (!model_named(engine, engine->config->models[i].name))
+            model_add(engine, &engine->config->models[i]);
+}
+
+const struct config_model *config_model_named(const struct config *config, const char *name)
 {
     for (size_t i = 0; i < config->model_count; i++)
         if (strcmp(config->models[i].name, name) == 0)
@@ -135,7 +156,8 @@ bool engine_has_room(struct engine *engine, const struct config *config,
     for (uint32_t i = 0; i < most; i++) {
         const struct model *model = &engine->models[i];
         used += model->used;
-        leaving += model->used && (model->removing || !config_named(config, model->config->name));
+        leaving += model->used &&
+                   (model->removing || !config_model_named(config, model->config->name));
     }
     for (size_t i = 0; i < config->model_count; i++)
         added += !model_named(engine, config->models[i].name);
@@ -210,7 +232,7 @@ int engine_canary(struct engine *engine, uint32_t index, const char *file, uint3
     struct config *config = config_load(file, error);
     if (!config)
         return HASUP_ECONFIG;
-    const struct config_model *tried = config_named(config, model->config->name);
+    const struct config_model *tried = config_model_named(config, model->config->name);
     if (canary_is_refused(engine, model, tried, error)) {
         config_free(config);
         return HASUP_EINVAL;
@@ -239,7 +261,7 @@ void engine_reconfigure(struct engine *engine, struct config *config)
         struct model *model = &engine->models[i];
         if (!model->used || model->removing)
             continue;
-        const struct config_model *now = config_named(config, model->config->name);
+        const struct config_model *now = config_model_named(config, model->config->name);
         if (!now) {
             model->removing = true;
             engine_post(engine, &(struct event){.type = EVENT_MODEL_REMOVED, .model = i});

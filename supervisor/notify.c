@@ -5,6 +5,7 @@
  * Owns the socket and its file.  Failure mode: a datagram that says nothing known is passed over,
  * as sd_notify(3) wants it.
  */
+#include "supervisor/carry.h"
 #include "supervisor/engine.h"
 
 #include <errno.h>
@@ -112,4 +113,32 @@ struct notify *notify_new(struct worker *worker)
         return NULL;
     }
     return notify;
+}
+
+/* ---- to another hasupd ---- */
+
+void notify_carry(struct carry *carry, struct worker *worker)
+{
+    CARRY(carry);
+    struct notify *notify = worker->notify;
+    bool there = notify;
+    V(there);
+    if (!there)
+        return;
+    if (codec->loading) {
+        notify = worker->notify = calloc(1, sizeof *notify);
+        if (!notify) {
+            codec_fail(codec);
+            return;
+        }
+        *notify = (struct notify){.worker = worker,
+                                  .watch = {.ready = notify_ready, .context = notify},
+                                  .fd = -1,
+                                  .address = {.sun_family = AF_UNIX}};
+    }
+    carry_fd(carry, &notify->fd);
+    carry_text(carry, notify->address.sun_path, sizeof notify->address.sun_path);
+    if (codec->loading && notify->fd >= 0 &&
+        watch_set(&notify->watch, worker->slot->engine->loop, notify->fd, WATCH_READ))
+        codec_fail(codec);
 }

@@ -8,6 +8,7 @@
 #include "supervisor/peer.h"
 
 #include "supervisor/buffer_peer.h"
+#include "supervisor/carry.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -475,4 +476,130 @@ int peer_say(struct peer *peer, enum hasup_frame_type type, uint64_t id)
 {
     struct hasup_frame frame = {.type = (uint8_t)type, .id = id, .fd = -1};
     return peer_send(peer, &frame, NULL);
+}
+
+/* ---- to another hasupd ---- */
+
+const char *peer_holds(const struct peer *peer)
+{
+    const struct hasup_channel *ch = &peer->channel;
+    return peer->open && (ch->in.fd_count || ch->out.fd_count) ? "a descriptor is being passed"
+                                                               : NULL;
+}
+
+static void buffers_carry(struct carry *carry, struct peer *peer)
+{
+    CARRY(carry);
+    struct buffer *next = peer->buffers, **last = &peer->buffers;
+    V(peer->buffer_count);
+    for (uint32_t i = 0; i < peer->buffer_count && !codec->failed; i++) {
+        struct buffer *buffer = next;
+        next = buffer ? buffer->next : NULL;
+        carry_buffer(carry, &buffer);
+        if (!codec->loading)
+            continue;
+        if (!buffer || buffer->owner || buffer->pool) {
+            codec_fail(codec);
+            return;
+        }
+        buffer->owner = peer;
+        *last = buffer;
+        last = &buffer->next;
+    }
+}
+
+static struct announcement *announcement_loaded(struct carry *carry, struct peer *peer)
+{
+    struct announcement *a = calloc(1, sizeof *a);
+    if (!a) {
+        carry->no_memory = true;
+        codec_fail(&carry->codec);
+        return NULL;
+    }
+    a->peer = peer;
+    return a;
+}
+
+static void announcements_carry(struct carry *carry, struct peer *peer)
+{
+    CARRY(carry);
+    struct announcement *at = peer->told, **last = &peer->told;
+    uint32_t count = 0;
+    for (struct announcement *a = at; a && !codec->loading; a = a->next_of_peer)
+        count++;
+    V(peer->next_id);
+    V(count);
+    for (uint32_t i = 0; i < count && !codec->failed; i++) {
+        struct announcement *a = codec->loading ? announcement_loaded(carry, peer) : at;
+        if (!a)
+            return;
+        carry_buffer(carry, &a->buffer);
+        V(a->id);
+        V(a->lent);
+        at = a->next_of_peer;
+        if (!codec->loading)
+            continue;
+        if (!a->buffer) {
+            free(a);
+            codec_fail(codec);
+            return;
+        }
+        a->buffer->refs += a->lent;
+        a->next_of_buffer = a->buffer->told;
+        a->buffer->told = a;
+        *last = a;
+        last = &a->next_of_peer;
+    }
+}
+
+void peer_carry(struct carry *carry, struct peer *peer, struct peers *peers,
+                const struct peer_ops *ops, void *context)
+{
+    CARRY(carry);
+    struct hasup_channel *ch = &peer->channel;
+    struct codec_outer outer = codec_enter(codec);
+    int fd = ch->fd;
+    size_t unsent = codec->loading ? 0 : hasup_channel_unsent(ch);
+    uint8_t *out = codec->loading ? NULL : ch->out.bytes + ch->out.start;
+    carry_fd(carry, &fd);
+    if (codec->loading && (fd < 0 || peer_open(peer, peers, fd, ops, context)))
+        codec_fail(codec);
+    carry_block(carry, &ch->in.kept, &ch->in.kept_len, 0);
+    carry_block(carry, &out, &unsent, 0);
+    V(ch->out.max);
+    V(peer->paused);
+    if (codec->loading) {
+        ch->in.kept_room = ch->in.kept_len;
+        ch->out.bytes = out;
+        ch->out.end = ch->out.room = unsent;
+        if (unsent)
+            dirty_add(peer);
+    }
+    buffers_carry(carry, peer);
+    announcements_carry(carry, peer);
+    codec_leave(codec, outer);
+}
+
+void peers_carry(struct carry *carry, struct peers *peers)
+{
+    CARRY(carry);
+    uint32_t count = 0;
+    struct buffer *at = peers->pool.free, **last = &peers->pool.free;
+    for (struct buffer *buffer = at; buffer && !codec->loading; buffer = buffer->next)
+        count++;
+    V(count);
+    for (uint32_t i = 0; i < count && !codec->failed; i++) {
+        struct buffer *buffer = at;
+        at = at ? at->next : NULL;
+        carry_buffer(carry, &buffer);
+        if (!codec->loading)
+            continue;
+        if (!buffer || !buffer->pool) {
+            codec_fail(codec);
+            return;
+        }
+        peers->pool.free_bytes += buffer->size;
+        *last = buffer;
+        last = &buffer->next;
+    }
 }

@@ -48,6 +48,15 @@ int peer_open(struct peer *peer, struct peers *peers, int fd, const struct peer_
 /* Closes without a word; withdraws its buffers.  Harmless where it is closed. */
 void peer_close(struct peer *peer);
 
+struct carry;
+/* What of it can go along to another hasupd; NULL: all, else what cannot now. */
+const char *peer_holds(const struct peer *peer);
+/* An open one; loading, `peer` is opened, and `ops` and `context` are its own. */
+void peer_carry(struct carry *carry, struct peer *peer, struct peers *peers,
+                const struct peer_ops *ops, void *context);
+/* The pool's free buffers. */
+void peers_carry(struct carry *carry, struct peers *peers);
+
 /* Reads what is there and hands it out; for a worker that exited: until nothing is left. */
 void peer_drain(struct peer *peer);
 

@@ -4,6 +4,8 @@
  */
 #include "supervisor/printed.h"
 
+#include "supervisor/carry.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -264,4 +266,63 @@ void printed_free(struct printed *printed)
         return;
     shrink(printed, 0);
     free(printed);
+}
+
+/* ---- to another hasupd ---- */
+
+size_t printed_left(const struct printed_reader *reader)
+{
+    size_t left = 0;
+    for (const struct kept *line = reader->at; line; line = line->newer)
+        left += is_wanted(&reader->filter, line);
+    return left;
+}
+
+static void line_carry(struct carry *carry, struct printed *printed, const struct kept *line)
+{
+    CARRY(carry);
+    struct printed_line out = {0};
+    char slot[PRINTED_SLOT] = "";
+    const uint8_t *text = NULL;
+    size_t len = 0;
+    if (line) {
+        out = (struct printed_line){.wall_ns = line->wall_ns,
+                                    .pid = line->pid,
+                                    .said = {.stream = line->stream,
+                                             .more = line->more,
+                                             .partial = line->partial}};
+        snprintf(slot, sizeof slot, "%s", line->slot->name);
+        snprintf(out.request, sizeof out.request, "%s", line->text + line->len + 1);
+        text = (const uint8_t *)line->text;
+        len = line->len;
+    }
+    carry_text(carry, slot, sizeof slot);
+    V(out.wall_ns);
+    V(out.pid);
+    carry_text(carry, out.request, sizeof out.request);
+    E(out.said.stream, CAPTURE_DROPPED);
+    V(out.said.more);
+    V(out.said.partial);
+    codec_bytes(codec, &text, &len);
+    if (!codec->loading || codec->failed)
+        return;
+    out.slot = slot;
+    out.said.text = len ? (const char *)text : "";
+    out.said.len = len;
+    printed_add(printed, &out);
+}
+
+void printed_carry(struct carry *carry, struct printed *printed)
+{
+    CARRY(carry);
+    uint64_t count = 0;
+    const struct kept *line = printed->oldest;
+    for (const struct kept *at = line; at && !codec->loading; at = at->newer)
+        count++;
+    V(count);
+    for (uint64_t i = 0; i < count && !codec->failed; i++) {
+        const struct kept *each = codec->loading ? NULL : line;
+        line_carry(carry, printed, each);
+        line = each ? each->newer : NULL;
+    }
 }

@@ -54,6 +54,11 @@ void printed_open(struct printed *printed, struct printed_reader *reader, size_t
 bool printed_next(struct printed_reader *reader, struct printed_line *line);
 void printed_close(struct printed_reader *reader);
 
+struct carry;
+void printed_carry(struct carry *carry, struct printed *printed); /* to another hasupd */
+/* How many lines a reader has yet to get. */
+size_t printed_left(const struct printed_reader *reader);
+
 /* "stdout" */
 const char *printed_stream(enum capture_stream stream);
 /* The line as a log entry; its fields stand in `fields`. */

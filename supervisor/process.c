@@ -6,6 +6,7 @@
  */
 #include "supervisor/process.h"
 
+#include "supervisor/carry.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/memory.h"
 #include "supervisor/spawn.h"
@@ -259,6 +260,34 @@ static void take_descriptors(struct processes *processes)
     setrlimit(RLIMIT_NOFILE, &most);
 }
 
+static struct processes *processes_make(struct loop *loop, const struct process_ops *ops,
+                                        void *context)
+{
+    struct processes *processes = calloc(1, sizeof *processes);
+    if (!processes)
+        return NULL;
+    *processes = (struct processes){.loop = loop,
+                                    .ops = ops,
+                                    .context = context,
+                                    .retry = {.due = retry_due, .context = processes},
+                                    .notify = {.ready = on_notify, .context = processes},
+                                    .oom_counter = oom_counter_open()};
+    processes->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return processes;
+}
+
+/* 0, or -1: errno. */
+static int processes_listen(struct processes *processes)
+{
+    struct loop *loop = processes->loop;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (processes->null < 0 || loop_signal(loop, SIGCHLD, on_child, processes) ||
+        (processes->cgroups &&
+         watch_set(&processes->notify, loop, cgroups_notify_fd(processes->cgroups), WATCH_READ)))
+        return -1;
+    return 0;
+}
+
 static void processes_close(struct processes *processes)
 {
     watch_stop(&processes->notify);
@@ -275,25 +304,14 @@ static void processes_close(struct processes *processes)
 struct processes *processes_new(struct loop *loop, const struct process_ops *ops, void *context,
                                 const char *cgroup, char error[256])
 {
-    struct processes *processes = calloc(1, sizeof *processes);
+    struct processes *processes = processes_make(loop, ops, context);
     if (!processes) {
         snprintf(error, 256, "out of memory");
         return NULL;
     }
-    processes->loop = loop;
-    processes->ops = ops;
-    processes->context = context;
-    processes->retry.due = retry_due;
-    processes->oom_counter = oom_counter_open();
-    processes->notify.ready = on_notify;
-    processes->retry.context = processes->notify.context = processes;
     take_descriptors(processes);
     processes->cgroups = cgroup ? cgroups_open(cgroup) : NULL;
-    processes->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
-    if (processes->null < 0 || loop_signal(loop, SIGCHLD, on_child, processes) ||
-        (processes->cgroups &&
-         watch_set(&processes->notify, loop, cgroups_notify_fd(processes->cgroups), WATCH_READ))) {
+    if (processes_listen(processes)) {
         snprintf(error, 256, "cannot watch child processes: %s", strerror(errno));
         processes_close(processes);
         return NULL;
@@ -514,4 +532,59 @@ void process_kill_tree(struct process *process)
             kill(process->pid, SIGKILL);
         group_kill(process);
     }
+}
+
+/* ---- to another hasupd ---- */
+
+struct processes *processes_carry(struct carry *carry, struct processes *processes,
+                                  struct loop *loop, const struct process_ops *ops, void *context)
+{
+    CARRY(carry);
+    if (codec->loading && !(processes = processes_make(loop, ops, context))) {
+        carry->no_memory = true;
+        codec_fail(codec);
+        return NULL;
+    }
+    V(processes->count);
+    V(processes->oom_kills);
+    V(processes->descriptors.rlim_cur);
+    V(processes->descriptors.rlim_max);
+    processes->cgroups = cgroups_carry(carry, processes->cgroups);
+    if (codec->loading && processes_listen(processes))
+        codec_fail(codec);
+    return processes;
+}
+
+void process_carry(struct carry *carry, struct processes *processes, struct process **out,
+                   void *context)
+{
+    CARRY(carry);
+    struct process *process = *out;
+    bool there = process;
+    V(there);
+    if (!there)
+        return;
+    if (codec->loading) {
+        process = *out = calloc(1, sizeof *process);
+        if (!process) {
+            codec_fail(codec);
+            return;
+        }
+        process->owner = processes;
+        process->context = context;
+        process->next = processes->list;
+        processes->list = process;
+    }
+    V(process->pid);
+    leaf_carry(carry, processes->cgroups, &process->leaf);
+    V(process->oom_kills);
+    carry_text(carry, process->token, sizeof process->token);
+    V(process->reaped);
+    V(process->group_gone);
+    V(process->doubts);
+}
+
+void processes_look(struct processes *processes)
+{
+    reap(processes);
 }

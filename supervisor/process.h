@@ -50,6 +50,17 @@ struct processes *processes_new(struct loop *loop, const struct process_ops *ops
 void processes_free(struct processes *processes);
 bool processes_use_cgroups(const struct processes *processes);
 
+struct carry;
+/* To and from another hasupd in the same process, whose children they stay; loading makes them.
+ * NULL: the load has failed. */
+struct processes *processes_carry(struct carry *carry, struct processes *processes,
+                                  struct loop *loop, const struct process_ops *ops, void *context);
+/* One, whose context is `context`. */
+void process_carry(struct carry *carry, struct processes *processes, struct process **process,
+                   void *context);
+/* Children may have ended while nobody listened. */
+void processes_look(struct processes *processes);
+
 /* Starts one.  The parent's page tables are not copied; the call returns when the child has
  * exec'ed or failed.  0; HASUP_ESYS: errno is the failing step's and `error` names the step and the
  * file. After a failure no callback comes. */

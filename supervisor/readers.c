@@ -8,6 +8,7 @@
  */
 #include "supervisor/readers.h"
 
+#include "supervisor/carry.h"
 #include "supervisor/logfiles.h"
 #include "supervisor/printed.h"
 
@@ -258,4 +259,65 @@ void readers_free(struct readers *readers)
     timer_stop(&readers->again);
     readers->engine->printed.added = readers->engine->printed.reopened = NULL;
     free(readers);
+}
+
+/* ---- to another hasupd ---- */
+
+bool readers_wait(const struct readers *readers)
+{
+    const struct log_reader *reader = readers->list;
+    while (reader && !reader->reopen)
+        reader = reader->next;
+    return reader;
+}
+
+static void reader_carry(struct carry *carry, struct log_reader *reader, size_t *left)
+{
+    CARRY(carry);
+    struct printed_filter *filter = &reader->place.filter;
+    V(reader->id);
+    V(reader->follows);
+    V(reader->done);
+    carry_text(carry, filter->target, sizeof filter->target);
+    carry_text(carry, filter->grep, sizeof filter->grep);
+    V(filter->streams);
+    V(filter->since_wall_ns);
+    V(filter->pid);
+    V(reader->place.lost);
+    V(*left);
+}
+
+static void reader_load(struct carry *carry, struct readers *readers, struct unix_client *client)
+{
+    struct log_reader *reader = calloc(1, sizeof *reader);
+    size_t left = 0;
+    if (!reader) {
+        codec_fail(&carry->codec);
+        return;
+    }
+    reader_carry(carry, reader, &left);
+    uint64_t lost = reader->place.lost;
+    reader->client = client;
+    reader->next = readers->list;
+    readers->list = reader;
+    readers->count++;
+    readers->news = true;
+    printed_open(readers->engine->printed.lines, &reader->place, left);
+    reader->place.lost = lost;
+}
+
+void readers_carry(struct carry *carry, struct readers *readers, struct unix_client *client)
+{
+    CARRY(carry);
+    uint32_t count = 0;
+    for (struct log_reader *r = readers->list; r && !codec->loading; r = r->next)
+        count += r->client == client;
+    E(count, READERS_MAX);
+    for (uint32_t i = 0; codec->loading && i < count && !codec->failed; i++)
+        reader_load(carry, readers, client);
+    for (struct log_reader *r = readers->list; r && !codec->loading; r = r->next) {
+        size_t left = printed_left(&r->place);
+        if (r->client == client)
+            reader_carry(carry, r, &left);
+    }
 }

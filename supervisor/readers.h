@@ -25,4 +25,10 @@ uint32_t readers_reopen(struct readers *readers, struct unix_client *client, uin
 void readers_cancel(struct readers *readers, const struct unix_client *client, uint64_t id,
                     bool everything);
 
+/* Whether one waits for log files to be opened anew. */
+bool readers_wait(const struct readers *readers);
+struct carry;
+/* What a client reads, to another hasupd. */
+void readers_carry(struct carry *carry, struct readers *readers, struct unix_client *client);
+
 #endif

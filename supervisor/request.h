@@ -101,6 +101,12 @@ int engine_record(const struct engine *engine, const char *id, size_t len,
 /* Nobody wants it any more: HASUP_ENOTFOUND. */
 int engine_drop(struct engine *engine, const char *id, size_t len) HASUP_NODISCARD;
 
+/* For a door that another hasupd's clients come to: the number that names a request there and here;
+ * what bears it is this door's now.  NULL: nothing does any more. */
+uint64_t engine_request_id(const struct request *request);
+struct request *engine_rejoin(struct engine *engine, uint64_t id, const struct door *door,
+                              void *context);
+
 /* Its client is gone: the door hears nothing more of it. */
 void engine_cancel(struct engine *engine, struct request *request);
 

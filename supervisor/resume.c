@@ -3,6 +3,7 @@
  * REQUEST that offers it, and what was sent, to the next one.  Whether a request goes on is the
  * core's decision; where, the worker's, checked here.
  */
+#include "supervisor/carry.h"
 #include "supervisor/engine.h"
 
 #include <stdlib.h>
@@ -135,4 +136,32 @@ void resume_recover(struct engine *engine, struct request *request, struct journ
     resume_keep(engine, request, blob, blob_len);
     if (request->progress)
         request->progress->stored = true;
+}
+
+/* ---- to another hasupd ---- */
+
+void resume_carry(struct carry *carry, struct request *request)
+{
+    CARRY(carry);
+    struct progress *progress = request->progress;
+    bool there = progress;
+    const uint8_t *blob = progress ? progress->blob : NULL;
+    size_t len = progress ? progress->len : 0;
+    V(there);
+    codec_bytes(codec, &blob, &len);
+    if (!there)
+        return;
+    if (codec->loading) {
+        progress = request->progress = calloc(1, sizeof *progress + len);
+        if (!progress) {
+            codec_fail(codec);
+            return;
+        }
+        progress->len = len;
+        carry->engine->requests.body_bytes += len;
+        if (len)
+            memcpy(progress->blob, blob, len);
+    }
+    V(progress->at);
+    V(progress->stored);
 }

@@ -20,7 +20,7 @@ struct label {
 /* ---- versions ---- */
 
 /* A version has one for as long as somebody could have been answered by it. */
-static const char *label_of(struct engine *engine, const char *text)
+const char *engine_label(struct engine *engine, const char *text)
 {
     struct label *label = engine->labels;
     while (label && strcmp(label->text, text) != 0)
@@ -53,7 +53,7 @@ static void version_put(struct engine *engine, struct model *model, uint32_t num
     }
     place->number = number; /* what its workers said stays, where it is known already */
     place->config = config;
-    place->label = label_of(engine, config->version);
+    place->label = engine_label(engine, config->version);
     if (number == model->version)
         model->config = config;
 }

@@ -144,15 +144,20 @@ static void on_dropped(void *context, struct flow_dropped dropped)
     said(context, &(struct captured){.stream = CAPTURE_DROPPED, .text = text, .len = (size_t)len});
 }
 
+struct capture_options said_options(struct worker *worker)
+{
+    const struct config *config = worker->slot->engine->config;
+    return (struct capture_options){.flow = config->log.flow,
+                                    .line_max = (size_t)config->log.line_max,
+                                    .line = on_line,
+                                    .dropped = on_dropped,
+                                    .context = worker};
+}
+
 struct capture *said_capture(struct worker *worker, int *out, int *err)
 {
-    const struct engine *engine = worker->slot->engine;
-    const struct capture_options options = {.flow = engine->config->log.flow,
-                                            .line_max = (size_t)engine->config->log.line_max,
-                                            .line = on_line,
-                                            .dropped = on_dropped,
-                                            .context = worker};
-    return capture_new(engine->loop, &options, out, err);
+    const struct capture_options options = said_options(worker);
+    return capture_new(worker->slot->engine->loop, &options, out, err);
 }
 
 /* ---- its last words ---- */

@@ -18,6 +18,9 @@ void said_files_woken(struct engine *engine);
 /* The pipes of a process that is to be started; NULL: errno says why not. */
 struct capture *said_capture(struct worker *worker, int *out, int *err);
 
+/* What is done with what they print. */
+struct capture_options said_options(struct worker *worker);
+
 /* A request comes into the worker's hand, and leaves it by an answer. */
 void said_dispatched(struct worker *worker, uint64_t request);
 void said_answered(struct worker *worker, uint64_t request);

@@ -4,6 +4,7 @@
  * serving goes on.  It decides nothing and is read by status.c and metrics.c.
  */
 #include "supervisor/stats.h"
+#include "supervisor/carry.h"
 #include "supervisor/engine.h"
 
 #include <stdlib.h>
@@ -211,4 +212,36 @@ void stats_checkpoint(struct model *model, hasup_ns took, bool stored)
     stats->not_stored += !stored;
     if (stored)
         histogram_add(&stats->checkpoint, took);
+}
+
+/* ---- to another hasupd ---- */
+
+/* Counters only.  Of a version that counts something else they begin anew, as counters may. */
+void counts_carry(struct carry *carry, void *counts, size_t bytes)
+{
+    CARRY(carry);
+    uint64_t *words = counts, count = bytes / sizeof *words;
+    const uint64_t mine = count;
+    V(count);
+    for (uint64_t i = 0; i < count && !codec->failed; i++) {
+        uint64_t other = 0;
+        uint64_t *word = i < mine ? &words[i] : &other;
+        V(*word);
+        if (count != mine)
+            *word = 0;
+    }
+}
+
+void stats_carry(struct carry *carry, struct model *model)
+{
+    CARRY(carry);
+    bool there = model->stats;
+    V(there);
+    if (!there)
+        return;
+    if (codec->loading && !(model->stats = calloc(1, sizeof *model->stats))) {
+        codec_fail(codec);
+        return;
+    }
+    counts_carry(carry, model->stats, sizeof *model->stats);
 }

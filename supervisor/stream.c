@@ -4,9 +4,11 @@
  * before it had reached.  Where the new one comes past that length, the digests are compared.  One
  * that goes on in the middle takes over the hash of what stands before.
  */
+#include "supervisor/carry.h"
 #include "supervisor/engine.h"
 
 #include <stdlib.h>
+#define XXH_STATIC_LINKING_ONLY /* the size of a state */
 #include <xxhash.h>
 
 struct stream {
@@ -139,4 +141,49 @@ uint64_t reply_digest(const struct request *request, uint32_t status, struct bod
     if (request->stream)
         seed ^= XXH3_64bits_digest(request->stream->run);
     return XXH3_64bits_withSeed(bytes, bytes ? body->len : 0, seed);
+}
+
+/* ---- to another hasupd ---- */
+
+/* The library's memory as it is, which the same version of it reads (upgrade.c sees to that). */
+static void run_carry(struct carry *carry, XXH3_state_t **run)
+{
+    const uint8_t *bytes = (const uint8_t *)*run;
+    size_t len = *run && !carry->codec.loading ? sizeof **run : 0;
+    codec_bytes(&carry->codec, &bytes, &len);
+    if (!carry->codec.loading)
+        return;
+    *run = len == sizeof **run ? XXH3_createState() : NULL;
+    if (!*run) {
+        if (len)
+            codec_fail(&carry->codec);
+        return;
+    }
+    XXH3_64bits_reset(*run);
+    const unsigned char *secret = (*run)->extSecret; /* the library's own, where it is here */
+    memcpy(*run, bytes, len);
+    (*run)->extSecret = secret;
+}
+
+void stream_carry(struct carry *carry, struct request *request)
+{
+    CARRY(carry);
+    bool there = request->stream;
+    V(there);
+    if (!there || (codec->loading && stream_open(request)))
+        return;
+    struct stream *stream = request->stream;
+    if (codec->loading)
+        XXH3_freeState(stream->run);
+    run_carry(carry, &stream->run);
+    if (!stream->run)
+        codec_fail(codec);
+    V(stream->chunks);
+    V(stream->produced);
+    V(stream->reached);
+    V(stream->digest);
+    run_carry(carry, &stream->reached_run);
+    V(stream->marked);
+    run_carry(carry, &stream->marked_run);
+    V(stream->differs);
 }

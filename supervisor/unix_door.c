@@ -6,6 +6,7 @@
  */
 #include "supervisor/unix_door.h"
 
+#include "supervisor/carry.h"
 #include "supervisor/control.h"
 
 #include <errno.h>
@@ -473,6 +474,17 @@ static bool allowed(int fd)
            (who.uid == 0 || who.uid == geteuid());
 }
 
+static void client_link(struct unix_door *door, struct unix_client *client)
+{
+    client->door = door;
+    client->next = door->clients;
+    client->back = &door->clients;
+    if (client->next)
+        client->next->back = &client->next;
+    door->clients = client;
+    engine_door_counts(door->engine, DOOR_UNIX)->open = ++door->count;
+}
+
 static void door_take(struct unix_door *door, int fd)
 {
     struct engine *engine = door->engine;
@@ -487,18 +499,12 @@ static void door_take(struct unix_door *door, int fd)
         close(fd);
         return;
     }
-    client->door = door;
     if (peer_open(&client->peer, engine->peers, fd, &CLIENT_OPS, client)) {
         free(client);
         return;
     }
     client->peer.channel.out.max = (size_t)engine->config->limits.stream_bytes;
-    client->next = door->clients;
-    client->back = &door->clients;
-    if (client->next)
-        client->next->back = &client->next;
-    door->clients = client;
-    counts->open = ++door->count;
+    client_link(door, client);
 }
 
 static void accept_again(void *context)
@@ -589,7 +595,7 @@ static int door_listen(struct unix_door *door, const char *path, char error[CONF
     return failed ? HASUP_ESYS : 0;
 }
 
-struct unix_door *unix_door_new(struct engine *engine, const char *path,
+struct unix_door *unix_door_new(struct engine *engine, const char *path, int listener,
                                 char error[CONFIG_ERROR_MAX])
 {
     struct unix_door *door = calloc(1, sizeof *door);
@@ -602,7 +608,13 @@ struct unix_door *unix_door_new(struct engine *engine, const char *path,
     door->watch.ready = door_accept;
     door->watch.context = door;
     door->accept_again = (struct timer){.due = accept_again, .context = door};
-    if (door_listen(door, path, error)) {
+    if (listener > 0) {
+        struct sockaddr_un address = {0};
+        socklen_t len = sizeof address;
+        door->fd = listener;
+        if (!getsockname(listener, (struct sockaddr *)&address, &len))
+            snprintf(door->path, sizeof door->path, "%s", address.sun_path);
+    } else if (door_listen(door, path, error)) {
         if (door->fd >= 0)
             close(door->fd);
         free(door);
@@ -644,4 +656,82 @@ void unix_door_free(struct unix_door *door)
     close(door->fd);
     unlink(door->path);
     free(door);
+}
+
+/* ---- to another hasupd ---- */
+
+int unix_door_listener(const struct unix_door *door)
+{
+    return door->fd;
+}
+
+const char *unix_door_holds(const struct unix_door *door)
+{
+    const char *holds = NULL;
+    for (const struct unix_client *client = door->clients; client && !holds; client = client->next)
+        holds = peer_holds(&client->peer);
+    return holds;
+}
+
+static void client_requests_carry(struct carry *carry, struct unix_client *client)
+{
+    CARRY(carry);
+    struct unix_request *record = client->requests;
+    uint64_t count = 0;
+    for (; record && !codec->loading; record = record->next)
+        count++;
+    V(count);
+    record = client->requests;
+    for (uint64_t i = 0; i < count && !codec->failed; i++) {
+        if (codec->loading && !(record = record_new(client, 0))) {
+            codec_fail(codec);
+            return;
+        }
+        uint64_t id = codec->loading ? 0 : engine_request_id(record->request);
+        V(record->id);
+        V(record->chunks);
+        V(id);
+        if (!codec->loading) {
+            record = record->next;
+            continue;
+        }
+        record->request = engine_rejoin(client->door->engine, id, &UNIX_DOOR, record);
+        if (!record->request) {
+            record_free(record);
+            codec_fail(codec);
+        }
+    }
+}
+
+static void client_carry(struct carry *carry, struct unix_door *door, struct unix_client *client)
+{
+    CARRY(carry);
+    if (codec->loading) {
+        client = calloc(1, sizeof *client);
+        if (!client) {
+            codec_fail(codec);
+            return;
+        }
+    }
+    codec_begin(codec);
+    peer_carry(carry, &client->peer, door->engine->peers, &CLIENT_OPS, client);
+    if (codec->loading)
+        client_link(door, client);
+    client_requests_carry(carry, client);
+    control_carry(carry, door->control, client);
+    codec_end(codec);
+}
+
+void unix_door_carry(struct carry *carry, struct unix_door *door)
+{
+    CARRY(carry);
+    uint32_t count = door->count;
+    codec_begin(codec);
+    V(count);
+    codec_end(codec);
+    struct unix_client *client = door->clients;
+    for (uint32_t i = 0; i < count && !codec->failed; i++) {
+        client_carry(carry, door, client);
+        client = codec->loading ? NULL : client->next;
+    }
 }

@@ -134,6 +134,34 @@ void codec_gap(struct codec *codec)
         codec_fail(codec);
 }
 
+void codec_bytes(struct codec *codec, const uint8_t **at, size_t *len)
+{
+    codec->number++;
+    if (!codec->loading) {
+        if (!*len)
+            return;
+        codec_put(codec, codec->number);
+        codec_put(codec, *len);
+        if (*len <= codec->room && codec->used <= codec->room - *len)
+            memcpy(codec->out + codec->used, *at, *len);
+        codec->used += *len;
+        return;
+    }
+    *at = NULL;
+    *len = 0;
+    if (codec->next != codec->number)
+        return;
+    uint64_t size = codec_get(codec);
+    if (!size || size > codec->len - codec->at) {
+        codec_fail(codec);
+        return;
+    }
+    *at = codec->in + codec->at;
+    *len = (size_t)size;
+    codec->at += (size_t)size;
+    next_number(codec);
+}
+
 struct codec_outer codec_enter(struct codec *codec)
 {
     struct codec_outer outer = {++codec->number, codec->next};

@@ -39,6 +39,8 @@ void codec_end(struct codec *codec);
 /* A field of `size` bytes, 1, 2, 4 or 8, that is at most `most`. */
 void codec_value(struct codec *codec, void *field, size_t size, uint64_t most);
 void codec_gap(struct codec *codec);
+/* A field of bytes; loading, `*at` is set to where they stand in the input, NULL where there are none. */
+void codec_bytes(struct codec *codec, const uint8_t **at, size_t *len);
 /* A record inside of one. */
 struct codec_outer {
     uint64_t number, next;

@@ -102,6 +102,7 @@ void entry_unkey(struct entries *entries, struct entry *entry)
     while (*at != entry)
         at = &(*at)->next_by_key;
     *at = entry->next_by_key;
+    entry->next_by_key = NULL;
     entry->keyed = false;
 }
 

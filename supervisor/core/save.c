@@ -10,6 +10,8 @@
 #include "supervisor/core/codec.h"
 #include "supervisor/core/internal.h"
 
+#include <stdlib.h>
+
 enum { FORMAT = 1, MAGIC = 0x68735550, SUM_BYTES = 8 };
 
 enum part { PART_HEAD = 1, PART_CORE, PART_MODELS, PART_SLOTS, PART_ITEMS, PART_ENTRIES,
@@ -586,6 +588,34 @@ static void items_code(struct core *core, struct codec *codec)
     }
 }
 
+/* The first of each chain is the one that no other has behind it. */
+static void chains_join(struct entries *entries, struct codec *codec)
+{
+    enum { BEHIND_KEY = 1, BEHIND_RECORD = 2 };
+    uint8_t *behind = calloc((size_t)entries->limit + 1, 1);
+    if (!behind) {
+        codec_fail(codec);
+        return;
+    }
+    for (uint32_t i = 0; i < entries->high; i++) {
+        const struct entry *entry = &entries->list[i];
+        if (entry->next_by_key)
+            behind[entry->next_by_key - entries->list] |= BEHIND_KEY;
+        if (entry->next_by_record)
+            behind[entry->next_by_record - entries->list] |= BEHIND_RECORD;
+    }
+    for (uint32_t i = 0; i < entries->high; i++) {
+        struct entry *entry = &entries->list[i];
+        if (entry->state == ENTRY_FREE)
+            continue;
+        if (entry->keyed && !(behind[i] & BEHIND_KEY))
+            entries->by_key[entry->key[1] & entries->mask] = entry;
+        if (!(behind[i] & BEHIND_RECORD))
+            entries->by_record[entry->record & entries->mask] = entry;
+    }
+    free(behind);
+}
+
 static void entries_code(struct core *core, struct codec *codec)
 {
     struct entries *entries = &core->entries;
@@ -594,12 +624,8 @@ static void entries_code(struct core *core, struct codec *codec)
         entry_code(core, codec, &entries->list[i]);
         codec_end(codec);
     }
-    for (uint32_t i = 0; entries->limit && i <= entries->mask; i++) {
-        codec_begin(codec);
-        ENTRY(entries->by_key[i]);
-        ENTRY(entries->by_record[i]);
-        codec_end(codec);
-    }
+    if (codec->loading && !codec->failed)
+        chains_join(entries, codec);
 }
 
 static void bodies_code(struct core *core, struct codec *codec)

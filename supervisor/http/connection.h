@@ -192,6 +192,8 @@ struct http {
 
 /* ---- http.c ---- */
 
+/* One that waits for its first request; NULL: no memory, and `fd` is closed. */
+struct connection *connection_new(struct http *http, int fd);
 /* Something was queued, or the state changed: look at it at the turn's end. */
 void connection_mark(struct connection *c);
 /* To be closed at the turn's end, its request cancelled. */

@@ -531,22 +531,33 @@ static void make_place(struct http *http)
 static void http_take(struct http *http, int fd)
 {
     int on = 1;
-    struct connection *c = NULL;
     if (http->count >= http->options.connections)
         make_place(http);
-    if (http->count >= http->options.connections || !(c = calloc(1, sizeof *c))) {
+    if (http->count >= http->options.connections) {
         refuse_at_the_door(http, fd);
         return;
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)connection_new(http, fd);
+}
+
+struct connection *connection_new(struct http *http, int fd)
+{
+    struct connection *c = calloc(1, sizeof *c);
+    if (!c) {
+        refuse_at_the_door(http, fd);
+        return NULL;
+    }
     c->http = http;
     c->watch = (struct watch){.ready = connection_ready, .context = c, .fd = fd};
     llhttp_init(&c->parser, HTTP_REQUEST, &HTTP_PARSER);
     c->parser.data = c;
     http->counts->open = ++http->count;
     deadline_enter(c, DEADLINE_IDLE);
-    if (watch_set(&c->watch, http->loop, fd, WATCH_READ))
-        connection_close(c);
+    if (!watch_set(&c->watch, http->loop, fd, WATCH_READ))
+        return c;
+    connection_close(c);
+    return NULL;
 }
 
 static void accept_again(void *context)
@@ -634,7 +645,10 @@ struct http *http_new(struct loop *loop, struct engine *engine, const struct htt
     /* Each field of the meta repeats a part of the head, behind a header of its own. */
     http->meta_room = http->options.head_max + HTTP_FIELDS * 16 + 1024;
     http->meta = malloc(http->meta_room + HTTP_SESSION_ROOM);
-    http->fd = http->meta ? http_listen(options->listen, &http->port, error) : -1;
+    http->fd = -1;
+    if (http->meta)
+        http->fd = options->listener > 0 ? http_listens(options->listener, &http->port)
+                                     : http_listen(options->listen, &http->port, error);
     if (http->fd < 0 || loop_at_turn_end(loop, http_turn_end, http) ||
         watch_set(&http->watch, loop, http->fd, WATCH_READ)) {
         http_free(http);
@@ -646,6 +660,11 @@ struct http *http_new(struct loop *loop, struct engine *engine, const struct htt
 uint16_t http_port(const struct http *http)
 {
     return http->port;
+}
+
+int http_listener(const struct http *http)
+{
+    return http->fd;
 }
 
 uint32_t http_connections(const struct http *http)

@@ -24,6 +24,7 @@ struct http_options {
     uint64_t stream_bytes;    /* unsent bytes of a stream before its client is cut off; 4 MiB */
     uint64_t body_bytes;      /* of all bodies that are arriving together; 1 GiB */
     struct buffer_pool *pool; /* for large bodies; outlives the engine's requests.  NULL: the heap */
+    int listener;             /* descriptor of one that listens already; 0: there is none */
     const char *name;         /* of the server, for GET /v2; "hasup" */
     const char *version;      /* HASUP_VERSION */
 };
@@ -33,6 +34,11 @@ struct http *http_new(struct loop *loop, struct engine *engine, const struct htt
                       char error[HTTP_ERROR_MAX]);
 /* The port that it listens on: the one asked for, or the one that the kernel chose for 0. */
 uint16_t http_port(const struct http *http);
+int http_listener(const struct http *http);
+struct carry;
+/* What cannot go along to another hasupd now; NULL: all can.  Its connections, after the requests. */
+const char *http_holds(const struct http *http);
+void http_carry(struct carry *carry, struct http *http);
 /* Accepts nothing more, closes idle connections, and every other after its answer. */
 void http_drain(struct http *http);
 uint32_t http_connections(const struct http *http);

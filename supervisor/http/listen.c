@@ -87,3 +87,13 @@ int http_listen(const char *text, uint16_t *port, char error[HTTP_ERROR_MAX])
     *port = ntohs(v4 ? address.v4.sin_port : address.v6.sin6_port);
     return fd;
 }
+
+int http_listens(int fd, uint16_t *port)
+{
+    union address address;
+    socklen_t len = sizeof address;
+    if (getsockname(fd, &address.any, &len))
+        return HASUP_ESYS;
+    *port = ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port : address.v6.sin6_port);
+    return fd;
+}

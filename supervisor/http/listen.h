@@ -7,4 +7,7 @@
 /* The descriptor and the port, or a negative code and `error`. */
 int http_listen(const char *text, uint16_t *port, char error[HTTP_ERROR_MAX]) HASUP_NODISCARD;
 
+/* The port of one that listens already; negative: it does not. */
+int http_listens(int fd, uint16_t *port) HASUP_NODISCARD;
+
 #endif

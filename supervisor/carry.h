@@ -1,0 +1,47 @@
+/*
+ * carry.h: what a hasupd gives to the one that takes its place (docs/upgrade.md): records, by the
+ * codec of the core, with descriptors and shared buffers among them.  Each part of the shell has a
+ * function that carries what it owns, both ways; upgrade.c calls them in their order.
+ *
+ * Descriptors are written as their numbers, which exec keeps.  A buffer is written once, and by its
+ * place wherever it is used; a first pass finds them all.
+ */
+#ifndef HASUP_SUPERVISOR_CARRY_H
+#define HASUP_SUPERVISOR_CARRY_H
+
+#include "supervisor/buffer.h"
+#include "supervisor/core/codec.h"
+
+struct engine;
+
+struct carry {
+    struct codec codec;
+    struct engine *engine;
+    int *fds; /* that go along, while saving */
+    size_t fd_count, fd_room;
+    struct buffer **buffers;
+    size_t buffer_count, buffer_room;
+    uint8_t *core; /* its bytes, while saving */
+    size_t core_len;
+    bool no_memory;
+    bool dry; /* loading only to see whether it could be: no descriptor is there */
+};
+
+/* Fields of the record that is open. */
+void carry_text(struct carry *carry, char *text, size_t room);
+/* malloc'ed when it is loaded; NULL and "" are one. */
+void carry_string(struct carry *carry, char **text);
+/* malloc'ed with `behind` bytes more. */
+void carry_block(struct carry *carry, uint8_t **bytes, size_t *len, size_t behind);
+void carry_fd(struct carry *carry, int *fd); /* -1: none */
+void carry_buffer(struct carry *carry, struct buffer **buffer); /* a reference, which is counted */
+/* A body whose bytes, where it is no buffer, are malloc'ed when it is loaded. */
+void carry_body(struct carry *carry, struct body *body);
+
+/* The table of buffers, before what uses them. */
+void carry_buffers(struct carry *carry);
+void carry_free(struct carry *carry);
+
+#define CARRY(carry_) struct codec *codec = &(carry_)->codec
+
+#endif

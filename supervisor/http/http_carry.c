@@ -1,0 +1,126 @@
+/*
+ * http_carry.c: clients' connections, to another hasupd.  What of a head has come is parsed again
+ * there, so no parser's state goes along; a connection in the middle of a body has to wait.  What a
+ * connection was to send goes along as bytes.
+ */
+#include "supervisor/http/connection.h"
+
+#include "supervisor/carry.h"
+
+#include <stdlib.h>
+
+const char *http_holds(const struct http *http)
+{
+    if (http->fd < 0)
+        return "the HTTP door is closed";
+    for (int i = 0; i < DEADLINES; i++)
+        for (const struct connection *c = http->deadlines[i].first; c; c = c->next)
+            if (c->state == CONNECTION_BODY)
+                return "a client is in the middle of a request's body";
+    return NULL;
+}
+
+static void answer_carry(struct carry *carry, struct connection *c)
+{
+    CARRY(carry);
+    V(c->model);
+    V(c->keep_alive);
+    V(c->old);
+    V(c->accepts_sse);
+    E(c->shape, SHAPE_V2);
+    V(c->proxied);
+    V(c->head_only);
+    carry_text(carry, c->id, sizeof c->id);
+    V(c->async);
+    V(c->waits);
+    V(c->wait);
+    V(c->heard);
+    V(c->heard_of);
+    carry_text(carry, c->record, sizeof c->record);
+    V(c->events);
+    V(c->run);
+    V(c->status);
+    V(c->streaming);
+    V(c->sse);
+    V(c->passes);
+    V(c->between);
+}
+
+/* What is queued, and what stands in a worker's buffer behind it, as one. */
+static void output_carry(struct carry *carry, struct connection *c)
+{
+    CARRY(carry);
+    const uint8_t *first = c->out ? c->out + c->out_at : NULL, *second = c->tail_bytes;
+    size_t queued = c->out_len - c->out_at, behind = (size_t)c->tail_len;
+    codec_bytes(codec, &first, &queued);
+    codec_bytes(codec, &second, &behind);
+    if (!codec->loading || !(queued + behind))
+        return;
+    uint8_t *at = out_reserve(c, queued + behind);
+    if (!at)
+        return;
+    if (queued)
+        memcpy(at, first, queued);
+    if (behind)
+        memcpy(at + queued, second, behind);
+    out_commit(c, queued + behind);
+}
+
+static void input_carry(struct carry *carry, struct connection *c)
+{
+    size_t len = c->in_len;
+    carry_block(carry, &c->in, &len, 0);
+    if (!carry->codec.loading)
+        return;
+    if (len > UINT32_MAX)
+        codec_fail(&carry->codec);
+    c->in_len = c->in_room = (uint32_t)len;
+}
+
+static void connection_carry(struct carry *carry, struct http *http, struct connection *c)
+{
+    CARRY(carry);
+    int fd = c ? c->watch.fd : -1;
+    carry_fd(carry, &fd);
+    if (codec->loading && (fd < 0 || !(c = connection_new(http, fd)))) {
+        codec_fail(codec);
+        return;
+    }
+    bool pending = c->state == CONNECTION_PENDING;
+    uint64_t id = pending && !codec->loading ? engine_request_id(c->request) : 0;
+    E(c->state, CONNECTION_LINGER);
+    V(c->eof);
+    V(c->doomed);
+    V(id);
+    answer_carry(carry, c);
+    input_carry(carry, c);
+    output_carry(carry, c);
+    if (!codec->loading)
+        return;
+    c->request = id ? engine_rejoin(http->engine, id, &HTTP_DOOR, c) : NULL;
+    if (c->state == CONNECTION_PENDING && !c->request)
+        codec_fail(codec);
+    connection_mark(c);
+}
+
+void http_carry(struct carry *carry, struct http *http)
+{
+    CARRY(carry);
+    uint32_t count = http->count, done = 0;
+    codec_begin(codec);
+    V(count);
+    V(http->begun_s);
+    codec_end(codec);
+    for (int i = 0; i < DEADLINES && !codec->loading; i++)
+        for (struct connection *c = http->deadlines[i].first; c; c = c->next, done++) {
+            codec_begin(codec);
+            connection_carry(carry, http, c);
+            codec_end(codec);
+        }
+    for (; codec->loading && done < count && !codec->failed; done++) {
+        codec_begin(codec);
+        connection_carry(carry, http, NULL);
+        codec_end(codec);
+    }
+    loop_again(http->loop);
+}

@@ -1,0 +1,348 @@
+"""hasupd replaced by another binary while it serves: nothing is dropped, and who cannot take over does not."""
+import http.client
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import threading
+import unittest
+
+from world import BUILD, LIMIT, WORKER, World, alive, events_of, wait_until
+
+ONE = f"  m: {{command: [{WORKER}]}}"
+COUNTER = f"{BUILD}/examples/counter"
+MANY = f"""  m: {{command: [{WORKER}], workers: 2}}
+  d: {{command: [{WORKER}], journal: always}}
+  c: {{command: [{COUNTER}], checkpoint: {{interval: 200ms}}}}"""
+PAUSE = 2000  # ms; loose, because other tests take the processors; the figure is printed
+
+
+def upgrade(world, *args):
+    return json.loads(world.ctl("--json", "upgrade", *args).stdout)
+
+
+def descriptors(world):
+    return len(os.listdir(f"/proc/{world.process.pid}/fd"))
+
+
+class Client(threading.Thread):
+    """Asks one thing after the other over one connection, until it is told to stop."""
+
+    def __init__(self, world, model, body, expected, headers=None):
+        super().__init__()
+        self.world, self.model, self.body, self.expected = world, model, body, expected
+        self.headers, self.count, self.wrong, self.going = headers or {}, 0, None, True
+
+    def run(self):
+        connection = self.world.connect()
+        try:
+            while self.going:
+                body = self.body(self.count)
+                headers = {name: value(self.count) for name, value in self.headers.items()}
+                connection.request("POST", f"/models/{self.model}/invoke", body, headers)
+                answer = connection.getresponse()
+                got = answer.read()
+                if answer.status != 200 or not self.expected(self.count, got):
+                    raise AssertionError(f"{body}: {answer.status} {got[:200]}")
+                self.count += 1
+        except Exception as error:  # noqa: BLE001: whatever it is, the test fails of it
+            self.wrong = f"{self.model}, request {self.count}: {error!r}"
+        finally:
+            connection.close()
+
+
+def echo(world, model, headers=None):
+    return Client(world, model, lambda i: f"echo {i}", lambda i, got: got == b"%d" % i, headers)
+
+
+class Upgrade(unittest.TestCase):
+    def test_what_is_in_flight_is_answered_by_the_next_hasupd(self):
+        with World(ONE) as world:
+            keeps = world.connect()
+            keeps.request("POST", "/models/m/invoke", "echo before")
+            self.assertEqual(keeps.getresponse().read(), b"before")
+            worker = world.pid("m/0")
+            gate, waiting = world.occupy()
+            queued = [world.begin("m", f"echo {i}") for i in range(8)]
+            answer = upgrade(world)
+            self.assertLess(answer["pause_ms"], PAUSE)
+            event = world.wait_event("hasupd.upgraded")
+            self.assertEqual(event["requests"], 9)
+            self.assertEqual(world.status()["pid"], world.process.pid)
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            for i, connection in enumerate(queued):
+                self.assertEqual(world.finish(connection)[2], b"%d" % i)
+            keeps.request("POST", "/models/m/invoke", "echo after")
+            self.assertEqual(keeps.getresponse().read(), b"after")
+            keeps.close()
+            self.assertEqual(world.pid("m/0"), worker)
+            self.assertEqual(world.stop(), 0)
+            self.assertFalse(alive(worker))
+
+    def test_a_stream_goes_on_in_the_next_hasupd(self):
+        with World(ONE) as world:
+            gate = world.fifo("gate")
+            connection = world.begin("m", f"stream 4 {gate}", {"Accept": "text/event-stream"})
+            answer = connection.getresponse()
+            events = events_of(answer)
+            heard = [next(events)[3] for _ in range(3)]
+            upgrade(world)
+            world.release(gate)
+            heard += [event[3] for event in events if event[2] is None]
+            self.assertEqual(" ".join(heard).split(),
+                             " ".join(f"part {i} of 4" for i in range(1, 5)).split())
+            connection.close()
+
+    def test_a_stream_whose_worker_dies_after_an_upgrade_skips_what_was_heard_before(self):
+        with World(ONE) as world:
+            gate = world.fifo("gate")
+            connection = world.begin("m", f"stream 4 {gate}")
+            answer = connection.getresponse()
+            first = answer.read1()
+            upgrade(world)
+            world.kill("m/0")
+            world.wait_event("slot.exited")
+            world.release(gate)
+            got = first + answer.read()
+            self.assertEqual(got, b"".join(b"part %d of 4\n" % i for i in range(1, 5)))
+            connection.close()
+
+    def test_a_head_that_came_in_pieces_is_put_together(self):
+        with World(ONE) as world:
+            client = world.raw()
+            client.sendall(b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nContent-Le")
+            self.assertEqual(world.post("m", "echo y")[2], b"y")  # the first piece is read by now
+            upgrade(world)
+            client.sendall(b"ngth: 6\r\n\r\necho x")
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            self.assertEqual((answer.status, answer.read()), (200, b"x"))
+            client.close()
+
+    def test_a_body_that_came_in_pieces_is_waited_for(self):
+        with World(ONE) as world:
+            client = world.raw()
+            client.sendall(b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nech")
+            asked = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "--json", "upgrade"],
+                                     stdout=subprocess.PIPE)
+            world.wait_event("upgrade.asked")
+            client.sendall(b"o x")
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            self.assertEqual((answer.status, answer.read()), (200, b"x"))
+            self.assertTrue(json.loads(asked.communicate(timeout=LIMIT)[0])["ok"])
+            self.assertEqual(asked.returncode, 0)
+            client.close()
+
+    def test_large_bodies_and_their_memfds_go_along(self):
+        with World(ONE) as world:
+            large = b"sum " + b"x" * 300000
+            expected = world.post("m", large)[2]
+            gate, waiting = world.occupy()
+            queued = world.begin("m", large)
+            wait_until(lambda: world.status()["models"][0]["inflight"] == 2, "never there")
+            upgrade(world)
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            self.assertEqual(world.finish(queued)[2], expected)
+            self.assertEqual(world.post("m", large)[2], expected)
+            self.assertEqual(len(world.post("m", "big 300000")[2]), 300000)
+
+    def test_promise_2_durable_requests_and_their_keys_go_along(self):
+        with World(f"  m: {{command: [{WORKER}], journal: always}}") as world:
+            key = {"Idempotency-Key": "k"}
+            first = world.post("m", "nonce a", key)[2]
+            gate, waiting = world.occupy()
+            held = world.begin("m", "nonce b", {"Idempotency-Key": "l"})
+            upgrade(world)
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            second = world.finish(held)[2]
+            self.assertEqual(world.post("m", "nonce a", key)[2], first)
+            self.assertEqual(world.post("m", "nonce b", {"Idempotency-Key": "l"})[2], second)
+            world.kill_and_start()
+            self.assertEqual(world.post("m", "nonce a", key)[2], first)
+            self.assertEqual(world.post("m", "nonce b", {"Idempotency-Key": "l"})[2], second)
+
+    def test_promise_4_a_state_and_its_log_go_along(self):
+        with World(f"  c: {{command: [{COUNTER}], checkpoint: {{interval: 1h}}}}") as world:
+            for i in range(1, 21):
+                self.assertEqual(int(world.post("c", "1")[2]), i)
+            upgrade(world)
+            world.kill("c/0")  # nothing is stored: the log, which came along, brings it back
+            self.assertEqual(int(world.post("c", "1")[2]), 21)
+            self.assertEqual(world.stop(), 0)
+
+    def test_zero_failed_requests_under_load_and_the_pause(self):
+        with World(MANY) as world:
+            clients = [echo(world, "m") for _ in range(8)]
+            clients += [echo(world, "d", {"Idempotency-Key": lambda i, n=n: f"{n}-{i}"}) for n in range(2)]
+            clients.append(Client(world, "c", lambda i: "1", lambda i, got: int(got) == i + 1))
+            clients.append(Client(world, "m", lambda i: "stream 3", lambda i, got: got.count(b"part") == 3))
+            for client in clients:
+                client.start()
+            workers = [slot["pid"] for slot in world.slots()]
+            pauses = []
+            try:
+                for _ in range(10):
+                    before = [client.count for client in clients]
+                    pauses.append(upgrade(world)["pause_ms"])
+                    wait_until(lambda: all(c.count > b or c.wrong for c, b in zip(clients, before)),
+                               "a client is not answered any more")
+            finally:
+                for client in clients:
+                    client.going = False
+                for client in clients:
+                    client.join(LIMIT)
+            self.assertEqual([c.wrong for c in clients if c.wrong], [])
+            self.assertEqual([slot["pid"] for slot in world.slots()], workers)
+            print(f"{sum(c.count for c in clients)} requests, pauses of "
+                  f"{', '.join(f'{p:.1f}' for p in sorted(pauses))} ms")
+            self.assertLess(sorted(pauses)[len(pauses) // 2], PAUSE)
+
+    def test_zero_errors_of_wrk_under_load(self):
+        with World(MANY) as world:
+            script = os.path.join(world.directory, "post.lua")
+            with open(script, "w") as file:
+                file.write('wrk.method = "POST"\nwrk.body = "echo x"\n')
+            wrk = subprocess.Popen(["wrk", "-t1", "-c32", "-d4s", "-s", script,
+                                    f"http://127.0.0.1:{world.port}/models/m/invoke"], stdout=subprocess.PIPE)
+            answered = world.slot("m/0")["answered"]
+            wait_until(lambda: world.slot("m/0")["answered"] > answered, "wrk does not begin")
+            pauses = []
+            while wrk.poll() is None and len(pauses) < 10:
+                pauses.append(upgrade(world)["pause_ms"])
+            said = wrk.communicate(timeout=LIMIT)[0].decode()
+            print(f"{re.search('([0-9]+) requests in', said).group(1)} requests of wrk, pauses of "
+                  f"{', '.join(f'{p:.1f}' for p in sorted(pauses))} ms")
+            self.assertNotIn("Socket errors", said)
+            self.assertNotIn("Non-2xx", said)
+            self.assertGreater(len(pauses), 3)
+
+    def test_what_is_known_of_a_body_that_kills_goes_along(self):
+        with World(f"  m: {{command: [{WORKER}], max_attempts: 2}}") as world:
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            self.assertEqual(world.post("m", "crash")[0], 422)
+            self.assertEqual(world.post("m", "echo y")[2], b"y")
+            before = json.loads(world.ctl("--json", "requests", "letters").stdout)
+            upgrade(world)
+            self.assertEqual(json.loads(world.ctl("--json", "requests", "letters").stdout), before)
+            self.assertEqual(world.post("m", "crash")[0], 422)
+
+    def test_counters_and_printed_lines_go_along(self):
+        with World(ONE) as world:
+            for _ in range(5):
+                world.post("m", "echo x")
+            upgrade(world)
+            self.assertEqual(world.slot("m/0")["answered"], 5)
+            self.assertIn(b"hello from m", world.ctl("logs").stdout)
+            metrics = world.get("/metrics")[1].decode()
+            self.assertRegex(metrics, r'hasup_requests_total\{[^}]*answered[^}]*\} 5\b')
+
+    def test_twenty_upgrades_leak_no_descriptor(self):
+        with World(MANY) as world:
+            for model in ("m", "d"):
+                self.assertEqual(world.post(model, "echo x")[2], b"x")
+            upgrade(world)
+            self.assertEqual(world.post("d", "echo x")[2], b"x")
+            before = descriptors(world)
+            for _ in range(20):
+                upgrade(world)
+            self.assertEqual(world.post("d", "echo x")[2], b"x")
+            wait_until(lambda: descriptors(world) <= before, "descriptors leak")
+            self.assertEqual(world.stop(), 0)
+
+    def test_a_worker_that_dies_during_an_upgrade_is_noticed(self):
+        with World(ONE) as world:
+            for _ in range(5):
+                pid = world.pid("m/0")
+                asked = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "upgrade"],
+                                         stdout=subprocess.DEVNULL)
+                os.kill(pid, signal.SIGKILL)
+                self.assertEqual(asked.wait(LIMIT), 0)
+                self.assertNotEqual(world.post("m", "pid")[2], b"%d" % pid)
+
+    def test_who_cannot_take_over_leaves_the_old_one_serving(self):
+        with World(ONE) as world:
+            def refused(text, binary, *words):
+                path = os.path.join(world.directory, binary)
+                with open(path, "w") as file:
+                    file.write(text)
+                os.chmod(path, stat.S_IRWXU)
+                done = world.ctl("upgrade", "--binary", path, check=False)
+                self.assertEqual(done.returncode, 1)
+                for word in words:
+                    self.assertIn(word, done.stderr.decode())
+                world.wait_event("upgrade.failed")
+                self.assertEqual(world.post("m", "echo on")[2], b"on")
+
+            connection = world.raw()
+            refused("#!/bin/false\n", "false", "cannot take over", "is it a hasupd?")
+            refused("#!/bin/sh\necho it does not know its format; exit 1\n", "newer", "its format")
+            refused("#!/bin/sh\nrm \"$0\"\necho ok 9\n", "gone", "changed while it was checked")
+            # exec itself fails, after everything was made ready for it: all of that is taken back.
+            shell = os.path.join(world.directory, "sh")
+            os.symlink("/bin/sh", shell)
+            refused(f"#!{shell}\nrm {shell}\necho ok 9\n", "orphan", "cannot execute")
+            done = world.ctl("upgrade", "--binary", "/nowhere/hasupd", check=False)
+            self.assertIn("No such file", done.stderr.decode())
+            connection.close()
+            self.assertTrue(upgrade(world)["ok"])
+
+    def test_a_configuration_that_does_not_name_what_runs_is_refused(self):
+        with World(ONE) as world:
+            world.write(f"  other: {{command: [{WORKER}]}}")
+            done = world.ctl("upgrade", check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("reload", done.stderr.decode())
+            self.assertEqual(world.post("m", "echo on")[2], b"on")
+
+    def test_what_the_configuration_says_by_then_holds(self):
+        with World(ONE) as world:
+            pid = world.pid("m/0")
+            world.write(f"  m: {{command: [{WORKER}, --concurrency, 2]}}\n  n: {{command: [{WORKER}]}}")
+            upgrade(world)
+            wait_until(lambda: len(world.slots()) == 2 and all(s["state"] == "ready" for s in world.slots()),
+                       "the new model does not come")
+            wait_until(lambda: world.pid("m/0") != pid, "its worker is not replaced")
+            self.assertEqual(world.post("n", "echo x")[2], b"x")
+
+    def test_who_follows_events_hears_of_it_and_goes_on(self):
+        with World(ONE) as world:
+            follower = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "--json", "events", "-f"],
+                                        stdout=subprocess.PIPE)
+            try:
+                heard = [json.loads(follower.stdout.readline())["event"]]
+                upgrade(world)
+                world.kill("m/0")
+                while heard[-1] != "slot.exited":
+                    heard.append(json.loads(follower.stdout.readline())["event"])
+                self.assertIn("upgrade.asked", heard)
+            finally:
+                follower.kill()
+                follower.communicate()
+
+    def test_as_pid_1(self):
+        with World(ONE, start=False) as world:
+            command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", world.program, "-c", world.config]
+            world.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+            world.events, world.buffer = [], b""
+            os.set_blocking(world.process.stderr.fileno(), False)
+            world.port = world.wait_event("hasupd.started", pid=1)["http_port"]
+            world.wait_event("slot.ready", slot="m/0")
+            gate, waiting = world.occupy()
+            for _ in range(3):
+                upgrade(world)
+            self.assertEqual(world.status()["pid"], 1)
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            world.ctl("shutdown")
+            self.assertEqual(world.process.wait(LIMIT), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
