@@ -2,10 +2,11 @@
 import errno
 import json
 import os
+import subprocess
 import time
 import unittest
 
-from world import WORKER, World, wait_until
+from world import BUILD, LIMIT, ROOT, WORKER, World, wait_until
 
 
 def model(extra):
@@ -76,6 +77,19 @@ class Admission(unittest.TestCase):
             wait_until(one_runs, "not all run")
             self.assertEqual(ran, ["now", "first", "middle", "last"])
             self.assertEqual([world.finish(c)[0] for c in waiting], [200] * 4)
+
+
+class Example(unittest.TestCase):
+    def test_the_example_shows_what_is_refused_and_when_to_come_again(self):
+        done = subprocess.run([os.path.join(ROOT, "examples/admission.sh")], capture_output=True, timeout=LIMIT, text=True,
+                              env={**os.environ, "HASUP_BUILD": BUILD})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        one_client = done.stdout.splitlines()[1:6]
+        self.assertEqual(one_client[:3], ["200"] * 3)
+        self.assertIn("429 come again in 1 s", one_client[3:])
+        self.assertIn("other client:\n200\n", done.stdout)
+        self.assertRegex(done.stdout, r"four wait:\n +\d 200\n")
+        self.assertTrue(done.stdout.endswith("\n200\n"))  # the one with priority
 
 
 if __name__ == "__main__":
