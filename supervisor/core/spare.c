@@ -63,6 +63,8 @@ static void give_end(struct core *core, struct slot *slot, struct slot *spare)
 /* The spare's, to the slot. */
 static void take_worker(struct core *core, struct slot *slot, const struct slot *spare)
 {
+    const hasup_ns limit = slot_policy(core, slot)->timeouts.start;
+    slot->start_by = limit ? core->now + limit : HASUP_NEVER; /* for its state */
     slot->exited = slot->tree_empty = slot->drain_sent = slot->state_offered = false;
     slot->was_ready = false;
     slot->run_answered = 0;

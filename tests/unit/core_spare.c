@@ -214,6 +214,25 @@ static void promise_4_a_stateful_spare_gets_the_slots_state(void **state)
     assert_int_equal(state_of(w, SLOT), SLOT_READY);
 }
 
+/* Its slot started long ago, and the time for that is over. */
+static void promise_4_a_stateful_spare_has_its_own_time_for_the_slots_state(void **state)
+{
+    struct world *w = *state;
+    w->policy.spares = 1;
+    set_model(w, false);
+    comes_back(w, SLOT, 1, 0);
+    greets(w, SPARE, 1, true);
+    says(w, EVENT_PONG, SPARE);
+    world_pass(w, 1000 * HASUP_S);
+    dies(w, SLOT);
+    assert_int_equal(state_of(w, SLOT), SLOT_LOADING);
+    world_pass(w, HASUP_S);
+    assert_int_equal(seen_notices(w, NOTICE_START_TIMEOUT), 0);
+    assert_int_equal(state_of(w, SLOT), SLOT_LOADING);
+    world_pass(w, 31 * HASUP_S);
+    assert_true(seen_notices(w, NOTICE_START_TIMEOUT) >= 1); /* the next spare's, too */
+}
+
 static void a_stateful_spare_that_never_answers_is_killed(void **state)
 {
     struct world *w = *state;
@@ -309,6 +328,7 @@ int main(void)
         STORY(an_ordered_end_costs_no_spare),
         STORY(a_hung_worker_is_replaced_while_it_says_why),
         STORY(promise_4_a_stateful_spare_gets_the_slots_state),
+        STORY(promise_4_a_stateful_spare_has_its_own_time_for_the_slots_state),
         STORY(a_stateful_spare_that_never_answers_is_killed),
         STORY(promise_6_a_suspect_runs_on_a_spare_and_kills_no_slots_worker),
         STORY(a_busy_spare_takes_nothing_over),
