@@ -9,6 +9,7 @@
 #include "checkpoints/keys.h"
 #include "supervisor/config_tree.h"
 #include "supervisor/spawn.h"
+#include "supervisor/users.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -80,6 +81,14 @@ static void check_directory(struct config_errors *errors, const struct config_mo
         complain(errors, model, "directory", "%.300s: %s", model->directory, strerror(errno));
 }
 
+static void check_user(struct config_errors *errors, const struct config_model *model)
+{
+    struct attributes attributes;
+    char why[USERS_ERROR];
+    if (users_find(&model->process, &attributes, why))
+        complain(errors, model, model->process.user ? "process.user" : "process.group", "%s", why);
+}
+
 static void check_key_file(struct config_errors *errors, const struct config *config)
 {
     struct keys *keys = NULL;
@@ -104,6 +113,7 @@ int check_named(const struct config *config, char error[CONFIG_ERROR_MAX])
         if (model->pre_start)
             check_command(&errors, model, "pre_start.command", model->pre_start);
         check_directory(&errors, model);
+        check_user(&errors, model);
     }
     config_errors_end(&errors);
     return errors.count ? HASUP_ECONFIG : 0;

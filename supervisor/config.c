@@ -165,6 +165,13 @@ static void hash_text(XXH3_state_t *state, const char *text)
     XXH3_64bits_update(state, text ? text : "", (text ? strlen(text) : 0) + 1);
 }
 
+static size_t number_size(enum config_type type)
+{
+    if (type == CONFIG_BOOL)
+        return sizeof(bool);
+    return type == CONFIG_SIZE || type == CONFIG_DURATION ? sizeof(uint64_t) : sizeof(uint32_t);
+}
+
 static void hash_key(XXH3_state_t *state, const struct config_key *key,
                      const struct config_model *model)
 {
@@ -176,8 +183,7 @@ static void hash_key(XXH3_state_t *state, const struct config_key *key,
     else if (key->type == CONFIG_TEXT || key->type == CONFIG_FILE_PATH)
         hash_text(state, *(char *const *)value);
     else
-        XXH3_64bits_update(state, value,
-                           key->type == CONFIG_SIZE || key->type == CONFIG_DURATION ? 8 : 4);
+        XXH3_64bits_update(state, value, number_size(key->type));
 }
 
 static bool fill_fingerprint(struct config_model *model)
@@ -252,6 +258,19 @@ static void check_version(const struct config_model *model, const struct node *n
                  CONFIG_VERSION_MAX);
 }
 
+/* Its socket is in runtime_dir, which nobody but hasupd's user may enter. */
+static void check_watchdog(const struct config_model *model, const struct node *node,
+                           const char *prefix, struct config_errors *errors)
+{
+    char path[CONFIG_PATH_MAX];
+    const struct node *at = config_place(node, "timeouts.watchdog");
+    snprintf(path, sizeof(path), "%.80s.timeouts.watchdog", prefix);
+    if (model->policy.timeouts.watchdog && model->process.user)
+        config_error(errors, at->line, at->column, path,
+                     "another user (process.user) does not reach the watchdog's socket in "
+                     "runtime_dir: leave one of them out");
+}
+
 /* What the keys of one model mean together. */
 static void check_model(const struct config *config, const struct config_model *model,
                         const struct node *node, const char *prefix, struct config_errors *errors)
@@ -313,6 +332,8 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     model->policy.pre_start.on = model->pre_start != NULL;
     check_model(config, model, node, prefix, reader->errors);
     config_adapter_check(model, node, prefix, reader->errors);
+    config_process_read(&model->process, node, prefix, reader->errors);
+    check_watchdog(model, node, prefix, reader->errors);
     if (!fill_fingerprint(model))
         no_memory(reader->errors);
 }

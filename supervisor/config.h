@@ -6,11 +6,22 @@
 #ifndef HASUP_SUPERVISOR_CONFIG_H
 #define HASUP_SUPERVISOR_CONFIG_H
 
+#include "supervisor/attributes.h"
 #include "supervisor/core/core.h"
 #include "supervisor/core/flow.h"
 #include "supervisor/log.h"
 
 #define ADAPTER_PROGRAM "hasup-http" /* runs the command of a model with an adapter */
+
+/* The keys under `process:`: what a slot's processes are to the kernel.  NULL: as hasupd is. */
+struct config_process {
+    char *user, *group; /* a name or a number */
+    char *umask, *nice, *cpus, *oom_score;
+    char **rlimits;      /* "nofile=4096" */
+    char **capabilities; /* those it may have at most; "none" is none */
+    bool no_new_privs;
+    struct attributes attributes; /* what these say, without user and group */
+};
 
 struct config_model {
     char *name;         /* [A-Za-z0-9][A-Za-z0-9._-]{0,62} */
@@ -21,6 +32,7 @@ struct config_model {
     uint32_t devices_per_worker;
     char *version;      /* what it is called; by default a part of the fingerprint */
     char *directory;    /* working directory, absolute; the configuration file's by default */
+    struct config_process process;
     struct model_policy policy;
     hasup_ns request_timeout; /* a request's deadline where it names none; 0: none */
     uint64_t body_max;        /* bytes */

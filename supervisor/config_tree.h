@@ -119,6 +119,9 @@ void config_keys_free(const struct config_key *keys, size_t count, void *object)
 bool config_is_strings(enum config_type type);
 void config_adapter_check(const struct config_model *model, const struct node *node,
                           const char *prefix, struct config_errors *errors);
+/* What the strings of `process` say; `prefix` as in config_read. */
+void config_process_read(struct config_process *process, const struct node *node,
+                         const char *prefix, struct config_errors *errors);
 void config_strings_free(char **strings);
 /* `path` made absolute by `directory`; NULL where there is no memory. */
 char *config_absolute(const char *directory, const char *path);

@@ -381,6 +381,7 @@ static int process_start(struct process *process, const struct process_spec *spe
                                 .argv = spec->argv,
                                 .env = env,
                                 .directory = spec->directory,
+                                .attributes = spec->attributes,
                                 .in = process->owner->null,
                                 .out = spec->out,
                                 .err = spec->err,
@@ -396,8 +397,11 @@ static int process_start(struct process *process, const struct process_spec *spe
         return 0;
     if (process->pid > 0)
         waitpid(process->pid, NULL, 0);
-    snprintf(error, 256, "%s %.150s: %s", step, strcmp(step, "chdir") == 0 ? spec->directory : path,
-             strerror(failed));
+    if (strncmp(step, "process.", 8) == 0)
+        snprintf(error, 256, "%s: %s", step, strerror(failed));
+    else
+        snprintf(error, 256, "%s %.150s: %s", step,
+                 strcmp(step, "chdir") == 0 ? spec->directory : path, strerror(failed));
     return failed;
 }
 

@@ -10,6 +10,7 @@
 #ifndef HASUP_SUPERVISOR_PROCESS_H
 #define HASUP_SUPERVISOR_PROCESS_H
 
+#include "supervisor/attributes.h"
 #include "supervisor/loop.h"
 
 #include <sys/resource.h>
@@ -37,6 +38,7 @@ struct process_spec {
     const char *const
         *env; /* whole environment, NULL-terminated; HASUP_FD and HASUP_WORKER are added */
     const char *directory; /* NULL: hasupd's own */
+    const struct attributes *attributes; /* NULL: as hasupd is */
     int channel;           /* passed as HASUP_FD; -1: none */
     int out, err;          /* become stdout and stderr */
     void *context;         /* given back to the ops, see process_context */

@@ -30,6 +30,12 @@ struct plan {
     const char *step;
 };
 
+/* To die with hasupd; false: it is dead already. */
+static bool child_bound(const struct plan *plan)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == plan->parent;
+}
+
 static int child_failed(struct plan *plan, const char *step)
 {
     plan->error = errno;
@@ -80,10 +86,8 @@ static int child_main(void *context)
     const struct spawn *spawn = plan->spawn;
     if (setpgid(0, 0) < 0)
         return child_failed(plan, "setpgid");
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-        return child_failed(plan, "prctl");
-    if (getppid() != plan->parent)
-        return 127; /* the parent died before the line above */
+    if (!child_bound(plan))
+        return 127;
     if (plan->enter)
         child_enter(plan);
     if (child_descriptors(spawn))
@@ -92,6 +96,13 @@ static int child_main(void *context)
         return child_failed(plan, "chdir");
     child_signals();
     setrlimit(RLIMIT_NOFILE, spawn->descriptors);
+    if (spawn->attributes) {
+        const char *key = attributes_apply(spawn->attributes);
+        if (key)
+            return child_failed(plan, key);
+        if (!child_bound(plan)) /* another user does not die with his parent: it is said anew */
+            return 127;
+    }
     execve(spawn->path, (char *const *)(uintptr_t)spawn->argv,
            (char *const *)(uintptr_t)spawn->env);
     return child_failed(plan, "exec");
@@ -173,10 +184,13 @@ int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step, bool *
     static uint8_t stack[CHILD_STACK] __attribute__((aligned(64)));
     struct plan plan = {.spawn = spawn, .parent = getpid()};
     sigset_t all, before;
+    int dumpable = prctl(PR_GET_DUMPABLE);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     long got = child_start(&plan, stack, spawn->cgroup);
     sigprocmask(SIG_SETMASK, &before, NULL);
+    if (spawn->attributes && spawn->attributes->sets_user)
+        prctl(PR_SET_DUMPABLE, dumpable); /* the child that changed user shared the memory */
     if (got < 0) {
         *step = "fork";
         return (int)-got;

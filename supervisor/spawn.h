@@ -3,7 +3,8 @@
 #ifndef HASUP_SUPERVISOR_SPAWN_H
 #define HASUP_SUPERVISOR_SPAWN_H
 
-#include <stdbool.h>
+#include "supervisor/attributes.h"
+
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -15,6 +16,7 @@ struct spawn {
     int in, out, err;                 /* become 0, 1, 2 */
     int channel;                      /* becomes 3; -1: none */
     const struct rlimit *descriptors; /* its RLIMIT_NOFILE */
+    const struct attributes *attributes; /* NULL: as hasupd is */
     int cgroup;                       /* directory of the leaf it starts in; -1: none */
 };
 

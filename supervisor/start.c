@@ -4,6 +4,7 @@
  * started, and decides nothing: when one starts is the core's.
  */
 #include "supervisor/engine.h"
+#include "supervisor/users.h"
 #include "supervisor/said.h"
 
 #include <errno.h>
@@ -12,8 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int worker_process(struct worker *worker, int channel, int out, int err,
-                          char error[ENGINE_REASON])
+static int worker_process(struct worker *worker, const struct attributes *attributes, int channel,
+                          int out, int err, char error[ENGINE_REASON])
 {
     const struct slot *slot = worker->slot;
     const struct config_model *config = slot->config;
@@ -27,6 +28,7 @@ static int worker_process(struct worker *worker, int channel, int out, int err,
                                       .argv = (const char *const *)argv,
                                       .env = (const char *const *)env,
                                       .directory = config->directory,
+                                      .attributes = attributes,
                                       .channel = channel,
                                       .out = out,
                                       .err = err,
@@ -49,7 +51,10 @@ static void close_all(const int *fds, size_t count)
 int worker_start(struct worker *worker, char error[ENGINE_REASON])
 {
     int pair[2] = {-1, -1}, pipes[2] = {-1, -1};
-    int failed = 0;
+    struct attributes attributes;
+    int failed = users_find(&worker->slot->config->process, &attributes, error);
+    if (failed)
+        return failed;
     bool watched = !worker->hook && worker->slot->model->config->policy.timeouts.watchdog;
     if (!worker->hook && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         failed = errno;
@@ -62,7 +67,7 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
     if (failed)
         snprintf(error, ENGINE_REASON, "cannot make its sockets: %s", strerror(failed));
     else
-        failed = worker_process(worker, pair[1], pipes[0], pipes[1], error);
+        failed = worker_process(worker, &attributes, pair[1], pipes[0], pipes[1], error);
     if (!failed && !worker->hook &&
         peer_open(&worker->peer, worker->slot->engine->peers, pair[0], &worker_ops, worker)) {
         process_kill_tree(worker->process);

@@ -160,6 +160,29 @@ static const struct {
     {MODEL "    pre_start: {command: nvidia-smi}\n",
      "f.yaml:4:26: models.digits.pre_start.command: expected a list of words; found text: write "
      "['nvidia-smi']"},
+    {MODEL "    process: {nice: 20}\n",
+     "f.yaml:4:21: models.digits.process.nice: expected -20 to 19; found \"20\""},
+    {MODEL "    process: {umask: '0788'}\n",
+     "f.yaml:4:22: models.digits.process.umask: expected octal digits such as \"027\"; found "
+     "\"0788\""},
+    {MODEL "    process: {oom_score: much}\n",
+     "f.yaml:4:26: models.digits.process.oom_score: expected -1000 to 1000; found \"much\""},
+    {MODEL "    process: {cpus: 3-1}\n",
+     "f.yaml:4:21: models.digits.process.cpus: expected CPUs such as 0-3,6, below 1024; found "
+     "\"3-1\""},
+    {MODEL "    process: {rlimits: {core: none}}\n",
+     "f.yaml:4:24: models.digits.process.rlimits: core: expected a number, a size such as 64MiB, "
+     "or unlimited; found \"none\""},
+    {MODEL "    process: {rlimits: {files: 1}}\n",
+     "f.yaml:4:24: models.digits.process.rlimits: there is no limit \"files\"; known: as, core, "
+     "cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, "
+     "sigpending, stack"},
+    {MODEL "    process: {capabilities: [net_bind_servic]}\n",
+     "f.yaml:4:29: models.digits.process.capabilities: there is no capability "
+     "\"net_bind_servic\"; did you mean \"net_bind_service\"?"},
+    {MODEL "    process: {user: nobody}\n    timeouts: {watchdog: 1s}\n",
+     "f.yaml:5:26: models.digits.timeouts.watchdog: another user (process.user) does not reach the "
+     "watchdog's socket in runtime_dir: leave one of them out"},
     {MODEL "    journal: sometimes\n",
      "f.yaml:4:14: models.digits.journal: expected one of auto, always, never; "
      "found \"sometimes\""},

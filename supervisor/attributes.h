@@ -1,0 +1,37 @@
+/*
+ * attributes.h: what a slot's process is to the kernel: whose it is, what it may, what it may use.
+ * Read from the keys under `process:`, put into effect between fork and exec.
+ */
+#ifndef HASUP_SUPERVISOR_ATTRIBUTES_H
+#define HASUP_SUPERVISOR_ATTRIBUTES_H
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+enum { ATTRIBUTES_RLIMITS = RLIM_NLIMITS, ATTRIBUTES_GROUPS = 64 };
+
+struct attributes {
+    bool sets_user, sets_umask, sets_nice, sets_cpus, sets_oom_score, sets_capabilities;
+    bool no_new_privs;
+    uid_t uid; /* user, group: all three, by attributes_find_user() */
+    gid_t gid, groups[ATTRIBUTES_GROUPS];
+    int group_count;
+    mode_t umask;
+    int nice, oom_score;
+    cpu_set_t cpus;
+    uint64_t capabilities; /* those it may have at most, a bit each */
+    struct {
+        int resource;
+        struct rlimit limit;
+    } rlimits[ATTRIBUTES_RLIMITS];
+    unsigned rlimit_count;
+};
+
+/* Between fork and exec, in a child that shares its parent's memory: kernel calls only.  NULL; else
+ * the key that could not be had, with its errno. */
+const char *attributes_apply(const struct attributes *attributes);
+
+#endif

@@ -1,0 +1,77 @@
+"""What `process:` says of a worker is what the kernel says of it."""
+import os
+import pwd
+import re
+import select
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import WORKER, World  # noqa: E402
+
+ROOT_USER = os.geteuid() == 0
+USER = pwd.getpwnam("nobody") if ROOT_USER else pwd.getpwuid(os.geteuid())
+
+
+def model(keys):
+    return f"  m: {{command: [{WORKER}], restart: {{backoff_min: 1m, backoff_max: 1m}}, process: {{{keys}}}}}"
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+class Processes(unittest.TestCase):
+    def test_a_worker_is_what_its_keys_say(self):
+        cpu = min(os.sched_getaffinity(0))
+        keys = (f"user: {USER.pw_name}, umask: '027', nice: 5, cpus: {cpu}, oom_score: 500, no_new_privs: true, "
+                "rlimits: {nofile: 512, core: 0}")
+        with World(model(keys)) as world:
+            pid = world.slot("m/0")["pid"]
+            now = status(pid)
+            self.assertEqual(now["Uid"].split(), [str(USER.pw_uid)] * 4)
+            self.assertEqual(now["Gid"].split(), [str(USER.pw_gid)] * 4)
+            self.assertEqual((now["Umask"], now["NoNewPrivs"], now["Cpus_allowed_list"]), ("0027", "1", str(cpu)))
+            self.assertEqual(os.getpriority(os.PRIO_PROCESS, pid), 5)
+            with open(f"/proc/{pid}/oom_score_adj") as file:
+                self.assertEqual(file.read().strip(), "500")
+            with open(f"/proc/{pid}/limits") as file:
+                limits = file.read()
+            self.assertRegex(limits, r"Max open files +512 +512 ")
+            self.assertRegex(limits, r"Max core file size +0 +0 ")
+            self.assertEqual(world.post("m", "echo hello")[0], 200)
+
+    def test_a_worker_of_another_user_dies_with_hasupd(self):
+        with World(model(f"user: {USER.pw_name}")) as world:
+            pidfd = os.pidfd_open(world.slot("m/0")["pid"])
+            world.process.kill()
+            world.process.wait()
+            self.assertTrue(select.select([pidfd], [], [], 60)[0], "it lives on")
+            os.close(pidfd)
+
+    @staticmethod
+    def only(name):
+        return {"net_bind_service": 1 << 10, "none": 0}[name]
+
+    def test_capabilities_are_those_named(self):
+        if not ROOT_USER:  # who has none to give says so
+            with World(model("capabilities: [net_bind_service]"), wait=False) as world:
+                world.wait_event("slot.backoff", slot="m/0")
+                self.assertRegex(world.slot("m/0")["last_death"]["reason"], "process.capabilities: ")
+            return
+        for name in ("net_bind_service", "none"):
+            with World(model(f"user: nobody, capabilities: [{name}]")) as world:
+                now = status(world.slot("m/0")["pid"])
+                for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+                    self.assertEqual(int(now[kind], 16), self.only(name), kind)
+
+    def test_a_user_that_is_not_there_is_a_start_that_fails(self):
+        with World(model("user: no-such-user"), wait=False) as world:
+            world.wait_event("slot.backoff", slot="m/0")
+            reason = world.slot("m/0")["last_death"]["reason"]
+            self.assertTrue(re.search('there is no user "no-such-user" .process.user.', reason), reason)
+
+
+if __name__ == "__main__":
+    unittest.main()
