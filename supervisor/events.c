@@ -118,17 +118,21 @@ void events_carry(struct carry *carry, struct events *events)
 {
     CARRY(carry);
     struct ring *ring = &events->ring;
-    size_t len = ring->bytes ? ring->room : 0, room = ring->room;
-    if (codec->loading) {
-        free(ring->bytes);
-        ring->bytes = NULL;
-    }
-    carry_block(carry, &ring->bytes, &len, 0);
+    size_t room = ring->room;
     V(room);
     V(ring->start);
     V(ring->used);
     V(ring->lines);
-    if (room != ring->room || (codec->loading && len && len != room) || ring->used > len ||
-        (len && ring->start >= room))
+    if (room != ring->room || ring->used > room || ring->start >= room)
+        codec_fail(codec);
+    /* Until it wraps, what stands behind was never written. */
+    size_t end = ring->start + ring->used, most = codec->failed ? 0 : end < room ? end : room;
+    size_t len = ring->bytes ? most : 0;
+    if (codec->loading) {
+        free(ring->bytes);
+        ring->bytes = NULL;
+    }
+    carry_block(carry, &ring->bytes, &len, room - most);
+    if (codec->loading && len != most)
         codec_fail(codec);
 }

@@ -124,7 +124,8 @@ void codec_value(struct codec *codec, void *field, size_t size, uint64_t most)
         }
         next_number(codec);
     }
-    field_set(field, size, value);
+    if (field_of(field, size) != value) /* tables that are empty stay untouched memory */
+        field_set(field, size, value);
 }
 
 void codec_gap(struct codec *codec)
