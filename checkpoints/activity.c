@@ -62,8 +62,11 @@ bool activity_is_gone(int fd, const char *state_dir)
     char path[4096];
     struct stat own, named;
     snprintf(path, sizeof path, "%s/activity", state_dir);
-    return fstat(fd, &own) || lstat(path, &named) || own.st_ino != named.st_ino ||
-           own.st_dev != named.st_dev;
+    if (fstat(fd, &own))
+        return true;
+    if (lstat(path, &named)) /* who may not look, or cannot now, does not know that it is gone */
+        return errno == ENOENT || errno == ENOTDIR;
+    return own.st_ino != named.st_ino || own.st_dev != named.st_dev;
 }
 
 int activity_write(int fd, uint32_t index, const struct activity *activity)

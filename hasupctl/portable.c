@@ -161,17 +161,31 @@ static bool note_place(void *context, const struct checkpoint_info *info)
     return true;
 }
 
-static int note_log(const struct ctl *ctl, const struct checkpoint_key *key, struct place *place,
-                    char error[STORE_ERROR])
+/* By force without the log, where nobody can tell where that ends. */
+static int note_log(const struct ctl *ctl, const struct checkpoint_key *key, bool force,
+                    struct place *place, char error[STORE_ERROR])
 {
-    char path[4096];
+    char path[4096], why[STORE_ERROR];
     uint64_t end;
     char *directory = ctl_state_dir(ctl);
     snprintf(path, sizeof path, "%s/journal.db", directory ? directory : ".");
     free(directory);
-    int code = journal_past_log_end(path, key->model, key->ordinal, &end, error);
-    if (code)
-        return code == HASUP_ENOTFOUND ? 0 : code;
+    int code = journal_past_log_end(path, key->model, key->ordinal, &end, why);
+    if (code == HASUP_ENOTFOUND)
+        return 0;
+    if (code && force) {
+        fprintf(stderr,
+                "hasupctl: %s\nhasupctl: it goes behind the slot's checkpoints alone; what "
+                "the journal has of later requests, if it can be read again, is run on it\n",
+                why);
+        return 0;
+    }
+    if (code) {
+        snprintf(error, STORE_ERROR,
+                 "where the log of %.60s/%u ends cannot be read: %.110s; --force takes it without",
+                 key->model, key->ordinal, why);
+        return code;
+    }
     if (end > place->position)
         place->position = end;
     return 0;
@@ -200,13 +214,14 @@ static void object(const struct ctl_store *store, const struct checkpoint_info *
  * run. */
 static int import_into(const struct ctl *ctl, struct ctl_store *store,
                        const struct checkpoint_key *key, const struct checkpoint_info *info,
-                       const uint8_t *bytes, uint64_t *position, char error[STORE_ERROR])
+                       const uint8_t *bytes, bool force, uint64_t *position,
+                       char error[STORE_ERROR])
 {
     const struct store_keep all = {.last = UINT32_MAX};
     struct place place = {.position = info->position, .wall_ns = info->created_wall_ns};
     int code = store_list(store->store, key, note_place, &place, error);
     if (!code && place.others)
-        code = note_log(ctl, key, &place, error);
+        code = note_log(ctl, key, force, &place, error);
     *position = place.position;
     return code ? code
                 : store_save(store->store, key, place.position, place.wall_ns, bytes, info->len,
@@ -247,7 +262,7 @@ int checkpoint_import(const struct ctl *ctl)
         code = *error ? HASUP_EDENIED : 0;
     }
     if (!code)
-        code = import_into(ctl, &store, &key, &info, bytes, &position, error);
+        code = import_into(ctl, &store, &key, &info, bytes, words.force, &position, error);
     if (!code)
         printf("%s/%u goes on from it at position %llu\n", key.model, key.ordinal,
                (unsigned long long)position);

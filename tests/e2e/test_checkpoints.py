@@ -235,6 +235,22 @@ class Files(Base):
             self.assertEqual(world.slot("counter/0")["replayed"], 0)
             self.count(world, 4, 5)
 
+    def test_promise_11_where_the_journal_cannot_be_read_an_import_says_so_and_needs_force(self):
+        with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
+            export = self.export_and_go_on(world)
+            for name in os.listdir(world.state):
+                if name.startswith("journal.db-"):
+                    os.unlink(os.path.join(world.state, name))
+            with open(os.path.join(world.state, "journal.db"), "wb") as file:
+                file.write(b"no database" * 1000)
+            refused = ctl(world.state, "checkpoint", "import", "-", data=export)
+            self.assertEqual(refused.returncode, 1)
+            for word in (b"log of counter/0", b"journal.db", b"--force"):
+                self.assertIn(word, refused.stderr)
+            forced = ctl(world.state, "checkpoint", "import", "-", "--force", data=export)
+            self.assertIn(b"position 8", self.ok(forced))
+            self.assertIn(b"behind the slot's checkpoints alone", forced.stderr)
+
     def test_promise_4_an_export_and_the_log_bring_a_lost_state_back(self):
         with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
             export = self.export_and_go_on(world)
