@@ -120,6 +120,56 @@ const struct model_stats *stats_of(const struct model *model)
     return model->stats;
 }
 
+/* ---- the last seconds ---- */
+
+static void recent_turn(struct recent *recent, hasup_ns at)
+{
+    const hasup_ns half = RECENT_SECONDS * HASUP_S;
+    if (recent->began && at - recent->began < half)
+        return;
+    bool follows = recent->began && at - recent->began < 2 * half;
+    if (follows)
+        recent->before = recent->now;
+    else
+        memset(&recent->before, 0, sizeof recent->before);
+    memset(&recent->now, 0, sizeof recent->now);
+    recent->began = follows ? recent->began + half : at;
+}
+
+void recent_add(struct recent *recent, hasup_ns at, hasup_ns value)
+{
+    recent_turn(recent, at);
+    histogram_add(&recent->now, value);
+}
+
+void recent_look(struct recent *recent, hasup_ns at, struct recent_view *view)
+{
+    *view = (struct recent_view){0};
+    if (!recent->began)
+        return;
+    recent_turn(recent, at);
+    struct histogram both = recent->now;
+    both.count += recent->before.count;
+    both.sum_ns += recent->before.sum_ns;
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+        both.buckets[i] += recent->before.buckets[i];
+    hasup_ns length = at - recent->began;
+    if (recent->before.count)
+        length += RECENT_SECONDS * HASUP_S;
+    if (length < HASUP_S) /* a first request is no rate of thousands */
+        length = HASUP_S;
+    view->per_second_milli = both.count * 1000 * 1000 / (uint64_t)(length / HASUP_MS);
+    view->p50 = histogram_quantile(&both, 500);
+    view->p99 = histogram_quantile(&both, 990);
+}
+
+void stats_recent(const struct engine *engine, const struct model *model, struct recent_view *view)
+{
+    *view = (struct recent_view){0};
+    if (model->stats)
+        recent_look(&model->stats->recent, loop_now(engine->loop), view);
+}
+
 void stats_free(struct model *model)
 {
     free(model->stats);
@@ -179,7 +229,9 @@ void stats_ended(struct engine *engine, struct request *request, enum stats_outc
     stats->sessions += request->session;
     if (outcome == STATS_REFUSED)
         stats->refused[why]++;
-    histogram_add(&stats->total, loop_now(engine->loop) - request->came);
+    hasup_ns now = loop_now(engine->loop);
+    histogram_add(&stats->total, now - request->came);
+    recent_add(&stats->recent, now, now - request->came);
 }
 
 void stats_answered(struct engine *engine, struct request *request, uint32_t status)

@@ -65,6 +65,23 @@ enum stats_end {
 
 enum { STATS_REFUSALS = REFUSED_INTERRUPTED + 1, STATS_SIZES = 11 /* 1, 2, 4 … 1024 */ };
 
+/* The last 10 to 20 seconds: two halves, the older of which goes when the newer is full.  Looked at
+ * where it is needed, so that nothing wakes up for it. */
+enum { RECENT_SECONDS = 10 };
+
+struct recent {
+    hasup_ns began; /* of `now`; 0: nothing yet */
+    struct histogram now, before;
+};
+
+struct recent_view {
+    uint64_t per_second_milli; /* so many thousandths a second */
+    hasup_ns p50, p99;         /* 0: there was none */
+};
+
+void recent_add(struct recent *recent, hasup_ns at, hasup_ns value);
+void recent_look(struct recent *recent, hasup_ns at, struct recent_view *view);
+
 struct model_stats {
     uint64_t outcomes[STATS_OUTCOME_COUNT];
     uint64_t refused[STATS_REFUSALS];
@@ -75,6 +92,7 @@ struct model_stats {
     struct histogram queue; /* from its coming until a worker has it, once a request */
     struct histogram run;   /* an attempt's, from then until its answer is whole */
     struct histogram total; /* from its coming to its end */
+    struct recent recent;   /* the same of those that ended lately */
     struct histogram checkpoint; /* from the worker's state in hand until it is stored */
     struct {
         uint64_t count, sum, sizes[STATS_SIZES];
@@ -87,6 +105,8 @@ const char *stats_refusal_name(enum refusal why);
 
 /* Of the model; NULL: nothing happened to it yet. */
 const struct model_stats *stats_of(const struct model *model);
+/* Its last seconds; zeros where nothing happened. */
+void stats_recent(const struct engine *engine, const struct model *model, struct recent_view *view);
 void stats_free(struct model *model);
 
 /* ---- what the engine's files tell ---- */

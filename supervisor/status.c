@@ -123,6 +123,16 @@ static json_t *helpers_json(const struct engine *engine, const struct model *mod
     return slots;
 }
 
+/* Requests that ended in the last 10 to 20 s. */
+static json_t *recent_json(const struct engine *engine, const struct model *model)
+{
+    struct recent_view view;
+    stats_recent(engine, model, &view);
+    return json_pack("{s:f, s:I, s:I}", "per_second", (double)view.per_second_milli / 1000.0,
+                     "p50_us", (json_int_t)(view.p50 / 1000), "p99_us",
+                     (json_int_t)(view.p99 / 1000));
+}
+
 static json_t *model_json(const struct engine *engine, const struct model *model)
 {
     struct model_view v;
@@ -146,6 +156,7 @@ static json_t *model_json(const struct engine *engine, const struct model *model
         (json_int_t)v.queued_bytes, "answered", (json_int_t)v.answered, "refused",
         (json_int_t)v.refused, "attempts", (json_int_t)v.attempts, "replays", (json_int_t)v.replays,
         "unstored", (int)v.unstored, "slots", slots);
+    json_object_set_new(json, "recent", recent_json(engine, model));
     json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
     json_object_set_new(json, "rollout", rollout_json(model, &v));
     json_object_set_new(json, "spares", helpers_json(engine, model, ROLE_SPARE));
