@@ -6,12 +6,15 @@
 #include "supervisor/control.h"
 
 #include "supervisor/carry.h"
+#include "supervisor/death.h"
 #include "supervisor/events.h"
 #include "supervisor/history.h"
+#include "supervisor/leave.h"
 #include "supervisor/readers.h"
 #include "supervisor/requests.h"
 #include "supervisor/said.h"
 #include "supervisor/status.h"
+#include "supervisor/waits.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,6 +51,7 @@ struct control {
     struct events *events;
     struct history *history;
     struct readers *readers;
+    struct waits *waits;
     hasup_ns started;
     struct follower *followers;
     unsigned follower_count;
@@ -139,6 +143,7 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
     if (!control)
         return;
     readers_cancel(control->readers, client, id, everything);
+    waits_cancel(control->waits, client, id, everything);
     for (struct follower **at = &control->followers; *at;) {
         bool his = (*at)->client == client && (everything || (*at)->id == id);
         if (his)
@@ -555,10 +560,48 @@ static void run_reload(struct call *call)
         reply_rollouts(call, ALL_MODELS);
 }
 
+/* `explain`: only what it would wait for.  `now`: what is in flight is refused, as by a second one. */
 static void run_shutdown(struct call *call)
 {
+    struct control *control = call->control;
+    if (json_is_true(json_object_get(call->in, "explain"))) {
+        reply_take(call, 200, leave_json(control->engine));
+        return;
+    }
+    bool hastens =
+        json_is_true(json_object_get(call->in, "now")) && !control->engine->shutting_down;
     reply_ok(call);
-    control_shutdown(call->control);
+    control_shutdown(control);
+    if (hastens)
+        control_shutdown(control);
+}
+
+static void run_why(struct call *call)
+{
+    const struct engine *engine = call->control->engine;
+    json_t *slots = json_array();
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i] && engine->slots[i]->model->index == call->model &&
+            (call->slot == CORE_ALL_SLOTS || call->slot == i))
+            json_array_append_new(slots, why_json(engine, engine->slots[i]));
+    reply_take(call, 200, json_pack("{s:o}", "slots", slots));
+}
+
+/* Answered when what it names is so. */
+static void run_wait(struct call *call)
+{
+    static const char *const NAMES[] = {
+        [WAIT_READY] = "ready", [WAIT_STOPPED] = "stopped", [WAIT_IDLE] = "idle"};
+    const char *wanted = json_string_value(json_object_get(call->in, "for"));
+    for (unsigned i = 0; i < HASUP_LEN(NAMES); i++) {
+        if (!wanted || strcmp(NAMES[i], wanted))
+            continue;
+        if (waits_add(call->control->waits, call->client, call->id, call->model, call->slot,
+                      (enum wait_for)i))
+            reply_error(call, 429, "overloaded", "%d commands wait already", WAITS_MAX);
+        return;
+    }
+    reply_error(call, 400, "bad_request", "\"for\" is ready, stopped or idle");
 }
 
 static void run_upgrade(struct call *call)
@@ -597,11 +640,35 @@ static const struct verb VERBS[] = {
     {"requests retry", NO_TARGET, true, run_requests, 0, requests_retry},
     {"upgrade", NO_TARGET, true, run_upgrade, 0, NULL},
     {"config", NO_TARGET, false, run_config, 0, NULL},
+    {"why", NEEDS_TARGET, false, run_why, 0, NULL},
+    {"wait", NEEDS_TARGET, false, run_wait, 0, NULL},
     {"version", NO_TARGET, false, run_version, 0, NULL},
     {"shutdown", NO_TARGET, false, run_shutdown, 0, NULL},
 };
 
 /* ---- finding what is meant ---- */
+
+/* Names the slots that its model has. */
+static void no_slot(struct call *call, const char *name)
+{
+    const struct engine *engine = call->control->engine;
+    const char *first = NULL, *last = NULL;
+    unsigned count = 0;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        const struct slot *slot = engine->slots[i];
+        if (!slot || slot->model->index != call->model || slot->role != ROLE_WORKER)
+            continue;
+        first = first ? first : slot->name;
+        last = slot->name;
+        count++;
+    }
+    if (count)
+        reply_error(call, 404, "not_found", "there is no slot \"%.200s\"; did you mean %s%s%s?",
+                    name, first, count > 2 ? " to " : " or ", count > 1 ? last : "its model");
+    else
+        reply_error(call, 404, "not_found", "there is no slot \"%.200s\"; its model has none",
+                    name);
+}
 
 /* "model" or "model/ordinal". */
 static bool find_target(struct call *call)
@@ -626,8 +693,7 @@ static bool find_target(struct call *call)
     struct slot *slot =
         number ? engine_slot(engine, call->model, (uint32_t)strtoul(digits, NULL, 10)) : NULL;
     if (!slot)
-        reply_error(call, 404, "not_found",
-                    "there is no slot \"%.200s\"; hasupctl status lists them", name);
+        no_slot(call, name);
     else
         call->slot = slot->index;
     return slot != NULL;
@@ -777,10 +843,11 @@ struct control *control_new(struct engine *engine, const char *config_file,
     control->service = service;
     control->started = loop_now(engine->loop);
     control->config_file = strdup(config_file);
+    control->waits = waits_new(engine);
     control->events = events_new(RING_BYTES, event_added, control);
     control->history = control->events ? history_new(engine, control->events) : NULL;
     control->readers = readers_new(engine);
-    if (!control->config_file || !control->history || !control->readers) {
+    if (!control->config_file || !control->history || !control->readers || !control->waits) {
         control_free(control);
         return NULL;
     }
@@ -805,6 +872,7 @@ void control_free(struct control *control)
     while (control->followers)
         follower_remove(control, &control->followers);
     readers_free(control->readers);
+    waits_free(control->waits);
     history_free(control->history);
     events_free(control->events);
     free(control->config_file);

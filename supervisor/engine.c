@@ -86,6 +86,8 @@ static void engine_turn_end(void *context)
         recovery_go_on(engine);
     while (durable_flush(engine))
         durable_completed(engine);
+    if (engine->turned)
+        engine->turned(engine->turned_context);
     hasup_ns deadline = core_deadline(engine->core);
     if (deadline == engine->armed)
         return;

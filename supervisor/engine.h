@@ -71,7 +71,15 @@ struct request {
     uint8_t bytes[];
 };
 
-/* What happened to the last worker of a slot, for status and logs. */
+enum { DEATH_ID = 72, DEATH_IDS = 16 };
+
+/* What a worker had in hand at its end (death.c). */
+struct death_hand {
+    uint32_t total; /* of which the first are named */
+    char ids[DEATH_IDS][DEATH_ID];
+};
+
+/* What happened to the last worker of a slot, for status, why and logs. */
 struct slot_death {
     char reason[ENGINE_REASON]; /* "killed by signal 9 (Killed)"; "" : none died yet */
     int code; /* its exit code, or 128 + the signal; 127 where it could not be started; 0: none died yet */
@@ -79,6 +87,12 @@ struct slot_death {
     size_t tail_count;
     char *tail[CAPTURE_TAIL]; /* its last lines on stderr */
     char *lines;              /* its last ones of all streams, JSON; NULL: not known */
+    const char *cause;       /* stats_end_name; NULL: no process ended */
+    struct death_hand *hand; /* malloc'ed; NULL: it never had anything */
+    bool exited;             /* there was a process, of which is known: */
+    pid_t pid;
+    hasup_ns lived;
+    struct process_exit exit;
 };
 
 /* A slot's state on its way: from a checkpoint to a worker, or kept where the disk failed.  In the
@@ -149,6 +163,7 @@ struct worker {
         uint64_t unsure; /* a line of this turn or before may be of what was answered */
         uint32_t talks;  /* answers until it counts as silent; 0: it does */
     } hand;
+    struct death_hand *held; /* at its end; NULL: not yet */
     bool leaving; /* told to drain or stop: its end is no crash */
     bool more;    /* the batch that it is being given goes on, */
     uint32_t batch; /* and has so many by now */
@@ -274,6 +289,9 @@ struct engine {
     /* Who hears of the end of each rollout (control.c). */
     void (*rollout_done)(void *context, const struct model *model);
     void *rollout_context;
+    /* Who looks at what each turn changed (waits.c); NULL: nobody. */
+    void (*turned)(void *context);
+    void *turned_context;
 };
 
 /* Takes `config`.  NULL: `error` says why. */

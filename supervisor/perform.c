@@ -3,6 +3,7 @@
  * of a notice.  Performs in the order given and decides nothing: what cannot be done comes back as
  * an event.
  */
+#include "supervisor/death.h"
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 
@@ -228,9 +229,7 @@ static void perform_start(struct slot *slot, const struct action *action)
 
 void slot_free(struct slot *slot)
 {
-    for (size_t i = 0; i < slot->death.tail_count; i++)
-        free(slot->death.tail[i]);
-    free(slot->death.lines);
+    death_free(&slot->death);
     state_bytes_free(&slot->restoring);
     state_bytes_free(&slot->kept);
     state_drop(slot->taken);

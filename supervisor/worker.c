@@ -4,6 +4,7 @@
  * again.  The struct lives until the process's tree is empty.
  */
 #include "checkpoints/fault.h"
+#include "supervisor/death.h"
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 #include "supervisor/said.h"
@@ -65,6 +66,7 @@ void worker_free(struct worker *worker)
     notify_free(worker->notify);
     if (worker->capture)
         capture_free(worker->capture);
+    free(worker->held);
     free(worker);
 }
 
@@ -73,6 +75,8 @@ void worker_note_death(struct slot *slot, const char *reason)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(slot->death.reason, sizeof slot->death.reason, "%s", reason);
+    slot->death.exited = false;
+    slot->death.cause = NULL;
     slot->death.wall_ns = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
 }
 
@@ -285,6 +289,7 @@ void worker_abort(struct slot *slot, uint32_t number)
     struct worker *worker = worker_of(slot, number);
     if (!worker || fork_give_up(worker))
         return;
+    death_note_hand(worker);
     worker_leave(worker);
     process_signal(worker->process, SIGABRT);
 }
@@ -294,12 +299,15 @@ void worker_kill(struct slot *slot, uint32_t number)
     struct worker *worker = worker_of(slot, number);
     if (!worker || fork_give_up(worker))
         return;
+    death_note_hand(worker);
     worker_leave(worker);
     process_kill_tree(worker->process);
 }
 
 void worker_blame(struct slot *slot, const char *cause)
 {
+    if (slot->worker)
+        death_note_hand(slot->worker);
     if (slot->worker && !slot->worker->cause[0])
         snprintf(slot->worker->cause, sizeof slot->worker->cause, "%s", cause);
 }
@@ -398,6 +406,8 @@ void worker_exited(void *context, struct process *process, const struct process_
         exit_reason(worker, exit, reason);
         slot->death.code = exit_code(exit);
         worker_note_death(slot, reason);
+        slot->death.cause = stats_end_name(end_of(worker, exit));
+        death_note_exit(slot, worker, exit);
         stats_worker_ended(slot->model, end_of(worker, exit));
         letters_worker_exited(worker, exit);
         if (slot == worker->slot)
