@@ -9,7 +9,7 @@
 #include <stdbool.h>
 
 /* Exit codes; stable (docs/hasupctl.md). */
-enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2, CTL_UNREACHABLE = 3 };
+enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2, CTL_UNREACHABLE = 3, CTL_TIMEOUT = 4 };
 
 struct ctl {
     const char *socket;
@@ -27,6 +27,9 @@ struct ctl {
 /* One command and its answer.  The exit code; *answer is a new reference (NULL unless CTL_OK). Says
  * itself what went wrong. */
 int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer);
+/* The same, for so long; negative: however long it takes.  CTL_TIMEOUT: it took longer, said by
+ * whoever asked. */
+int ctl_call_within(const struct ctl *ctl, json_t *command, int64_t limit_ms, json_t **answer);
 /* The same, however long it takes. */
 int ctl_await(const struct ctl *ctl, json_t *command, json_t **answer);
 struct hasup_client *ctl_open(const struct ctl *ctl);
@@ -37,6 +40,9 @@ int ctl_refused(const struct hasup_client_answer *answer);
 void ctl_print_json(json_t *json);
 
 int ctl_status(const struct ctl *ctl);
+int ctl_why(const struct ctl *ctl);
+int ctl_wait(const struct ctl *ctl);
+int ctl_shutdown(const struct ctl *ctl);
 int ctl_infer(const struct ctl *ctl);
 int ctl_restart(const struct ctl *ctl);
 int ctl_reload(const struct ctl *ctl);

@@ -53,7 +53,7 @@ int ctl_refused(const struct hasup_client_answer *answer)
     return CTL_FAILED;
 }
 
-static int call_within(const struct ctl *ctl, json_t *command, int64_t limit_ms, json_t **answer)
+int ctl_call_within(const struct ctl *ctl, json_t *command, int64_t limit_ms, json_t **answer)
 {
     struct hasup_client_answer got;
     uint64_t id;
@@ -66,7 +66,9 @@ static int call_within(const struct ctl *ctl, json_t *command, int64_t limit_ms,
         int error = hasup_client_control(client, text, &id);
         if (!error)
             error = hasup_client_wait(client, limit_ms, &got);
-        if (error <= 0) {
+        if (!error && limit_ms >= 0 && limit_ms != CALL_TIMEOUT_MS) {
+            code = CTL_TIMEOUT;
+        } else if (error <= 0) {
             fprintf(stderr, "hasupctl: no answer from hasupd: %s\n",
                     error ? hasup_strerror(error) : "the time limit passed");
         } else if (got.status != 200) {
@@ -83,12 +85,12 @@ static int call_within(const struct ctl *ctl, json_t *command, int64_t limit_ms,
 
 int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer)
 {
-    return call_within(ctl, command, CALL_TIMEOUT_MS, answer);
+    return ctl_call_within(ctl, command, CALL_TIMEOUT_MS, answer);
 }
 
 int ctl_await(const struct ctl *ctl, json_t *command, json_t **answer)
 {
-    return call_within(ctl, command, -1, answer);
+    return ctl_call_within(ctl, command, -1, answer);
 }
 
 void ctl_print_json(json_t *json)
@@ -160,13 +162,6 @@ static int verb_scale(const struct ctl *ctl)
                        "%s: scaling to %ld", ctl->argv[0], workers);
 }
 
-static int verb_shutdown(const struct ctl *ctl)
-{
-    int wrong = no_arguments(ctl);
-    return wrong ? wrong
-                 : call_simple(ctl, json_pack("{s:s}", "verb", "shutdown"), "shutting down");
-}
-
 static int verb_config(const struct ctl *ctl)
 {
     json_t *answer;
@@ -232,7 +227,10 @@ static const struct verb {
      "saved states of slots"},
     {"audit", ctl_audit, true, "audit [OPTIONS]", "check the files, for cron"},
     {"config", verb_config, false, "config", "what is in force, as JSON"},
-    {"shutdown", verb_shutdown, false, "shutdown", "stop hasupd"},
+    {"why", ctl_why, false, "why MODEL[/SLOT]", "how it died, and what comes next"},
+    {"wait", ctl_wait, true, "wait MODEL[/SLOT] --ready|--stopped|--idle [--timeout 30s]",
+     "until it is so, for scripts"},
+    {"shutdown", ctl_shutdown, true, "shutdown [--explain|--now]", "stop hasupd"},
     {"version", verb_version, false, "version", "of hasupctl and hasupd"},
 };
 

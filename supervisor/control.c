@@ -560,7 +560,8 @@ static void run_reload(struct call *call)
         reply_rollouts(call, ALL_MODELS);
 }
 
-/* `explain`: only what it would wait for.  `now`: what is in flight is refused, as by a second one. */
+/* `explain`: only what it would wait for.  `now`: what is in flight is refused, as by a second
+ * one. */
 static void run_shutdown(struct call *call)
 {
     struct control *control = call->control;
@@ -781,6 +782,8 @@ const char *control_holds(const struct control *control)
     for (const struct follower *f = control->followers; f; f = f->next)
         if (f->what != FOLLOWS_EVENTS && f->what != AWAITS_UPGRADE)
             return "a command of hasupctl waits for its end";
+    if (waits_any(control->waits))
+        return "a hasupctl wait waits";
     return readers_wait(control->readers) ? "log files are being opened anew" : NULL;
 }
 

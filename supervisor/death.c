@@ -1,7 +1,7 @@
 /*
  * death.c: how a slot's last worker ended, and what comes next, in full.  What it had in hand is
- * read from the table of requests while that still says so, with a bound.  Decides nothing: the next
- * step is told from the core's view.
+ * read from the table of requests while that still says so, with a bound.  Decides nothing: the
+ * next step is told from the core's view.
  */
 #include "supervisor/death.h"
 

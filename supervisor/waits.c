@@ -117,6 +117,11 @@ int waits_add(struct waits *waits, struct unix_client *client, uint64_t id, uint
     return 0;
 }
 
+bool waits_any(const struct waits *waits)
+{
+    return waits->count > 0;
+}
+
 void waits_cancel(struct waits *waits, const struct unix_client *client, uint64_t id,
                   bool everything)
 {

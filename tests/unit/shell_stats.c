@@ -52,6 +52,24 @@ static void test_a_quantile_is_near_the_truth(void **state)
     assert_in_range(histogram_quantile(&histogram, 1000), 1000 * HASUP_MS, 1000 * HASUP_MS);
 }
 
+static void test_the_last_seconds_forget_what_is_older(void **state)
+{
+    (void)state;
+    struct recent recent = {0};
+    struct recent_view view;
+    hasup_ns at = 5 * HASUP_S;
+    recent_look(&recent, at, &view);
+    assert_int_equal(view.per_second_milli + (uint64_t)view.p50, 0);
+    for (int i = 0; i < 100; i++)
+        recent_add(&recent, at + i * 100 * HASUP_MS, 2 * HASUP_MS);
+    recent_look(&recent, at + 10 * HASUP_S, &view);
+    assert_in_range(view.per_second_milli, 9900, 10100);
+    assert_in_range(view.p99, HASUP_MS, 2 * HASUP_MS);
+    recent_look(&recent, at + 30 * HASUP_S, &view);
+    assert_int_equal(view.per_second_milli, 0);
+    assert_int_equal(view.p99, 0);
+}
+
 static void test_every_outcome_and_reason_has_a_name_of_its_own(void **state)
 {
     (void)state;
@@ -72,6 +90,7 @@ int main(void)
         cmocka_unit_test(test_each_time_is_in_the_bucket_that_bounds_it),
         cmocka_unit_test(test_what_no_clock_should_say_is_counted_all_the_same),
         cmocka_unit_test(test_a_quantile_is_near_the_truth),
+        cmocka_unit_test(test_the_last_seconds_forget_what_is_older),
         cmocka_unit_test(test_every_outcome_and_reason_has_a_name_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
