@@ -81,7 +81,8 @@ int ctl_why(const struct ctl *ctl)
     size_t i;
     if (ctl->argc != 1)
         return ctl_usage(ctl, ctl->argc ? "one model or slot at a time" : "which model or slot?");
-    int code = ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "why", "target", ctl->argv[0]), &answer);
+    int code =
+        ctl_call(ctl, json_pack("{s:s, s:s}", "verb", "why", "target", ctl->argv[0]), &answer);
     if (code == CTL_OK && ctl->json)
         ctl_print_json(answer);
     else
