@@ -160,9 +160,8 @@ static struct layout layout_of(const struct ctl *ctl, json_t *models)
     struct layout layout = {.name = NAME_MIN};
     json_t *model;
     size_t i;
-    json_array_foreach(models, i, model)
-        for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
-            layout_fit(&layout, json_object_get(model, KINDS[kind]));
+    json_array_foreach(models, i, model) for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
+        layout_fit(&layout, json_object_get(model, KINDS[kind]));
     while (layout_width(&layout) > ctl->width && layout.leaving < (int)HASUP_LEN(COLUMNS))
         layout.leaving++;
     return layout;
@@ -352,6 +351,16 @@ static void print_rollout(json_t *model)
         printf("    last rollout: %s\n", text(last, "text"));
 }
 
+/* How many a second of late, and how long the middle one and the slowest of a hundred took. */
+static void print_recent(json_t *recent)
+{
+    double rate = json_real_value(json_object_get(recent, "per_second"));
+    if (rate <= 0)
+        return;
+    printf("    %.*f/s, p50 %.1f ms, p99 %.1f ms\n", rate < 10 ? 1 : 0, rate,
+           (double)number(recent, "p50_us") / 1e3, (double)number(recent, "p99_us") / 1e3);
+}
+
 static void print_model(const struct ctl *ctl, const struct layout *layout, json_t *model)
 {
     json_t *slot;
@@ -369,6 +378,7 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
         printf("    different requests killed its workers: nothing is dispatched, one is tried in "
                "%s\n",
                ctl_duration(number(model, "mends_ms"), mends));
+    print_recent(json_object_get(model, "recent"));
     print_rollout(model);
     for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
         json_array_foreach(json_object_get(model, KINDS[kind]), i, slot)

@@ -86,5 +86,16 @@ class Shutdown(unittest.TestCase):
             waiting.close()
 
 
+class Recent(unittest.TestCase):
+    def test_status_shows_what_a_model_did_of_late(self):
+        with World(f"  m: {{command: [{WORKER}]}}\n  n: {{command: [{WORKER}]}}") as world:
+            for _ in range(20):
+                self.assertEqual(world.post("m", "echo x")[0], 200)
+            lines = world.ctl("status").stdout.decode().splitlines()
+            of_m, of_n = (next(i for i, line in enumerate(lines) if line.startswith(name)) for name in ("m: ", "n: "))
+            self.assertRegex(lines[of_m + 1], r"^    [0-9.]+/s, p50 [0-9.]+ ms, p99 [0-9.]+ ms$")
+            self.assertNotIn("/s", lines[of_n + 1])  # nobody asked that one
+
+
 if __name__ == "__main__":
     unittest.main()
