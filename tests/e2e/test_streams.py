@@ -144,13 +144,16 @@ class Streams(unittest.TestCase):
 
     def plain(self, body, strike):
         """A worker that cannot go on: how its stream ends when somebody strikes after the first parts.  And how one
-        that comes after that."""
+        that comes after that.  No run says its last part before the strike: there is always one to run again."""
         with World(f"  m: {{command: [{WORKER}], workers: 2, {TOUGH}}}", environment={MARK: "streams"}) as world:
+            gate = world.fifo("gate")
+            body = f"{body} {gate}"
             reader, fire, struck = Reader(world, "m", body, "k"), Fire(world), False
             for last in reader.events():
                 if last >= 3 and not struck:
                     struck = True
                     getattr(fire, strike)()
+                    world.unlock(gate)
             later = Reader(world, "m", body, "k")
             later.last, later.last_event = reader.last, reader.last_event
             list(later.events())

@@ -13,7 +13,7 @@
  *   stream N PATH   N parts; before the last it waits as above, where PATH is given
  *   amble N PATH HOW  streams as above and tells its progress after each part; with --resumable it
  *                   goes on (HOW) at its progress, behind what was sent, or where it may not (lie)
- *   noise N         streams N parts that differ in every process
+ *   noise N PATH    streams as above, parts that differ in every process
  *   child           leaves a grandchild in a session of its own, answers its pid
  *   flee N          leaves a child that goes on as its own child, in a session of its own, N times
  *   until-cancelled runs until nobody waits for it, answers "cancelled"

@@ -30,6 +30,7 @@ class World:
         self.socket = os.path.join(self.directory, "hasup.sock")
         self.config = os.path.join(self.directory, "supervisor.yaml")
         self.process = None
+        self.unlocked = []
         self.before = before  # runs in hasupd's process before hasupd
         self.program = program or f"{BUILD}/hasupd"
         self.environment = {**os.environ, **(environment or {})}
@@ -174,6 +175,12 @@ class World:
             with open(path, "wb") as file:
                 file.write(b"x")
 
+    def unlock(self, path):
+        """Lets the next few go on who wait at the FIFO or come to it, and waits for none of them."""
+        gate = open(path, "r+b", buffering=0)  # both ends: what is written stays for as long as this is open
+        gate.write(b"x" * 16)
+        self.unlocked.append(gate)
+
     def occupy(self):
         """A gate, and a request that m/0 answers once it is released."""
         gate = self.fifo("gate")
@@ -203,6 +210,8 @@ class World:
             self.process.wait()
         if self.process:
             self.process.stderr.close()
+        for gate in self.unlocked:
+            gate.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self):
