@@ -288,7 +288,7 @@ class Restore(unittest.TestCase):
         with open(self.world.config) as file:
             text = file.read()
         with open(config, "w") as file:
-            file.write(text.replace("start: 20s", "start: 300ms"))
+            file.write(text.replace("start: 20s", "start: 2s"))
         self.fails("slow", "its ready did not come within its time limit", config=config)
 
     def test_a_command_that_is_not_there_or_is_no_worker_is_a_finding(self):
