@@ -153,12 +153,14 @@ class Answers(unittest.TestCase):
     def test_promise_5_a_stream_that_differs_ends_in_an_honest_error(self):
         models = f"  m: {{command: [{WORKER}]}}"
         with World(models) as world:
+            gate = world.fifo("gate")  # before the last part: the first run does not end by itself
             connection = world.connect()
-            connection.request("POST", "/models/m/invoke", "noise 200000",
+            connection.request("POST", "/models/m/invoke", f"noise 2000 {gate}",
                                {"Accept": "text/event-stream"})
             answer = connection.getresponse()
             answer.read(64)
             world.kill("m/0")
+            world.unlock(gate)
             rest = answer.read()
             connection.close()
             self.assertIn(b"event: error", rest)
