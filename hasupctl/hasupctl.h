@@ -55,6 +55,7 @@ int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
 extern const char CTL_AUDIT_OPTIONS[], CTL_LOGS_OPTIONS[], CTL_CHECKPOINT_VERBS[];
+extern const char CTL_REQUESTS_VERBS[];
 
 /* `events` of earlier runs, too, where --since or --all is asked for. */
 int ctl_events(const struct ctl *ctl);

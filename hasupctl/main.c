@@ -317,6 +317,8 @@ static int run_verb(struct ctl *ctl, const struct verb *verb, int argc, char **a
                 fputs(CTL_LOGS_OPTIONS, stdout);
             if (verb->run == ctl_checkpoint)
                 fputs(CTL_CHECKPOINT_VERBS, stdout);
+            if (verb->run == ctl_requests)
+                fputs(CTL_REQUESTS_VERBS, stdout);
             return CTL_OK;
         }
         if (strcmp(argv[i], "--json") == 0)

@@ -412,6 +412,14 @@ static int verb_drop(const struct ctl *ctl)
     return code;
 }
 
+const char CTL_REQUESTS_VERBS[] =
+    "  list [--model M] [--state S] [-n N|--all]\n"
+    "                   newest first (100); also without the word list\n"
+    "  show ID [--body] one of them, or its stored answer\n"
+    "  drop ID          nobody wants it any more\n"
+    "  letters          dead letters\n"
+    "  retry ID         a dead letter, run once more\n";
+
 int ctl_requests(const struct ctl *ctl)
 {
     static const struct {
