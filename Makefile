@@ -188,6 +188,7 @@ help:
 	@echo "make soak     hasupd killed at random points, RUNS=300 SEED=1; the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
 	@echo "make install | uninstall    DESTDIR=, prefix=/usr/local (docs/deploy.md); make dist: the source as one file"
 	@echo "make package-check    Debian packages built, checked and installed; a few minutes"
+	@echo "make man      the man pages, into build/man/; make install has them built"
 	@echo "make setup    install the Debian packages that are missing"
 	@echo "make unit | python-unit | sim | e2e | purity | lint    parts of check"
 	@echo "make clean    remove build/"
@@ -287,6 +288,23 @@ check-asan:
 check-tsan:
 	@$(MAKE) --no-print-directory FLAVOUR=tsan CI=true tsan
 
+# ---- man pages: docs/man/NAME.N.scd becomes build/man/manN/NAME.N; where there is no scdoc, nothing is installed ----
+
+page = build/man/man$(subst .,,$(suffix $(1)))/$(1)
+PAGES := $(patsubst docs/man/%.scd,%,$(wildcard docs/man/*.scd))
+MAN := $(if $(shell command -v scdoc),$(foreach p,$(PAGES),$(call page,$(p))))
+MAN_SOURCES := tools/man supervisor.yaml.example $(wildcard docs/*.md)
+define man_page
+$(call page,$(1)): docs/man/$(1).scd $(MAN_SOURCES)
+	@mkdir -p $$(@D)
+	@tools/man $$< >$$@.$$$$$$$$ && mv $$@.$$$$$$$$ $$@ || { rm -f $$@.$$$$$$$$; exit 1; }
+endef
+$(foreach p,$(PAGES),$(eval $(call man_page,$(p))))
+
+.PHONY: man
+man: $(MAN)
+	@$(if $(MAN),:,echo "make man: scdoc is missing, so there are no man pages; make setup installs it" >&2)
+
 # ---- installing: DESTDIR, prefix and the usual directories; docs/deploy.md ----
 
 VERSION := $(shell sed -n 's/^.define HASUP_VERSION "\(.*\)"/\1/p' ipc/base.h)
@@ -310,8 +328,7 @@ INSTALL ?= install
 # Who runs hasupd, and with it the audit of cron.
 HASUP_USER ?= hasup
 
-# MODE:FILE:WHERE.  What stands in build/install/ is made of a file of deploy/, with this prefix's paths; man pages are
-# installed where they were built.
+# MODE:FILE:WHERE.  What stands in build/install/ is made of a file of deploy/, with this prefix's paths.
 MADE := build/install
 INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasupctl \
   755:build/hasup-http:$(bindir)/hasup-http \
@@ -322,7 +339,7 @@ INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasu
   644:deploy/systemd/hasup.yaml:$(docdir)/examples/hasup.yaml \
   644:supervisor.yaml.example:$(docdir)/examples/supervisor.yaml.example \
   $(foreach f,README.md CHANGELOG.md $(wildcard docs/*.md),644:$(f):$(docdir)/$(f)) \
-  $(foreach f,$(wildcard build/man/*),644:$(f):$(mandir)/man$(subst .,,$(suffix $(f)))/$(notdir $(f))) \
+  $(foreach f,$(MAN),644:$(f):$(mandir)/$(f:build/man/%=%)) \
   $(foreach f,$(wildcard deploy/prometheus/* deploy/grafana/*),644:$(f):$(docdir)/examples/$(notdir $(f))) \
   $(foreach f,$(wildcard worker/python/hasup/*.py worker/python/hasup/py.typed), \
     644:$(f):$(pythondir)/hasup/$(notdir $(f)))
@@ -339,7 +356,7 @@ install-made:
 	@$(WITH_PATHS) -e 's,  root  ,  $(HASUP_USER)  test ! -e $(sysconfdir)/hasup.yaml || ,' \
 	  deploy/cron/hasup-audit >$(MADE)/hasup-audit
 
-install: build/hasupd build/hasupctl build/hasup-http build/libhasup.a build/libhasup.so install-made
+install: build/hasupd build/hasupctl build/hasup-http build/libhasup.a build/libhasup.so install-made man
 	$(foreach i,$(INSTALLED),$(INSTALL) -D -m $(call part,$(i),1) $(call part,$(i),2) '$(DESTDIR)$(call part,$(i),3)' &&) :
 	$(foreach i,$(LINKS),ln -sf $(call part,$(i),1) '$(DESTDIR)$(call part,$(i),2)' &&) :
 	$(if $(DESTDIR),,ldconfig 2>/dev/null || :)

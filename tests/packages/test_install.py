@@ -69,6 +69,8 @@ class Install(Directory):
                      "usr/lib/libhasup.so", "usr/lib/libhasup.so.0", "usr/lib/pkgconfig/libhasup.pc",
                      "usr/lib/python3/dist-packages/hasup/__init__.py", "usr/lib/python3/dist-packages/hasup/py.typed",
                      "usr/lib/systemd/system/hasup.service", "usr/lib/sysusers.d/hasup.conf", "etc/cron.d/hasup-audit",
+                     "usr/share/man/man1/hasupctl.1", "usr/share/man/man1/hasup-http.1", "usr/share/man/man5/hasup.yaml.5",
+                     "usr/share/man/man7/hasup-protocol.7", "usr/share/man/man8/hasupd.8",
                      "usr/share/doc/hasup/docs/operations.md", "usr/share/doc/hasup/examples/hasup.yaml",
                      "usr/share/doc/hasup/examples/supervisor.yaml.example"):
             self.assertIn(name, found)
