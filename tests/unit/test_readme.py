@@ -96,7 +96,7 @@ class Readme(unittest.TestCase):
 
     def test_every_page_that_a_page_links_to_is_there(self):
         pages = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-        pages += [os.path.join("docs", name) for name in os.listdir(os.path.join(ROOT, "docs"))]
+        pages += [os.path.join("docs", name) for name in os.listdir(os.path.join(ROOT, "docs")) if name.endswith(".md")]
         for page in pages:
             with open(os.path.join(ROOT, page), encoding="utf-8") as file:
                 targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read())
