@@ -361,9 +361,11 @@ install: build/hasupd build/hasupctl build/hasup-http build/libhasup.a build/lib
 	$(foreach i,$(LINKS),ln -sf $(call part,$(i),1) '$(DESTDIR)$(call part,$(i),2)' &&) :
 	$(if $(DESTDIR),,ldconfig 2>/dev/null || :)
 
-# What install put there, and the directories that are of hasup alone; the configuration and the states stay.
+# What install put there, man pages also where scdoc is gone by now, and the directories that are of hasup alone; the
+# configuration and the states stay.
 uninstall:
-	rm -f $(foreach i,$(INSTALLED),'$(DESTDIR)$(call part,$(i),3)') $(foreach i,$(LINKS),'$(DESTDIR)$(call part,$(i),2)')
+	rm -f $(foreach p,$(PAGES),'$(DESTDIR)$(mandir)/$(patsubst build/man/%,%,$(call page,$(p)))') \
+	  $(foreach i,$(INSTALLED),'$(DESTDIR)$(call part,$(i),3)') $(foreach i,$(LINKS),'$(DESTDIR)$(call part,$(i),2)')
 	rm -rf '$(DESTDIR)$(pythondir)/hasup/__pycache__'
 	for d in '$(pythondir)/hasup' '$(docdir)/docs' '$(docdir)/examples' '$(docdir)'; do \
 	  [ ! -d "$(DESTDIR)$$d" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$d"; done
