@@ -4,15 +4,16 @@
  * the command runs, writes nowhere but to stderr.
  *
  * All signals are blocked from the first line of main() on, and taken one by one, so none is lost
- * however early it comes.  No disposition is changed: what was ignored before stays so for the
- * command.
+ * however early it comes.  What was ignored before stays so for the command; for this process CHLD
+ * alone is not ignored, since the kernel tells nobody of a death who ignores it.
  */
 #include "supervisor/init.h"
 
 #include "ipc/base.h"
+#include "supervisor/memory.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <link.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 enum {
     KILL_PATIENCE = 10 /* seconds */,
     SIGNALS = 65,
+    PROCESSES_ASKED = 4096, /* to end, where all get time for it */
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
     EXIT_CANNOT = 126,
@@ -140,12 +142,14 @@ static bool has_terminal(void)
 static int start(struct init *init, char **command, const sigset_t *mask)
 {
     volatile int why = 0;
+    void (*const was)(int) = signal(SIGCHLD, SIG_DFL);
     init->terminal = has_terminal();
     init->child = vfork();
     if (init->child == 0) {
         setpgid(0, 0);
         if (init->terminal)
             give_terminal(getpid());
+        signal(SIGCHLD, was);
         sigprocmask(SIG_SETMASK, mask, NULL);
         execvp(command[0], command);
         why = errno;
@@ -157,6 +161,8 @@ static int start(struct init *init, char **command, const sigset_t *mask)
                                                    : 0;
     if (failed)
         fprintf(stderr, "hasupd run: %s: %s\n", command[0], strerror(why ? why : errno));
+    if (failed && init->terminal)
+        give_terminal(getpgrp()); /* the child may have taken it */
     return failed;
 }
 
@@ -187,13 +193,23 @@ static bool take_terminal(struct init *init)
     return init->terminal;
 }
 
+/* No shell would let a process go on that stops without one. */
+static bool has_shell(const struct init *init)
+{
+    int fd = init->terminal ? -1 : open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return getpid() != 1 && (init->terminal || fd >= 0);
+}
+
 /* As a shell's job would: this process stops, too, so that the shell knows, and both go on
- * together.  PID 1 cannot be stopped; it waits for the command to go on. */
+ * together.  PID 1 cannot be stopped, and one without a terminal would stay so: these wait for the
+ * command to go on. */
 static void stop_with_it(struct init *init, int signo)
 {
     bool wants_terminal = signo == SIGTTIN || signo == SIGTTOU;
     if (!wants_terminal || !take_terminal(init)) {
-        if (getpid() == 1)
+        if (!has_shell(init))
             return;
         if (init->terminal)
             give_terminal(getpgrp());
@@ -247,49 +263,74 @@ static void attend(struct init *init)
 
 /* ---- what is left ---- */
 
-/* To every child, which is all that is left of the tree, sooner or later: an orphan becomes one. */
-static void signal_children(int signo)
+/* To everybody who is there now, once: some take a second TERM for impatience.  Who is stopped goes
+ * on, or it would never know.  Whoever is missed is killed when the time is over. */
+static void ask_all(const struct init *init)
+{
+    static pid_t pids[PROCESSES_ASKED];
+    if (getpid() == 1) { /* all of the namespace but this one */
+        kill(-1, SIGTERM);
+        kill(-1, SIGCONT);
+        return;
+    }
+    size_t count = tree_pids(getpid(), pids, PROCESSES_ASKED);
+    if (count <= 1) { /* no /proc tells of them */
+        kill(-init->child, SIGTERM);
+        kill(-init->child, SIGCONT);
+    }
+    for (size_t i = 1; i < count; i++) {
+        kill(pids[i], SIGTERM);
+        kill(pids[i], SIGCONT);
+    }
+}
+
+/* Every child, which is all that is left of the tree, sooner or later: an orphan becomes one. */
+static void kill_children(const struct init *init)
 {
     char path[64];
     int pid;
     if (getpid() == 1)
-        kill(-1, signo); /* all of the namespace but this one */
+        kill(-1, SIGKILL);
+    kill(-init->child, SIGKILL);
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     FILE *file = fopen(path, "re");
     while (file && fscanf(file, "%d", &pid) == 1)
-        kill(pid, signo);
+        kill(pid, SIGKILL);
     if (file)
         fclose(file);
+}
+
+static hasup_ns now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (hasup_ns)t.tv_sec * HASUP_S + (hasup_ns)t.tv_nsec;
 }
 
 /* Everybody ends, at the latest when the time is over. */
 static void end_all(const struct init *init)
 {
     const struct timespec moment = {.tv_nsec = 10 * HASUP_MS};
-    struct timespec now;
+    const hasup_ns until = now() + (hasup_ns)init->wait * HASUP_S;
+    bool asked = !init->wait;
     sigset_t chld;
+    pid_t pid;
     sigemptyset(&chld);
     sigaddset(&chld, SIGCHLD);
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    const time_t until = now.tv_sec + init->wait;
-    bool asked = false, kills;
-    pid_t pid;
     for (;;) {
         while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
             continue;
         if (pid < 0)
             return;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        kills = now.tv_sec >= until;
-        if (now.tv_sec > until + KILL_PATIENCE) {
+        if (now() > until + KILL_PATIENCE * HASUP_S) {
             fprintf(stderr, "hasupd run: something that %s has left does not die\n", init->name);
             return;
         }
-        if (kills || !asked) {
-            kill(-init->child, kills ? SIGKILL : SIGTERM);
-            signal_children(kills ? SIGKILL : SIGTERM);
-            asked = true;
-        }
+        if (!asked)
+            ask_all(init);
+        asked = true;
+        if (now() >= until)
+            kill_children(init);
         sigtimedwait(&chld, NULL, &moment);
     }
 }

@@ -15,8 +15,8 @@
 enum { PROCESSES_MAX = 512 };
 
 struct tree {
-    pid_t pids[PROCESSES_MAX];
-    size_t count;
+    pid_t *pids;
+    size_t count, most;
 };
 
 /* ---- who is in it ---- */
@@ -24,7 +24,7 @@ struct tree {
 static void add_all(struct tree *tree, FILE *file)
 {
     int pid;
-    while (file && tree->count < PROCESSES_MAX && fscanf(file, "%d", &pid) == 1)
+    while (file && tree->count < tree->most && fscanf(file, "%d", &pid) == 1)
         tree->pids[tree->count++] = pid;
     if (file)
         fclose(file);
@@ -46,17 +46,21 @@ static void add_children(struct tree *tree, pid_t pid)
         closedir(threads);
 }
 
-static void tree_read(struct tree *tree, const struct leaf *leaf, pid_t pid)
+size_t tree_pids(pid_t pid, pid_t *pids, size_t most)
 {
-    tree->count = 0;
-    if (leaf) {
-        int fd = openat(leaf_directory(leaf), "cgroup.procs", O_RDONLY | O_CLOEXEC);
-        add_all(tree, fd >= 0 ? fdopen(fd, "r") : NULL);
-        return;
-    }
-    tree->pids[tree->count++] = pid;
-    for (size_t i = 0; i < tree->count; i++)
-        add_children(tree, tree->pids[i]);
+    struct tree tree = {.pids = pids, .most = most};
+    pids[tree.count++] = pid;
+    for (size_t i = 0; i < tree.count; i++)
+        add_children(&tree, pids[i]);
+    return tree.count;
+}
+
+static size_t leaf_pids(const struct leaf *leaf, pid_t *pids, size_t most)
+{
+    struct tree tree = {.pids = pids, .most = most};
+    int fd = openat(leaf_directory(leaf), "cgroup.procs", O_RDONLY | O_CLOEXEC);
+    add_all(&tree, fd >= 0 ? fdopen(fd, "r") : NULL);
+    return tree.count;
 }
 
 /* ---- what they hold ---- */
@@ -78,13 +82,14 @@ static bool pages_of(pid_t pid, uint64_t *resident, uint64_t *shared)
 
 uint64_t memory_of_tree(const struct leaf *leaf, pid_t pid)
 {
-    static struct tree tree;
+    static pid_t pids[PROCESSES_MAX];
     uint64_t bytes, resident, shared, pages = 0;
     if (leaf && leaf_memory(leaf, &bytes))
         return bytes;
-    tree_read(&tree, leaf, pid);
-    for (size_t i = 0; i < tree.count; i++)
-        if (tree.pids[i] != pid && pages_of(tree.pids[i], &resident, &shared))
+    size_t count =
+        leaf ? leaf_pids(leaf, pids, PROCESSES_MAX) : tree_pids(pid, pids, PROCESSES_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (pids[i] != pid && pages_of(pids[i], &resident, &shared))
             pages += resident - shared; /* which it has of the first one, most often */
     if (pages_of(pid, &resident, &shared))
         pages += resident;

@@ -1,4 +1,5 @@
-/* memory.h: how much memory a worker's processes hold together.  Used by process.c. */
+/* memory.h: how much memory a worker's processes hold together, and which they are.  Used by
+ * process.c and init.c. */
 #ifndef HASUP_SUPERVISOR_MEMORY_H
 #define HASUP_SUPERVISOR_MEMORY_H
 
@@ -10,5 +11,9 @@
  * followed by who is whose child.  Without a count of the cgroup: what is resident of the main
  * process, and of the others what is theirs alone. */
 uint64_t memory_of_tree(const struct leaf *leaf, pid_t pid);
+
+/* The process, its children, and theirs, as /proc has them now: how many were found, at most
+ * `most`, which is 1 at least. */
+size_t tree_pids(pid_t pid, pid_t *pids, size_t most);
 
 #endif

@@ -50,6 +50,11 @@ def is_gone(pid):
         return True
 
 
+def state(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
@@ -164,6 +169,28 @@ class AsGiven(unittest.TestCase):
             self.assertEqual((under.returncode, under.stdout), (0, plain.stdout))
         os.close(held)
 
+    def test_ignored_deaths_are_noticed_and_stay_ignored_for_the_command(self):
+        ignores = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+        ignored = "import signal, sys; sys.exit(3 if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN else 4)"
+        done = subprocess.run([*PYTHON, ignores, *RUN, *PYTHON, ignored], timeout=LIMIT)
+        self.assertEqual(done.returncode, 3)
+
+    def test_without_a_terminal_it_does_not_stop_with_the_command(self):
+        process = subprocess.Popen([*RUN, *LISTENER], stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
+        self.addCleanup(process.stdout.close)
+        self.assertEqual(process.stdout.readline(), b"ready\n")
+        (command,) = children(process.pid)
+        os.kill(command, signal.SIGSTOP)
+        wait_until(lambda: state(command) == "T", "the command to stop")
+        process.send_signal(signal.SIGWINCH)  # taken behind the news of the stop, which has a lower number
+        os.kill(command, signal.SIGCONT)
+        for signo in signal.SIGCONT, signal.SIGWINCH:
+            self.assertTrue(select.select([process.stdout], [], [], LIMIT)[0])
+            self.assertEqual(process.stdout.readline(), b"%d\n" % signo)
+        self.assertNotEqual(state(process.pid), "T")
+        os.kill(command, signal.SIGKILL)
+        self.assertEqual(process.wait(LIMIT), 137)
+
     def test_closed_standard_descriptors_stay_closed_and_do_no_harm(self):
         with tempfile.TemporaryDirectory() as place:
             script = f"ls /proc/self/fd > {place}/fds 2>&1; exit 4"
@@ -236,6 +263,39 @@ class Trees(unittest.TestCase):
             self.assertEqual(process.stdout.readline(), b"there\n")
             self.assertEqual(process.communicate(b"\n", timeout=LIMIT)[0], said)  # and no longer than it takes
 
+    # Says how often it was asked to end.
+    COUNTER = textwrap.dedent("""
+        import signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        print("there", flush=True)
+        signal.sigwaitinfo([signal.SIGTERM])
+        print(2 if signal.sigtimedwait([signal.SIGTERM], 0.2) else 1, flush=True)
+    """)
+
+    def test_everybody_who_is_left_is_asked_once(self):
+        below = "setsid sh -c 'trap exit TERM; \"$PYTHON\" -c \"$COUNTER\" & wait' & read x"
+        beside = "\"$PYTHON\" -c \"$COUNTER\" & read x"
+        given = os.environ | {"PYTHON": sys.executable, "COUNTER": self.COUNTER}
+        for script in below, beside:
+            process = subprocess.Popen([*RUN, "-w", "60", "sh", "-c", script], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, env=given)
+            self.assertEqual(process.stdout.readline(), b"there\n")
+            self.assertEqual(process.communicate(b"\n", timeout=LIMIT)[0], b"1\n", script)
+
+    def test_who_is_left_and_stopped_is_asked_too(self):
+        stopped = "setsid sh -c 'trap \"echo bye; exit\" TERM; echo there; kill -STOP $$; read y' & read x"
+        process = subprocess.Popen([*RUN, "-w", "60", "sh", "-c", stopped], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.assertEqual(process.stdout.readline(), b"there\n")
+        self.assertEqual(process.communicate(b"\n", timeout=LIMIT)[0], b"bye\n")
+
+    def test_the_time_that_is_left_is_whole(self):
+        deaf = "setsid sh -c 'trap \"\" TERM; echo there; exec sleep 1000' & read x"
+        process = subprocess.Popen([*RUN, "-w", "1", "sh", "-c", deaf], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.assertEqual(process.stdout.readline(), b"there\n")
+        begun = time.monotonic()
+        process.communicate(b"\n", timeout=LIMIT)
+        self.assertGreaterEqual(time.monotonic() - begun, 1)
+
     @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
     def test_as_pid_1(self):
         done = subprocess.run([*UNSHARE, *RUN, "sh", "-c", "cat /proc/1/comm; (setsid sleep 1000 &); exit 9"],
@@ -283,6 +343,8 @@ class Terminal:
 class Terminals(unittest.TestCase):
     FOREGROUND = "import os; print('foreground', os.tcgetpgrp(0) == os.getpgrp() != os.getppid(), flush=True); input()"
 
+    MINE = 'import os; print("mine", os.tcgetpgrp(0) == os.getpgrp(), flush=True)'
+
     def start(self, *command):
         terminal = Terminal(*command)
         self.addCleanup(terminal.close)
@@ -295,6 +357,10 @@ class Terminals(unittest.TestCase):
         terminal.wait("KeyboardInterrupt")
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]), 130)
         terminal.pid = os.spawnlp(os.P_NOWAIT, "true", "true")  # for close()
+
+    def test_the_terminal_comes_back_from_what_cannot_be_started(self):
+        terminal = self.start("sh", "-c", f"{' '.join(RUN)} /does/not/exist; {' '.join(PYTHON)} '{self.MINE}'")
+        terminal.wait("mine True")
 
     def test_it_stops_and_goes_on_as_a_shells_job(self):
         cat = f"{' '.join(RUN)} sh -c 'echo u''p; exec cat'"
