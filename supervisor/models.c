@@ -211,7 +211,7 @@ static bool canary_is_refused(const struct engine *engine, const struct model *m
         why = "the file does not name it";
     else if (view.rollout.state == ROLLOUT_CANARY && !goes_on)
         why = "another canary of it is tried: promote or abort that one first";
-    else if (view.rollout.state != ROLLOUT_NONE && !goes_on)
+    else if (view.rollout.state != ROLLOUT_NONE && !goes_on && !model->rollout.recycles)
         why = "a rollout is under way; hasupctl status shows how far it is";
     else if (!goes_on && tried->fingerprint == model->config->fingerprint)
         why = "it runs what the file says: change that first, what is there then is tried";

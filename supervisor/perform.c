@@ -460,6 +460,8 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
 
 static void essential_failed(struct engine *engine, const struct slot *slot)
 {
+    if (engine->shutting_down)
+        return;
     engine->failed_code = slot ? essential_code(slot) : ENGINE_FAILED;
     engine_shutdown(engine);
 }

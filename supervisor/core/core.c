@@ -54,10 +54,31 @@ static void model_stop_slots(struct core *core, struct model *model)
     }
 }
 
+/* Nobody of an essential model is left who could serve again without luck. */
+static void essential_settle(struct core *core, const struct model *model)
+{
+    struct slot *broken = NULL;
+    if (!model->policy.essential || core->shutting_down)
+        return;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index || slot->role != ROLE_WORKER ||
+            !slot->wanted)
+            continue;
+        if (slot->state != SLOT_BROKEN && !PLANT(PLANT_ESSENTIAL_EARLY))
+            return;
+        if (slot->state == SLOT_BROKEN && (!broken || slot->since >= broken->since))
+            broken = slot;
+    }
+    if (broken)
+        notice_slot(core, NOTICE_ESSENTIAL, broken);
+}
+
 void model_settle(struct core *core, struct model *model)
 {
     if (!model->used)
         return;
+    essential_settle(core, model);
     if ((model->queued || model->suspects.count) && !model_has_hope(core, model))
         requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
     if (model->draining && model_is_idle(core, model))

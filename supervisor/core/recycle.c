@@ -24,6 +24,7 @@ static void recycle_arm(struct core *core, struct slot *slot)
 void recycle_begin(struct core *core, struct slot *slot)
 {
     const hasup_ns age = model_of(core, slot)->policy.recycle.age;
+    slot->restart &= !slot->recycle.chosen; /* this worker is as new as one can be */
     slot->recycle.why = RECYCLE_NO;
     slot->recycle.on = slot->recycle.chosen = false;
     slot->recycle.again = 0;

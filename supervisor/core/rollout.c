@@ -410,6 +410,8 @@ void rollout_canary(struct core *core, struct model *model, const struct model_p
                     uint32_t version, uint32_t weight)
 {
     struct rollout *r = &model->rollout;
+    if (r->state == ROLLOUT_ROLLING && r->why == ROLLOUT_RECYCLES)
+        give_up(core, model, ROLLOUT_REPLACED, NULL); /* that can wait */
     if (r->state != ROLLOUT_NONE && r->state != ROLLOUT_CANARY)
         return;
     r->weight = weight < PERCENT ? weight : PERCENT;

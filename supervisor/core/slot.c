@@ -284,20 +284,6 @@ bool slot_was_healthy(const struct core *core, const struct slot *slot)
            (slot->was_ready && enough && core->now - slot->ready_since >= enough);
 }
 
-/* Nobody of an essential model is left who could serve again without luck. */
-static void essential_failed(struct core *core, struct slot *slot)
-{
-    const struct model *model = model_of(core, slot);
-    bool all = model->policy.essential && !core->shutting_down;
-    for (uint32_t i = 0; i < core->slots_high && all && !PLANT(PLANT_ESSENTIAL_EARLY); i++) {
-        const struct slot *other = &core->slots[i];
-        all = !other->used || other->model != slot->model || other->role != ROLE_WORKER ||
-              !other->wanted || other->state == SLOT_BROKEN;
-    }
-    if (all)
-        notice_slot(core, NOTICE_ESSENTIAL, slot);
-}
-
 static void slot_break(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
@@ -311,8 +297,6 @@ static void slot_break(struct core *core, struct slot *slot)
     rollout_broke(core, slot);      /* what broke this one would break the others */
     if (slot->state == SLOT_BROKEN) /* else the old version comes back at once */
         log_refuse_waiting(core, slot);
-    if (slot->state == SLOT_BROKEN)
-        essential_failed(core, slot);
     model_settle(core, model);
 }
 

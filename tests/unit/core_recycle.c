@@ -249,6 +249,33 @@ static void who_cannot_be_replaced_stays(void **state)
     assert_int_equal(recycled_for(w, &slot), RECYCLE_NO);
 }
 
+static void a_canary_does_not_wait_for_a_recycling(void **state)
+{
+    struct world *w = *state;
+    surges(w, 1);
+    replies(w, 0, submit(w));
+    assert_int_equal(seen_count(w, ACTION_SPAWN), 1); /* who stands in */
+    world_do(w, (struct event){.type = EVENT_MODEL_SET,
+                               .model = WORLD_MODEL,
+                               .model_set = {.policy = &w->policy, .version = 2, .canary = 50}});
+    assert_int_equal(model_seen(w).rollout.state, ROLLOUT_CANARY);
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+}
+
+static void a_worker_that_came_anew_is_not_recycled_for_the_old_one(void **state)
+{
+    struct world *w = *state;
+    surges(w, 2);
+    replies(w, 0, submit(w));
+    assert_int_equal(seen_count(w, ACTION_SPAWN), 1);
+    dies(w, 0); /* before its turn */
+    comes_up(w, 0, 2);
+    greets(w, 2, 2, false);
+    says(w, EVENT_WORKER_READY, 2);
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+    assert_true(state_of(w, 2) != SLOT_READY); /* nobody is left to stand in for */
+}
+
 static void one_that_fails_after_a_recycling_backs_off_as_ever(void **state)
 {
     struct world *w = *state;
@@ -275,6 +302,8 @@ int main(void)
         STORY(promise_4_a_stateful_one_saves_its_state_before_it_goes),
         STORY(promise_9_another_stands_in_first),
         STORY(who_cannot_be_replaced_stays),
+        STORY(a_canary_does_not_wait_for_a_recycling),
+        STORY(a_worker_that_came_anew_is_not_recycled_for_the_old_one),
         STORY(one_that_fails_after_a_recycling_backs_off_as_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
