@@ -232,8 +232,8 @@ class Files(Base):
             self.assertIn(b"position 8", self.ok(ctl(world.state, "checkpoint", "import", "-", data=export)))
             self.assertEqual(self.audit(world), [])
             world.start()
-            self.assertEqual(world.slot("counter/0")["replayed"], 0)
             self.count(world, 4, 5)
+            self.assertEqual(world.slot("counter/0")["replayed"], 0)
 
     def test_promise_11_where_the_journal_cannot_be_read_an_import_says_so_and_needs_force(self):
         with World(COUNTER.replace("checkpoint:", "journal: always, checkpoint:")) as world:
@@ -258,8 +258,8 @@ class Files(Base):
             self.assertIn(b"position 3", self.ok(ctl(world.state, "checkpoint", "import", "-", data=export)))
             self.assertEqual(self.audit(world), [])
             world.start()
+            self.count(world, 9, 9)  # its answer comes behind those of the log, which a ready slot may still run
             self.assertEqual(world.slot("counter/0")["replayed"], 5)
-            self.count(world, 9, 9)
 
     def audit(self, world):
         found = json.loads(ctl(world.state, "--json", "audit", "--deep").stdout)["findings"]

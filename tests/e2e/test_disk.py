@@ -480,7 +480,7 @@ class UnderFire(unittest.TestCase):
                     world.kill_and_start()
                     lost.close()
                     world.wait_event("slot.ready", slot="learner/0")
-                    slot = world.slot("learner/0")
+                    slot = world.idle_slot("learner/0")
                     self.assertEqual(slot["diverged"], 0)
                     replayed.append(slot["replayed"])
                 answers.append(world.post("learner", lesson, key)[::2])

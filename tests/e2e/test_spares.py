@@ -78,9 +78,8 @@ class Spares(unittest.TestCase):
             world.kill(slot)
             world.wait_event("slot.swapped", slot=slot, pid=spare)
             ready(world)
-            self.assertEqual(world.pid(slot), spare)
-            self.assertEqual(world.slot(slot)["replayed"], counts[slot])
-            self.assertEqual(world.slot(slot)["diverged"], 0)
+            idle = world.idle_slot(slot)
+            self.assertEqual((idle["pid"], idle["replayed"], idle["diverged"]), (spare, counts[slot], 0))
             after = [int(world.post("m", "")[2]) for _ in range(2)]
             self.assertEqual(len(before), 6)
             self.assertTrue(set(after) <= {n + 1 + i for n in counts.values() for i in (0, 1)})

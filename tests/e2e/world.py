@@ -119,6 +119,11 @@ class World:
     def slot(self, name):
         return next(slot for slot in self.slots() if slot["slot"] == name)
 
+    def idle_slot(self, name):
+        """The slot once its worker has nothing in hand: one that is ready may still run the last of its log."""
+        wait_until(lambda: self.slot(name)["inflight"] == 0, f"{name} is never idle")
+        return self.slot(name)
+
     def pid(self, name):
         return self.slot(name)["pid"]
 
