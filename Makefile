@@ -316,6 +316,7 @@ includedir ?= $(prefix)/include
 datadir ?= $(prefix)/share
 docdir ?= $(datadir)/doc/hasup
 mandir ?= $(datadir)/man
+zshdir ?= $(datadir)/zsh/site-functions
 sysconfdir ?= $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
 crondir ?= $(sysconfdir)/cron.d
 pkgconfigdir ?= $(libdir)/pkgconfig
@@ -338,6 +339,10 @@ INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasu
   644:deploy/systemd/hasup.sysusers:$(sysusersdir)/hasup.conf 644:$(MADE)/hasup-audit:$(crondir)/hasup-audit \
   644:deploy/systemd/hasup.yaml:$(docdir)/examples/hasup.yaml \
   644:supervisor.yaml.example:$(docdir)/examples/supervisor.yaml.example \
+  644:completion/hasup.bash:$(datadir)/bash-completion/completions/hasupctl \
+  644:completion/hasup.bash:$(datadir)/bash-completion/completions/hasupd \
+  $(foreach f,hasupctl hasupd,644:completion/_$(f):$(zshdir)/_$(f) \
+    644:completion/$(f).fish:$(datadir)/fish/vendor_completions.d/$(f).fish) \
   $(foreach f,README.md CHANGELOG.md $(wildcard docs/*.md),644:$(f):$(docdir)/$(f)) \
   $(foreach f,$(MAN),644:$(f):$(mandir)/$(f:build/man/%=%)) \
   $(foreach f,$(wildcard deploy/prometheus/* deploy/grafana/*),644:$(f):$(docdir)/examples/$(notdir $(f))) \

@@ -24,6 +24,13 @@ struct ctl {
     char **argv;
 };
 
+struct ctl_verb {
+    const char *name;
+    int (*run)(const struct ctl *ctl);
+    bool options; /* reads its own options; else a word that begins with "-" is a mistake */
+    const char *usage, *help;
+};
+
 /* One command and its answer.  The exit code; *answer is a new reference (NULL unless CTL_OK). Says
  * itself what went wrong. */
 int ctl_call(const struct ctl *ctl, json_t *command, json_t **answer);
@@ -54,8 +61,14 @@ int ctl_logs(const struct ctl *ctl);
 int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
+/* What --help says of a verb below its usage: options, or second words, one a line. */
 extern const char CTL_AUDIT_OPTIONS[], CTL_LOGS_OPTIONS[], CTL_CHECKPOINT_VERBS[];
 extern const char CTL_REQUESTS_VERBS[];
+/* That of this verb, or "". */
+const char *ctl_verb_more(const struct ctl_verb *verb);
+/* What may stand where the last word of ctl->argv does; `globals` is the usage of what may stand
+ * before a verb. */
+int ctl_complete(struct ctl *ctl, const char *globals, const struct ctl_verb *verbs, size_t n);
 
 /* `events` of earlier runs, too, where --since or --all is asked for. */
 int ctl_events(const struct ctl *ctl);

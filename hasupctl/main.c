@@ -196,12 +196,9 @@ static int verb_version(const struct ctl *ctl)
 
 /* ---- the table ---- */
 
-static const struct verb {
-    const char *name;
-    int (*run)(const struct ctl *ctl);
-    bool options; /* reads its own options; else a word that begins with "-" is a mistake */
-    const char *usage, *help;
-} VERBS[] = {
+#define USAGE "[-s SOCKET] [--state-dir DIR] [--key-file FILE] [--json]"
+
+static const struct ctl_verb VERBS[] = {
     {"status", ctl_status, false, "status [MODEL]", "models and slots; what failed and why"},
     {"start", verb_start, false, "start MODEL[/SLOT]", "start what is stopped or broken"},
     {"stop", verb_stop, false, "stop MODEL[/SLOT]", "finish what runs, refuse what waits"},
@@ -235,7 +232,7 @@ static const struct verb {
 };
 
 /* "  status [MODEL]           models …"; a long usage has its help on the next line. */
-static void help_line(FILE *to, const struct verb *verb)
+static void help_line(FILE *to, const struct ctl_verb *verb)
 {
     if (strlen(verb->usage) <= HELP_USAGE)
         fprintf(to, "  %-*s %s\n", HELP_USAGE, verb->usage, verb->help);
@@ -245,7 +242,7 @@ static void help_line(FILE *to, const struct verb *verb)
 
 static void help(FILE *to)
 {
-    fputs("usage: hasupctl [-s SOCKET] [--state-dir DIR] [--json] VERB …\n\n", to);
+    fputs("usage: hasupctl " USAGE " VERB …\n\n", to);
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
         help_line(to, &VERBS[i]);
     fputs("\n--json: every verb answers in JSON.  A socket comes from -s,\n"
@@ -303,22 +300,23 @@ static int unknown_verb(const char *name)
     return CTL_USAGE;
 }
 
+const char *ctl_verb_more(const struct ctl_verb *verb)
+{
+    return verb->run == ctl_audit        ? CTL_AUDIT_OPTIONS
+           : verb->run == ctl_logs       ? CTL_LOGS_OPTIONS
+           : verb->run == ctl_checkpoint ? CTL_CHECKPOINT_VERBS
+           : verb->run == ctl_requests   ? CTL_REQUESTS_VERBS
+                                         : "";
+}
+
 /* Sorts out what every verb takes: --json anywhere, --help, no option that it does not know. */
-static int run_verb(struct ctl *ctl, const struct verb *verb, int argc, char **argv)
+static int run_verb(struct ctl *ctl, const struct ctl_verb *verb, int argc, char **argv)
 {
     ctl->usage = verb->usage;
     ctl->argv = argv;
     for (int i = 0; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            printf("usage: hasupctl %s\n%s\n", verb->usage, verb->help);
-            if (verb->run == ctl_audit)
-                fputs(CTL_AUDIT_OPTIONS, stdout);
-            if (verb->run == ctl_logs)
-                fputs(CTL_LOGS_OPTIONS, stdout);
-            if (verb->run == ctl_checkpoint)
-                fputs(CTL_CHECKPOINT_VERBS, stdout);
-            if (verb->run == ctl_requests)
-                fputs(CTL_REQUESTS_VERBS, stdout);
+            printf("usage: hasupctl %s\n%s\n%s", verb->usage, verb->help, ctl_verb_more(verb));
             return CTL_OK;
         }
         if (strcmp(argv[i], "--json") == 0)
@@ -365,6 +363,7 @@ int main(int argc, char **argv)
                                          {"json", no_argument, NULL, 'j'},
                                          {"help", no_argument, NULL, 'h'},
                                          {"version", no_argument, NULL, 'v'},
+                                         {"complete", no_argument, NULL, 'C'},
                                          {NULL, 0, NULL, 0}};
     struct ctl ctl = {.colour = wants_colour(), .width = screen_width()};
     int option;
@@ -377,6 +376,11 @@ int main(int argc, char **argv)
         case 'j': ctl.json = true; break;
         case 'h': help(stdout); return CTL_OK;
         case 'v': printf("hasupctl %s\n", HASUP_VERSION); return CTL_OK;
+        case 'C': /* for completion/ */
+            ctl.argc = argc - optind;
+            ctl.argv = argv + optind;
+            return ctl_complete(&ctl, USAGE " [--socket SOCKET] [--help] [--version]", VERBS,
+                                HASUP_LEN(VERBS));
         default: return unknown_option();
         }
     if (optind == argc) {

@@ -412,13 +412,19 @@ static int verb_drop(const struct ctl *ctl)
     return code;
 }
 
+#define LIST "[list] [--model MODEL] [--state STATE] [-n N | --all]"
+#define SHOW "show ID [--body]"
+#define DROP "drop ID"
+#define RETRY "retry ID"
+#define LETTERS "letters"
+
 const char CTL_REQUESTS_VERBS[] =
-    "  list [--model M] [--state S] [-n N|--all]\n"
-    "                   newest first (100); also without the word list\n"
-    "  show ID [--body] one of them, or its stored answer\n"
-    "  drop ID          nobody wants it any more\n"
-    "  letters          dead letters\n"
-    "  retry ID         a dead letter, run once more\n";
+    "  " LIST "\n"
+    "                        durable requests, newest first\n"
+    "  " SHOW "      one of them, or its stored answer\n"
+    "  " DROP "               nobody wants it any more\n"
+    "  " RETRY "              run a dead letter again\n"
+    "  " LETTERS "               dead letters\n";
 
 int ctl_requests(const struct ctl *ctl)
 {
@@ -426,11 +432,11 @@ int ctl_requests(const struct ctl *ctl)
         const char *name, *usage;
         int (*run)(const struct ctl *ctl);
     } VERBS[] = {
-        {"list", "requests [list] [--model MODEL] [--state STATE] [-n N | --all]", verb_list},
-        {"show", "requests show ID [--body]", verb_show},
-        {"drop", "requests drop ID", verb_drop},
-        {"retry", "requests retry ID", verb_retry},
-        {"letters", "requests letters", verb_letters},
+        {"list", "requests " LIST, verb_list},
+        {"show", "requests " SHOW, verb_show},
+        {"drop", "requests " DROP, verb_drop},
+        {"retry", "requests " RETRY, verb_retry},
+        {"letters", "requests " LETTERS, verb_letters},
     };
     struct ctl rest = *ctl;
     rest.usage = VERBS[0].usage;

@@ -71,6 +71,9 @@ class Install(Directory):
                      "usr/lib/systemd/system/hasup.service", "usr/lib/sysusers.d/hasup.conf", "etc/cron.d/hasup-audit",
                      "usr/share/man/man1/hasupctl.1", "usr/share/man/man1/hasup-http.1", "usr/share/man/man5/hasup.yaml.5",
                      "usr/share/man/man7/hasup-protocol.7", "usr/share/man/man8/hasupd.8",
+                     "usr/share/bash-completion/completions/hasupctl", "usr/share/bash-completion/completions/hasupd",
+                     "usr/share/zsh/site-functions/_hasupctl", "usr/share/zsh/site-functions/_hasupd",
+                     "usr/share/fish/vendor_completions.d/hasupctl.fish", "usr/share/fish/vendor_completions.d/hasupd.fish",
                      "usr/share/doc/hasup/docs/operations.md", "usr/share/doc/hasup/examples/hasup.yaml",
                      "usr/share/doc/hasup/examples/supervisor.yaml.example"):
             self.assertIn(name, found)
