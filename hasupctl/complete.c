@@ -47,7 +47,8 @@ static const char *next_line(const char *text, char usage[LINE], char help[HELP]
     memmove(usage, usage + indent, strlen(usage + indent) + 1);
     help[0] = '\0';
     char *gap = strstr(usage, "  ");
-    if (indent > 2) { /* goes on with the help of the one before */
+    if (indent > 2) { /* the help of the one before */
+        snprintf(help, HELP, "%s", usage);
         usage[0] = '\0';
     } else if (gap) {
         snprintf(help, HELP, "%s", gap + strspn(gap, " "));
@@ -116,14 +117,14 @@ static bool has_subverbs(const struct ctl_verb *verb)
 
 static void offer_subverbs(const struct ctl_verb *verb, const char *begun)
 {
-    char usage[LINE], help[HELP], name[TOKEN], before[TOKEN] = "";
+    char usage[LINE], help[HELP], name[TOKEN], pending[TOKEN] = "";
     for (const char *at = ctl_verb_more(verb); at && *at;) {
         at = next_line(at, usage, help);
         first_word(usage, name);
-        if (strcmp(name, before) != 0)
-            offer(name, help, begun);
         if (*name)
-            memcpy(before, name, TOKEN);
+            memcpy(pending, name, TOKEN);
+        if (*help)
+            offer(pending, help, begun);
     }
 }
 
@@ -164,7 +165,7 @@ static void give_up(int signal)
     _exit(CTL_OK);
 }
 
-/* Models of the hasupd that runs; the slots of one once its name is there, or where `only` those do. */
+/* Models of the hasupd that runs; the slots of one once its name is there; `only`: slots alone. */
 static void offer_names(const struct ctl *ctl, bool slots, bool only, const char *begun)
 {
     static const char NOWHERE[] = "/dev/null";
@@ -213,8 +214,8 @@ static const struct option_text *find_option(const struct syntax *syntax, const 
     return NULL;
 }
 
-/* Passes the options that begin at `at`: the index of the word after them; or -1 where the last word
- * is the value of one, and is done with. */
+/* Passes the options that begin at `at`: the index of the word after them; or -1 where the last
+ * word is the value of one, and is done with. */
 static int pass_options(struct ctl *ctl, const struct syntax *syntax, int at)
 {
     while (at < ctl->argc - 1 && ctl->argv[at][0] == '-') {

@@ -196,7 +196,7 @@ static int verb_version(const struct ctl *ctl)
 
 /* ---- the table ---- */
 
-#define USAGE "[-s SOCKET] [--state-dir DIR] [--key-file FILE] [--json]"
+#define USAGE "[-s SOCKET] [--state-dir DIR] [--json]"
 
 static const struct ctl_verb VERBS[] = {
     {"status", ctl_status, false, "status [MODEL]", "models and slots; what failed and why"},
@@ -379,8 +379,9 @@ int main(int argc, char **argv)
         case 'C': /* for completion/ */
             ctl.argc = argc - optind;
             ctl.argv = argv + optind;
-            return ctl_complete(&ctl, USAGE " [--socket SOCKET] [--help] [--version]", VERBS,
-                                HASUP_LEN(VERBS));
+            return ctl_complete(
+                &ctl, USAGE " [--key-file FILE] [--socket SOCKET] [--help] [--version]", VERBS,
+                HASUP_LEN(VERBS));
         default: return unknown_option();
         }
     if (optind == argc) {

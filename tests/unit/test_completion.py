@@ -1,12 +1,16 @@
 """Completion: what bash, zsh and fish offer for hasupctl and hasupd, with a hasupd that runs and without one."""
 import glob
 import os
+import pty
 import re
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -176,6 +180,30 @@ class Shells(unittest.TestCase):
         self.each(["-g", "-r", "-w"], "run", "-r", "TERM:INT", "-", program="hasupd")
         self.assertIn("sleep", bash("run", "-g", "slee", program="hasupd"))
         self.assertIn("sleep", bash("run", "--", "slee", program="hasupd"))
+
+    @unittest.skipUnless(zsh in SHELLS, "no zsh here")
+    def test_zsh_itself_takes_what_is_offered(self):
+        """With its own completion system, on a terminal, where a key is pressed."""
+        pid, screen = pty.fork()
+        if pid == 0:
+            os.execvpe("zsh", ["zsh", "-f", "-i"], {**os.environ, "HASUP_SOCKET": self.world.socket, "TERM": "xterm", "PS1": "% ",
+                                                   "PATH": f"{BUILD}:{os.environ['PATH']}"})
+        try:
+            self.type(screen, f"fpath=({FILES} $fpath); autoload -Uz compinit; compinit -u -D; PS1=rea''dy-\n", "ready-")
+            self.type(screen, "hasupctl checkpoint \t", "verifies its hashes")
+            self.type(screen, "\x15hasupctl restart ot\t", "her")
+            self.type(screen, "\x15hasupd run -\t", "whole process group")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(screen)
+
+    def type(self, screen, keys, expected):
+        os.write(screen, keys.encode())
+        shown, end = b"", time.monotonic() + LIMIT
+        while expected.encode() not in shown:
+            self.assertTrue(select.select([screen], [], [], max(0, end - time.monotonic()))[0], shown)
+            shown += os.read(screen, 65536)
 
 
 if __name__ == "__main__":
