@@ -61,6 +61,8 @@ LIBS_checkpoints := -lsqlite3 -lxxhash -ljansson
 LINK_worker := worker ipc
 LIBS_worker := -lxxhash -ljansson -lm
 LINK_client := client ipc
+LINK_ctl := hasupctl ipc
+LIBS_ctl := -ljansson
 LINK_shell := supervisor/http supervisor supervisor/core checkpoints ipc
 LIBS_shell := $(B)/llhttp.a -lev -lyaml -lsqlite3 -lxxhash -ljansson -lm
 
@@ -97,7 +99,7 @@ CTL_SUPERVISOR := config config_adapter config_json config_keys config_model_key
                   config_value config_yaml cgroup
 $(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc) \
                  $(CTL_SUPERVISOR:%=$(B)/supervisor/%.o)
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson -lyaml) -lm -lpthread
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson -lyaml -lncurses -ltinfo) -lm -lpthread
 
 LIBHASUP := $(patsubst %.c,$(B)/%.o,$(call src,worker) $(call src,ipc))
 $(OUT)/libhasup.a: $(LIBHASUP)

@@ -47,6 +47,7 @@ int ctl_refused(const struct hasup_client_answer *answer);
 void ctl_print_json(json_t *json);
 
 int ctl_status(const struct ctl *ctl);
+int ctl_top(const struct ctl *ctl);
 int ctl_why(const struct ctl *ctl);
 int ctl_wait(const struct ctl *ctl);
 int ctl_shutdown(const struct ctl *ctl);

@@ -200,6 +200,7 @@ static int verb_version(const struct ctl *ctl)
 
 static const struct ctl_verb VERBS[] = {
     {"status", ctl_status, false, "status [MODEL]", "models and slots; what failed and why"},
+    {"top", ctl_top, true, "top [-d SECONDS]", "models and slots, live; h: its keys"},
     {"start", verb_start, false, "start MODEL[/SLOT]", "start what is stopped or broken"},
     {"stop", verb_stop, false, "stop MODEL[/SLOT]", "finish what runs, refuse what waits"},
     {"restart", ctl_restart, true, "restart MODEL[/SLOT] [--wait]",

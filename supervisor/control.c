@@ -470,6 +470,8 @@ static void run_command(struct call *call)
 
 static void run_status(struct call *call)
 {
+    if (json_is_true(json_object_get(call->in, "measure")))
+        engine_measure(call->control->engine);
     json_t *status = status_json(call->control->engine, call->control->started);
     json_t *models = json_object_get(status, "models");
     const char *only = json_string_value(json_object_get(call->in, "target"));

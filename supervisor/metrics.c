@@ -382,8 +382,7 @@ static void rows_slots(struct engine *engine, struct rows *rows)
     }
 }
 
-/* For as long as MEASURE lasts, and at least one. */
-static void measure_slots(struct engine *engine)
+void engine_measure(struct engine *engine)
 {
     struct timespec from, now;
     uint32_t slots = engine->config->limits.slots;
@@ -407,7 +406,7 @@ char *engine_metrics(struct engine *engine, size_t *len)
     struct rows rows = {.models = calloc(engine->config->limits.models + 1, sizeof *rows.models),
                         .slots = calloc(engine->config->limits.slots + 1, sizeof *rows.slots)};
     if (rows.models && rows.slots) {
-        measure_slots(engine);
+        engine_measure(engine);
         rows_models(engine, &rows);
         rows_slots(engine, &rows);
         put_hasupd(&out, engine, &rows);

@@ -138,6 +138,8 @@ struct door_counts {
 struct door_counts *engine_door_counts(struct engine *engine, enum door_kind kind);
 /* What GET /metrics answers, malloc'ed; NULL: no memory. */
 char *engine_metrics(struct engine *engine, size_t *len) HASUP_NODISCARD;
+/* Measures the memory of slots, for 2 ms and at least one; the next call goes on from there. */
+void engine_measure(struct engine *engine);
 
 /* An X-Request-Id for a request that came without one: 32 hex digits and a NUL. */
 void engine_make_id(struct engine *engine, char id[33]);
