@@ -312,6 +312,8 @@ class Terminal:
         self.shown = b""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            for signo in signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU:
+                signal.signal(signo, signal.SIG_DFL)  # whoever runs the tests in the background ignores some
             os.environ["PS1"] = "$ "
             os.environ["TERM"] = "dumb"
             os.execvp(command[0], command)
