@@ -87,6 +87,10 @@ int tcp_connect(int port); /* on this machine; -1: nobody listens */
 int tcp_listen(int port);
 void socket_send(int fd, const void *bytes, size_t len); /* all of it */
 
+/* ---- memory.c ---- */
+
+double bench_pss_kib(pid_t pid); /* 0: it is gone */
+
 /* ---- notes.c ---- */
 
 struct note {

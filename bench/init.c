@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { STARTS = 100 };
 
@@ -15,20 +14,6 @@ struct side {
     struct figure ms, kib;
 };
 
-static double pss_kib(pid_t pid)
-{
-    char path[64], line[256];
-    long kib = 0;
-    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
-    FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "Pss:", 4) == 0)
-            kib = strtol(line + 4, NULL, 10);
-    if (file)
-        fclose(file);
-    return (double)kib;
-}
-
 static void start(struct side *side, const struct notes *notes)
 {
     hasup_ns begun = bench_now();
@@ -36,7 +21,7 @@ static void start(struct side *side, const struct notes *notes)
     struct note note = notes_read(notes);
     figure_add(&side->ms, (double)(note.at_ns - begun) / 1e6);
     bench_pause(5 * HASUP_MS);
-    figure_add(&side->kib, pss_kib(pid));
+    figure_add(&side->kib, bench_pss_kib(pid));
     child_stop(pid);
 }
 

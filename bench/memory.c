@@ -25,11 +25,11 @@ static long sum_of(const char *path, const char *key)
     return sum;
 }
 
-static double pss_mib(pid_t pid)
+double bench_pss_kib(pid_t pid)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
-    return (double)sum_of(path, "Pss:") / 1024;
+    return (double)sum_of(path, "Pss:");
 }
 
 static long switches(pid_t pid)
@@ -63,7 +63,7 @@ static void measure(const char *model, unsigned workers, double limit_mib)
         long before = switches(daemon.pid);
         bench_pause(IDLE);
         figure_add(&wakes, (double)(switches(daemon.pid) - before) * 1e9 / (double)IDLE);
-        figure_add(&pss, pss_mib(daemon.pid));
+        figure_add(&pss, bench_pss_kib(daemon.pid) / 1024);
     }
     snprintf(what, sizeof what, "PSS idle, %u slot%s", workers, workers > 1 ? "s" : "");
     report_row(&(struct row){.what = what,

@@ -72,20 +72,6 @@ static void measure_kills(const char *options, unsigned mib, unsigned kills, str
 
 /* ---- memory ---- */
 
-static double pss_gib(pid_t pid)
-{
-    char path[64], line[256];
-    long kib = 0;
-    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
-    FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, "Pss:", 4) == 0)
-            kib += strtol(line + 4, NULL, 10);
-    if (file)
-        fclose(file);
-    return (double)kib / 1024 / 1024;
-}
-
 /* Of all children of hasupd; how many they are. */
 static unsigned children_pss(pid_t daemon, double *gib)
 {
@@ -96,7 +82,7 @@ static unsigned children_pss(pid_t daemon, double *gib)
     snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)daemon, (int)daemon);
     FILE *file = fopen(path, "re");
     for (; file && fscanf(file, "%d", &pid) == 1; count++)
-        *gib += pss_gib(pid);
+        *gib += bench_pss_kib(pid) / 1024 / 1024;
     if (file)
         fclose(file);
     return count;
