@@ -51,7 +51,8 @@ struct processes {
     uint64_t count;
     uint64_t oom_kills; /* of hasupd's cgroup, as far as they are told of some worker */
     struct rlimit descriptors; /* as hasupd found it: what workers get */
-    int null, oom_counter;
+    struct spawn_pads pads;
+    int oom_counter;
 };
 
 static void check_trees(struct processes *processes);
@@ -272,7 +273,7 @@ static struct processes *processes_make(struct loop *loop, const struct process_
                                     .retry = {.due = retry_due, .context = processes},
                                     .notify = {.ready = on_notify, .context = processes},
                                     .oom_counter = oom_counter_open()};
-    processes->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    spawn_pads_open(&processes->pads);
     return processes;
 }
 
@@ -281,7 +282,8 @@ static int processes_listen(struct processes *processes)
 {
     struct loop *loop = processes->loop;
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    if (processes->null < 0 || loop_signal(loop, SIGCHLD, on_child, processes) ||
+    if (processes->pads.fds[SPAWN_PADS - 1] < 0 ||
+        loop_signal(loop, SIGCHLD, on_child, processes) ||
         (processes->cgroups &&
          watch_set(&processes->notify, loop, cgroups_notify_fd(processes->cgroups), WATCH_READ)))
         return -1;
@@ -294,8 +296,7 @@ static void processes_close(struct processes *processes)
     timer_stop(&processes->retry);
     if (processes->cgroups)
         cgroups_close(processes->cgroups);
-    if (processes->null >= 0)
-        close(processes->null);
+    spawn_pads_close(&processes->pads);
     if (processes->oom_counter >= 0)
         close(processes->oom_counter);
     free(processes);
@@ -377,12 +378,12 @@ static int process_start(struct process *process, const struct process_spec *spe
         snprintf(error, 256, "out of memory");
         return ENOMEM;
     }
-    const struct spawn spawn = {.path = path,
+    const struct spawn spawn = {.pads = &process->owner->pads,
+                                .path = path,
                                 .argv = spec->argv,
                                 .env = env,
                                 .directory = spec->directory,
                                 .attributes = spec->attributes,
-                                .in = process->owner->null,
                                 .out = spec->out,
                                 .err = spec->err,
                                 .channel = spec->channel,

@@ -3,6 +3,10 @@
  * has exec'ed, so that the parent's size costs nothing, and it starts inside its cgroup, because
  * moving a running process there takes milliseconds.  The child runs on a stack of its own, calls
  * only the kernel, and leaves what went wrong in the parent's memory.
+ *
+ * With CLONE_FILES and CLOSE_RANGE_UNSHARE it takes a copy of the low descriptors only: hasupd has
+ * some thousands with a thousand slots, and copying and closing them all for each child would take
+ * longer than the rest of a start.
  */
 #include "supervisor/spawn.h"
 
@@ -17,12 +21,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/close_range.h>
 #include <linux/sched.h>
 
 enum { CHILD_STACK = 64 * 1024, CHANNEL_FD = 3 };
+enum { PAD_NULL, PAD_OUT, PAD_ERR, PAD_CHANNEL };
 
 struct plan {
     const struct spawn *spawn;
+    int given[SPAWN_PADS]; /* what becomes 0, 1, 2 and 3; -1: nothing */
+    bool shared;           /* the parent's descriptors are not copied yet */
     pid_t parent;
     bool enter;   /* the child goes into its cgroup by itself */
     bool outside; /* it could not */
@@ -53,21 +61,31 @@ static void child_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int child_descriptors(const struct spawn *spawn)
+static int child_descriptors(const struct plan *plan)
 {
-    if (dup2(spawn->out, STDOUT_FILENO) < 0 || dup2(spawn->err, STDERR_FILENO) < 0 ||
-        dup2(spawn->in, STDIN_FILENO) < 0)
+    const int *given = plan->given, channel = given[PAD_CHANNEL];
+    if (dup2(given[PAD_OUT], STDOUT_FILENO) < 0 || dup2(given[PAD_ERR], STDERR_FILENO) < 0 ||
+        dup2(given[PAD_NULL], STDIN_FILENO) < 0)
         return -1;
     unsigned keep = CHANNEL_FD;
-    if (spawn->channel >= 0) {
-        if (spawn->channel == CHANNEL_FD ? fcntl(CHANNEL_FD, F_SETFD, 0) < 0
-                                         : dup2(spawn->channel, CHANNEL_FD) < 0)
+    if (channel >= 0) {
+        if (channel == CHANNEL_FD ? fcntl(CHANNEL_FD, F_SETFD, 0) < 0
+                                  : dup2(channel, CHANNEL_FD) < 0)
             return -1;
         keep++;
     }
     /* Everything else is close-on-exec already; this catches what a library forgot. */
     syscall(SYS_close_range, keep, ~0U, 0);
     return 0;
+}
+
+/* A table of its own, of the pads and what is below them. */
+static int child_unshare(const struct plan *plan)
+{
+    int last = 0;
+    for (int i = 0; i < SPAWN_PADS; i++)
+        last = plan->given[i] > last ? plan->given[i] : last;
+    return (int)syscall(SYS_close_range, (unsigned)last + 1, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
 /* The slow way into the cgroup, where clone3 is refused; its children will be there, too. */
@@ -90,7 +108,7 @@ static int child_main(void *context)
         return 127;
     if (plan->enter)
         child_enter(plan);
-    if (child_descriptors(spawn))
+    if ((plan->shared && child_unshare(plan)) || child_descriptors(plan))
         return child_failed(plan, "descriptors");
     if (spawn->directory && chdir(spawn->directory) < 0)
         return child_failed(plan, "chdir");
@@ -160,7 +178,8 @@ static long clone3_run(struct clone_args *args, int (*run)(void *), void *contex
 
 static long child_start(struct plan *plan, uint8_t *stack, int cgroup)
 {
-    struct clone_args args = {.flags = CLONE_VM | CLONE_VFORK,
+    const int flags = CLONE_VM | CLONE_VFORK | (plan->shared ? CLONE_FILES : 0);
+    struct clone_args args = {.flags = (unsigned)flags,
                               .exit_signal = SIGCHLD,
                               .stack = (uint64_t)(uintptr_t)stack,
                               .stack_size = CHILD_STACK};
@@ -173,22 +192,67 @@ static long child_start(struct plan *plan, uint8_t *stack, int cgroup)
     if (pid == -ENOSYS || (pid < 0 && cgroup >= 0 && !full)) {
         /* An older kernel, a container's filter, a cgroup that takes nobody this way. */
         plan->enter = cgroup >= 0;
-        int got = clone(child_main, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD, plan);
+        int got = clone(child_main, stack + CHILD_STACK, flags | SIGCHLD, plan);
         return got < 0 ? -errno : got;
     }
     return pid;
 }
 
+/* ---- descriptors for a child ---- */
+
+void spawn_pads_open(struct spawn_pads *pads)
+{
+    /* An empty range is refused by a kernel that knows the call, before it does anything. */
+    pads->shares = syscall(SYS_close_range, 1, 0, CLOSE_RANGE_UNSHARE) < 0 && errno == EINVAL;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < SPAWN_PADS; i++)
+        pads->fds[i] = null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, CHANNEL_FD + 1);
+    if (null >= 0)
+        close(null);
+}
+
+void spawn_pads_close(struct spawn_pads *pads)
+{
+    for (int i = 0; i < SPAWN_PADS; i++)
+        if (pads->fds[i] >= 0)
+            close(pads->fds[i]);
+}
+
+/* Nothing of a child stays open in hasupd: who reads its pipes waits for their end. */
+static void pads_clear(const struct spawn_pads *pads)
+{
+    for (int i = 0; i < SPAWN_PADS; i++)
+        if (i != PAD_NULL)
+            dup3(pads->fds[PAD_NULL], pads->fds[i], O_CLOEXEC);
+}
+
+static void pads_set(struct plan *plan)
+{
+    const struct spawn_pads *pads = plan->spawn->pads;
+    plan->shared = pads->shares;
+    for (int i = 0; i < SPAWN_PADS && plan->shared; i++)
+        plan->shared = i == PAD_NULL || plan->given[i] < 0 ||
+                       dup3(plan->given[i], pads->fds[i], O_CLOEXEC) >= 0;
+    for (int i = 0; i < SPAWN_PADS && plan->shared; i++)
+        if (plan->given[i] >= 0)
+            plan->given[i] = pads->fds[i];
+}
+
 int spawn_child(const struct spawn *spawn, pid_t *pid, const char **step, bool *outside)
 {
     static uint8_t stack[CHILD_STACK] __attribute__((aligned(64)));
-    struct plan plan = {.spawn = spawn, .parent = getpid()};
+    struct plan plan = {
+        .spawn = spawn,
+        .parent = getpid(),
+        .given = {spawn->pads->fds[PAD_NULL], spawn->out, spawn->err, spawn->channel}};
     sigset_t all, before;
     int dumpable = prctl(PR_GET_DUMPABLE);
+    pads_set(&plan);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     long got = child_start(&plan, stack, spawn->cgroup);
     sigprocmask(SIG_SETMASK, &before, NULL);
+    pads_clear(spawn->pads);
     if (spawn->attributes && spawn->attributes->sets_user)
         prctl(PR_SET_DUMPABLE, dumpable); /* the child that changed user shared the memory */
     if (got < 0) {

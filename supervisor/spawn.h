@@ -8,12 +8,25 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+/* Low descriptors of hasupd's, which stand on /dev/null; while a child is started they stand on what
+ * it is given, so that it need not copy, and close, all the others that hasupd has by then. */
+enum { SPAWN_PADS = 4 };
+struct spawn_pads {
+    int fds[SPAWN_PADS]; /* the first one stays on /dev/null; -1: none */
+    bool shares;         /* the kernel lets a child begin with them alone */
+};
+
+/* The last is -1 where there are not enough: errno. */
+void spawn_pads_open(struct spawn_pads *pads);
+void spawn_pads_close(struct spawn_pads *pads);
+
 struct spawn {
+    const struct spawn_pads *pads;
     const char *path; /* what to exec: resolved already */
     const char *const *argv;
     const char *const *env;
     const char *directory;            /* NULL: stay */
-    int in, out, err;                 /* become 0, 1, 2 */
+    int out, err;                     /* become 1, 2; /dev/null becomes 0 */
     int channel;                      /* becomes 3; -1: none */
     const struct rlimit *descriptors; /* its RLIMIT_NOFILE */
     const struct attributes *attributes; /* NULL: as hasupd is */

@@ -22,7 +22,32 @@ def status(pid):
         return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
 
 
+def descriptors(pid):
+    """What each stands for; one that goes meanwhile is left out."""
+    folder, found = f"/proc/{pid}/fd", {}
+    for fd in os.listdir(folder):
+        try:
+            found[int(fd)] = os.readlink(f"{folder}/{fd}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
 class Processes(unittest.TestCase):
+    def test_a_worker_gets_its_own_descriptors_and_hasupd_keeps_the_other_ends(self):
+        with World(f"  m: {{command: [{WORKER}], workers: 8}}") as world:
+            own = list(descriptors(world.process.pid).values())
+            for slot in world.slots():
+                got = descriptors(slot["pid"])
+                self.assertEqual(got[0], "/dev/null")
+                for fd, kind in ((1, "pipe:"), (2, "pipe:"), (3, "socket:")):
+                    self.assertTrue(got[fd].startswith(kind), got)
+                for fd in (1, 2):
+                    self.assertEqual(own.count(got[fd]), 1, "the end that reads, and no other")
+                strange = [got[fd] for fd in got if fd > 3 and ":[" in got[fd] and got[fd] in own
+                           and not got[fd].startswith("anon_inode")]
+                self.assertEqual(strange, [])
+
     def test_a_worker_is_what_its_keys_say(self):
         cpu = min(os.sched_getaffinity(0))
         keys = (f"user: {USER.pw_name}, umask: '027', nice: 5, cpus: {cpu}, oom_score: 500, no_new_privs: true, "
