@@ -14,14 +14,23 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Bodies that hasupd itself puts into memfds; what is free stays for the next up to this. */
+enum { POOL_FREE_MAX = 64 << 20, DRAIN_READS = 64, ROOMS_KEPT = 32 };
+
+/* Memory for what is sent is lent to a peer from its first frame of a turn until all has left, so
+ * that a thousand idle ones hold none. */
+struct room {
+    uint8_t *bytes;
+    size_t size;
+};
+
 struct peers {
     struct loop *loop;
     struct peer dirty; /* head of the ring of those with something to send */
     struct buffer_pool pool;
+    struct room rooms[ROOMS_KEPT]; /* a stack */
+    unsigned room_count;
 };
-
-/* Bodies that hasupd itself puts into memfds; what is free stays for the next up to this. */
-enum { POOL_FREE_MAX = 64 << 20, DRAIN_READS = 64 };
 
 static void peers_flush(void *context);
 
@@ -45,6 +54,8 @@ void peers_free(struct peers *peers)
     if (!peers)
         return;
     buffer_pool_fini(&peers->pool);
+    while (peers->room_count)
+        free(peers->rooms[--peers->room_count].bytes);
     free(peers);
 }
 
@@ -74,6 +85,31 @@ static void dirty_remove(struct peer *peer)
     peer->dirty_next->dirty_prev = peer->dirty_prev;
 }
 
+static int channel_send(struct peer *peer, const struct hasup_frame *frame)
+{
+    struct hasup_channel *ch = &peer->channel;
+    struct peers *peers = peer->peers;
+    if (!ch->out.room && peers->room_count) {
+        struct room room = peers->rooms[--peers->room_count];
+        ch->out.bytes = room.bytes;
+        ch->out.room = room.size;
+    }
+    return hasup_channel_send(ch, frame);
+}
+
+/* All has left. */
+static void room_give_back(struct peer *peer)
+{
+    struct hasup_channel *ch = &peer->channel;
+    struct peers *peers = peer->peers;
+    if (!ch->out.room || peers->room_count == ROOMS_KEPT)
+        free(ch->out.bytes);
+    else
+        peers->rooms[peers->room_count++] = (struct room){ch->out.bytes, ch->out.room};
+    ch->out.bytes = NULL;
+    ch->out.room = 0;
+}
+
 static int peer_watch(struct peer *peer)
 {
     int events = (peer->paused ? 0 : WATCH_READ) | (peer->blocked ? WATCH_WRITE : 0);
@@ -99,6 +135,8 @@ static void peer_flush(struct peer *peer)
         blocked = false;
         peer->channel.out.start = peer->channel.out.end = 0;
     }
+    if (!blocked)
+        room_give_back(peer);
     if (blocked != peer->blocked) {
         peer->blocked = blocked;
         if (peer_watch(peer))
@@ -257,7 +295,7 @@ static int send_buffer_frame(struct peer *peer, enum hasup_frame_type type, uint
                                 .meta_len = (uint32_t)w.used,
                                 .fd = passed ? passed->fd : -1};
     dirty_add(peer);
-    return hasup_channel_send(&peer->channel, &frame);
+    return channel_send(peer, &frame);
 }
 
 void peer_gone(struct announcement *a)
@@ -426,7 +464,7 @@ static int send_in_buffer(struct peer *peer, struct hasup_frame *frame, struct b
     frame->flags |= HASUP_FLAG_BUFFER;
     frame->body = NULL;
     frame->body_len = body->len;
-    int error = hasup_channel_send(&peer->channel, frame);
+    int error = channel_send(peer, frame);
     if (!error && frame->type != HASUP_REQUEST) {
         /* Lent until the RELEASE; a REQUEST's buffer is the request's until its REPLY. */
         a->lent++;
@@ -459,7 +497,7 @@ int peer_send(struct peer *peer, struct hasup_frame *frame, struct body *body)
             return HASUP_ENOMEM;
         frame->body_len = body->len;
     }
-    return hasup_channel_send(&peer->channel, frame);
+    return channel_send(peer, frame);
 }
 
 int peer_pass(struct peer *peer, struct hasup_frame *frame, int fd)
@@ -469,7 +507,7 @@ int peer_pass(struct peer *peer, struct hasup_frame *frame, int fd)
     dirty_add(peer);
     frame->flags |= HASUP_FLAG_FD;
     frame->fd = fd;
-    return hasup_channel_send(&peer->channel, frame);
+    return channel_send(peer, frame);
 }
 
 int peer_say(struct peer *peer, enum hasup_frame_type type, uint64_t id)
