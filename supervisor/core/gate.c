@@ -53,6 +53,13 @@ static bool gate_lets(struct core *core, const struct slot *slot)
     return (!core->limits.loading || core->loading < most);
 }
 
+/* It serves, or will without waiting; in this state. */
+static bool serves(const struct slot *slot, enum slot_state state)
+{
+    return slot->role != ROLE_SPARE &&
+           (state == SLOT_READY || state == SLOT_REPLAYING || slot->loads);
+}
+
 bool gate_pass(struct core *core, struct slot *slot)
 {
     if (slot->loads)
@@ -63,7 +70,10 @@ bool gate_pass(struct core *core, struct slot *slot)
         return false;
     }
     if (!gate_parent(core, slot)) {
+        const bool served = serves(slot, slot->state);
         slot->loads = true;
+        if (!PLANT(PLANT_FORGET_SERVED))
+            model_of(core, slot)->served += (uint32_t)serves(slot, slot->state) - served;
         core->loading++;
     }
     return true;
@@ -71,32 +81,22 @@ bool gate_pass(struct core *core, struct slot *slot)
 
 void gate_changed(struct core *core, struct slot *slot, enum slot_state from)
 {
+    const bool served = serves(slot, from);
     core->waiting += slot->state == SLOT_WAITING;
     core->waiting -= from == SLOT_WAITING;
     bool on_its_way = slot->state == SLOT_PREPARING || slot->state == SLOT_STARTING ||
                       slot->state == SLOT_LOADING ||
                       (slot->state == SLOT_KILLING && slot->hook.on && slot->hook.passed);
-    if (!slot->loads || on_its_way)
-        return;
-    slot->loads = false;
-    core->loading--;
-}
-
-/* How many of the model serve or will without waiting. */
-static uint32_t served(const struct core *core, const struct slot *slot)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        const struct slot *other = &core->slots[i];
-        count += other->used && other->model == slot->model && other->role != ROLE_SPARE &&
-                 (other->state == SLOT_READY || other->state == SLOT_REPLAYING || other->loads);
+    if (slot->loads && !on_its_way) {
+        slot->loads = false;
+        core->loading--;
     }
-    return count;
+    model_of(core, slot)->served += (uint32_t)serves(slot, slot->state) - served;
 }
 
 static bool goes_before(const struct core *core, const struct slot *a, const struct slot *b)
 {
-    uint32_t of_a = served(core, a), of_b = served(core, b);
+    uint32_t of_a = core->models[a->model].served, of_b = core->models[b->model].served;
     bool spare_a = a->role == ROLE_SPARE, spare_b = b->role == ROLE_SPARE;
     if (!of_a != !of_b)
         return !of_a;
@@ -154,8 +154,29 @@ void gate_refused(struct core *core, struct slot *slot)
     rollout_step(core, model_of(core, slot)); /* replacements waited for it */
 }
 
+static uint32_t served_of(const struct core *core, const struct model *model)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        count += slot->used && slot->model == model->index && serves(slot, slot->state);
+    }
+    return count;
+}
+
+void gate_loaded(struct core *core)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        model_of(core, slot)->served += slot->used && serves(slot, slot->state);
+    }
+}
+
 void gate_check(const struct core *core)
 {
+    for (uint32_t i = 0; i < core->limits.models; i++)
+        assert(!core->models[i].used ||
+               core->models[i].served == served_of(core, &core->models[i]));
     uint32_t loading = 0, waiting = 0;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];

@@ -366,6 +366,7 @@ struct model {
     uint32_t free_count;
     struct slot *due; /* with room for what waits for them alone */
     uint32_t slots, ready, inflight; /* ready: of those that serve */
+    uint32_t served;                 /* gate.c: that serve, or will without waiting */
     uint32_t helpers, spares;        /* slots that do not; of them, loaded spares */
     uint32_t storing;  /* wait to be accepted by the journal */
     uint32_t unstored; /* replied, and not durable yet */
@@ -758,6 +759,8 @@ hasup_ns gate_fork_by(const struct core *core, const struct slot *slot);
 bool gate_overdue(struct core *core, struct slot *slot);
 /* The zygote can never fork: its model goes on without. */
 void gate_refused(struct core *core, struct slot *slot);
+/* Counts what is not saved. */
+void gate_loaded(struct core *core);
 void gate_check(const struct core *core);
 
 /* ---- spare.c ---- */

@@ -53,6 +53,7 @@
     X(OVERTAKE_SESSION)        /* it runs before one of its session that came before it */         \
     X(SWAP_UNLOADED)           /* a spare takes over that still loads */                           \
     X(TWO_LOADS)               /* one more loads than may at the same time */                      \
+    X(FORGET_SERVED)           /* who is let in to load does not count for those that wait */      \
     X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */                     \
     X(FORGET_FIELD)            /* a field is not handed over to the next hasupd */                 \
     X(FORGET_TIMER)            /* nor is a timer */

@@ -848,8 +848,10 @@ struct core *core_load(const struct core_limits *limits, const uint8_t *bytes, s
     if (codec.at != codec.len)
         codec_fail(&codec);
     *why = codec.failed;
-    if (!codec.failed)
+    if (!codec.failed) {
+        gate_loaded(core);
         return core;
+    }
     core_free(core);
     return NULL;
 }
