@@ -263,7 +263,7 @@ soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/overload.py
 
-# All of it, or make bench ONLY=relay (restart spares memory relay requests durable recovery bodies http
+# All of it, or make bench ONLY=relay (restart spares memory slots relay requests durable recovery bodies http
 # checkpoint state serving init orphans core).
 ONLY ?=
 bench:

@@ -90,6 +90,7 @@ void socket_send(int fd, const void *bytes, size_t len); /* all of it */
 /* ---- memory.c ---- */
 
 double bench_pss_kib(pid_t pid); /* 0: it is gone */
+long bench_wakes(pid_t pid);     /* how often all its threads have waited and gone on */
 
 /* ---- notes.c ---- */
 
@@ -194,6 +195,7 @@ void part_orphans(void);
 void part_restart(void);
 void part_spares(void);
 void part_memory(void);
+void part_slots(void);
 void part_relay(void);
 void part_requests(void);
 void part_http(void);

@@ -10,7 +10,8 @@ static const struct part {
     const char *name;
     void (*run)(void);
 } PARTS[] = {{"restart", part_restart},   {"spares", part_spares},
-             {"memory", part_memory},     {"relay", part_relay},
+             {"memory", part_memory},     {"slots", part_slots},
+             {"relay", part_relay},
              {"requests", part_requests}, {"durable", part_durable},
              {"recovery", part_recovery}, {"bodies", part_bodies},
              {"http", part_http},         {"checkpoint", part_checkpoint},

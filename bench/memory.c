@@ -32,7 +32,7 @@ double bench_pss_kib(pid_t pid)
     return (double)sum_of(path, "Pss:");
 }
 
-static long switches(pid_t pid)
+long bench_wakes(pid_t pid)
 {
     char path[320];
     long sum = 0;
@@ -60,9 +60,9 @@ static void measure(const char *model, unsigned workers, double limit_mib)
     daemon_start(&daemon, models, model, true);
     bench_pause(SETTLE * (workers > 1 ? 4 : 1));
     for (int i = 0; i < 3; i++) {
-        long before = switches(daemon.pid);
+        long before = bench_wakes(daemon.pid);
         bench_pause(IDLE);
-        figure_add(&wakes, (double)(switches(daemon.pid) - before) * 1e9 / (double)IDLE);
+        figure_add(&wakes, (double)(bench_wakes(daemon.pid) - before) * 1e9 / (double)IDLE);
         figure_add(&pss, bench_pss_kib(daemon.pid) / 1024);
     }
     snprintf(what, sizeof what, "PSS idle, %u slot%s", workers, workers > 1 ? "s" : "");
