@@ -6,6 +6,7 @@
 #include "checkpoints/store.h"
 #include "hasupctl/audit.h"
 #include "hasupctl/rehearse.h"
+#include "supervisor/config_envfile.h"
 #include "supervisor/config_tree.h"
 
 #include <stdio.h>
@@ -164,25 +165,50 @@ static void put(char **list, size_t *count, const char *name, const char *value)
     list[at] = text;
 }
 
+/* What is replaced in the texts of its model. */
+static struct template_values values_of(const struct candidate *one)
+{
+    return (struct template_values){.model = one->model, .slot = one->ordinal};
+}
+
+static void put_own(char **list, size_t *used, json_t *model, const struct envfiles *files,
+                    const struct candidate *one)
+{
+    const struct template_values values = values_of(one);
+    const char *name;
+    json_t *value;
+    for (size_t i = 0; i < files->count; i++) {
+        char *equals = strchr(files->list[i], '=');
+        *equals = '\0';
+        put(list, used, files->list[i], equals + 1);
+    }
+    json_object_foreach(json_object_get(model, "environment"), name, value)
+    {
+        char *filled = template_fill(json_string_value(value), &values);
+        if (filled)
+            put(list, used, name, filled);
+        free(filled);
+    }
+}
+
 /* hasupd's, then the model's, then where the worker is; every text malloc'ed. */
 static char **worker_environment(const struct tester *tester, json_t *model,
-                                 const struct candidate *one)
+                                 const struct envfiles *files, const struct candidate *one)
 {
     char **hasupd = environment_of(tester->order->hasupd), **base = hasupd ? hasupd : environ;
-    json_t *own = json_object_get(model, "environment"), *value;
-    const char *name;
+    json_t *own = json_object_get(model, "environment");
     char ordinal[16];
     size_t count = 0, used = 0;
     while (base[count])
         count++;
-    char **list = calloc(count + json_object_size(own) + 6, sizeof *list);
+    char **list = calloc(count + files->count + json_object_size(own) + 6, sizeof *list);
     for (size_t i = 0; list && i < count; i++)
         if ((list[used] = strdup(base[i])))
             used++;
     if (list) {
         if (!hasupd && tester->order->path && *tester->order->path)
             put(list, &used, "PATH", tester->order->path);
-        json_object_foreach(own, name, value) put(list, &used, name, json_string_value(value));
+        put_own(list, &used, model, files, one);
         snprintf(ordinal, sizeof ordinal, "%u", one->ordinal);
         put(list, &used, "HASUP_MODEL", one->model);
         put(list, &used, "HASUP_SLOT", ordinal);
@@ -192,24 +218,40 @@ static char **worker_environment(const struct tester *tester, json_t *model,
     return list;
 }
 
-static void strings_free(char **list)
+/* A list of texts of the configuration, malloc'ed for config_strings_free(); NULL: none. */
+static char **texts_of(json_t *model, const char *key)
 {
-    for (size_t i = 0; list && list[i]; i++)
-        free(list[i]);
-    free(list);
+    json_t *list = json_object_get(model, key), *word;
+    char **texts = json_array_size(list) ? calloc(json_array_size(list) + 1, sizeof *texts) : NULL;
+    size_t i;
+    json_array_foreach(list, i, word) if (texts && !(texts[i] = strdup(json_string_value(word))))
+    {
+        config_strings_free(texts);
+        return NULL;
+    }
+    return texts;
 }
 
-/* Borrowed texts. */
-static const char **command_of(json_t *model)
+static int files_read(json_t *model, const struct candidate *one, struct envfiles *files,
+                      char *text, size_t room)
 {
-    json_t *command = json_object_get(model, "command"), *word;
-    const char **argv = calloc(json_array_size(command) + 1, sizeof *argv);
-    size_t i;
-    json_array_foreach(command, i, word) if (argv) argv[i] = json_string_value(word);
-    if (argv && argv[0])
-        return argv;
-    free(argv);
-    return NULL;
+    const struct template_values values = values_of(one);
+    char why[ENVFILE_ERROR];
+    char **paths = texts_of(model, "environment_files");
+    int failed = envfiles_read(paths, &values, files, why);
+    config_strings_free(paths);
+    if (failed)
+        snprintf(text, room, "has no environment: environment_files: %s", why);
+    return failed;
+}
+
+static char **command_of(json_t *model, const struct candidate *one)
+{
+    const struct template_values values = values_of(one);
+    char **texts = texts_of(model, "command");
+    char **argv = texts ? template_fill_all(texts, &values) : NULL;
+    config_strings_free(texts);
+    return argv;
 }
 
 static hasup_ns limit_of(json_t *model, const char *name)
@@ -286,13 +328,20 @@ static enum rehearsed run_worker(const struct tester *tester, const struct candi
     struct stat owner;
     struct isolated worker;
     int how;
-    const char **argv = command_of(model);
-    char **environment = worker_environment(tester, model, one);
+    const struct template_values values = values_of(one);
+    const char *configured = json_string_value(json_object_get(model, "directory"));
+    struct envfiles files;
+    if (files_read(model, one, &files, text, room))
+        return REHEARSED_FAILED;
+    char **argv = command_of(model, one);
+    char **environment = worker_environment(tester, model, &files, one);
+    char *directory = configured ? template_fill(configured, &values) : NULL;
+    envfiles_free(&files);
     enum rehearsed result = REHEARSED_FAILED;
     const struct isolate_order order = {
-        .command = (char *const *)(uintptr_t)argv,
+        .command = argv,
         .environment = environment,
-        .directory = json_string_value(json_object_get(model, "directory")),
+        .directory = directory,
         .user = stat(tester->order->state_dir, &owner) ? geteuid() : owner.st_uid,
         .network = tester->order->network};
     if (!argv || !environment) {
@@ -305,8 +354,9 @@ static enum rehearsed run_worker(const struct tester *tester, const struct candi
         if (!gone)
             result = REHEARSED_FAILED;
     }
-    strings_free(environment);
-    free(argv);
+    config_strings_free(environment);
+    config_strings_free(argv);
+    free(directory);
     return result;
 }
 

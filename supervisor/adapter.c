@@ -4,6 +4,8 @@
  * reads from the configuration which requests may run twice.  The core decides what follows
  * from that.
  */
+#include "supervisor/config_template.h"
+#include "supervisor/config_tree.h"
 #include "supervisor/engine.h"
 #include "supervisor/spawn.h"
 
@@ -52,19 +54,18 @@ static bool add_options(const struct slot *slot, char **argv, size_t *n)
         fine = add_option(argv, n, "--ready=%s", m->adapter.ready.path);
     if (fine && m->adapter.port)
         fine = add_option(argv, n, "--port=%u", m->adapter.port);
-    if (fine && m->adapter.socket)
-        fine = add_option(argv, n, "--socket=%s", m->adapter.socket);
+    if (fine && m->adapter.socket) {
+        const struct template_values values = {m->name, slot->place.ordinal};
+        char *socket = template_fill(m->adapter.socket, &values);
+        fine = socket && add_option(argv, n, "--socket=%s", socket);
+        free(socket);
+    }
     return fine && add_option(argv, n, "--");
 }
 
-char **adapter_command(const struct slot *slot, bool hook)
+char **adapter_command(const struct slot *slot, char **command)
 {
-    const struct config_model *config = slot->config;
-    size_t own = 1, words = words_of(config->command);
-    if (hook)
-        return config->pre_start;
-    if (config->adapter.kind == ADAPTER_NONE)
-        return config->command;
+    size_t own = 1, words = words_of(command);
     char program[PATH_MAX];
     char **argv = calloc(OPTIONS_MAX + words + 1, sizeof *argv);
     if (!argv)
@@ -73,21 +74,11 @@ char **adapter_command(const struct slot *slot, bool hook)
     argv[0] = strdup(program);
     bool fine = argv[0] && add_options(slot, argv, &own);
     for (size_t i = 0; i < words && fine; i++)
-        fine = add_option(argv, &own, "%s", config->command[i]);
+        fine = add_option(argv, &own, "%s", command[i]);
     if (fine)
         return argv;
-    adapter_command_free(slot, argv);
+    config_strings_free(argv);
     return NULL;
-}
-
-void adapter_command_free(const struct slot *slot, char **command)
-{
-    const struct config_model *config = slot->config;
-    if (command == config->command || command == config->pre_start)
-        return;
-    for (char **word = command; word && *word; word++)
-        free(*word);
-    free(command);
 }
 
 /* ---- where a request goes ---- */

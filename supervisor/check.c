@@ -7,6 +7,7 @@
 #include "supervisor/check.h"
 
 #include "checkpoints/keys.h"
+#include "supervisor/config_envfile.h"
 #include "supervisor/config_tree.h"
 #include "supervisor/spawn.h"
 #include "supervisor/users.h"
@@ -33,27 +34,63 @@ static void complain(struct config_errors *errors, const struct config_model *mo
     config_error(errors, model->line, model->column, path, "%s", text);
 }
 
+/* What is replaced in what is looked at: the first slot's. */
+static struct template_values first_of(const struct config_model *model)
+{
+    return (struct template_values){.model = model->name};
+}
+
+/* The PATH that a command is looked for on: "PATH=..."; the last that there is counts. */
+static void find_path(const struct config_model *model, char path[PATH_TEXT])
+{
+    const struct template_values values = first_of(model);
+    const char *hasupds = getenv("PATH");
+    struct envfiles files;
+    char why[ENVFILE_ERROR];
+    snprintf(path, PATH_TEXT, "PATH=%s", hasupds ? hasupds : "/usr/local/bin:/usr/bin:/bin");
+    if (envfiles_read(model->environment_files, &values, &files, why))
+        return; /* which is told */
+    for (char **s = files.list; s && *s; s++)
+        if (strncmp(*s, "PATH=", 5) == 0)
+            snprintf(path, PATH_TEXT, "%s", *s);
+    for (char **s = model->environment; s && *s; s++)
+        if (strncmp(*s, "PATH=", 5) == 0)
+            snprintf(path, PATH_TEXT, "%s", *s);
+    envfiles_free(&files);
+}
+
 static void check_command(struct config_errors *errors, const struct config_model *model,
                           const char *key, char **command)
 {
-    const char *name = command[0], *hasupds = getenv("PATH");
-    char own[PATH_TEXT], path[PATH_TEXT];
-    const char *env[3] = {NULL};
-    size_t count = 0;
+    const struct template_values values = first_of(model);
+    char search[PATH_TEXT], path[PATH_TEXT];
+    const char *const env[] = {search, NULL};
+    char *name = template_fill(command[0], &values);
     struct stat st;
-    if (hasupds && snprintf(own, sizeof own, "PATH=%s", hasupds) < (int)sizeof own)
-        env[count++] = own;
-    for (char **s = model->environment; s && *s; s++) /* the last one counts */
-        if (strncmp(*s, "PATH=", 5) == 0)
-            env[count] = *s;
-    if (!spawn_find(name, env, path, sizeof path))
-        complain(errors, model, key, "%.200s: not found on PATH", name);
+    find_path(model, search);
+    if (!name || !spawn_find(name, env, path, sizeof path))
+        complain(errors, model, key, "%.200s: not found on PATH", name ? name : command[0]);
     else if (stat(path, &st))
         complain(errors, model, key, "%.300s: %s", path, strerror(errno));
     else if (!S_ISREG(st.st_mode))
         complain(errors, model, key, "%.300s: is not a file", path);
     else if (access(path, X_OK))
         complain(errors, model, key, "%.300s: is not executable (%s)", path, strerror(errno));
+    free(name);
+}
+
+static void check_environment_files(struct config_errors *errors, const struct config_model *model)
+{
+    struct template_values values = first_of(model);
+    for (; values.slot < model->policy.workers; values.slot++) {
+        struct envfiles files;
+        char why[ENVFILE_ERROR];
+        if (envfiles_read(model->environment_files, &values, &files, why)) {
+            complain(errors, model, "environment_files", "%s", why);
+            return; /* each of the others may say the same */
+        }
+        envfiles_free(&files);
+    }
 }
 
 /* What an adapter's command is started by. */
@@ -72,13 +109,17 @@ static void check_adapter(struct config_errors *errors, const struct config_mode
 
 static void check_directory(struct config_errors *errors, const struct config_model *model)
 {
+    const struct template_values values = first_of(model);
+    char *directory = template_fill(model->directory, &values);
     struct stat st;
-    if (stat(model->directory, &st))
-        complain(errors, model, "directory", "%.300s: %s", model->directory, strerror(errno));
+    if (!directory || stat(directory, &st))
+        complain(errors, model, "directory", "%.300s: %s", directory ? directory : model->directory,
+                 strerror(errno));
     else if (!S_ISDIR(st.st_mode))
-        complain(errors, model, "directory", "%.300s: is not a directory", model->directory);
-    else if (access(model->directory, X_OK))
-        complain(errors, model, "directory", "%.300s: %s", model->directory, strerror(errno));
+        complain(errors, model, "directory", "%.300s: is not a directory", directory);
+    else if (access(directory, X_OK))
+        complain(errors, model, "directory", "%.300s: %s", directory, strerror(errno));
+    free(directory);
 }
 
 static void check_user(struct config_errors *errors, const struct config_model *model)
@@ -113,6 +154,7 @@ int check_named(const struct config *config, char error[CONFIG_ERROR_MAX])
         if (model->pre_start)
             check_command(&errors, model, "pre_start.command", model->pre_start);
         check_directory(&errors, model);
+        check_environment_files(&errors, model);
         check_user(&errors, model);
     }
     config_errors_end(&errors);

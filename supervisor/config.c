@@ -332,6 +332,7 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     model->policy.pre_start.on = model->pre_start != NULL;
     check_model(config, model, node, prefix, reader->errors);
     config_adapter_check(model, node, prefix, reader->errors);
+    config_start_check(model, node, prefix, reader->errors);
     config_process_read(&model->process, node, prefix, reader->errors);
     check_watchdog(model, node, prefix, reader->errors);
     if (!fill_fingerprint(model))

@@ -27,6 +27,7 @@ struct config_model {
     char *name;         /* [A-Za-z0-9][A-Za-z0-9._-]{0,62} */
     char **command;     /* argv, NULL-terminated; argv[0] absolute where it was a path to a file */
     char **environment; /* "KEY=value", NULL-terminated; added to hasupd's own */
+    char **environment_files; /* paths of files of such; those with a "-" in front may be missing */
     char **pre_start;   /* argv of what must succeed before each start; NULL: nothing */
     char **devices;     /* spread over the slots; NULL: none */
     uint32_t devices_per_worker;

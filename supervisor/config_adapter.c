@@ -44,7 +44,7 @@ static void look_at_place(const struct looking *l)
         complain(l, "adapter.port", "it listens at a port or at a socket, not at both");
     if (model->adapter.port && model->adapter.port + workers - 1 > UINT16_MAX)
         complain(l, "adapter.port", "the last slot's port would be above 65535");
-    if (model->adapter.socket && workers > 1 && !strstr(model->adapter.socket, "{slot}"))
+    if (model->adapter.socket && workers > 1 && !strstr(model->adapter.socket, "{slot"))
         complain(l, "adapter.socket",
                  "each of several workers needs its own: put {slot} into the path");
 }

@@ -53,6 +53,7 @@ static json_t *value_of(const struct config_key *key, const void *object)
         return json_string(key->never && *(const hasup_ns *)at == 0 ? "never" : out);
     case CONFIG_CHOICE: return json_string(key->choices[*(const int *)at]);
     case CONFIG_COMMAND:
+    case CONFIG_FILE_PATHS:
     case CONFIG_PATTERNS:
     case CONFIG_WORDS: return strings(*(char **const *)at);
     case CONFIG_VARIABLES: return variables(*(char **const *)at);

@@ -36,10 +36,20 @@ static const char *found(const struct node *node, char out[FOUND_MAX])
     return out;
 }
 
+/* {slot} without quotes is a map with one key to YAML. */
+static bool is_placeholder(const struct node *node)
+{
+    return node->kind == NODE_MAP && node->count == 1 && config_tree_is_nothing(node->first);
+}
+
 static void expected(const struct place *p, const char *what)
 {
     char buffer[FOUND_MAX];
-    COMPLAIN(p, "expected %s; found %s", what, found(p->node, buffer));
+    if (is_placeholder(p->node))
+        COMPLAIN(p, "expected %s; found keys: in quotes it is text, \"{%.40s}\"", what,
+                 p->node->first->key);
+    else
+        COMPLAIN(p, "expected %s; found %s", what, found(p->node, buffer));
 }
 
 static void write_number(enum config_type type, uint64_t value, char out[CONFIG_VALUE_MAX])
@@ -200,7 +210,7 @@ static void read_text(const struct place *p, char **target)
 bool config_is_strings(enum config_type type)
 {
     return type == CONFIG_COMMAND || type == CONFIG_WORDS || type == CONFIG_PATTERNS ||
-           type == CONFIG_VARIABLES;
+           type == CONFIG_VARIABLES || type == CONFIG_FILE_PATHS;
 }
 
 void config_strings_free(char **strings)
@@ -228,10 +238,23 @@ static void suggest_list(const char *text, char *out, size_t room)
     }
 }
 
+/* A path, where a "-" in front of it stays. */
+static char *absolute_of(const char *directory, const char *text)
+{
+    bool optional = *text == '-';
+    char *path = config_absolute(directory, text + optional), *out = NULL;
+    if (!optional || !path)
+        return path;
+    if (asprintf(&out, "-%s", path) < 0)
+        out = NULL;
+    free(path);
+    return out;
+}
+
 /* The words of a list, each as it stands; of a command the first may be a path.  NULL: an error. */
 static char **read_list(const struct place *p)
 {
-    bool command = p->key->type == CONFIG_COMMAND;
+    bool command = p->key->type == CONFIG_COMMAND, paths = p->key->type == CONFIG_FILE_PATHS;
     char **words = calloc(p->node->count + 1, sizeof(*words));
     size_t count = 0;
     bool fine = words != NULL;
@@ -242,9 +265,8 @@ static char **read_list(const struct place *p)
             config_strings_free(words);
             return NULL;
         }
-        words[count] = command && count == 0 && strchr(word->text, '/')
-                           ? config_absolute(p->reader->directory, word->text)
-                           : strdup(word->text);
+        bool path = paths || (command && count == 0 && strchr(word->text, '/'));
+        words[count] = path ? absolute_of(p->reader->directory, word->text) : strdup(word->text);
         fine = words[count++] != NULL;
     }
     if (fine)
@@ -263,8 +285,9 @@ static void read_words(const struct place *p, char ***target)
         COMPLAIN(p, "expected a list of words; found text: write [%s]", list);
         return;
     }
-    const char *such =
-        command ? "a list of words such as [python3, worker.py]" : "a list of words such as [0, 1]";
+    const char *such = command ? "a list of words such as [python3, worker.py]"
+                       : p->key->type == CONFIG_FILE_PATHS ? "a list of paths such as [some/file]"
+                                                           : "a list of words such as [0, 1]";
     if (p->node->kind == NODE_LIST && p->node->count == 0) {
         COMPLAIN(p, "expected %s; found an empty list", such);
         return;
@@ -357,6 +380,7 @@ static void read_value(const struct place *p, void *object)
     case CONFIG_COUNTS: read_counts(p, target); break;
     case CONFIG_CHOICE: read_choice(p, target); break;
     case CONFIG_COMMAND:
+    case CONFIG_FILE_PATHS:
     case CONFIG_WORDS: read_words(p, target); break;
     case CONFIG_VARIABLES: read_variables(p, target); break;
     case CONFIG_PATTERNS: read_patterns(p, target); break;

@@ -25,6 +25,7 @@ const struct config_key config_model_keys[] = {
     MODEL("version", CONFIG_TEXT, version, .fallback = NULL, .restarts = true),
     MODEL("directory", CONFIG_FILE_PATH, directory, .restarts = true),
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),
+    MODEL("environment_files", CONFIG_FILE_PATHS, environment_files, .restarts = true),
     MODEL("process.user", CONFIG_TEXT, process.user, .restarts = true),
     MODEL("process.group", CONFIG_TEXT, process.group, .restarts = true),
     MODEL("process.umask", CONFIG_TEXT, process.umask, .restarts = true),

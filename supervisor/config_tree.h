@@ -74,6 +74,7 @@ enum config_type {
     CONFIG_CHOICE,    /* an enum */
     CONFIG_COMMAND,   /* char **: a list of words, the first a program */
     CONFIG_WORDS,     /* char **: a list of words */
+    CONFIG_FILE_PATHS, /* char **: a list of paths, as CONFIG_FILE_PATH; a "-" in front stays */
     CONFIG_VARIABLES, /* char **: a map */
     CONFIG_PATTERNS,  /* char **: a list of words that may be empty, and has a default */
     CONFIG_MODELS,
@@ -119,6 +120,9 @@ void config_keys_free(const struct config_key *keys, size_t count, void *object)
 bool config_is_strings(enum config_type type);
 void config_adapter_check(const struct config_model *model, const struct node *node,
                           const char *prefix, struct config_errors *errors);
+/* Placeholders in what a process is started with, and the files of its variables. */
+void config_start_check(const struct config_model *model, const struct node *node,
+                        const char *prefix, struct config_errors *errors);
 /* What the strings of `process` say; `prefix` as in config_read. */
 void config_process_read(struct config_process *process, const struct node *node,
                          const char *prefix, struct config_errors *errors);

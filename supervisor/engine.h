@@ -336,10 +336,9 @@ struct request *engine_adopt(struct engine *engine, const struct submission *sub
 void engine_forget(struct engine *engine, uint64_t id);
 
 /* ---- adapter.c: models whose command is a server of another protocol ---- */
-/* What a slot runs, the pre_start command where it is a `hook`: argv, to be freed with
- * adapter_command_free(); NULL: no memory. */
-char **adapter_command(const struct slot *slot, bool hook);
-void adapter_command_free(const struct slot *slot, char **command);
+/* What a slot runs that speaks for this command: argv, malloc'ed, for config_strings_free(); NULL:
+ * no memory. */
+char **adapter_command(const struct slot *slot, char **command);
 /* Where the server is asked: 1 and a meta with METHOD and PATH, malloc'ed; 0: it has them, or its
  * model needs none; HASUP_ENOMEM. */
 int adapter_place(const struct config_model *config, const struct submission *submission,
@@ -383,9 +382,10 @@ bool fork_give_up(struct worker *worker);
 /* A zygote is gone, or will answer no more. */
 void forks_lost(struct worker *zygote);
 
-/* environment.c: of the slot's processes; NULL: no memory. */
-char **environment_make(const struct worker *worker);
-void environment_free(char **environment);
+/* environment.c: of the slot's processes, for config_strings_free().  0, or an errno, and `error`
+ * says what failed unless that is ENOMEM. */
+int environment_make(const struct worker *worker, bool with_files, char ***environment,
+                     char error[ENGINE_REASON]) HASUP_NODISCARD;
 
 /* notify.c */
 struct notify *notify_new(struct worker *worker); /* NULL: errno says why */

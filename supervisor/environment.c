@@ -1,11 +1,13 @@
 /*
- * environment.c: what a slot's processes find in their environment: hasupd's own, the model's,
- * which model and slot they are, which devices are theirs, and where their
- * watchdog listens.  HASUP_FD and HASUP_WORKER are
- * process.c's.
+ * environment.c: what a slot's processes find in their environment: hasupd's own, the model's and
+ * its files', which model and slot they are, which devices are theirs, and where their watchdog
+ * listens.  HASUP_FD and HASUP_WORKER are process.c's.
  */
+#include "supervisor/config_envfile.h"
+#include "supervisor/config_tree.h"
 #include "supervisor/engine.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,35 +93,61 @@ static bool put_watchdog(struct list *list, const struct worker *worker)
             put_text(list, "WATCHDOG_USEC=%lld", (long long)(watchdog / HASUP_US)));
 }
 
-void environment_free(char **environment)
-{
-    for (char **at = environment; at && *at; at++)
-        free(*at);
-    free(environment);
-}
-
-char **environment_make(const struct worker *worker)
+static bool put_hasups(struct list *list, const struct worker *worker)
 {
     const struct slot *slot = worker->slot;
-    const struct config_model *config = slot->config;
-    size_t count = 0;
-    while (environ[count])
-        count++;
-    for (char **at = config->environment; at && *at; at++)
-        count++;
-    struct list list = {.vars = calloc(count + NAMES, sizeof *list.vars)};
-    bool fine = list.vars && put_text(&list, "HASUP_MODEL=%s", config->name) &&
-                put_text(&list, "HASUP_SLOT=%u", slot->place.ordinal) && put_devices(&list, slot) &&
-                put_watchdog(&list, worker) &&
-                (slot->role != ROLE_ZYGOTE || worker->hook || put(&list, "HASUP_ZYGOTE=1"));
-    for (char **at = config->environment; fine && at && *at; at++)
-        fine = put(&list, *at);
+    return put_text(list, "HASUP_MODEL=%s", slot->config->name) &&
+           put_text(list, "HASUP_SLOT=%u", slot->place.ordinal) && put_devices(list, slot) &&
+           put_watchdog(list, worker) &&
+           (slot->role != ROLE_ZYGOTE || worker->hook || put(list, "HASUP_ZYGOTE=1"));
+}
+
+/* The model's own, then its files', of which the last counts, then hasupd's. */
+static bool put_others(struct list *list, const struct config_model *config,
+                       const struct template_values *values, const struct envfiles *files)
+{
+    bool fine = true;
+    for (char **at = config->environment; fine && at && *at; at++) {
+        char *filled = template_fill(*at, values);
+        fine = filled && put(list, filled);
+        free(filled);
+    }
+    for (size_t i = files->count; fine && i-- > 0;)
+        fine = put(list, files->list[i]);
     for (char **at = environ; fine && *at; at++)
-        fine = is_hasupds(*at) || put(&list, *at);
-    if (fine && config->devices)
-        fine = put(&list, "CUDA_DEVICE_ORDER=PCI_BUS_ID");
-    if (fine)
-        return list.vars;
-    environment_free(list.vars);
-    return NULL;
+        fine = is_hasupds(*at) || put(list, *at);
+    return fine && (!config->devices || put(list, "CUDA_DEVICE_ORDER=PCI_BUS_ID"));
+}
+
+static size_t length(char *const *list)
+{
+    size_t count = 0;
+    while (list && list[count])
+        count++;
+    return count;
+}
+
+int environment_make(const struct worker *worker, bool with_files, char ***environment,
+                     char error[ENGINE_REASON])
+{
+    const struct config_model *config = worker->slot->config;
+    const struct template_values values = {config->name, worker->slot->place.ordinal};
+    struct envfiles files;
+    char why[ENVFILE_ERROR];
+    int failed = envfiles_read(with_files ? config->environment_files : NULL, &values, &files, why);
+    if (failed) {
+        snprintf(error, ENGINE_REASON, "environment_files: %s", why);
+        return failed;
+    }
+    size_t room = length(environ) + length(config->environment) + files.count + NAMES;
+    struct list list = {.vars = calloc(room, sizeof *list.vars)};
+    bool fine =
+        list.vars && put_hasups(&list, worker) && put_others(&list, config, &values, &files);
+    envfiles_free(&files);
+    if (fine) {
+        *environment = list.vars;
+        return 0;
+    }
+    config_strings_free(list.vars);
+    return ENOMEM;
 }

@@ -5,6 +5,7 @@
  *
  * Trusts no zygote: a pidfd of anything but a child of hasupd's is refused, and never signalled.
  */
+#include "supervisor/config_tree.h"
 #include "supervisor/engine.h"
 #include "supervisor/said.h"
 
@@ -50,62 +51,80 @@ static bool add(struct body *body, const char *variable)
     return true;
 }
 
-/* What its environment has that the zygote's does not; malloc'ed. */
-static bool differences(const struct worker *worker, const struct worker *zygote, const char *token,
-                        struct body *body)
+/* What its environment has that the zygote's does not, malloc'ed.  0, or an errno and `error`. */
+static int differences(const struct worker *worker, const struct worker *zygote, const char *token,
+                       struct body *body, char error[ENGINE_REASON])
 {
+    char **own = NULL, **theirs = NULL;
     zygote->slot->config = worker->slot->config; /* they are of one version */
-    char **own = environment_make(worker), **theirs = environment_make(zygote);
-    *body = (struct body){.bytes = malloc(ENVIRONMENT_MAX)};
-    bool fine = own && theirs && body->bytes && add(body, token);
-    for (char **at = own; fine && *at; at++)
-        fine = has(theirs, *at) || add(body, *at);
-    environment_free(own);
-    environment_free(theirs);
+    /* What the files said when the zygote began is not known: all that they say goes along. */
+    int failed = environment_make(worker, true, &own, error);
+    if (!failed)
+        failed = environment_make(zygote, false, &theirs, error);
+    *body = (struct body){.bytes = failed ? NULL : malloc(ENVIRONMENT_MAX)};
+    if (!failed && !body->bytes)
+        failed = ENOMEM;
+    bool fits = !failed && add(body, token);
+    for (char **at = own; fits && *at; at++)
+        fits = has(theirs, *at) || add(body, *at);
+    if (!failed && !fits) {
+        snprintf(error, ENGINE_REASON, "its environment is larger than 256KiB");
+        failed = E2BIG;
+    }
+    config_strings_free(own);
+    config_strings_free(theirs);
     zygote->slot->config = NULL;
-    return fine;
+    return failed;
 }
 
-static int spawn_send(struct worker *worker, struct worker *zygote, const char *token, int end)
+/* 0, or the errno of what failed, and `why`. */
+static int spawn_send(struct worker *worker, struct worker *zygote, const char *token, int end,
+                      char why[ENGINE_REASON])
 {
     uint8_t meta[16];
     struct hasup_meta_writer w;
     struct body body;
-    int error = HASUP_ENOMEM;
+    int failed = differences(worker, zygote, token, &body, why);
     hasup_meta_start(&w, meta, sizeof meta);
     hasup_meta_put32(&w, HASUP_TAG_SLOT, worker->slot->place.ordinal);
-    if (differences(worker, zygote, token, &body)) {
+    if (!failed) {
         struct hasup_frame frame = {.type = HASUP_SPAWN,
                                     .id = fork_id(worker),
                                     .meta = meta,
                                     .meta_len = (uint32_t)w.used,
                                     .body = body.bytes,
                                     .body_len = body.len};
-        error = peer_pass(&zygote->peer, &frame, end);
+        failed = peer_pass(&zygote->peer, &frame, end) ? EPIPE : 0;
+        if (failed)
+            snprintf(why, ENGINE_REASON, "%s", strerror(failed));
     }
     free((void *)(uintptr_t)body.bytes);
-    return error;
+    return failed;
 }
 
-/* 0, or the errno of what failed. */
-static int ask(struct worker *worker, struct worker *zygote)
+/* 0, or the errno of what failed, and `why`. */
+static int ask(struct worker *worker, struct worker *zygote, char why[ENGINE_REASON])
 {
     struct engine *engine = worker->slot->engine;
     const bool watched = worker->slot->config->policy.timeouts.watchdog != 0;
     const char *token;
     int pair[2];
+    snprintf(why, ENGINE_REASON, "out of memory");
     worker->process = process_await(engine->processes, worker->slot->place.name, worker, &token);
     if (!worker->process)
         return ENOMEM;
-    if (watched && !(worker->notify = notify_new(worker)))
-        return errno ? errno : ENOMEM;
-    worker->capture = said_capture(worker, &worker->fork.out, &worker->fork.err);
-    if (!worker->capture || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-        return errno ? errno : ENOMEM;
+    bool made = !watched || (worker->notify = notify_new(worker));
+    if (made)
+        worker->capture = said_capture(worker, &worker->fork.out, &worker->fork.err);
+    if (!made || !worker->capture || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+        int failed = errno ? errno : ENOMEM;
+        snprintf(why, ENGINE_REASON, "cannot make its sockets: %s", strerror(failed));
+        return failed;
+    }
     worker->fork.socket = pair[0];
-    int error = spawn_send(worker, zygote, token, pair[1]);
+    int failed = spawn_send(worker, zygote, token, pair[1], why);
     close(pair[1]);
-    return error ? EPIPE : 0;
+    return failed;
 }
 
 static void fork_free(struct worker *worker)
@@ -151,9 +170,10 @@ void worker_fork(struct slot *slot, uint32_t number, struct slot *parent)
                               .spawned = loop_now(slot->engine->loop),
                               .fork = {.zygote = zygote, .socket = -1, .out = -1, .err = -1}};
     slot->worker = worker;
-    int failed = ask(worker, zygote);
+    char why[ENGINE_REASON];
+    int failed = ask(worker, zygote, why);
     if (failed)
-        fork_failed(worker, failed, strerror(failed));
+        fork_failed(worker, failed, why);
 }
 
 bool fork_give_up(struct worker *worker)

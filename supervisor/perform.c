@@ -182,12 +182,29 @@ static bool place_is_taken(const struct engine *engine, const char *name)
     return false;
 }
 
-/* Its own name; where a slot that was there before left its place to a spare, another one. */
+/* A zygote's is nobody's: it serves nothing. */
+static bool ordinal_is_taken(const struct slot *slot)
+{
+    const struct engine *engine = slot->engine;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        const struct slot *other = engine->slots[i];
+        if (other && other->model == slot->model && other->role != ROLE_ZYGOTE &&
+            other->place.ordinal == slot->place.ordinal)
+            return true;
+    }
+    return false;
+}
+
+/* Its own number and name; where a slot that was there before left its place to a spare, or that
+ * came before there were so many workers, others: two that run never have the same ports. */
 static void slot_place(struct slot *slot)
 {
+    uint32_t next = slot->model->workers;
     slot->place.ordinal = slot->role == ROLE_WORKER ? slot->ordinal : 0;
     if (slot->role == ROLE_SPARE)
         slot->place.ordinal = slot->model->workers + slot->ordinal;
+    while (slot->role != ROLE_ZYGOTE && ordinal_is_taken(slot))
+        slot->place.ordinal = next++;
     snprintf(slot->place.name, sizeof slot->place.name, "%s", slot->name);
     for (unsigned i = 2; place_is_taken(slot->engine, slot->place.name); i++)
         snprintf(slot->place.name, sizeof slot->place.name, "%.80s.%u", slot->name, i);

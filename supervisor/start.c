@@ -3,9 +3,11 @@
  * pre_start command that comes before one (which gets no socket).  It says why one could not be
  * started, and decides nothing: when one starts is the core's.
  */
+#include "supervisor/config_tree.h"
 #include "supervisor/engine.h"
-#include "supervisor/users.h"
 #include "supervisor/said.h"
+#include "supervisor/config_template.h"
+#include "supervisor/users.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,31 +15,61 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* What the configuration says of a process, for this slot. */
+struct made {
+    char **env, **argv, *directory;
+};
+
+static void made_free(struct made *made)
+{
+    config_strings_free(made->env);
+    config_strings_free(made->argv);
+    free(made->directory);
+}
+
+/* argv, malloc'ed; NULL: no memory. */
+static char **command_make(const struct worker *worker, const struct template_values *values)
+{
+    const struct config_model *config = worker->slot->config;
+    char **own = template_fill_all(worker->hook ? config->pre_start : config->command, values);
+    if (!own || worker->hook || config->adapter.kind == ADAPTER_NONE)
+        return own;
+    char **argv = adapter_command(worker->slot, own);
+    config_strings_free(own);
+    return argv;
+}
+
+/* 0, or the errno of what failed; `made` is freed by the caller, then, too. */
+static int make(const struct worker *worker, struct made *made, char error[ENGINE_REASON])
+{
+    const struct slot *slot = worker->slot;
+    const struct template_values values = {slot->config->name, slot->place.ordinal};
+    *made = (struct made){.argv = command_make(worker, &values),
+                          .directory = template_fill(slot->config->directory, &values)};
+    snprintf(error, ENGINE_REASON, "out of memory");
+    int failed = environment_make(worker, true, &made->env, error);
+    return failed || (made->argv && made->directory) ? failed : ENOMEM;
+}
+
 static int worker_process(struct worker *worker, const struct attributes *attributes, int channel,
                           int out, int err, char error[ENGINE_REASON])
 {
     const struct slot *slot = worker->slot;
-    const struct config_model *config = slot->config;
-    char **env = environment_make(worker), **argv = adapter_command(slot, worker->hook);
-    if (!env || !argv) {
-        environment_free(env);
-        adapter_command_free(slot, argv);
-        return ENOMEM;
-    }
+    struct made made;
+    int failed = make(worker, &made, error);
     const struct process_spec spec = {.name = slot->place.name,
-                                      .argv = (const char *const *)argv,
-                                      .env = (const char *const *)env,
-                                      .directory = config->directory,
+                                      .argv = (const char *const *)made.argv,
+                                      .env = (const char *const *)made.env,
+                                      .directory = made.directory,
                                       .attributes = attributes,
                                       .channel = channel,
                                       .out = out,
                                       .err = err,
                                       .context = worker};
-    int failed = process_spawn(slot->engine->processes, &spec, &worker->process, error);
-    int code = failed ? errno : 0;
-    environment_free(env);
-    adapter_command_free(slot, argv);
-    return code;
+    if (!failed && process_spawn(slot->engine->processes, &spec, &worker->process, error))
+        failed = errno;
+    made_free(&made);
+    return failed;
 }
 
 static void close_all(const int *fds, size_t count)

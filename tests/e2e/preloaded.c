@@ -78,6 +78,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     }
     if (strcmp(body, "child") == 0)
         return leave_child(response);
+    if (strncmp(body, "env ", 4) == 0)
+        return hasup_reply(response, getenv(body + 4), strlen(getenv(body + 4)));
     if (strcmp(body, "slot") == 0)
         return hasup_reply(response, getenv("HASUP_SLOT"), strlen(getenv("HASUP_SLOT")));
     int len = snprintf(body, sizeof body, "%d", (int)getpid());

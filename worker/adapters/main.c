@@ -317,7 +317,7 @@ static const char USAGE[] =
     "usage: hasup-http [OPTION]... -- COMMAND [ARG]...\n"
     "Runs an HTTP server as a worker of hasupd, which starts it for a model with\n"
     "`adapter: {kind: http}` (docs/adapters.md).\n"
-    "In COMMAND {port}, {socket}, {slot} and {model} are replaced.\n"
+    "In COMMAND {port} and {socket} are replaced; hasupd has replaced {slot} and {model}.\n"
     "  --concurrency=N        requests that the server gets at once\n"
     "  --port=N               slot 0 listens there, on 127.0.0.1; 0: a free port\n"
     "  --socket=PATH          it listens at a Unix socket\n"

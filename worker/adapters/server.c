@@ -86,12 +86,15 @@ static int choose_port(struct server *server, uint32_t wanted, char error[ADAPTE
     return HASUP_ESYS;
 }
 
-/* What stands for {NAME} at `at`; its length, or 0. */
-static size_t placeholder(const struct server *server, const char *at, char value[128])
+enum { OF_COMMAND = 2, OF_SOCKET = 4 }; /* how many of the placeholders hold there */
+
+/* What stands for {NAME} at `at`; its length, or 0.  In a command hasupd has replaced its own. */
+static size_t placeholder(const struct server *server, const char *at, size_t count,
+                          char value[128])
 {
-    static const char *const NAMES[] = {"{port}", "{socket}", "{slot}", "{model}"};
+    static const char *const NAMES[OF_SOCKET] = {"{port}", "{socket}", "{slot}", "{model}"};
     const char *values[] = {NULL, server->path, getenv("HASUP_SLOT"), getenv("HASUP_MODEL")};
-    for (size_t i = 0; i < HASUP_LEN(NAMES); i++) {
+    for (size_t i = 0; i < count; i++) {
         if (strncmp(at, NAMES[i], strlen(NAMES[i])) != 0)
             continue;
         snprintf(value, 128, "%u", server->port);
@@ -103,12 +106,12 @@ static size_t placeholder(const struct server *server, const char *at, char valu
 }
 
 /* The text with its placeholders replaced, malloc'ed; NULL: no memory. */
-static char *filled(const struct server *server, const char *text)
+static char *filled(const struct server *server, const char *text, size_t count)
 {
     struct hasup_bytes out = {0};
     char value[128];
     while (*text) {
-        size_t skip = placeholder(server, text, value);
+        size_t skip = placeholder(server, text, count, value);
         size_t len = skip ? strlen(value) : 1;
         uint8_t *room = hasup_bytes_room(&out, len);
         if (!room) {
@@ -127,7 +130,7 @@ static char *filled(const struct server *server, const char *text)
 static int choose_socket(struct server *server, const char *wanted, char error[ADAPTER_REASON])
 {
     struct stat st;
-    char *path = filled(server, wanted);
+    char *path = filled(server, wanted, OF_SOCKET);
     if (!path)
         return HASUP_ENOMEM;
     bool fits = strlen(path) <= SOCKET_PATH_MOST;
@@ -216,7 +219,7 @@ static int spawn(struct server *server, char **command, char error[ADAPTER_REASO
         count++;
     char **argv = calloc(count + 1, sizeof *argv);
     for (size_t i = 0; argv && i < count; i++)
-        if (!(argv[i] = filled(server, command[i]))) {
+        if (!(argv[i] = filled(server, command[i], OF_COMMAND))) {
             free_words(argv, i);
             return HASUP_ENOMEM;
         }
