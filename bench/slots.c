@@ -1,8 +1,8 @@
 /*
- * slots.c: a thousand slots in one hasupd: from its start until the last of them runs, beside a bare
- * loop of posix_spawn and the supervisors of Debian with the same program; how long hasupctl status
- * takes then, what hasupd holds (of s6 and runit with the processes that watch one service each),
- * and how often it wakes while nothing happens.
+ * slots.c: a thousand slots in one hasupd: from its start until the last of them runs, beside a
+ * bare loop of posix_spawn and the supervisors of Debian with the same program; how long hasupctl
+ * status takes then, what hasupd holds (s6 and runit with the processes that watch one service
+ * each), and how often it wakes while nothing happens.
  */
 #include "bench/bench.h"
 
@@ -73,9 +73,9 @@ struct peer {
 enum { S6, RUNIT, SUPERVISORD };
 
 static struct peer peers[] = {
-    [S6] = {"s6", "s6-svscan", true, SIGTERM, false, {.count = 0}, {.count = 0}},
-    [RUNIT] = {"runit", "runsvdir", true, SIGHUP, false, {.count = 0}, {.count = 0}},
-    [SUPERVISORD] = {"supervisord", "supervisord", false, SIGTERM, false, {.count = 0}, {.count = 0}},
+    [S6] = {.name = "s6", .server = "s6-svscan", .watchers = true, .stop = SIGTERM},
+    [RUNIT] = {.name = "runit", .server = "runsvdir", .watchers = true, .stop = SIGHUP},
+    [SUPERVISORD] = {.name = "supervisord", .server = "supervisord", .stop = SIGTERM},
 };
 
 static void place_of(char path[BENCH_PATH * 2])
@@ -175,7 +175,8 @@ static double ask_status(const char *socket)
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
     hasup_ns begun = bench_now();
-    if (posix_spawn(&pid, path, &actions, NULL, argv, environ) || waitpid(pid, &how, 0) != pid || how)
+    if (posix_spawn(&pid, path, &actions, NULL, argv, environ) ||
+        waitpid(pid, &how, 0) != pid || how)
         bench_fail("hasupctl status failed");
     posix_spawn_file_actions_destroy(&actions);
     return (double)(bench_now() - begun) / 1e6;

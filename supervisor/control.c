@@ -103,6 +103,15 @@ static void reply_error(struct call *call, uint32_t status, const char *code, co
                json_pack("{s:{s:s, s:o}}", "error", "code", code, "message", json_words(message)));
 }
 
+/* NULL: there was no memory for it. */
+static void reply_text(struct call *call, const char *text)
+{
+    if (text)
+        unix_client_reply(call->client, call->id, 200, text);
+    else
+        reply_error(call, 500, "internal", "out of memory");
+}
+
 static void reply_ok(struct call *call)
 {
     reply_take(call, 200, json_pack("{s:b}", "ok", 1));
@@ -472,16 +481,10 @@ static void run_status(struct call *call)
 {
     if (json_is_true(json_object_get(call->in, "measure")))
         engine_measure(call->control->engine);
-    json_t *status = status_json(call->control->engine, call->control->started);
-    json_t *models = json_object_get(status, "models");
     const char *only = json_string_value(json_object_get(call->in, "target"));
-    for (size_t i = json_array_size(models); only && i-- > 0;) {
-        json_t *name = json_object_get(json_array_get(models, i), "name");
-        size_t len = json_string_length(name);
-        if (strncmp(json_string_value(name), only, len) || strcspn(only, "/") != len)
-            json_array_remove(models, i);
-    }
-    reply_take(call, 200, status);
+    char *text = status_text(call->control->engine, call->control->started, only);
+    reply_text(call, text);
+    free(text);
 }
 
 static void run_version(struct call *call)
@@ -493,10 +496,7 @@ static void run_version(struct call *call)
 static void run_config(struct call *call)
 {
     char *text = status_config(call->control->engine);
-    if (text)
-        unix_client_reply(call->client, call->id, 200, text);
-    else
-        reply_error(call, 500, "internal", "out of memory");
+    reply_text(call, text);
     free(text);
 }
 

@@ -1,5 +1,8 @@
-/* status.c: the state of everything as one JSON object, from the core's views and the engine's
- * records. */
+/*
+ * status.c: the state of everything as one JSON object, from the core's views and the engine's
+ * records.  What there is a thousand of, slots, is printed as it goes: as a tree it would take most
+ * of a status' time and leave hasupd's memory in pieces.  Failure mode: no memory, no text.
+ */
 #include "supervisor/status.h"
 
 #include <stdio.h>
@@ -50,32 +53,117 @@ static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *
     return json;
 }
 
-static json_t *slot_json(const struct engine *engine, const struct slot *slot)
+/* ---- printed ---- */
+
+static void print_json(FILE *out, json_t *json)
 {
-    struct slot_view v;
-    if (!core_slot_view(engine->core, slot->index, &v))
-        return NULL;
-    hasup_ns now = loop_now(engine->loop);
-    json_t *json =
-        json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "slot",
-                  slot->name, "state", slot_state_name(v.state), "pid",
-                  (json_int_t)(slot->worker ? process_pid(slot->worker->process) : 0), "since_ms",
-                  (json_int_t)((now - v.since) / HASUP_MS), "inflight", (int)v.inflight,
-                  "concurrency", (int)v.concurrency, "starts", (json_int_t)v.starts, "crashes",
-                  (json_int_t)v.crashes, "answered", (json_int_t)v.answered, "replayed",
-                  (json_int_t)v.replayed, "diverged", (json_int_t)v.diverged, "service_us",
-                  (json_int_t)(v.service_ns / 1000), "recycled", (json_int_t)v.recycled,
-                  "memory_bytes", (json_int_t)(slot->worker ? slot->worker->memory : 0));
-    bool waits = (v.state == SLOT_BACKOFF || v.state == SLOT_BROKEN) && v.next_start != HASUP_NEVER;
-    json_object_set_new(json, "next_start_ms",
-                        waits ? json_integer((v.next_start - now) / HASUP_MS) : json_null());
-    json_object_set_new(json, "queued", json_integer(v.queued));
-    json_object_set_new(json, "version", json_string(slot->version));
-    json_object_set_new(json, "extra", json_boolean(v.extra));
-    json_object_set_new(json, "checkpoint", checkpoint_json(slot, &v));
-    json_object_set_new(json, "last_death", death_json(&slot->death));
-    return json;
+    json_dumpf(json, out, JSON_COMPACT | JSON_ENCODE_ANY);
+    json_decref(json);
 }
+
+static void print_text(FILE *out, const char *text)
+{
+    bool plain = true;
+    for (const char *at = text; *at && plain; at++)
+        plain = *at >= ' ' && *at <= '~' && *at != '"' && *at != '\\';
+    if (plain)
+        fprintf(out, "\"%s\"", text);
+    else
+        print_json(out, json_words(text));
+}
+
+/* An object that goes on: all but its end. */
+static void print_open(FILE *out, json_t *json)
+{
+    char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (text)
+        fwrite(text, 1, strlen(text) - 1, out);
+    free(text);
+    json_decref(json);
+}
+
+static void print_slot(FILE *out, const struct engine *engine, const struct slot *slot,
+                       const struct slot_view *v)
+{
+    const hasup_ns now = loop_now(engine->loop);
+    bool waits =
+        (v->state == SLOT_BACKOFF || v->state == SLOT_BROKEN) && v->next_start != HASUP_NEVER;
+    fputs("{\"slot\":", out);
+    print_text(out, slot->name);
+    fprintf(out,
+            ",\"state\":\"%s\",\"pid\":%d,\"since_ms\":%lld,\"inflight\":%u,"
+            "\"concurrency\":%u,\"starts\":%llu,\"crashes\":%llu,\"answered\":%llu,"
+            "\"replayed\":%llu,\"diverged\":%llu,\"service_us\":%llu,\"recycled\":%llu,"
+            "\"memory_bytes\":%llu,\"queued\":%u,\"extra\":%s,\"version\":",
+            slot_state_name(v->state), slot->worker ? (int)process_pid(slot->worker->process) : 0,
+            (long long)((now - v->since) / HASUP_MS), v->inflight, v->concurrency,
+            (unsigned long long)v->starts, (unsigned long long)v->crashes,
+            (unsigned long long)v->answered, (unsigned long long)v->replayed,
+            (unsigned long long)v->diverged, (unsigned long long)(v->service_ns / 1000),
+            (unsigned long long)v->recycled,
+            (unsigned long long)(slot->worker ? slot->worker->memory : 0), v->queued,
+            v->extra ? "true" : "false");
+    print_text(out, slot->version);
+    fputs(",\"next_start_ms\":", out);
+    if (waits)
+        fprintf(out, "%lld", (long long)((v->next_start - now) / HASUP_MS));
+    else
+        fputs("null", out);
+    fputs(",\"checkpoint\":", out);
+    print_json(out, checkpoint_json(slot, v));
+    fputs(",\"last_death\":", out);
+    print_json(out, death_json(&slot->death));
+    putc('}', out);
+}
+
+/* ---- slots, in the order in which they are shown ---- */
+
+struct slots {
+    const struct slot **list;
+    size_t count, at; /* at: the first that is not shown yet */
+};
+
+static int slot_order(const void *first, const void *second)
+{
+    const struct slot *a = *(const struct slot *const *)first;
+    const struct slot *b = *(const struct slot *const *)second;
+    const int64_t by[] = {(int64_t)a->model->index - b->model->index, (int64_t)a->role - b->role,
+                          (int64_t)a->ordinal - b->ordinal};
+    const int64_t order = by[0] ? by[0] : by[1] ? by[1] : by[2];
+    return (order > 0) - (order < 0);
+}
+
+/* False: no memory. */
+static bool slots_sort(const struct engine *engine, struct slots *slots)
+{
+    *slots = (struct slots){.list = calloc(engine->config->limits.slots, sizeof *slots->list)};
+    for (uint32_t i = 0; slots->list && i < engine->config->limits.slots; i++)
+        if (engine->slots[i])
+            slots->list[slots->count++] = engine->slots[i];
+    if (slots->count)
+        qsort(slots->list, slots->count, sizeof *slots->list, slot_order);
+    return slots->list;
+}
+
+/* Those of a model and role, which are next. */
+static void print_slots(FILE *out, const struct engine *engine, struct slots *slots,
+                        const struct model *model, enum slot_role role)
+{
+    struct slot_view view;
+    const char *between = "";
+    for (; slots->at < slots->count; slots->at++) {
+        const struct slot *slot = slots->list[slots->at];
+        if (slot->model != model || slot->role != role)
+            return;
+        if (!core_slot_view(engine->core, slot->index, &view))
+            continue;
+        fputs(between, out);
+        between = ",";
+        print_slot(out, engine, slot, &view);
+    }
+}
+
+/* ---- models ---- */
 
 static const char *label_of(const struct model *model, uint32_t number)
 {
@@ -112,17 +200,6 @@ static json_t *rollout_json(const struct model *model, const struct model_view *
     return json;
 }
 
-/* The slots of a role: spares, or the zygote. */
-static json_t *helpers_json(const struct engine *engine, const struct model *model,
-                            enum slot_role role)
-{
-    json_t *slots = json_array();
-    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
-        if (engine->slots[i] && engine->slots[i]->model == model && engine->slots[i]->role == role)
-            json_array_append_new(slots, slot_json(engine, engine->slots[i]));
-    return slots;
-}
-
 /* Requests that ended in the last 10 to 20 s. */
 static json_t *recent_json(const struct engine *engine, const struct model *model)
 {
@@ -138,30 +215,61 @@ static json_t *model_json(const struct engine *engine, const struct model *model
     struct model_view v;
     if (!core_model_view(engine->core, model->index, &v))
         return NULL;
-    json_t *slots = json_array();
-    for (uint32_t ordinal = 0, left = v.slots; left && ordinal < engine->config->limits.slots;
-         ordinal++) {
-        const struct slot *slot = engine_slot(engine, model->index, ordinal);
-        if (!slot)
-            continue;
-        left--;
-        json_array_append_new(slots, slot_json(engine, slot));
-    }
     json_int_t mends = v.broken ? (v.mends - loop_now(engine->loop)) / HASUP_MS : 0;
     json_t *json = json_pack(
-        "{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:o}", "name",
+        "{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i}", "name",
         model->config->name, "accepting", v.accepting, "broken", v.broken, "mends_ms", mends,
         "suspects", (int)v.suspects, "ready", (int)v.ready, "workers", (int)model->workers,
         "queued", (int)v.queued, "inflight", (int)v.inflight, "queued_bytes",
         (json_int_t)v.queued_bytes, "answered", (json_int_t)v.answered, "refused",
         (json_int_t)v.refused, "attempts", (json_int_t)v.attempts, "replays", (json_int_t)v.replays,
-        "unstored", (int)v.unstored, "slots", slots);
+        "unstored", (int)v.unstored);
     json_object_set_new(json, "recent", recent_json(engine, model));
     json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
     json_object_set_new(json, "rollout", rollout_json(model, &v));
-    json_object_set_new(json, "spares", helpers_json(engine, model, ROLE_SPARE));
-    json_object_set_new(json, "zygotes", helpers_json(engine, model, ROLE_ZYGOTE));
     return json;
+}
+
+static void print_model(FILE *out, const struct engine *engine, struct slots *slots,
+                        const struct model *model)
+{
+    static const struct {
+        enum slot_role role;
+        const char *key;
+    } KINDS[] = {{ROLE_WORKER, "slots"}, {ROLE_SPARE, "spares"}, {ROLE_ZYGOTE, "zygotes"}};
+    print_open(out, model_json(engine, model));
+    for (size_t i = 0; i < HASUP_LEN(KINDS); i++) {
+        fprintf(out, ",\"%s\":[", KINDS[i].key);
+        print_slots(out, engine, slots, model, KINDS[i].role);
+        putc(']', out);
+    }
+    putc('}', out);
+}
+
+/* Whether "model", or "model/0", names it. */
+static bool is_named(const struct model *model, const char *target)
+{
+    size_t len = strlen(model->config->name);
+    return !target ||
+           (strncmp(model->config->name, target, len) == 0 && strcspn(target, "/") == len);
+}
+
+static void print_models(FILE *out, const struct engine *engine, struct slots *slots,
+                         const char *target)
+{
+    const char *between = "";
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
+        const struct model *model = &engine->models[i];
+        struct model_view view;
+        while (slots->at < slots->count && slots->list[slots->at]->model->index < i)
+            slots->at++;
+        if (!model->used || !is_named(model, target) ||
+            !core_model_view(engine->core, i, &view))
+            continue;
+        fputs(between, out);
+        between = ",";
+        print_model(out, engine, slots, model);
+    }
 }
 
 static json_int_t size_of(const char *directory, const char *name)
@@ -191,14 +299,11 @@ static json_t *journal_json(const struct engine *engine)
         size_of(directory, "journal.db-wal"));
 }
 
-json_t *status_json(const struct engine *engine, hasup_ns started)
+/* All but the models. */
+static json_t *head_json(const struct engine *engine, hasup_ns started)
 {
-    json_t *models = json_array();
-    for (uint32_t i = 0; i < engine->config->limits.models; i++)
-        if (engine->models[i].used)
-            json_array_append_new(models, model_json(engine, &engine->models[i]));
     return json_pack(
-        "{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}, s:o}",
+        "{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}}",
         "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
         (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready", engine_ready(engine),
         "shutting_down", engine->shutting_down, "cgroups", processes_use_cgroups(engine->processes),
@@ -206,7 +311,32 @@ json_t *status_json(const struct engine *engine, hasup_ns started)
         json_words(engine->noted.last_run), "checkpoints", "failing", engine->checkpoints_failing,
         "error", json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
         journal_json(engine), "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
-        (json_int_t)engine->requests.body_bytes, "models", models);
+        (json_int_t)engine->requests.body_bytes);
+}
+
+char *status_text(const struct engine *engine, hasup_ns started, const char *target)
+{
+    struct slots slots;
+    char *text = NULL;
+    size_t len;
+    json_t *head = head_json(engine, started);
+    FILE *out = open_memstream(&text, &len);
+    bool failed = !slots_sort(engine, &slots) || !out || !head;
+    if (!failed) {
+        print_open(out, head);
+        fputs(",\"models\":[", out);
+        print_models(out, engine, &slots, target);
+        fputs("]}", out);
+        failed = ferror(out);
+    } else {
+        json_decref(head);
+    }
+    free(slots.list);
+    if ((out && fclose(out)) || failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
 }
 
 char *status_config(const struct engine *engine)

@@ -6,11 +6,12 @@
 
 #include <jansson.h>
 
-/* A new reference, the caller's; NULL: out of memory. `started`: loop time of the start. */
 /* Text from anywhere as a JSON string: where it is not UTF-8, what is not ASCII becomes '?'. */
 json_t *json_words(const char *text);
 
-json_t *status_json(const struct engine *engine, hasup_ns started);
+/* Malloc'ed; NULL: out of memory.  `started`: loop time of the start; `target`: the one model, or its
+ * slot, that is asked for; NULL: all. */
+char *status_text(const struct engine *engine, hasup_ns started, const char *target);
 
 /* The configuration in force as JSON, malloc'ed: that of the file that was read last, and of models
  * that run another version than it says (a promoted canary, a rollback) what they run. */
