@@ -96,8 +96,31 @@ void engine_no_model(const struct engine *engine, const char *name, size_t len,
                  asked);
 }
 
+/* Slots that find no descriptor are starts that fail, which would not say what to do. */
+static void descriptors_check(const struct engine *engine)
+{
+    enum { OTHERS = 64 /* hasupd's own, a few clients, and slots that stand in for others */ };
+    const uint64_t have = processes_descriptors();
+    uint64_t need = OTHERS;
+    char text[ENGINE_REASON];
+    for (size_t i = 0; i < engine->config->model_count; i++) {
+        const struct model_policy *policy = &engine->config->models[i].policy;
+        const uint64_t slots = (uint64_t)policy->workers + policy->spares + policy->preload;
+        need += slots * (processes_each(engine->processes) + (policy->timeouts.watchdog != 0));
+    }
+    if (need <= have)
+        return;
+    snprintf(text, sizeof text,
+             "the slots need %llu descriptors and hasupd may have %llu: some cannot start; raise its "
+             "hard limit (LimitNOFILE= of its unit, --ulimit nofile= of its container, ulimit -Hn)",
+             (unsigned long long)need, (unsigned long long)have);
+    LOG_EVENT(LEVEL_ERROR, "descriptors.few", text, LOG_INT("needed", (int64_t)need),
+              LOG_INT("limit", (int64_t)have));
+}
+
 void engine_start(struct engine *engine)
 {
+    descriptors_check(engine);
     engine->started = true;
     noted_begin(engine);
     recovery_begin(engine);
@@ -257,6 +280,7 @@ void engine_reconfigure(struct engine *engine, struct config *config)
     /* Tables were made for the limits of the start; a change of those needs a restart of hasupd. */
     config->limits = old->limits;
     engine->config = config;
+    descriptors_check(engine);
     for (uint32_t i = 0; i < config->limits.models; i++) {
         struct model *model = &engine->models[i];
         if (!model->used || model->removing)

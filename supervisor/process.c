@@ -346,6 +346,18 @@ bool processes_use_cgroups(const struct processes *processes)
     return processes->cgroups != NULL;
 }
 
+uint64_t processes_descriptors(void)
+{
+    struct rlimit own;
+    return getrlimit(RLIMIT_NOFILE, &own) ? RLIM_INFINITY : own.rlim_cur;
+}
+
+unsigned processes_each(const struct processes *processes)
+{
+    enum { SOCKET_AND_PIPES = 3, LEAF = 2 };
+    return SOCKET_AND_PIPES + (processes->cgroups ? LEAF : 0);
+}
+
 /* The environment with HASUP_FD and HASUP_WORKER; NULL: no memory. */
 static const char **extend_environment(const struct process_spec *spec, const char *token)
 {

@@ -51,6 +51,10 @@ struct processes *processes_new(struct loop *loop, const struct process_ops *ops
 /* Kills every tree that is left, waits for them bounded, removes the leaves. */
 void processes_free(struct processes *processes);
 bool processes_use_cgroups(const struct processes *processes);
+/* How many descriptors hasupd may have, and what the process of a slot takes of them: its pipes, its
+ * socket, its cgroup. */
+uint64_t processes_descriptors(void);
+unsigned processes_each(const struct processes *processes);
 
 struct carry;
 /* To and from another hasupd in the same process, whose children they stay; loading makes them.

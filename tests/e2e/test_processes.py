@@ -2,6 +2,7 @@
 import os
 import pwd
 import re
+import resource
 import select
 import sys
 import unittest
@@ -47,6 +48,19 @@ class Processes(unittest.TestCase):
                 strange = [got[fd] for fd in got if fd > 3 and ":[" in got[fd] and got[fd] in own
                            and not got[fd].startswith("anon_inode")]
                 self.assertEqual(strange, [])
+
+    def test_too_few_descriptors_for_all_slots_are_said_with_what_to_do(self):
+        def few():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+        with World(f"  m: {{command: [{WORKER}], workers: 50}}", before=few, wait=False) as world:
+            said = world.wait_event("descriptors.few")
+            self.assertEqual((said["level"], said["limit"]), ("error", 200))
+            self.assertGreater(said["needed"], 200)
+            self.assertIn("LimitNOFILE=", said["message"])
+            world.write(f"  m: {{command: [{WORKER}], workers: 2}}")
+            world.ctl("reload")
+            until = world.wait_event("config.reloaded")
+            self.assertEqual([e for e in world.events if e["event"] == "descriptors.few"], [said], until)
 
     def test_a_worker_is_what_its_keys_say(self):
         cpu = min(os.sched_getaffinity(0))
