@@ -112,7 +112,8 @@ static void descriptors_check(const struct engine *engine)
         return;
     snprintf(text, sizeof text,
              "the slots need %llu descriptors and hasupd may have %llu: some cannot start; raise "
-             "its hard limit (LimitNOFILE= of its unit, --ulimit nofile= of its container, ulimit -Hn)",
+             "its hard limit (LimitNOFILE= of its unit, --ulimit nofile= of its container, "
+             "ulimit -Hn)",
              (unsigned long long)need, (unsigned long long)have);
     LOG_EVENT(LEVEL_ERROR, "descriptors.few", text, LOG_INT("needed", (int64_t)need),
               LOG_INT("limit", (int64_t)have));
