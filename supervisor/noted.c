@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -154,6 +155,7 @@ void noted_configuration(struct engine *engine)
         note_failed(engine, "running.json");
     free(text);
     json_decref(json);
+    malloc_trim(0); /* with a thousand models it took as much as all that hasupd holds */
 }
 
 /* ---- whose directory it is ---- */

@@ -178,8 +178,8 @@ static long clone3_run(struct clone_args *args, int (*run)(void *), void *contex
 
 static long child_start(struct plan *plan, uint8_t *stack, int cgroup)
 {
-    const int flags = CLONE_VM | CLONE_VFORK | (plan->shared ? CLONE_FILES : 0);
-    struct clone_args args = {.flags = (unsigned)flags,
+    const unsigned flags = CLONE_VM | CLONE_VFORK;
+    struct clone_args args = {.flags = flags | (plan->shared ? CLONE_FILES : 0),
                               .exit_signal = SIGCHLD,
                               .stack = (uint64_t)(uintptr_t)stack,
                               .stack_size = CHILD_STACK};
@@ -190,9 +190,10 @@ static long child_start(struct plan *plan, uint8_t *stack, int cgroup)
     long pid = clone3_run(&args, child_main, plan);
     bool full = pid == -EAGAIN || pid == -ENOMEM;
     if (pid == -ENOSYS || (pid < 0 && cgroup >= 0 && !full)) {
-        /* An older kernel, a container's filter, a cgroup that takes nobody this way. */
+        /* An older kernel, a container's filter, valgrind, a cgroup that takes nobody this way. */
         plan->enter = cgroup >= 0;
-        int got = clone(child_main, stack + CHILD_STACK, flags | SIGCHLD, plan);
+        plan->shared = false;
+        int got = clone(child_main, stack + CHILD_STACK, (int)flags | SIGCHLD, plan);
         return got < 0 ? -errno : got;
     }
     return pid;
