@@ -17,6 +17,7 @@ const char CTL_LOGS_OPTIONS[] =
     "  --since 5m          not older\n"
     "  --stream S          stdout, stderr, or status (sd_notify's)\n"
     "  --grep TEXT         lines that have this text in them\n"
+    "  --request ID        lines that are about this request\n"
     "  --reopen            log files are opened anew by their names; done when it returns\n";
 
 /* NULL where it is not one of its options; what it asks for is put into `command`. */
@@ -45,10 +46,10 @@ static const char *option(json_t *command, const char *word, const char *value)
         json_object_set_new(command, "streams", json_pack("[s, s]", value, "dropped"));
         return "";
     }
-    if (strcmp(word, "--grep") == 0) {
+    if (strcmp(word, "--grep") == 0 || strcmp(word, "--request") == 0) {
         if (!*value)
             return "wants a text";
-        json_object_set_new(command, "grep", json_string(value));
+        json_object_set_new(command, word + 2, json_string(value));
         return "";
     }
     return NULL;

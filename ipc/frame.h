@@ -115,7 +115,8 @@ enum {
     X(36, PREFER, u32)   /* client's REQUEST: HASUP_PREFER_* bits */                               \
     X(37, METHOD, bytes) /* REQUEST of route proxy: GET, POST, … */                              \
     X(38, PATH, bytes)   /* and what follows upon /models/M/proxy, with its query */               \
-    X(39, STATUS, u32)   /* first CHUNK: of the answer, where it is not 200 */
+    X(39, STATUS, u32)   /* first CHUNK: of the answer, where it is not 200 */                     \
+    X(40, LOG_MARK, bytes) /* WELCOME: the word of the marks on what it prints */
 
 enum hasup_tag {
 #define HASUP_TAG_ENUM(number, name, type) HASUP_TAG_##name = (number),

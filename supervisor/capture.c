@@ -8,6 +8,7 @@
 
 #include "supervisor/carry.h"
 #include "supervisor/escape.h"
+#include "supervisor/mark.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,8 @@ struct pipe_end {
     int fd;
     size_t used;
     char *line; /* line_max and a NUL; NULL while nothing is unfinished */
+    char *request; /* of a line whose first part is delivered; NULL: it was not said */
+    bool goes_on;  /* and the line after it is its next part */
 };
 
 struct capture {
@@ -81,21 +84,58 @@ shut:
         flow_ended(capture); /* no memory for a timer: it is told at once */
 }
 
+/* Which request the next lines are about, until the line ends. */
+static void request_keep(struct pipe_end *end, const char *request)
+{
+    char *kept = request ? strdup(request) : NULL;
+    free(end->request);
+    end->request = kept;
+    end->goes_on = end->goes_on && kept;
+}
+
+/* A line, and what stood before a mark as one of its own: the worker never ended that. */
+static void deliver_marked(struct pipe_end *end, size_t len, bool more, bool partial)
+{
+    struct captured captured = {.stream = end->stream, .text = end->line, .request = end->request};
+    char *at = end->line, *stop = at + len;
+    struct mark mark;
+    while (mark_find(end->capture->options.mark, at, (size_t)(stop - at), &mark)) {
+        struct captured before = captured;
+        before.len = mark.at;
+        before.partial = true;
+        at[mark.at] = '\0';
+        if (mark.at)
+            deliver(end->capture, &before);
+        captured.request = at + mark.name;
+        at[mark.name + mark.name_len] = '\0';
+        captured.text = at += mark.at + mark.len;
+        end->goes_on = mark.more;
+    }
+    captured.len = (size_t)(stop - at);
+    captured.more = more || end->goes_on;
+    captured.partial = partial;
+    if (captured.len || !more)
+        deliver(end->capture, &captured);
+    request_keep(end, more ? captured.request : NULL);
+}
+
 /* The unfinished line as far as `len`; what stands behind stays. */
 static void line_end(struct pipe_end *end, size_t len, bool more, bool partial)
 {
     char kept = end->line[len];
     bool returned = !more && len && end->line[len - 1] == '\r';
     end->line[len - returned] = '\0';
-    struct captured captured = {.stream = end->stream,
-                                .text = end->line,
-                                .len = len - returned,
-                                .more = more,
-                                .partial = partial};
-    deliver(end->capture, &captured);
+    deliver_marked(end, len - returned, more, partial);
     end->line[len] = kept;
     end->used -= len;
     memmove(end->line, end->line + len, end->used);
+}
+
+/* The line is longer than line_max: cut where no character and no mark is. */
+static void line_cut(struct pipe_end *end)
+{
+    size_t len = mark_whole(end->capture->options.mark, end->line, end->used);
+    line_end(end, escape_whole(end->line, len ? len : end->used), true, false);
 }
 
 static void take_bytes(struct pipe_end *end, const char *bytes, size_t len)
@@ -112,7 +152,7 @@ static void take_bytes(struct pipe_end *end, const char *bytes, size_t len)
         bytes += piece;
         len -= piece;
         if (full) {
-            line_end(end, escape_whole(end->line, end->used), true, false);
+            line_cut(end);
         } else if (newline) {
             line_end(end, end->used, false, false);
             bytes++;
@@ -143,6 +183,7 @@ static void drop_bytes(struct pipe_end *end, const char *bytes, size_t len)
         lines += bytes[i] == '\n';
     flow_drop(&end->capture->flow, lines, len + end->used);
     end->used = 0;
+    request_keep(end, NULL);
 }
 
 /* ---- pipes ---- */
@@ -156,6 +197,7 @@ static void end_close(struct pipe_end *end)
     end->fd = -1;
     if (end->used)
         line_end(end, end->used, false, true);
+    request_keep(end, NULL);
     free(end->line);
     end->line = NULL;
 }
@@ -228,6 +270,8 @@ static struct capture *capture_make(struct loop *loop, const struct capture_opti
     if (!capture)
         return NULL;
     capture->options = *options;
+    if (!capture->options.mark)
+        capture->options.mark = "";
     capture->loop = loop;
     capture->due = (struct timer){.due = flow_is_due, .context = capture};
     return capture;

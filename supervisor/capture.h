@@ -27,11 +27,13 @@ struct captured {
     size_t len;
     bool more;    /* the line is longer, it goes on in the next */
     bool partial; /* the worker never ended it */
+    const char *request; /* what the worker says that it is about; NULL: it says nothing */
 };
 
 struct capture_options {
     struct flow_policy flow;
     size_t line_max; /* bytes; a longer line comes in parts */
+    const char *mark; /* the word of its marks (mark.h); NULL, or "": it has none.  Borrowed. */
     void (*line)(void *context, const struct captured *captured);
     /* A flood is over, or its first FLOW_PAUSE. */
     void (*dropped)(void *context, struct flow_dropped dropped);

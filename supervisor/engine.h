@@ -12,6 +12,7 @@
 #include "checkpoints/writer.h"
 #include "supervisor/capture.h"
 #include "supervisor/config.h"
+#include "supervisor/mark.h"
 #include "supervisor/peer.h"
 #include "supervisor/process.h"
 #include "supervisor/request.h"
@@ -71,7 +72,7 @@ struct request {
     uint8_t bytes[];
 };
 
-enum { DEATH_ID = 72, DEATH_IDS = 16 };
+enum { DEATH_ID = MARK_NAME + 1, DEATH_IDS = 16 };
 
 /* What a worker had in hand at its end (death.c). */
 struct death_hand {
@@ -154,6 +155,7 @@ struct worker {
     bool hook; /* it is the pre_start command: no socket, no requests */
     bool greeted, welcomed, stateful;
     uint64_t granted; /* HASUP_CAN_* bits */
+    char mark[MARK_WORD + 1]; /* of its lines (mark.h); "": it has none */
     struct {
         bool reaped;
         struct process_exit how;

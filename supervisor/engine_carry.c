@@ -204,6 +204,7 @@ static void worker_carry(struct carry *carry, struct slot *slot)
     if (open)
         peer_carry(carry, &worker->peer, engine->peers, &worker_ops, worker);
     notify_carry(carry, worker);
+    carry_text(carry, worker->mark, sizeof worker->mark);
 }
 
 static void slot_fields_carry(struct carry *carry, struct slot *slot)

@@ -56,6 +56,8 @@ static bool is_wanted(const struct printed_filter *filter, const struct kept *li
     return (!filter->target[0] || is_of(line->slot->name, filter->target)) &&
            (!filter->streams || filter->streams & 1u << line->stream) &&
            line->wall_ns >= filter->since_wall_ns && (!filter->pid || filter->pid == line->pid) &&
+           (!filter->request[0] ||
+            strcmp(filter->request, line->text + line->len + 1) == 0) &&
            (!filter->grep[0] || memmem(line->text, line->len, filter->grep, strlen(filter->grep)));
 }
 

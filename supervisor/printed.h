@@ -9,10 +9,11 @@
 
 #include "supervisor/capture.h"
 #include "supervisor/log.h"
+#include "supervisor/mark.h"
 
 struct printed;
 
-enum { PRINTED_REQUEST = 64, PRINTED_GREP = 128, PRINTED_SLOT = 96 };
+enum { PRINTED_REQUEST = MARK_NAME + 1, PRINTED_GREP = 128, PRINTED_SLOT = 96 };
 
 struct printed_line {
     int64_t wall_ns;
@@ -26,6 +27,7 @@ struct printed_line {
 struct printed_filter {
     char target[PRINTED_SLOT];  /* a slot, or a model; "": all */
     char grep[PRINTED_GREP];    /* a part of the text; "": any */
+    char request[PRINTED_REQUEST]; /* whose they are; "": any, and nobody's */
     unsigned streams;           /* 1 << enum capture_stream; 0: all */
     int64_t since_wall_ns;
     int pid;                    /* 0: any */

@@ -154,14 +154,17 @@ static uint32_t read_filter(const struct readers *readers, const json_t *in,
 {
     const char *target = json_string_value(json_object_get(in, "target"));
     const char *grep = json_string_value(json_object_get(in, "grep"));
+    const char *request = json_string_value(json_object_get(in, "request"));
     if ((target && strlen(target) >= sizeof filter->target) ||
-        (grep && strlen(grep) >= sizeof filter->grep)) {
-        snprintf(error, CONFIG_ERROR_MAX, "target has %d bytes at most, grep %d", PRINTED_SLOT - 1,
-                 PRINTED_GREP - 1);
+        (grep && strlen(grep) >= sizeof filter->grep) ||
+        (request && strlen(request) >= sizeof filter->request)) {
+        snprintf(error, CONFIG_ERROR_MAX, "target has %d bytes at most, grep %d, request %d",
+                 PRINTED_SLOT - 1, PRINTED_GREP - 1, PRINTED_REQUEST - 1);
         return 400;
     }
     snprintf(filter->target, sizeof filter->target, "%s", target ? target : "");
     snprintf(filter->grep, sizeof filter->grep, "%s", grep ? grep : "");
+    snprintf(filter->request, sizeof filter->request, "%s", request ? request : "");
     filter->since_wall_ns =
         json_integer_value(json_object_get(in, "since_wall_ms")) * (int64_t)HASUP_MS;
     size_t i;
@@ -285,6 +288,7 @@ static void reader_carry(struct carry *carry, struct log_reader *reader, size_t 
     V(filter->pid);
     V(reader->place.lost);
     V(*left);
+    carry_text(carry, filter->request, sizeof filter->request);
 }
 
 static void reader_load(struct carry *carry, struct readers *readers, struct unix_client *client)

@@ -2,7 +2,9 @@
  * said.c: what workers say: which request it is about, into hasupd's log, into memory,
  * into files.
  *
- * A line belongs to a request where exactly that one was in the worker's hand when it was written.
+ * A line belongs to the request that the worker says (mark.h), which holds however late it is read;
+ * the worker is taken at its word, which no client knows.  A line that it says nothing of belongs
+ * to a request where exactly that one was in the worker's hand when it was written.
  * hasupd knows when it reads a line, not when it was written, so nothing may leave the hand before
  * what was written until then is read: a worker that talks has its pipes read at each answer (two
  * system calls), one that is silent is not asked, and what it then says is nobody's where it could
@@ -10,6 +12,7 @@
  */
 #include "supervisor/said.h"
 
+#include "supervisor/death.h"
 #include "supervisor/logfiles.h"
 
 #include <stdio.h>
@@ -57,20 +60,6 @@ static const struct request *in_hand(const struct worker *worker)
     return its ? request : NULL;
 }
 
-/* As its client knows it, else as the log does. */
-static void request_name(const struct request *request, char name[PRINTED_REQUEST])
-{
-    const struct hasup_frame frame = {
-        .meta = (uint8_t *)(uintptr_t)request->bytes, .meta_len = request->meta_len};
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    snprintf(name, PRINTED_REQUEST, "%llx", (unsigned long long)request->id);
-    hasup_meta_read(&reader, &frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_REQUEST_ID && field.len && field.len < PRINTED_REQUEST)
-            snprintf(name, PRINTED_REQUEST, "%.*s", (int)field.len, (const char *)field.value);
-}
-
 /* ---- where it goes ---- */
 
 /* "2026-11-25T19:39:35.677Z m/0 stdout [r-17] text" */
@@ -109,7 +98,8 @@ static void said(struct worker *worker, const struct captured *captured)
 {
     struct engine *engine = worker->slot->engine;
     const struct request *request =
-        captured->stream == CAPTURE_DROPPED || worker->hook ? NULL : in_hand(worker);
+        captured->stream == CAPTURE_DROPPED || worker->hook || captured->request ? NULL
+                                                                                 : in_hand(worker);
     struct log_field fields[PRINTED_FIELDS];
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -117,8 +107,10 @@ static void said(struct worker *worker, const struct captured *captured)
                                 .slot = worker->home->name,
                                 .pid = worker->process ? process_pid(worker->process) : 0,
                                 .said = *captured};
-    if (request)
-        request_name(request, line.request);
+    if (captured->request)
+        snprintf(line.request, sizeof line.request, "%s", captured->request);
+    else if (request)
+        death_request_name(request, line.request);
     struct log_entry entry = printed_entry(&line, fields);
     log_entry_write(&entry);
     printed_add(engine->printed.lines, &line);
@@ -149,6 +141,7 @@ struct capture_options said_options(struct worker *worker)
     const struct config *config = worker->slot->engine->config;
     return (struct capture_options){.flow = config->log.flow,
                                     .line_max = (size_t)config->log.line_max,
+                                    .mark = worker->mark,
                                     .line = on_line,
                                     .dropped = on_dropped,
                                     .context = worker};
@@ -157,6 +150,8 @@ struct capture_options said_options(struct worker *worker)
 struct capture *said_capture(struct worker *worker, int *out, int *err)
 {
     const struct capture_options options = said_options(worker);
+    if (!worker->hook)
+        mark_word(worker->mark);
     return capture_new(worker->slot->engine->loop, &options, out, err);
 }
 

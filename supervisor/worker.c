@@ -160,6 +160,8 @@ void worker_welcome(struct slot *slot, const struct action *action)
                      slot->role == ROLE_WORKER ? slot->ordinal : slot->place.ordinal);
     hasup_meta_put64(&w, HASUP_TAG_GRANTED, worker->granted);
     hasup_meta_put32(&w, HASUP_TAG_INLINE_MAX, HASUP_INLINE_MAX);
+    if (worker->mark[0])
+        hasup_meta_put(&w, HASUP_TAG_LOG_MARK, worker->mark, strlen(worker->mark));
     struct hasup_frame frame = {.type = HASUP_WELCOME,
                                 .flags = action->restore ? HASUP_FLAG_RESTORING : 0,
                                 .meta = meta,

@@ -59,6 +59,12 @@ const char *hasup_request_header(const struct hasup_request *request, const char
  * one system call.  Never true for a stateful worker, whose requests run to their end. */
 int hasup_request_cancelled(const struct hasup_request *request);
 
+/* Writes a line to standard error that hasupd ties to this request, however many are in hand (with
+ * NULL: to none).  A text of several lines becomes as many.  From any thread, as long as the request
+ * is valid.  Without hasupd it is fprintf. */
+void hasup_log(const struct hasup_request *request, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 struct hasup_response;
 
 /* All return 0, or a negative code where memory ran out or hasupd is gone. */

@@ -54,6 +54,7 @@ struct hasup_runtime {
     struct hasup_memory *gone; /* the last one withdrawn: given back in a pause, as it takes long */
     uint32_t next_memory;
     size_t inline_max;
+    char mark[65]; /* the word by which hasupd knows whose line it is; "": it gave none */
     hasup_ns pace; /* about the longest of the last requests */
     struct {
         struct hasup_bytes meta; /* of the STATE that was asked for */

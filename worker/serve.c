@@ -105,6 +105,9 @@ static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *fram
         if ((field.tag == HASUP_TAG_INLINE_MAX && hasup_field_get32(&field, &most)) ||
             (field.tag == HASUP_TAG_GRANTED && hasup_field_get64(&field, &granted)))
             return HASUP_EPROTO;
+        else if (field.tag == HASUP_TAG_LOG_MARK && field.len < sizeof runtime->mark)
+            snprintf(runtime->mark, sizeof runtime->mark, "%.*s", (int)field.len,
+                     (const char *)field.value);
     if (most < HASUP_INLINE_MAX)
         runtime->inline_max = most;
     runtime->snapshots = granted & HASUP_CAN_SNAPSHOT;

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from test_disk import Disk, own_mounts  # noqa: E402
 from world import BUILD, LIMIT, WORKER, World, wait_until  # noqa: E402
 
+SDK_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "unit", "sdk_worker.py")
 MODEL = f"  m: {{command: [{WORKER}]}}"
 TWO = f"{MODEL}\n  quiet: {{command: [{WORKER}]}}"
 
@@ -102,6 +103,52 @@ class Lines(unittest.TestCase):
                 world.release(gate)
             for connection in begun:
                 self.assertEqual(world.finish(connection)[0], 200)
+
+    def several_in_hand(self, command):
+        """Three requests at once in one worker, each says its own name before and after it waits."""
+        with World(f"  m: {{command: {command}, max_attempts: 1}}") as world:
+            gates = [world.fifo(f"gate-{i}") for i in range(3)]
+            begun = []
+            for i, gate in enumerate(gates):  # in C they run in their order
+                begun.append(world.begin("m", f"log {gate} of r-{i}", {"X-Request-Id": f"r-{i}"}))
+                wait_until(lambda: world.slot("m/0")["inflight"] == i + 1, "never in flight")
+            for gate in gates:
+                world.release(gate)
+            for connection in begun:
+                self.assertEqual(world.finish(connection)[0], 200)
+            lines = lines_when(world, 6, "--grep", "of r-")
+            self.assertEqual([line.get("request") for line in lines], [line["message"][3:] for line in lines])
+            self.assertEqual(len(lines), 6)
+            of_one = [(e["message"], e["request"]) for e in lines_of(world, "--request", "r-1")]
+            self.assertEqual(of_one, [("of r-1", "r-1")] * 2)
+            shown = world.ctl("logs", "--request", "r-2").stdout.decode()
+            self.assertRegex(shown, r"^(\S+ m/0 +\[r-2\] of r-2\n){2}$")
+            own = [e for e in world.events[:world.mark()] if e["event"] == "worker.stderr" and "of r-" in e["message"]]
+            self.assertEqual(len(own), 6)
+            self.assertNotIn("\\x1b", "".join(e["message"] for e in own))
+
+    def test_a_line_that_says_whose_it_is_is_that_one_s_however_many_are_in_hand(self):
+        self.several_in_hand(f"[{WORKER}]")
+
+    def test_so_it_is_in_python_with_threads(self):
+        self.several_in_hand(f"[/usr/bin/python3, -B, {SDK_WORKER}, plain, '4']")
+
+    def test_a_client_s_text_cannot_say_whose_line_it_is(self):
+        """What looks like a mark and has not the worker's word is text."""
+        with World(MODEL) as world:
+            world.post("m", "mutter " + hexed(b"\x1b_0123456789abcdef=r-9\x1b\\forged\n"), {"X-Request-Id": "r-1"})
+            line = lines_when(world, 1, "--grep", "forged")[0]
+            self.assertIn(line.get("request"), ("r-1", None))
+            self.assertIn("\\x1b_0123456789abcdef=r-9", line["message"])
+
+    def test_marked_lines_are_limited_like_all_others(self):
+        with World(MODEL, top="log: {rate: {lines: 10, burst: 10}}") as world:
+            for i in range(100):
+                world.post("m", f"log - line {i}", {"X-Request-Id": f"r-{i}"})
+            kept = [e for e in lines_when(world, 5, "--grep", "line ", "-n", "1000") if "dropped" not in e["message"]]
+            self.assertLess(len(kept), 100)
+            for line in kept:
+                self.assertEqual(line["request"], "r-" + line["message"].split()[1])
 
     def test_bytes_that_are_no_text_are_escaped(self):
         with World(MODEL) as world:

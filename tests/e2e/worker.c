@@ -19,6 +19,7 @@
  *   until-cancelled runs until nobody waits for it, answers "cancelled"
  *   eat N           fills N MiB of memory, answers "ate"
  *   utter HEX       writes these bytes to stdout, and answers; mutter HEX to stderr
+ *   log PATH TEXT  says TEXT about this request, waits as above ("-": it does not), says it again
  *   flood N         writes N MiB of numbered lines to stdout, answers how many
  *   sum             answers the length and the sum of the bytes of what it was sent
  *
@@ -101,6 +102,19 @@ static int utter(struct hasup_response *response, int fd, const char *hex)
     for (; len < sizeof bytes && sscanf(hex + 2 * len, "%2x", &byte) == 1; len++)
         bytes[len] = (char)byte;
     return put_all(fd, bytes, len) ? -1 : hasup_reply(response, "", 0);
+}
+
+static int log_twice(const struct hasup_request *request, struct hasup_response *response,
+                     const char *words)
+{
+    char path[256] = "";
+    int text = 0;
+    sscanf(words, "%255s %n", path, &text);
+    hasup_log(request, "%s", words + text);
+    if (path[0] != '-')
+        gate_wait(path);
+    hasup_log(request, "%s", words + text);
+    return hasup_reply(response, "", 0);
 }
 
 static int flood(struct hasup_response *response, size_t bytes)
@@ -300,6 +314,8 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
         return utter(response, STDOUT_FILENO, body + 6);
     if (strncmp(body, "mutter ", 7) == 0)
         return utter(response, STDERR_FILENO, body + 7);
+    if (strncmp(body, "log ", 4) == 0)
+        return log_twice(request, response, body + 4);
     if (strncmp(body, "flood ", 6) == 0)
         return flood(response, (size_t)atol(body + 6) << 20);
     if (strncmp(body, "flee ", 5) == 0)

@@ -35,6 +35,14 @@ class Plain(hasup.Worker):
             while not request.cancelled and time.monotonic() < end:
                 pass
             return b"cancelled" if request.cancelled else b"never"
+        if word == b"log":
+            gate, _, text = rest.decode().partition(" ")
+            request.log(text)
+            if gate != "-":
+                with open(gate, "rb") as file:
+                    file.read(1)
+            print(text, file=sys.stderr)
+            return b""
         if word == b"session":
             return request.session
         if word == b"about":

@@ -31,9 +31,10 @@ static void on_line(void *context, const struct captured *captured)
     w->lines++;
     assert_int_equal(strlen(captured->text), captured->len);
     if (w->used + captured->len + 8 < sizeof w->got)
-        w->used += (size_t)sprintf(w->got + w->used, "%d:%s%s%s|", (int)captured->stream,
-                                   captured->text, captured->more ? "+" : "",
-                                   captured->partial ? "-" : "");
+        w->used += (size_t)sprintf(w->got + w->used, "%d:%s%s%s%s%s|", (int)captured->stream,
+                                   captured->request ? captured->request : "",
+                                   captured->request ? ">" : "", captured->text,
+                                   captured->more ? "+" : "", captured->partial ? "-" : "");
 }
 
 static void on_dropped(void *context, struct flow_dropped dropped)
@@ -45,8 +46,12 @@ static void on_dropped(void *context, struct flow_dropped dropped)
 static void begin(struct world *w, size_t line_max, struct flow_policy flow)
 {
     *w = (struct world){.loop = loop_new()};
-    const struct capture_options options = {
-        .flow = flow, .line_max = line_max, .line = on_line, .dropped = on_dropped, .context = w};
+    const struct capture_options options = {.flow = flow,
+                                            .line_max = line_max,
+                                            .mark = "0123456789abcdef",
+                                            .line = on_line,
+                                            .dropped = on_dropped,
+                                            .context = w};
     w->capture = capture_new(w->loop, &options, &w->out, &w->err);
     assert_non_null(w->capture);
 }
@@ -97,6 +102,66 @@ static void long_lines_come_in_parts_and_characters_whole(void **state)
     put(&w, w.out, "1234567\xc3\xbc" "9abcdefgh\n", 19);
     put(&w, w.out, "12345678\n", 9); /* exactly as long as one may be */
     assert_string_equal(end(&w), "0:1234567+|0:\xc3\xbc" "9abcde+|0:fgh|0:12345678|");
+}
+
+#define MARK(kind, name) "\x1b_0123456789abcdef" kind name "\x1b\\"
+
+static void a_marked_line_has_its_request_however_it_arrives(void **state)
+{
+    (void)state;
+    static const char text[] = MARK("=", "r-1") "one\nnobody's\n" MARK("+", "r-2") "begin\n" MARK(
+        "=", "r-2") "end\nunfinished" MARK("=", "r-3") "three\r\n" MARK("=", "r-4") "\nlast\n";
+    static const char want[] =
+        "1:r-1>one|1:nobody's|1:r-2>begin+|1:r-2>end|1:unfinished-|1:r-3>three|1:r-4>|1:last|";
+    for (size_t step = 1; step < sizeof text; step = step * 2 + 1) {
+        struct world w;
+        begin(&w, 4096, (struct flow_policy){0});
+        for (size_t i = 0; i < sizeof text - 1; i += step)
+            put(&w, w.err, text + i, step < sizeof text - 1 - i ? step : sizeof text - 1 - i);
+        assert_string_equal(end(&w), want);
+    }
+}
+
+/* A cut never falls into a mark, and every part has the request; for each place of the mark. */
+static void parts_of_a_marked_line_have_its_request(void **state)
+{
+    (void)state;
+    for (size_t before = 0; before < 300; before++) {
+        struct world w;
+        char text[1024], seen[2048] = "";
+        int len = sprintf(text, "%0*d" MARK("=", "r-1"), (int)before + 1, 0);
+        len += sprintf(text + len, "%0300d\n", 1);
+        begin(&w, 256, (struct flow_policy){0});
+        put(&w, w.out, text, (size_t)len);
+        end(&w);
+        assert_null(strstr(w.got, "0123456789abcdef"));
+        size_t zeros = 0, whose = 0;
+        snprintf(seen, sizeof seen, "%.2047s", w.got);
+        for (char *rest = seen, *line; (line = strsep(&rest, "|")) != NULL && *line;) {
+            bool its = strncmp(line, "0:r-1>", 6) == 0;
+            for (const char *c = line + (its ? 6 : 2); *c == '0' || *c == '1'; c++)
+                *(its ? &whose : &zeros) += 1;
+        }
+        assert_int_equal(zeros, before + 1);
+        assert_int_equal(whose, 300);
+    }
+}
+
+static void what_is_no_mark_is_shown(void **state)
+{
+    (void)state;
+    struct world w;
+    static const char text[] = "\x1b_0123456789abcdee=r-1\x1b\\a\n" /* another word */
+                               "\x1b_0123456789abcdef=\x1b\\b\n" /* no name */
+                               "\x1b_0123456789abcdef=r 1\x1b\\c\n" /* no name either */
+                               "\x1b_0123456789abcdef:r-1\x1b\\d\n\x1b_0123456789abcdef=r";
+    begin(&w, 4096, (struct flow_policy){0});
+    put(&w, w.err, text, sizeof text - 1);
+    assert_string_equal(end(&w), "1:\\x1b_0123456789abcdee=r-1\\x1b\\a|"
+                                 "1:\\x1b_0123456789abcdef=\\x1b\\b|"
+                                 "1:\\x1b_0123456789abcdef=r 1\\x1b\\c|"
+                                 "1:\\x1b_0123456789abcdef:r-1\\x1b\\d|"
+                                 "1:\\x1b_0123456789abcdef=r-|");
 }
 
 static void any_bytes_are_cut_and_counted_alike(void **state)
@@ -223,6 +288,9 @@ int main(void)
         cmocka_unit_test(lines_are_whole_however_they_arrive),
         cmocka_unit_test(bytes_that_are_no_text_are_escaped),
         cmocka_unit_test(long_lines_come_in_parts_and_characters_whole),
+        cmocka_unit_test(a_marked_line_has_its_request_however_it_arrives),
+        cmocka_unit_test(parts_of_a_marked_line_have_its_request),
+        cmocka_unit_test(what_is_no_mark_is_shown),
         cmocka_unit_test(any_bytes_are_cut_and_counted_alike),
         cmocka_unit_test(of_a_flood_every_line_is_told_or_counted),
         cmocka_unit_test(bulk_leaves_room_for_what_matters),

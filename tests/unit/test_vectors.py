@@ -180,7 +180,7 @@ class Conversation:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(60)
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE,
                                         env=dict(os.environ, HASUP_FD=str(theirs.fileno()), **environment))
         theirs.close()
 
@@ -191,6 +191,7 @@ class Conversation:
         if self.process.returncode is None:
             self.process.kill()
             self.process.wait()
+        self.process.stderr.close()
 
     def passed(self, words):
         """The frames' words, and the descriptors that go with them, one each."""
@@ -255,6 +256,9 @@ class Conversation:
                 self.send(words)
             elif key == "<":
                 self.expect(words)
+            elif key == "says":
+                want = bytes.fromhex("".join(words))
+                self.case.assertEqual(self.process.stderr.read(len(want)), want)
             elif key == "hangup":
                 self.socket.close()
             else:

@@ -10,6 +10,7 @@ from typing import Any, Iterable, List, Optional, Set, cast
 
 from . import _batch
 from . import _frames as f
+from . import _log
 from ._wire import Wire
 from ._worker import Answer, Body, Error, Part, Progress, Reply, Request, ResumeAt, Worker, overrides
 
@@ -104,14 +105,15 @@ class Answering(Wire):
     def advance(self, stream: _Stream) -> bool:
         """The same, with what comes of it; False: all is told."""
         request = stream.request
-        try:
-            if not (stream.begun and self.is_cancelled(request.id)) and self.step(stream):
-                return True
-            self.send(f.REPLY, request.id, seq=200)
-        except (EOFError, BrokenPipeError):
-            raise
-        except Exception as error:
-            self.refuse(request, error, tell=True)
+        with _log.running(request):
+            try:
+                if not (stream.begun and self.is_cancelled(request.id)) and self.step(stream):
+                    return True
+                self.send(f.REPLY, request.id, seq=200)
+            except (EOFError, BrokenPipeError):
+                raise
+            except Exception as error:
+                self.refuse(request, error, tell=True)
         self.forget(request)
         return False
 
@@ -124,22 +126,23 @@ class Answering(Wire):
         self.send(f.REPLY, request.id, f.field(f.TAG_ERROR, text), seq=getattr(error, "status") if known else 500)
 
     def forget(self, request: Request) -> None:
+        _log.done(request)
         self.active.discard(request.id)
         self.cancels.discard(request.id)
 
     def begin_answer(self, request: Request, outcome: Any, mates: bool) -> Optional[_Stream]:
-        """Answers, unless a stream is to be told."""
-        try:
-            if isinstance(outcome, Exception):
-                self.refuse(request, outcome, tell=False)
-            elif outcome is None or isinstance(outcome, (bytes, bytearray, memoryview, str, Reply)):
-                self.answer(request, outcome)
-            else:
-                return _Stream(request, outcome, mates)
-        except (EOFError, BrokenPipeError):
-            raise
-        except Exception as error:
-            self.refuse(request, error, tell=True)
+        with _log.running(request):
+            try:
+                if isinstance(outcome, Exception):
+                    self.refuse(request, outcome, tell=False)
+                elif outcome is None or isinstance(outcome, (bytes, bytearray, memoryview, str, Reply)):
+                    self.answer(request, outcome)
+                else:
+                    return _Stream(request, outcome, mates)
+            except (EOFError, BrokenPipeError):
+                raise
+            except Exception as error:
+                self.refuse(request, error, tell=True)
         self.forget(request)
         return None
 
@@ -158,15 +161,17 @@ class Answering(Wire):
         elif len(answers) != len(batch):
             wrong = f"infer_batch gave {len(answers)} answers to {len(batch)} requests"
         else:
-            for answer in answers:
+            for request, answer in zip(batch, answers):
                 if isinstance(answer, Exception) and not isinstance(answer, Error):
-                    traceback.print_exception(type(answer), answer, answer.__traceback__)
+                    with _log.about(request):
+                        traceback.print_exception(type(answer), answer, answer.__traceback__)
             return list(answers)
         print(f"hasup: {wrong}", file=sys.stderr)
         return [Error(500, wrong)] * len(batch)
 
     def run(self, batch: List[Request]) -> None:
-        outcomes = self.infer(batch)
+        with _log.running(batch[0] if len(batch) == 1 else None):
+            outcomes = self.infer(batch)
         if outcomes is None:
             for request in batch:
                 self.flush()  # an answer must not wait for the next one, nor die with it

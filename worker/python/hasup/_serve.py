@@ -13,6 +13,7 @@ import traceback
 from typing import Any, Optional
 
 from . import _frames as f
+from . import _log
 from . import _snapshot
 from . import _zygote
 from ._answer import Answering
@@ -92,6 +93,7 @@ class _Runtime(Answering):
         most = values.get(f.TAG_INLINE_MAX)
         if most:
             self.inline_max = min(f.INLINE_MAX, f.U32.unpack(most)[0])
+        _log.learn(values.get(f.TAG_LOG_MARK, b""))
         granted = f.U64.unpack(values.get(f.TAG_GRANTED, bytes(8)))[0]
         self.batch.granted = bool(granted & f.CAN_BATCH)
         self.snapshots, self.resumes = bool(granted & f.CAN_SNAPSHOT), bool(granted & f.CAN_RESUME)
@@ -304,6 +306,7 @@ def serve(worker: Worker, concurrency: int = 1) -> None:
     faulthandler.enable()  # what crashes in native code leaves its Python stack in the log
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)
+    _log.install()
     runtime = _Runtime(worker, max(1, concurrency), socket.socket(fileno=int(number)))
     os.set_inheritable(int(number), False)
     code = runtime.serve()

@@ -1,9 +1,11 @@
 """What a model's author writes and is given: Worker, Request, and what an answer may be."""
 from __future__ import annotations
 
+import sys
 from typing import Any, Dict, Iterable, List, Optional, Union
 
 from . import _frames as f
+from . import _log
 
 Body = Union[bytes, bytearray, memoryview, str]
 Part = Union[Body, "Progress", "ResumeAt"]
@@ -55,6 +57,7 @@ class Request:
     def __init__(self, frame: f.Frame, body: Union[bytes, memoryview], runtime: Any) -> None:
         self._frame, self._runtime = frame, runtime
         self._texts: Optional[Dict[int, bytes]] = None
+        self._log_name = ""
         self.body = body
         self.id: int = frame.id
         self.attempt: int = frame.seq
@@ -77,6 +80,18 @@ class Request:
     @property
     def request_id(self) -> str:
         return self._text(f.TAG_REQUEST_ID).decode("latin-1")
+
+    @property
+    def log_name(self) -> str:
+        """As hasupd names it in its logs."""
+        if not self._log_name:
+            self._log_name = _log.name_of(self._frame)
+        return self._log_name
+
+    def log(self, text: str, *args: Any) -> None:
+        """Prints `text % args` on standard error, as a line about this request: from any thread, or of a batch."""
+        with _log.about(self):
+            print(text % args if args else text, file=sys.stderr)
 
     @property
     def session(self) -> str:
