@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { PID_CHAINS = 512 /* a power of two */ };
 enum { TOKEN = 64, ENV_MAX = 64 * 1024, CHILDREN_MAX = 4096, DOUBTS_MAX = 100 };
 
 /* How soon a dead tree that is not empty is looked at again, and how long the end waits for one. */
@@ -38,6 +39,7 @@ struct process {
     bool group_gone; /* its process group's number may be another's by now */
     unsigned doubts; /* how often an unknown child kept its tree from being called empty */
     struct process *next;
+    struct process *next_by_pid; /* while it is not reaped */
 };
 
 struct processes {
@@ -48,6 +50,7 @@ struct processes {
     struct watch notify;
     struct timer retry;
     struct process *list;
+    struct process *by_pid[PID_CHAINS]; /* those that are not reaped */
     uint64_t count;
     uint64_t oom_kills; /* of hasupd's cgroup, as far as they are told of some worker */
     struct rlimit descriptors; /* as hasupd found it: what workers get */
@@ -57,13 +60,41 @@ struct processes {
 
 static void check_trees(struct processes *processes);
 
-/* The worker whose main process, not reaped yet, has this pid. */
-static struct process *process_by_pid(const struct processes *processes, pid_t pid)
+/* ---- which there are ---- */
+
+static struct process **chain_of(struct processes *processes, pid_t pid)
 {
-    struct process *process = processes->list;
-    while (process && (process->reaped || process->pid != pid))
-        process = process->next;
+    return &processes->by_pid[(unsigned)pid % PID_CHAINS];
+}
+
+/* The worker whose main process, not reaped yet, has this pid. */
+static struct process *process_by_pid(struct processes *processes, pid_t pid)
+{
+    struct process *process = *chain_of(processes, pid);
+    while (process && process->pid != pid)
+        process = process->next_by_pid;
     return process;
+}
+
+/* It has a pid, which is its own until it is reaped. */
+static void process_list(struct process *process)
+{
+    struct processes *processes = process->owner;
+    process->next = processes->list;
+    processes->list = process;
+    if (process->reaped)
+        return;
+    struct process **chain = chain_of(processes, process->pid);
+    process->next_by_pid = *chain;
+    *chain = process;
+}
+
+static void process_unchain(struct process *process)
+{
+    struct process **at = chain_of(process->owner, process->pid);
+    while (*at != process)
+        at = &(*at)->next_by_pid;
+    *at = process->next_by_pid;
 }
 
 /* ---- trees without cgroups ---- */
@@ -171,13 +202,10 @@ static void check_trees(struct processes *processes)
         next = process->next;
         if (!process->reaped)
             continue;
-        if (tree_is_empty(process)) {
-            tree_gone(process);
-            next = processes->list; /* the callback may have started others */
-            waits = false;
-        } else {
+        if (tree_is_empty(process))
+            tree_gone(process); /* who is started then stands before all others */
+        else
             waits = true;
-        }
     }
     if (waits)
         (void)!timer_set(&processes->retry, processes->loop, loop_now(processes->loop) + RETRY);
@@ -219,6 +247,7 @@ static void process_reaped(struct process *process, int status, const struct rus
         exit.code = WEXITSTATUS(status);
     exit.oom = exit.signal == SIGKILL && was_oom(process);
     process->reaped = true;
+    process_unchain(process);
     process->owner->ops->exited(process->owner->context, process, &exit);
 }
 
@@ -449,8 +478,7 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
         errno = failed;
         return HASUP_ESYS;
     }
-    process->next = processes->list;
-    processes->list = process;
+    process_list(process);
     *out = process;
     return 0;
 }
@@ -496,8 +524,7 @@ int process_adopt(struct process *process, int pidfd, char error[256])
     process->pid = pid;
     if (process->leaf && !leaf_enter(process->leaf, pid))
         process->leaf = NULL;
-    process->next = processes->list;
-    processes->list = process;
+    process_list(process);
     return 0;
 }
 
@@ -589,8 +616,6 @@ void process_carry(struct carry *carry, struct processes *processes, struct proc
         }
         process->owner = processes;
         process->context = context;
-        process->next = processes->list;
-        processes->list = process;
     }
     V(process->pid);
     leaf_carry(carry, processes->cgroups, &process->leaf);
@@ -599,6 +624,8 @@ void process_carry(struct carry *carry, struct processes *processes, struct proc
     V(process->reaped);
     V(process->group_gone);
     V(process->doubts);
+    if (codec->loading)
+        process_list(process);
 }
 
 void processes_look(struct processes *processes)
