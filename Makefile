@@ -95,7 +95,7 @@ $(B)/hasupctl.a: $(patsubst %.c,$(B)/%.o,$(call src,hasupctl))
 	@ar rcs $@ $^
 
 # Of supervisor/ the configuration and the cgroups, which need nothing else of it.
-CTL_SUPERVISOR := config config_adapter config_envfile config_json config_keys config_model_keys config_process config_start \
+CTL_SUPERVISOR := config config_adapter config_envfile config_json config_keys config_model_keys config_process config_sockets config_start \
                   config_template config_top_keys config_value config_yaml cgroup
 $(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc) \
                  $(CTL_SUPERVISOR:%=$(B)/supervisor/%.o)

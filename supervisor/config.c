@@ -68,8 +68,7 @@ static bool is_loopback(const char *host)
     return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
-/* HOST:PORT, where HOST is an address, [an IPv6 address], or localhost. */
-static bool split_listen(const char *listen, char host[64])
+bool config_split_listen(const char *listen, char host[64])
 {
     unsigned char address[sizeof(struct in6_addr)];
     uint64_t port;
@@ -93,7 +92,7 @@ static void check_listen(struct config *config, const struct node *root,
     if (strcmp(config->listen_http, "off") == 0) {
         free(config->listen_http);
         config->listen_http = NULL;
-    } else if (!split_listen(config->listen_http, host)) {
+    } else if (!config_split_listen(config->listen_http, host)) {
         config_error(errors, at->line, at->column, "listen.http",
                      "expected ADDRESS:PORT such as 127.0.0.1:8080, or off; found \"%.64s\"",
                      config->listen_http);
@@ -165,6 +164,15 @@ static void hash_text(XXH3_state_t *state, const char *text)
     XXH3_64bits_update(state, text ? text : "", (text ? strlen(text) : 0) + 1);
 }
 
+static void hash_sockets(XXH3_state_t *state, const struct config_socket *at)
+{
+    for (; at && at->name; at++) {
+        hash_text(state, at->name);
+        hash_text(state, at->tcp);
+        hash_text(state, at->path);
+    }
+}
+
 static size_t number_size(enum config_type type)
 {
     if (type == CONFIG_BOOL)
@@ -182,6 +190,8 @@ static void hash_key(XXH3_state_t *state, const struct config_key *key,
             hash_text(state, *s);
     else if (key->type == CONFIG_TEXT || key->type == CONFIG_FILE_PATH)
         hash_text(state, *(char *const *)value);
+    else if (key->type == CONFIG_SOCKETS)
+        hash_sockets(state, *(struct config_socket *const *)value);
     else
         XXH3_64bits_update(state, value, number_size(key->type));
 }
@@ -333,6 +343,7 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     check_model(config, model, node, prefix, reader->errors);
     config_adapter_check(model, node, prefix, reader->errors);
     config_start_check(model, node, prefix, reader->errors);
+    config_sockets_check(config, model, node, prefix, reader->errors);
     config_process_read(&model->process, node, prefix, reader->errors);
     check_watchdog(model, node, prefix, reader->errors);
     if (!fill_fingerprint(model))

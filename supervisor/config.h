@@ -23,11 +23,22 @@ struct config_process {
     struct attributes attributes; /* what these say, without user and group */
 };
 
+enum { CONFIG_SOCKETS_MAX = 16 };
+
+/* What a model's processes inherit, to listen at. */
+struct config_socket {
+    char *name;       /* [A-Za-z0-9._-]{1,63} */
+    char *tcp, *path; /* ADDRESS:PORT, or a Unix socket's path; the other is NULL */
+    char *mode_text;
+    uint32_t mode, backlog;
+};
+
 struct config_model {
     char *name;         /* [A-Za-z0-9][A-Za-z0-9._-]{0,62} */
     char **command;     /* argv, NULL-terminated; argv[0] absolute where it was a path to a file */
     char **environment; /* "KEY=value", NULL-terminated; added to hasupd's own */
     char **environment_files; /* paths of files of such; those with a "-" in front may be missing */
+    struct config_socket *sockets; /* the last has no name; NULL: none */
     char **pre_start;   /* argv of what must succeed before each start; NULL: nothing */
     char **devices;     /* spread over the slots; NULL: none */
     uint32_t devices_per_worker;

@@ -36,6 +36,18 @@ static json_t *numbers(const uint32_t *list, size_t room)
     return array;
 }
 
+static json_t *sockets(const struct config_socket *list)
+{
+    json_t *object = json_object();
+    for (; list && list->name; list++)
+        json_object_set_new(object, list->name,
+                            list->tcp ? json_pack("{s:s, s:i}", "tcp", list->tcp, "backlog",
+                                                  (int)list->backlog)
+                                      : json_pack("{s:s, s:s, s:i}", "unix", list->path, "mode",
+                                                  list->mode_text, "backlog", (int)list->backlog));
+    return object;
+}
+
 static json_t *value_of(const struct config_key *key, const void *object)
 {
     const void *at = (const char *)object + key->offset;
@@ -57,6 +69,7 @@ static json_t *value_of(const struct config_key *key, const void *object)
     case CONFIG_PATTERNS:
     case CONFIG_WORDS: return strings(*(char **const *)at);
     case CONFIG_VARIABLES: return variables(*(char **const *)at);
+    case CONFIG_SOCKETS: return sockets(*(struct config_socket *const *)at);
     case CONFIG_MODELS: return json_object();
     }
     return NULL;

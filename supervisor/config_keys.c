@@ -384,6 +384,7 @@ static void read_value(const struct place *p, void *object)
     case CONFIG_WORDS: read_words(p, target); break;
     case CONFIG_VARIABLES: read_variables(p, target); break;
     case CONFIG_PATTERNS: read_patterns(p, target); break;
+    case CONFIG_SOCKETS: config_sockets_read(p->reader, p->node, p->path, target); break;
     case CONFIG_MODELS: break; /* each model has a table of its own: config.c */
     }
 }
@@ -501,5 +502,7 @@ void config_keys_free(const struct config_key *keys, size_t count, void *object)
             free(*(char **)target);
         else if (config_is_strings(keys[i].type))
             config_strings_free(*(char ***)target);
+        else if (keys[i].type == CONFIG_SOCKETS)
+            config_sockets_free(*(struct config_socket **)target);
     }
 }

@@ -26,6 +26,7 @@ const struct config_key config_model_keys[] = {
     MODEL("directory", CONFIG_FILE_PATH, directory, .restarts = true),
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),
     MODEL("environment_files", CONFIG_FILE_PATHS, environment_files, .restarts = true),
+    MODEL("sockets", CONFIG_SOCKETS, sockets, .restarts = true),
     MODEL("process.user", CONFIG_TEXT, process.user, .restarts = true),
     MODEL("process.group", CONFIG_TEXT, process.group, .restarts = true),
     MODEL("process.umask", CONFIG_TEXT, process.umask, .restarts = true),

@@ -77,6 +77,7 @@ enum config_type {
     CONFIG_FILE_PATHS, /* char **: a list of paths, as CONFIG_FILE_PATH; a "-" in front stays */
     CONFIG_VARIABLES, /* char **: a map */
     CONFIG_PATTERNS,  /* char **: a list of words that may be empty, and has a default */
+    CONFIG_SOCKETS,   /* struct config_socket * */
     CONFIG_MODELS,
 };
 
@@ -123,6 +124,16 @@ void config_adapter_check(const struct config_model *model, const struct node *n
 /* Placeholders in what a process is started with, and the files of its variables. */
 void config_start_check(const struct config_model *model, const struct node *node,
                         const char *prefix, struct config_errors *errors);
+/* A model's sockets; `path` is the key's. */
+void config_sockets_read(struct config_reader *reader, const struct node *node, const char *path,
+                         struct config_socket **target);
+void config_sockets_free(struct config_socket *sockets);
+/* What those of a model mean beside those of the models before it. */
+void config_sockets_check(const struct config *config, const struct config_model *model,
+                          const struct node *node, const char *prefix,
+                          struct config_errors *errors);
+/* ADDRESS:PORT, where ADDRESS is numeric, [an IPv6 address], or localhost. */
+bool config_split_listen(const char *listen, char host[64]);
 /* What the strings of `process` say; `prefix` as in config_read. */
 void config_process_read(struct config_process *process, const struct node *node,
                          const char *prefix, struct config_errors *errors);

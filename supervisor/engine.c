@@ -7,6 +7,7 @@
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 #include "supervisor/said.h"
+#include "supervisor/sockets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -580,6 +581,7 @@ void engine_base_carry(struct carry *carry, struct engine *engine)
         V(engine->requests.generation[i]);
     engine->processes =
         processes_carry(carry, engine->processes, engine->loop, &PROCESS_OPS, engine);
+    sockets_carry(carry, engine);
     codec_end(codec);
 }
 
@@ -662,6 +664,7 @@ int engine_end(struct engine *engine)
     timer_stop(&engine->stopping);
     if (engine->processes)
         processes_free(engine->processes);
+    sockets_close(engine);
     if (engine->writer)
         state_end(engine);
     if (engine->started)

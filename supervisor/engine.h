@@ -212,6 +212,7 @@ struct engine {
     struct config *config;
     struct config *retired; /* replaced, but a model's version is in it */
     struct label *labels;   /* rollouts.c */
+    struct listener *listeners; /* sockets.c */
     struct processes *processes;
     struct peers *peers;
     struct writer *writer;
@@ -591,7 +592,7 @@ const struct config_model *config_model_named(const struct config *config, const
 /* The file names models that were not there when hasupd was replaced. */
 void models_add_missing(struct engine *engine);
 void model_changed_meanwhile(struct engine *engine, struct model *model);
-/* Of those that were replaced, frees what no model's version is in. */
+/* Of those that were replaced, frees what no model's version is in, and closes its sockets. */
 void engine_drop_configs(struct engine *engine);
 bool config_holds(const struct config *config, const struct config_model *model);
 void model_gone(struct engine *engine, uint32_t index);

@@ -7,6 +7,7 @@
 #include "supervisor/letters.h"
 #include "supervisor/logfiles.h"
 #include "supervisor/said.h"
+#include "supervisor/sockets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -443,6 +444,7 @@ void engine_resumed(struct engine *engine)
         if (engine->models[i].used && engine->models[i].changed)
             model_changed_meanwhile(engine, &engine->models[i]);
     models_add_missing(engine);
+    sockets_sweep(engine);
     noted_configuration(engine);
     processes_look(engine->processes);
 }

@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-enum { DEVICES_TEXT = 1024, NAMES = 11 /* variables of hasupd's making, at most */ };
+enum { DEVICES_TEXT = 1024, NAMES = 13 /* variables of hasupd's making, at most */ };
 
 /* A list of variables: those that come first win. */
 struct list {
@@ -82,7 +82,7 @@ static bool is_hasupds(const char *variable)
 {
     return strncmp(variable, "NOTIFY_SOCKET=", 14) == 0 ||
            strncmp(variable, "WATCHDOG_USEC=", 14) == 0 ||
-           strncmp(variable, "WATCHDOG_PID=", 13) == 0;
+           strncmp(variable, "WATCHDOG_PID=", 13) == 0 || strncmp(variable, "LISTEN_", 7) == 0;
 }
 
 static bool put_watchdog(struct list *list, const struct worker *worker)
@@ -93,12 +93,25 @@ static bool put_watchdog(struct list *list, const struct worker *worker)
             put_text(list, "WATCHDOG_USEC=%lld", (long long)(watchdog / HASUP_US)));
 }
 
+/* sd_listen_fds(3); LISTEN_PID is process.c's. */
+static bool put_sockets(struct list *list, const struct config_model *config)
+{
+    char names[CONFIG_SOCKETS_MAX * 64] = "";
+    size_t count = 0, used = 0;
+    for (const struct config_socket *at = config->sockets; at && at->name; at++, count++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", count ? ":" : "",
+                                 at->name);
+    return !count || (put_text(list, "LISTEN_FDS=%zu", count) &&
+                      put_text(list, "LISTEN_FDNAMES=%s", names));
+}
+
 static bool put_hasups(struct list *list, const struct worker *worker)
 {
     const struct slot *slot = worker->slot;
     return put_text(list, "HASUP_MODEL=%s", slot->config->name) &&
            put_text(list, "HASUP_SLOT=%u", slot->place.ordinal) && put_devices(list, slot) &&
            put_watchdog(list, worker) &&
+           (worker->hook || put_sockets(list, slot->config)) &&
            (slot->role != ROLE_ZYGOTE || worker->hook || put(list, "HASUP_ZYGOTE=1"));
 }
 

@@ -5,6 +5,7 @@
  */
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
+#include "supervisor/sockets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,6 +155,7 @@ static bool config_is_needed(const struct engine *engine, const struct config *c
 
 void engine_drop_configs(struct engine *engine)
 {
+    sockets_sweep(engine);
     for (struct config **at = &engine->retired; *at;) {
         struct config *config = *at;
         if (config_is_needed(engine, config)) {

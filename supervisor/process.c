@@ -387,17 +387,30 @@ unsigned processes_each(const struct processes *processes)
     return SOCKET_AND_PIPES + (processes->cgroups ? LEAF : 0);
 }
 
-/* The environment with HASUP_FD and HASUP_WORKER; NULL: no memory. */
-static const char **extend_environment(const struct process_spec *spec, const char *token)
+#define LISTEN_PID "LISTEN_PID="
+
+/* Variables that are made for one start; the pid is written by the child. */
+struct numbers {
+    char channel[32], listen_pid[sizeof LISTEN_PID + SPAWN_PID_ROOM];
+};
+
+/* The environment with HASUP_FD, HASUP_WORKER and LISTEN_PID; NULL: no memory. */
+static const char **extend_environment(const struct process_spec *spec, const char *token,
+                                       struct numbers *numbers)
 {
     size_t count = 0, used = 0;
     while (spec->env[count])
         count++;
-    const char **env = calloc(count + 3, sizeof *env);
+    const char **env = calloc(count + 4, sizeof *env);
     if (!env)
         return NULL;
+    snprintf(numbers->channel, sizeof numbers->channel, "HASUP_FD=%u",
+             SPAWN_FD + spec->socket_count);
+    snprintf(numbers->listen_pid, sizeof numbers->listen_pid, LISTEN_PID);
     if (spec->channel >= 0)
-        env[used++] = "HASUP_FD=3";
+        env[used++] = numbers->channel;
+    if (spec->socket_count)
+        env[used++] = numbers->listen_pid;
     env[used++] = token;
     for (size_t i = 0; i < count; i++)
         if (strncmp(spec->env[i], "HASUP_FD=", 9) && strncmp(spec->env[i], "HASUP_WORKER=", 13))
@@ -414,7 +427,8 @@ static int process_start(struct process *process, const struct process_spec *spe
         snprintf(error, 256, "%.150s: not found on PATH", spec->argv[0]);
         return ENOENT;
     }
-    const char **env = extend_environment(spec, process->token);
+    struct numbers numbers;
+    const char **env = extend_environment(spec, process->token, &numbers);
     if (!env) {
         snprintf(error, 256, "out of memory");
         return ENOMEM;
@@ -427,6 +441,11 @@ static int process_start(struct process *process, const struct process_spec *spe
                                 .attributes = spec->attributes,
                                 .out = spec->out,
                                 .err = spec->err,
+                                .sockets = spec->sockets,
+                                .socket_count = spec->socket_count,
+                                .listen_pid = spec->socket_count
+                                                  ? numbers.listen_pid + sizeof LISTEN_PID - 1
+                                                  : NULL,
                                 .channel = spec->channel,
                                 .descriptors = &process->owner->descriptors,
                                 .cgroup = process->leaf ? leaf_directory(process->leaf) : -1};

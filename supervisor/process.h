@@ -40,6 +40,8 @@ struct process_spec {
     const char *directory; /* NULL: hasupd's own */
     const struct attributes *attributes; /* NULL: as hasupd is */
     int channel;           /* passed as HASUP_FD; -1: none */
+    const int *sockets;    /* passed from 3 on, with LISTEN_PID; the environment says the rest */
+    unsigned socket_count;
     int out, err;          /* become stdout and stderr */
     void *context;         /* given back to the ops, see process_context */
 };

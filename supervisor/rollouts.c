@@ -5,6 +5,7 @@
  * Decides nothing: which version a slot runs, and when one goes, is the core's.
  */
 #include "supervisor/engine.h"
+#include "supervisor/sockets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,7 @@ void model_tell(struct engine *engine, struct model *model, const struct config_
     event->model_set.policy = &policy;
     model->coming = event->model_set.version;
     version_put(engine, model, model->coming, config);
+    sockets_prepare(engine, config);
     engine_post(engine, event);
     model->coming = 0;
     versions_settle(model, model->version, model->other); /* it may have been turned down */

@@ -24,12 +24,12 @@
 #include <linux/close_range.h>
 #include <linux/sched.h>
 
-enum { CHILD_STACK = 64 * 1024, CHANNEL_FD = 3 };
+enum { CHILD_STACK = 64 * 1024 };
 enum { PAD_NULL, PAD_OUT, PAD_ERR, PAD_CHANNEL };
 
 struct plan {
     const struct spawn *spawn;
-    int given[SPAWN_PADS]; /* what becomes 0, 1, 2 and 3; -1: nothing */
+    int given[SPAWN_PADS]; /* what becomes 0, 1, 2 and the channel; -1: nothing */
     bool shared;           /* the parent's descriptors are not copied yet */
     pid_t parent;
     bool enter;   /* the child goes into its cgroup by itself */
@@ -61,30 +61,59 @@ static void child_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int child_descriptors(const struct plan *plan)
+/* They become 3 and those behind it.  One that has such a number is moved out of the way first. */
+static int child_place(int *fds, unsigned count)
 {
-    const int *given = plan->given, channel = given[PAD_CHANNEL];
-    if (dup2(given[PAD_OUT], STDOUT_FILENO) < 0 || dup2(given[PAD_ERR], STDERR_FILENO) < 0 ||
-        dup2(given[PAD_NULL], STDIN_FILENO) < 0)
-        return -1;
-    unsigned keep = CHANNEL_FD;
-    if (channel >= 0) {
-        if (channel == CHANNEL_FD ? fcntl(CHANNEL_FD, F_SETFD, 0) < 0
-                                  : dup2(channel, CHANNEL_FD) < 0)
+    const int end = SPAWN_FD + (int)count;
+    for (unsigned i = 0; i < count; i++)
+        if (fds[i] < end && (fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, end)) < 0)
             return -1;
-        keep++;
-    }
-    /* Everything else is close-on-exec already; this catches what a library forgot. */
-    syscall(SYS_close_range, keep, ~0U, 0);
+    for (unsigned i = 0; i < count; i++)
+        if (dup2(fds[i], SPAWN_FD + (int)i) < 0)
+            return -1;
     return 0;
 }
 
-/* A table of its own, of the pads and what is below them. */
+static int child_descriptors(const struct plan *plan)
+{
+    const struct spawn *spawn = plan->spawn;
+    const int *given = plan->given;
+    int fds[SPAWN_SOCKETS + 1];
+    unsigned count = 0;
+    if (dup2(given[PAD_OUT], STDOUT_FILENO) < 0 || dup2(given[PAD_ERR], STDERR_FILENO) < 0 ||
+        dup2(given[PAD_NULL], STDIN_FILENO) < 0)
+        return -1;
+    for (; count < spawn->socket_count; count++)
+        fds[count] = spawn->sockets[count];
+    if (given[PAD_CHANNEL] >= 0)
+        fds[count++] = given[PAD_CHANNEL];
+    if (child_place(fds, count))
+        return -1;
+    /* Everything else is close-on-exec already; this catches what a library forgot. */
+    syscall(SYS_close_range, SPAWN_FD + count, ~0U, 0);
+    return 0;
+}
+
+/* LISTEN_PID, which nobody knows before. */
+static void child_write_pid(char *out)
+{
+    char digits[SPAWN_PID_ROOM];
+    size_t len = 0;
+    for (unsigned pid = (unsigned)getpid(); pid; pid /= 10)
+        digits[len++] = (char)('0' + pid % 10);
+    while (len)
+        *out++ = digits[--len];
+    *out = '\0';
+}
+
+/* A table of its own, of the pads and sockets and what is below them. */
 static int child_unshare(const struct plan *plan)
 {
     int last = 0;
     for (int i = 0; i < SPAWN_PADS; i++)
         last = plan->given[i] > last ? plan->given[i] : last;
+    for (unsigned i = 0; i < plan->spawn->socket_count; i++)
+        last = plan->spawn->sockets[i] > last ? plan->spawn->sockets[i] : last;
     return (int)syscall(SYS_close_range, (unsigned)last + 1, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
@@ -110,6 +139,8 @@ static int child_main(void *context)
         child_enter(plan);
     if ((plan->shared && child_unshare(plan)) || child_descriptors(plan))
         return child_failed(plan, "descriptors");
+    if (spawn->listen_pid)
+        child_write_pid(spawn->listen_pid);
     if (spawn->directory && chdir(spawn->directory) < 0)
         return child_failed(plan, "chdir");
     child_signals();
@@ -207,7 +238,7 @@ void spawn_pads_open(struct spawn_pads *pads)
     pads->shares = syscall(SYS_close_range, 1, 0, CLOSE_RANGE_UNSHARE) < 0 && errno == EINVAL;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < SPAWN_PADS; i++)
-        pads->fds[i] = null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, CHANNEL_FD + 1);
+        pads->fds[i] = null < 0 ? -1 : fcntl(null, F_DUPFD_CLOEXEC, SPAWN_FD + 1);
     if (null >= 0)
         close(null);
 }

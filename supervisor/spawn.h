@@ -20,6 +20,8 @@ struct spawn_pads {
 void spawn_pads_open(struct spawn_pads *pads);
 void spawn_pads_close(struct spawn_pads *pads);
 
+enum { SPAWN_SOCKETS = 16, SPAWN_FD = 3, SPAWN_PID_ROOM = 12 };
+
 struct spawn {
     const struct spawn_pads *pads;
     const char *path; /* what to exec: resolved already */
@@ -27,7 +29,10 @@ struct spawn {
     const char *const *env;
     const char *directory;            /* NULL: stay */
     int out, err;                     /* become 1, 2; /dev/null becomes 0 */
-    int channel;                      /* becomes 3; -1: none */
+    const int *sockets;               /* become 3 and those behind it */
+    unsigned socket_count;            /* SPAWN_SOCKETS at most */
+    char *listen_pid;                 /* where its pid is written, with a NUL; NULL: nowhere */
+    int channel;                      /* becomes the one behind those; -1: none */
     const struct rlimit *descriptors; /* its RLIMIT_NOFILE */
     const struct attributes *attributes; /* NULL: as hasupd is */
     int cgroup;                       /* directory of the leaf it starts in; -1: none */

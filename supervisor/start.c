@@ -3,10 +3,11 @@
  * pre_start command that comes before one (which gets no socket).  It says why one could not be
  * started, and decides nothing: when one starts is the core's.
  */
+#include "supervisor/config_template.h"
 #include "supervisor/config_tree.h"
 #include "supervisor/engine.h"
 #include "supervisor/said.h"
-#include "supervisor/config_template.h"
+#include "supervisor/sockets.h"
 #include "supervisor/users.h"
 
 #include <errno.h>
@@ -56,13 +57,20 @@ static int worker_process(struct worker *worker, const struct attributes *attrib
 {
     const struct slot *slot = worker->slot;
     struct made made;
-    int failed = make(worker, &made, error);
+    int sockets[CONFIG_SOCKETS_MAX];
+    int failed = worker->hook ? 0 : sockets_open(slot->engine, slot->config, error);
+    size_t count = worker->hook ? 0 : sockets_of(slot->engine, slot->config, sockets);
+    if (failed)
+        return failed;
+    failed = make(worker, &made, error);
     const struct process_spec spec = {.name = slot->place.name,
                                       .argv = (const char *const *)made.argv,
                                       .env = (const char *const *)made.env,
                                       .directory = made.directory,
                                       .attributes = attributes,
                                       .channel = channel,
+                                      .sockets = sockets,
+                                      .socket_count = (unsigned)count,
                                       .out = out,
                                       .err = err,
                                       .context = worker};

@@ -8,12 +8,13 @@
 
 #include "supervisor/carry.h"
 #include "supervisor/control.h"
+#include "supervisor/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -48,7 +49,7 @@ struct unix_door {
     uint32_t free_count;
 };
 
-enum { FREE_REQUESTS = 1024, SMALL_META = 4096, KEY_MAX = 255, ACCEPTS_A_TURN = 16 };
+enum { FREE_REQUESTS = 1024, SMALL_META = 4096, KEY_MAX = 255, ACCEPTS_A_TURN = 16, BACKLOG = 128 };
 
 static const hasup_ns ACCEPT_PAUSE = 100 * HASUP_MS;
 
@@ -552,47 +553,14 @@ static void door_turn_end(void *context)
     }
 }
 
-/* Whether somebody listens at the address already. */
-static bool somebody_listens(const struct sockaddr_un *address)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    bool listens = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0;
-    close(fd);
-    return listens;
-}
-
 static int door_listen(struct unix_door *door, const char *path, char error[CONFIG_ERROR_MAX])
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) {
-        snprintf(error, CONFIG_ERROR_MAX,
-                 "listen.unix: %s is longer than the %zu bytes of a socket", path,
-                 sizeof address.sun_path - 1);
-        return HASUP_ECONFIG;
-    }
-    memcpy(address.sun_path, path, strlen(path));
-    memcpy(door->path, address.sun_path, sizeof door->path);
-    if (somebody_listens(&address)) {
-        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: another hasupd listens on %s", path);
-        return HASUP_ECONFIG;
-    }
-    struct stat there;
-    if (lstat(path, &there) == 0 && !S_ISSOCK(there.st_mode)) {
-        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s is there and is no socket", path);
-        return HASUP_ECONFIG;
-    }
-    unlink(path);
-    mode_t before = umask(0177);
-    door->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int failed = door->fd < 0 ||
-                 bind(door->fd, (const struct sockaddr *)&address, sizeof address) ||
-                 listen(door->fd, 128);
-    umask(before);
-    if (failed)
-        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s: %s", path, strerror(errno));
-    return failed ? HASUP_ESYS : 0;
+    char why[LISTEN_ERROR];
+    snprintf(door->path, sizeof door->path, "%s", path);
+    door->fd = listen_unix(path, 0600, BACKLOG, why);
+    if (door->fd < 0)
+        snprintf(error, CONFIG_ERROR_MAX, "listen.unix: %s", why);
+    return door->fd < 0 ? door->fd : fcntl(door->fd, F_SETFL, O_NONBLOCK);
 }
 
 struct unix_door *unix_door_new(struct engine *engine, const char *path, int listener,

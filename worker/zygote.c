@@ -170,6 +170,11 @@ static void set_environment(const struct hasup_frame *frame)
     const char *zero;
     for (; at < end && (zero = memchr(at, '\0', (size_t)(end - at))); at = zero + 1)
         set_variable(at);
+    if (getenv("LISTEN_PID")) { /* the sockets are this process's, too */
+        char pid[16];
+        snprintf(pid, sizeof pid, "%d", (int)getpid());
+        setenv("LISTEN_PID", pid, 1);
+    }
     unsetenv("HASUP_FD"); /* the zygote's */
     unsetenv("HASUP_ZYGOTE");
 }

@@ -14,10 +14,11 @@
  */
 #include "checkpoints/fault.h"
 #include "supervisor/http/connection.h"
-#include "supervisor/http/listen.h"
+#include "supervisor/listen.h"
 #include "supervisor/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ACCEPTS_A_TURN = 64 };
+enum { ACCEPTS_A_TURN = 64, BACKLOG = 1024 };
 
 static const hasup_ns LINGER = 2 * HASUP_S, ACCEPT_PAUSE = 100 * HASUP_MS;
 
@@ -634,6 +635,20 @@ static void http_init(struct http *http, struct loop *loop, struct engine *engin
     http->deadlines[DEADLINE_LINGER].length = LINGER;
 }
 
+/* What listens, or a negative code and `error`. */
+static int open_listener(const struct http_options *options, uint16_t *port,
+                         char error[HTTP_ERROR_MAX])
+{
+    char why[LISTEN_ERROR];
+    int fd = options->listener > 0 ? options->listener : listen_tcp(options->listen, BACKLOG, why);
+    if (fd < 0)
+        snprintf(error, HTTP_ERROR_MAX, "listen.http: %s", why);
+    if (fd < 0 || (!listen_port(fd, port) && !fcntl(fd, F_SETFL, O_NONBLOCK)))
+        return fd;
+    close(fd);
+    return HASUP_ESYS;
+}
+
 struct http *http_new(struct loop *loop, struct engine *engine, const struct http_options *options,
                       char error[HTTP_ERROR_MAX])
 {
@@ -647,8 +662,7 @@ struct http *http_new(struct loop *loop, struct engine *engine, const struct htt
     http->meta = malloc(http->meta_room + HTTP_SESSION_ROOM);
     http->fd = -1;
     if (http->meta)
-        http->fd = options->listener > 0 ? http_listens(options->listener, &http->port)
-                                     : http_listen(options->listen, &http->port, error);
+        http->fd = open_listener(options, &http->port, error);
     if (http->fd < 0 || loop_at_turn_end(loop, http_turn_end, http) ||
         watch_set(&http->watch, loop, http->fd, WATCH_READ)) {
         http_free(http);

@@ -1,5 +1,7 @@
 """What a process is started with: its slot's number and name, variables from files."""
+import json
 import os
+import socket
 import subprocess
 import sys
 import unittest
@@ -88,6 +90,105 @@ class Files(unittest.TestCase):
             world.kill("m/0")
             world.wait_event("slot.ready", since=mark, slot="m/0")
             self.assertEqual(world.post("m", "env SAID")[2], b"afterwards")
+
+
+LISTENING = os.path.join(os.path.dirname(os.path.abspath(__file__)), "listening.py")
+
+
+def ask(address):
+    """What the process behind a socket says: its name there, and its pid."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(60)
+        client.connect(address)
+        return client.makefile().readline().split()
+
+
+class Sockets(unittest.TestCase):
+    def world(self, keys, **how):
+        return World(f"""  m:
+    command: [{sys.executable}, -B, {LISTENING}]
+    restart: {{backoff_min: 10ms, backoff_max: 10ms, start_limit: 1000}}
+    {keys}""", **how)
+
+    def port(self, world):
+        return ("127.0.0.1", world.wait_event("socket.listens", socket="web")["port"])
+
+    BOTH = "sockets: {web: {tcp: '127.0.0.1:0'}, local: {unix: local.sock, mode: '0640', backlog: 7}}"
+
+    def test_each_process_gets_them_as_sd_listen_fds_has_it(self):
+        with self.world(self.BOTH + "\n    workers: 2") as world:
+            path = os.path.join(world.directory, "local.sock")
+            told = json.loads(world.post("m", "")[2])
+            self.assertEqual([told[name] for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "HASUP_FD")],
+                             [str(told["pid"]), "2", "web:local", "5"])
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o640)
+            pids = {str(world.pid(f"m/{slot}")) for slot in range(2)}
+            name, pid = ask(self.port(world))
+            self.assertEqual((name, pid in pids), ("web", True))
+            self.assertEqual(ask(path)[0], "local")
+            world.ctl("shutdown")
+            world.process.wait(60)
+            self.assertFalse(os.path.exists(path))
+
+    def test_who_connects_while_no_process_runs_waits_for_the_next(self):
+        with self.world(self.BOTH) as world:
+            path, address = os.path.join(world.directory, "local.sock"), self.port(world)
+            world.ctl("stop", "m/0")
+            wait_until(lambda: not world.slot("m/0")["pid"], "it does not stop")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local, socket.create_connection(address) as web:
+                local.connect(path)
+                mark = world.mark()
+                world.ctl("start", "m/0")
+                pid = str(world.wait_event("slot.ready", since=mark, slot="m/0")["pid"])
+                self.assertEqual(local.makefile().readline().split(), ["local", pid])
+                self.assertEqual(web.makefile().readline().split(), ["web", pid])
+
+    def test_they_outlive_a_reload_and_an_upgrade_and_end_with_their_model(self):
+        other = f"\n  keeps: {{command: [{WORKER}]}}"
+        with self.world(self.BOTH + other) as world:
+            path, address = os.path.join(world.directory, "local.sock"), self.port(world)
+            before = os.stat(path).st_ino
+            world.write(f"  m: {{command: [{sys.executable}, -B, {LISTENING}], environment: {{A: b}}, {self.BOTH}}}{other}")
+            mark = world.mark()
+            world.ctl("reload")
+            world.wait_event("rollout.done", since=mark, model="m")
+            wait_until(lambda: len(world.slots()) == 2, "the extra worker stays")  # it takes connections until it is gone
+            self.assertEqual([ask(path)[0], ask(address)[0]], ["local", "web"])
+            world.ctl("upgrade")
+            self.assertEqual([ask(path)[0], ask(address)[0], os.stat(path).st_ino], ["local", "web", before])
+            mark = world.mark()
+            world.kill("m/0")
+            world.wait_event("slot.exited", since=mark, slot="m/0")  # one that dies may still have taken a connection
+            self.assertEqual([ask(path)[0], ask(address)[0]], ["local", "web"])
+            world.write(other)
+            mark = world.mark()
+            world.ctl("reload")
+            world.wait_event("model.removed", since=mark, model="m")
+            for closed in (path, "127.0.0.1:0 m/web"):
+                world.wait_event("socket.closed", since=mark, address=closed)
+            self.assertFalse(os.path.exists(path))
+            with self.assertRaises(ConnectionRefusedError):
+                ask(address)
+
+    def test_one_that_is_taken_is_a_start_that_fails_until_it_is_free(self):
+        with self.world("sockets: {local: {unix: local.sock}}", start=False) as world:
+            path = os.path.join(world.directory, "local.sock")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+                other.bind(path)
+                other.listen(1)
+                world.start(wait=False)
+                world.wait_event("slot.start_failed", slot="m/0")
+                self.assertEqual(world.slot("m/0")["last_death"]["reason"],
+                                 f"could not start: sockets.local: another process listens on {path}")
+            world.wait_event("slot.ready", slot="m/0")  # the file that is left is in nobody's way
+            self.assertEqual(ask(path)[0], "local")
+
+    def test_a_forked_worker_has_them_under_its_own_pid(self):
+        with self.world("preload: true\n    " + self.BOTH) as world:
+            told = json.loads(world.post("m", "")[2])
+            self.assertEqual(told["LISTEN_PID"], str(told["pid"]))
+            self.assertEqual(ask(self.port(world)), ["web", str(world.pid("m/0"))])
 
 
 if __name__ == "__main__":

@@ -233,6 +233,27 @@ static const struct {
     {MODEL "    environment_files: []\n",
      "f.yaml:4:24: models.digits.environment_files: expected a list of paths such as [some/file]; "
      "found an empty list"},
+    {MODEL "    sockets: {web: {tpc: '127.0.0.1:80'}}\n",
+     "f.yaml:4:21: models.digits.sockets.web.tpc: unknown key; did you mean \"tcp\"?\n"
+     "f.yaml:4:20: models.digits.sockets.web: expected where it listens: tcp: ADDRESS:PORT, or "
+     "unix: PATH"},
+    {MODEL "    sockets: {'a:b': {unix: a, mode: rw}}\n",
+     "f.yaml:4:22: models.digits.sockets.a:b: a socket's name has 1 to 63 letters, digits, '.', "
+     "'_', '-'\n"
+     "f.yaml:4:22: models.digits.sockets.a:b: mode: expected octal digits such as \"0660\"; found "
+     "\"rw\""},
+    {MODEL "    sockets: {a: {tcp: '80', mode: '0600'}}\n",
+     "f.yaml:4:18: models.digits.sockets.a: mode is a Unix socket's\n"
+     "f.yaml:4:18: models.digits.sockets.a: tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; "
+     "found \"80\""},
+    {MODEL "    sockets: [a]\n",
+     "f.yaml:4:14: models.digits.sockets: expected up to 16 names such as {http: {tcp: "
+     "'127.0.0.1:8000'}}"},
+    {MODEL "    sockets: {a: {unix: x}, b: {unix: ./x}}\n",
+     "f.yaml:4:32: models.digits.sockets.b: digits has a socket at this address, too"},
+    {MODEL "    sockets: {a: {unix: x}}\n    adapter: {kind: http}\n",
+     "f.yaml:4:18: models.digits.sockets.a: an adapter's server listens where adapter.port or "
+     "adapter.socket says"},
     {MODEL "    environment_files: [a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a]\n",
      "f.yaml:4:24: models.digits.environment_files: at most 16 files; found 17"},
 };

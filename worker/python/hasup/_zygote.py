@@ -136,5 +136,7 @@ def set_environment(body: bytes) -> None:
             if place:
                 ctypes.memmove(place, new, len(new))
         os.environ[name] = value
+    if "LISTEN_PID" in os.environ:  # the sockets are this process's, too
+        os.environ["LISTEN_PID"] = str(os.getpid())
     for name in ("HASUP_FD", "HASUP_ZYGOTE"):
         os.environ.pop(name, None)
