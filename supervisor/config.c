@@ -117,6 +117,15 @@ static void check_keys(const struct config *config, const struct node *root,
         }
 }
 
+static void check_log(const struct config *config, const struct node *root,
+                      struct config_errors *errors)
+{
+    const struct node *at = config_place(root, "log.files.hasupd");
+    if (config->log.files.hasupd && !config->log.files.directory)
+        config_error(errors, at->line, at->column, "log.files.hasupd",
+                     "needs a place: name one in log.files.directory");
+}
+
 static void check_socket_paths(const struct config *config, const struct node *root,
                                struct config_errors *errors)
 {
@@ -401,6 +410,7 @@ static void read_all(struct config_reader *reader, struct config *config, const 
     check_listen(config, root, reader->errors);
     check_socket_paths(config, root, reader->errors);
     check_keys(config, root, reader->errors);
+    check_log(config, root, reader->errors);
     read_models(reader, config, root);
 }
 

@@ -87,6 +87,7 @@ struct config {
         struct {
             char *directory; /* NULL: no files */
             bool each_slot;
+            bool hasupd; /* its own log, too */
             enum log_format format; /* text or json */
             struct rotation_policy rotation;
             bool compress;

@@ -30,6 +30,7 @@ const struct config_key config_top_keys[] = {
         .max = MIB(64)),
     TOP("log.files.directory", CONFIG_FILE_PATH, log.files.directory, .fallback = NULL),
     TOP("log.files.each_slot", CONFIG_BOOL, log.files.each_slot, .fallback = "true"),
+    TOP("log.files.hasupd", CONFIG_BOOL, log.files.hasupd, .fallback = "false"),
     TOP("log.files.format", CONFIG_CHOICE, log.files.format, .fallback = "text",
         .choices = format_names),
     TOP("log.files.size", CONFIG_SIZE, log.files.rotation.bytes, .fallback = "64MiB",

@@ -592,7 +592,9 @@ static int engine_parts(struct engine *engine, const char *cgroup, struct carry 
     int got = snprintf(path, sizeof path, "%s/checkpoints.db", engine->config->state_dir);
     if (got < 0 || (size_t)got >= sizeof path)
         return HASUP_EINVAL;
-    got = 0;
+    got = said_open(engine); /* before what may have something to say */
+    if (got)
+        return got;
     if (carry)
         engine_base_carry(carry, engine);
     else
@@ -605,9 +607,8 @@ static int engine_parts(struct engine *engine, const char *cgroup, struct carry 
         return got;
     if (!engine->writer || loop_at_turn_end(engine->loop, engine_turn_end, engine))
         return HASUP_ENOMEM;
-    int failed = said_open(engine);
     engine->peers = peers_new(engine->loop);
-    return engine->peers ? failed : HASUP_ENOMEM;
+    return engine->peers ? 0 : HASUP_ENOMEM;
 }
 
 static struct engine *engine_make(struct loop *loop, struct config *config, const char *cgroup,

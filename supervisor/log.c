@@ -28,6 +28,8 @@ static struct {
     uint64_t told; /* lines that were dropped, and it was said */
     void (*tap)(void *context, const struct log_entry *entry);
     void *tap_context;
+    void (*copy)(void *context, const struct log_entry *entry);
+    void *copy_context;
 } sink = {.out = {.fd = -1, .own = -1}, .level = LEVEL_INFO};
 
 /* At the end what waits has so long to leave. */
@@ -239,20 +241,32 @@ static bool add_text_field(struct text *t, const struct log_field *field)
     return true;
 }
 
-static size_t entry_text(const struct log_entry *entry, char *out, size_t room, bool colour)
+/* What stands before the event. */
+static void add_head(struct text *t, const struct log_entry *entry, bool dated, bool colour)
 {
-    static const char ending[] = " ...";
-    struct text t = {.at = out, .room = room - sizeof(ending)};
     struct tm tm;
     time_t seconds;
     int ms;
-    const struct log_field *subject = NULL;
-
+    char stamp[32];
     split_time(entry->wall_ns, &seconds, &ms);
-    localtime_r(&seconds, &tm);
-    add_format(&t, "%02d:%02d:%02d.%03d %s%s%s ", tm.tm_hour, tm.tm_min, tm.tm_sec, ms,
+    if (dated)
+        gmtime_r(&seconds, &tm);
+    else
+        localtime_r(&seconds, &tm);
+    strftime(stamp, sizeof stamp, dated ? "%Y-%m-%dT%H:%M:%S" : "%H:%M:%S", &tm);
+    add_format(t, "%s.%03d%s %s%s%s ", stamp, ms, dated ? "Z" : "",
                colour ? levels[entry->level].colour : "", levels[entry->level].label,
                colour ? "\033[0m" : "");
+}
+
+static size_t entry_text(const struct log_entry *entry, char *out, size_t room, bool dated,
+                         bool colour)
+{
+    static const char ending[] = " ...";
+    struct text t = {.at = out, .room = room - sizeof(ending)};
+    const struct log_field *subject = NULL;
+
+    add_head(&t, entry, dated, colour);
     add_text(&t, entry->event, false);
     for (size_t i = 0; i < entry->count && !subject; i++)
         if (is_subject(&entry->fields[i]))
@@ -272,11 +286,16 @@ static size_t entry_text(const struct log_entry *entry, char *out, size_t room, 
     return t.len + strlen(end);
 }
 
+size_t log_entry_text(const struct log_entry *entry, char *out, size_t room)
+{
+    return entry_text(entry, out, room, true, false);
+}
+
 static bool write_line(const struct log_entry *entry, bool bulk)
 {
     char line[LINE_MAX_BYTES];
     size_t len = sink.json ? log_entry_json(entry, line, sizeof(line) - 1)
-                           : entry_text(entry, line, sizeof(line) - 1, sink.colour);
+                           : entry_text(entry, line, sizeof(line) - 1, false, sink.colour);
     line[len] = '\n';
     return sink_put(&sink.out, line, len + 1, bulk);
 }
@@ -350,6 +369,12 @@ void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *co
     sink.tap_context = context;
 }
 
+void log_copy(void (*take)(void *context, const struct log_entry *entry), void *context)
+{
+    sink.copy = take;
+    sink.copy_context = context;
+}
+
 uint64_t log_dropped(void)
 {
     return sink.told + sink.out.dropped;
@@ -359,10 +384,12 @@ void log_entry_write(const struct log_entry *entry)
 {
     if (sink.tap)
         sink.tap(sink.tap_context, entry);
-    if (sink.out.fd < 0 || entry->level < sink.level)
-        return;
     /* what workers print must not push out what hasupd has to say */
     const bool bulk = strncmp(entry->event, "worker.", 7) == 0;
+    if (sink.copy && !bulk && entry->level >= sink.level)
+        sink.copy(sink.copy_context, entry);
+    if (sink.out.fd < 0 || entry->level < sink.level)
+        return;
     if ((bulk && sink_is_shut(&sink.out)) || (sink.out.dropped && !tell_dropped(entry->wall_ns)))
         sink.out.dropped++;
     else
@@ -383,7 +410,7 @@ void log_note(const char *event, const struct log_field *fields, size_t count)
 void log_event(enum log_level level, const char *event, const char *message,
                const struct log_field *fields, size_t count)
 {
-    if (!sink.tap && (sink.out.fd < 0 || level < sink.level))
+    if (!sink.tap && ((sink.out.fd < 0 && !sink.copy) || level < sink.level))
         return;
     struct log_entry entry = {.level = level,
                               .event = event,

@@ -47,6 +47,8 @@ void log_attach(struct loop *loop, size_t buffer);
 /* Before the loop goes: what waits has a moment to leave.  Nothing is logged any more. */
 void log_end(void);
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context);
+/* Gets every entry that is logged, too, but what workers print; NULL: nobody does. */
+void log_copy(void (*take)(void *context, const struct log_entry *entry), void *context);
 /* Lines that did not get out, ever. */
 uint64_t log_dropped(void);
 /* Whether lines wait to get out. */
@@ -67,6 +69,9 @@ void log_note(const char *event, const struct log_field *fields, size_t count);
 /* The entry as one JSON object without a newline, NUL-terminated; the length, cut at `room` never
  * inside a field (a "truncated":true says so). */
 size_t log_entry_json(const struct log_entry *entry, char *out, size_t room);
+
+/* The entry as text with its day, UTC, as it stands in a file; without a newline, NUL-terminated. */
+size_t log_entry_text(const struct log_entry *entry, char *out, size_t room);
 
 const char *log_level_name(enum log_level level);
 

@@ -83,7 +83,7 @@ static struct logfile *file_of(struct logfiles *files, const char *name)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.log", files->now.directory,
-             files->now.each_slot ? name : "workers");
+             !*name ? "hasupd" : files->now.each_slot ? name : "workers");
     for (size_t i = 0; i < files->count; i++)
         if (strcmp(logfile_path(files->files[i]), path) == 0)
             return files->files[i];
@@ -118,7 +118,7 @@ static void write_taken(struct logfiles *files, char *batch)
 {
     const char *at = files->taken.bytes, *end = at + files->taken.used;
     struct logfile *file = NULL;
-    char name[NAME_MAX_BYTES], last[NAME_MAX_BYTES] = "";
+    char name[NAME_MAX_BYTES], last[NAME_MAX_BYTES] = "/"; /* nobody's name */
     size_t used = 0;
     uint64_t lines = 0;
     while (at < end) {
@@ -357,6 +357,11 @@ void logfiles_configure(struct logfiles *files, const struct logfiles_options *o
 bool logfiles_wanted(const struct logfiles *files)
 {
     return files->options.directory != NULL;
+}
+
+bool logfiles_own_wanted(const struct logfiles *files)
+{
+    return files->options.directory && files->options.own;
 }
 
 struct logfiles *logfiles_new(void (*wake)(void *context), void *context)

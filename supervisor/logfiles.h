@@ -1,5 +1,5 @@
 /*
- * logfiles.h: what workers print, in files.  A thread writes them: the loop hands lines over and
+ * logfiles.h: what workers print, and hasupd itself, in files.  A thread writes them: the loop hands lines over and
  * never waits; what is printed faster than the disk takes it is dropped and counted.
  */
 #ifndef HASUP_SUPERVISOR_LOGFILES_H
@@ -12,6 +12,7 @@ struct logfiles;
 struct logfiles_options {
     const char *directory; /* NULL: no files */
     bool each_slot;        /* DIRECTORY/MODEL/ORDINAL.log, else all in DIRECTORY/workers.log */
+    bool own;              /* what hasupd has to say, in DIRECTORY/hasupd.log */
     struct logfile_options file;
     size_t queue; /* bytes that wait for the thread */
 };
@@ -29,8 +30,9 @@ struct logfiles *logfiles_new(void (*wake)(void *context), void *context);
 void logfiles_free(struct logfiles *files);
 void logfiles_configure(struct logfiles *files, const struct logfiles_options *options);
 bool logfiles_wanted(const struct logfiles *files);
+bool logfiles_own_wanted(const struct logfiles *files);
 
-/* One whole line of a slot ("m/0"), with its newline. */
+/* One whole line of a slot ("m/0"; "": of hasupd itself), with its newline. */
 void logfiles_add(struct logfiles *files, const char *slot, const char *line, size_t len);
 /* All files are closed once what waits now is written, and opened by their names; the number of
  * this order. */

@@ -1,6 +1,6 @@
 /*
  * said.c: what workers say: which request it is about, into hasupd's log, into memory,
- * into files.
+ * into files; and what hasupd says itself, into a file of its own.
  *
  * A line belongs to the request that the worker says (mark.h), which holds however late it is read;
  * the worker is taken at its word, which no client knows.  A line that it says nothing of belongs
@@ -22,7 +22,7 @@
 #include <jansson.h>
 
 /* So many answers after its last line a worker counts as silent. */
-enum { TALKS = 256, LAST_TEXT = 6000, FILE_MORE = 1024 };
+enum { TALKS = 256, LAST_TEXT = 6000, FILE_MORE = 1024, OWN_LINE = 8192 };
 
 /* ---- whose a line is ---- */
 
@@ -92,6 +92,20 @@ static void to_file(struct engine *engine, const struct printed_line *line,
     if (len)
         logfiles_add(engine->printed.files, line->slot, out, len);
     free(out);
+}
+
+/* What hasupd itself has to say. */
+static void own_to_file(void *context, const struct log_entry *entry)
+{
+    struct engine *engine = context;
+    char line[OWN_LINE];
+    if (!logfiles_own_wanted(engine->printed.files))
+        return;
+    size_t len = engine->config->log.files.format == FORMAT_TEXT
+                     ? log_entry_text(entry, line, sizeof line - 1)
+                     : log_entry_json(entry, line, sizeof line - 1);
+    line[len++] = '\n';
+    logfiles_add(engine->printed.files, "", line, len);
 }
 
 static void said(struct worker *worker, const struct captured *captured)
@@ -238,6 +252,7 @@ void said_configure(struct engine *engine)
     logfiles_configure(engine->printed.files,
                        &(struct logfiles_options){.directory = config->log.files.directory,
                                                   .each_slot = config->log.files.each_slot,
+                                                  .own = config->log.files.hasupd,
                                                   .file = {.rotation = config->log.files.rotation,
                                                            .pack = config->log.files.compress},
                                                   .queue = (size_t)config->log.files.queue});
@@ -250,11 +265,13 @@ int said_open(struct engine *engine)
     if (!engine->printed.lines || !engine->printed.files)
         return HASUP_ENOMEM;
     said_configure(engine);
+    log_copy(own_to_file, engine);
     return 0;
 }
 
 void said_end(struct engine *engine)
 {
+    log_copy(NULL, NULL);
     logfiles_free(engine->printed.files);
     printed_free(engine->printed.lines);
 }

@@ -420,6 +420,45 @@ class Files(unittest.TestCase):
             self.assertEqual({line["slot"] for line in lines}, {"m/0", "quiet/0"})
             self.assertIn("\\xff", [line["message"] for line in lines])
 
+    def test_hasupd_s_own_log_has_a_file_from_its_start_to_its_end(self):
+        for format in ("text", "json"):
+            with self.world(f"hasupd: true, format: {format}") as world:
+                world.post("m", "utter " + hexed("of a worker\n"))
+                world.kill("m/0")
+                world.wait_event("slot.exited")
+                self.assertEqual(world.stop(), 0)
+                path = os.path.join(world.directory, "logs/hasupd.log")
+                lines = content(path).splitlines()
+                self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+                if format == "json":
+                    events = [json.loads(line)["event"] for line in lines]
+                else:
+                    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (?:INFO |WARN |ERROR) (\S+)"
+                    events = [re.match(stamp, line).group(1) for line in lines]
+                want = [e["event"] for e in world.events if not e["event"].startswith("worker.")]
+                self.assertEqual(events[:len(want)], want)  # as on standard error
+                self.assertLess(events.index("hasupd.started"), events.index("slot.exited"))
+                self.assertEqual(events[-1], "hasupd.stopped")
+
+    def test_hasupd_s_own_file_is_rotated_and_reopened_like_the_others(self):
+        with self.world("hasupd: true, size: 64KiB, keep: 2, compress: false") as world:
+            path = os.path.join(world.directory, "logs/hasupd.log")
+            world.write(f"  m: {{command: [{WORKER}], {', '.join(f'bogus{i}: 1' for i in range(50))}}}",
+                        "log: {files: {directory: logs, hasupd: true, size: 64KiB, keep: 2, compress: false}}")
+            while not glob.glob(path + ".*"):
+                world.ctl("reload", check=False)
+            os.rename(path, path + ".mine")
+            world.ctl("logs", "--reopen")
+            world.ctl("reload", check=False)
+            world.ctl("logs", "--reopen")
+            self.assertIn("config.refused", content(path))
+
+    def test_a_file_of_hasupd_s_own_without_a_directory_is_refused(self):
+        with World(MODEL, top="log: {files: {hasupd: true}}", start=False) as world:
+            done = subprocess.run([f"{BUILD}/hasupd", "--check", world.config], capture_output=True, text=True)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("log.files.directory", done.stderr + done.stdout)
+
     def test_rotation_under_load_loses_and_tears_no_line(self):
         with self.world("size: 256KiB, keep: 1000, compress: true, queue: 256MiB") as world:
             sent = sum(int(world.post("m", "flood 4")[2]) for _ in range(3))
