@@ -130,22 +130,32 @@ void versions_spawned(struct sim_slot *slot, const struct action *action, bool *
     slot->version = action->version;
 }
 
-/* Slots that should serve, and those that do. */
-static void count_slots(const struct sim *sim, uint32_t model, uint32_t *regular, uint32_t *used)
+struct count {
+    uint32_t used, regular; /* slots; of the model, those that should serve */
+    uint32_t ready;         /* now, amid the step: its end may be another one */
+};
+
+static struct count count_slots(const struct sim *sim, uint32_t model)
 {
-    *regular = *used = 0;
+    struct count count = {0};
     for (unsigned i = 0; i < SIM_SLOTS; i++) {
+        const struct sim_slot *slot = &sim->slots[i];
         struct slot_view view;
+        count.ready += slot->used && slot->model == model && slot->role == ROLE_WORKER &&
+                       slot->state == SLOT_READY;
         if (!core_slot_view(sim->core, i, &view))
             continue;
-        ++*used;
-        *regular += view.model == model && view.role == ROLE_WORKER && view.wanted && !view.extra;
+        count.used++;
+        count.regular +=
+            view.model == model && view.role == ROLE_WORKER && view.wanted && !view.extra;
     }
+    return count;
 }
 
 void versions_drained(struct sim *sim, const struct sim_slot *slot)
 {
-    uint32_t regular, used, index = (uint32_t)(slot - sim->slots);
+    const uint32_t index = (uint32_t)(slot - sim->slots);
+    const struct count count = count_slots(sim, slot->model);
     const struct model_policy *policy = &sim->models[slot->model].policy;
     struct model_view view;
     struct slot_view its;
@@ -154,29 +164,27 @@ void versions_drained(struct sim *sim, const struct sim_slot *slot)
         !core_slot_view(sim->core, index, &its) || !its.wanted || !view.accepting ||
         view.rollout.state == ROLLOUT_NONE)
         return;
-    count_slots(sim, slot->model, &regular, &used);
     uint32_t down = policy->rollout.max_unavailable;
-    bool alone = slot->stateful || !policy->rollout.max_surge || used + 1 >= SIM_SLOTS;
+    bool alone = slot->stateful || !policy->rollout.max_surge || count.used + 1 >= SIM_SLOTS;
     if (!down && alone)
         down = 1;
-    if (view.ready + down < regular)
-        sim_fail(sim, "slot %u drains for a newer one, and %u of %u are ready", index, view.ready,
-                 regular);
+    if (count.ready + down < count.regular)
+        sim_fail(sim, "slot %u drains for a newer one, and %u of %u are ready", index, count.ready,
+                 count.regular);
 }
 
 void versions_recycled(struct sim *sim, const struct sim_slot *slot)
 {
-    uint32_t regular, used;
+    const struct count count = count_slots(sim, slot->model);
     const struct model_policy *policy = &sim->models[slot->model].policy;
     struct model_view view;
     if (!core_model_view(sim->core, slot->model, &view))
         return;
-    count_slots(sim, slot->model, &regular, &used);
-    bool alone = slot->stateful || !policy->rollout.max_surge || used + 1 >= SIM_SLOTS ||
+    bool alone = slot->stateful || !policy->rollout.max_surge || count.used + 1 >= SIM_SLOTS ||
                  view.rollout.state == ROLLOUT_CANARY;
-    if (!alone && view.ready < regular)
+    if (!alone && count.ready <= count.regular) /* it is still ready, itself */
         sim_fail(sim, "slot %u is recycled with nobody in its place: %u of %u are ready",
-                 (unsigned)(slot - sim->slots), view.ready, regular);
+                 (unsigned)(slot - sim->slots), count.ready, count.regular);
 }
 
 static bool stable_serves(const struct sim *sim, uint32_t model, uint32_t version)
