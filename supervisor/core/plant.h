@@ -43,6 +43,7 @@
     X(REPLAY_APART)            /* what ran together runs again one by one */                       \
     X(ABORT_FOREVER)           /* a worker that hangs in its abort is never killed */              \
     X(FORGET_WATCHDOG)         /* nobody looks whether a watchdog was fed */                       \
+    X(BITE_SPARE)              /* a spare is to feed a watchdog before it is welcomed */           \
     X(RECYCLE_BUSY)            /* a worker is replaced while it has requests in hand */            \
     X(RECYCLE_BELOW)           /* one is replaced while another is away */                         \
     X(UNBEGUN_STAYS)           /* what did not run once is taken to run never */                   \

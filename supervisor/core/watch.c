@@ -71,18 +71,27 @@ static bool watch_is_on(const struct slot *slot)
            slot->state == SLOT_REPLAYING;
 }
 
+/* 0: it has none to feed.  A spare of a stateful model has loaded, and is not welcomed before it
+ * gets a slot's state: it is ready, and feeds its watchdog, from then on. */
+static hasup_ns watchdog_of(const struct core *core, const struct slot *slot)
+{
+    bool fed = slot->role != ROLE_SPARE || !slot->stateful || PLANT(PLANT_BITE_SPARE);
+    return fed ? core->models[slot->model].policy.timeouts.watchdog : 0;
+}
+
 /* What the worker owes first; `at` HASUP_NEVER: nothing. */
 static struct due work_due(const struct core *core, const struct slot *slot)
 {
     const struct model_policy *policy = &core->models[slot->model].policy;
+    const hasup_ns watchdog = watchdog_of(core, slot);
     struct due due = {HASUP_NEVER, HANG_ATTEMPT};
     if (slot->ping_due)
         due_by(&due, slot->ping_due, HANG_PING);
     flight_due(core, slot, &due);
     if (policy->timeouts.attempt && state_is_owed(slot))
         due_by(&due, slot->checkpoint.reached + policy->timeouts.attempt, HANG_STATE);
-    if (policy->timeouts.watchdog && !PLANT(PLANT_FORGET_WATCHDOG))
-        due_by(&due, slot->alive + policy->timeouts.watchdog, HANG_WATCHDOG);
+    if (watchdog && !PLANT(PLANT_FORGET_WATCHDOG))
+        due_by(&due, slot->alive + watchdog, HANG_WATCHDOG);
     return due;
 }
 
@@ -125,7 +134,7 @@ void watch_changed(struct core *core, struct slot *slot)
 
 void watch_begin(struct core *core, struct slot *slot)
 {
-    const hasup_ns watchdog = model_of(core, slot)->policy.timeouts.watchdog;
+    const hasup_ns watchdog = watchdog_of(core, slot);
     slot->alive = core->now;
     if (watchdog)
         watch_until(core, slot, core->now + watchdog);

@@ -320,6 +320,13 @@ static void check_essential(struct sim *sim, const struct sim_slot *slot)
                  (unsigned)(slot - sim->slots));
 }
 
+/* A worker that lives feeds its watchdog from when it is ready on. */
+static void check_watchdog(struct sim *sim, const struct sim_slot *slot)
+{
+    if (!slot->worker.hangs)
+        sim_fail(sim, "slot %u lives, and its watchdog bites", (unsigned)(slot - sim->slots));
+}
+
 static void notice(struct sim *sim, const struct action *action)
 {
     if (action->notice.what == NOTICE_MODEL_BROKEN)
@@ -351,6 +358,8 @@ static void notice(struct sim *sim, const struct action *action)
         slot->waits = true;
         slot->waits_since = sim->now;
     }
+    if (action->notice.what == NOTICE_HUNG && action->notice.value == HANG_WATCHDOG)
+        check_watchdog(sim, slot);
     if (action->notice.what == NOTICE_HUNG)
         slot->ordered = false;
     if (action->notice.what == NOTICE_PRE_START_TIMEOUT)

@@ -419,6 +419,7 @@ void worker_beats(struct sim *sim, struct sim_slot *slot, uint32_t number)
     }
     if (sim->now > worker->hung_at + watchdog + SIM_TICK &&
         core_slot_view(sim->core, index_of(sim, slot), &view) && view.state == SLOT_READY &&
+        (view.role != ROLE_SPARE || !view.stateful) && /* which waits to be welcomed */
         sim->now > view.since + watchdog + SIM_TICK)
         sim_fail(sim, "slot %u hangs, and its watchdog does not bite", index_of(sim, slot));
 }

@@ -245,6 +245,32 @@ static void a_stateful_spare_that_never_answers_is_killed(void **state)
     assert_int_equal(seen(w, ACTION_KILL)->slot, SPARE);
 }
 
+/* It says that it is ready once it has a slot's state, and feeds its watchdog from then on. */
+static void a_stateful_spare_feeds_no_watchdog_before_it_is_welcomed(void **state)
+{
+    struct world *w = *state;
+    w->policy.spares = 1;
+    w->policy.timeouts.watchdog = 10 * HASUP_S;
+    set_model(w, false);
+    comes_back(w, SLOT, 1, 0);
+    greets(w, SPARE, 1, true);
+    says(w, EVENT_PONG, SPARE);
+    for (int i = 0; i < 5; i++) {
+        says(w, EVENT_ALIVE, SLOT);
+        world_pass(w, 9 * HASUP_S);
+        assert_int_equal(seen_notices(w, NOTICE_HUNG), 0);
+    }
+    dies(w, SLOT);
+    assert_int_equal(seen(w, ACTION_SWAP)->slot, SLOT);
+    says(w, EVENT_CHECKPOINT_LOADED, SLOT);
+    world_pass(w, 9 * HASUP_S); /* restores its state */
+    says(w, EVENT_WORKER_READY, SLOT);
+    world_pass(w, 9 * HASUP_S);
+    assert_int_equal(seen_notices(w, NOTICE_HUNG), 0);
+    world_pass(w, 2 * HASUP_S);
+    assert_int_equal(seen_notices(w, NOTICE_HUNG), 1);
+}
+
 static void promise_6_a_suspect_runs_on_a_spare_and_kills_no_slots_worker(void **state)
 {
     struct world *w = *state;
@@ -330,6 +356,7 @@ int main(void)
         STORY(promise_4_a_stateful_spare_gets_the_slots_state),
         STORY(promise_4_a_stateful_spare_has_its_own_time_for_the_slots_state),
         STORY(a_stateful_spare_that_never_answers_is_killed),
+        STORY(a_stateful_spare_feeds_no_watchdog_before_it_is_welcomed),
         STORY(promise_6_a_suspect_runs_on_a_spare_and_kills_no_slots_worker),
         STORY(a_busy_spare_takes_nothing_over),
         STORY(the_policy_adds_and_removes_spares),
