@@ -22,6 +22,7 @@ struct syntax {
     } options[OPTIONS];
     char places[PLACES][TOKEN]; /* words that are no options, in their order */
     int n_options, n_places;
+    bool repeats; /* the last place may stand several times: "[MODEL …]" */
 };
 
 static bool fits(const char *word, const char *begun)
@@ -94,6 +95,8 @@ static void read_usage(struct syntax *syntax, char *usage, const char *help)
             aliased = strchr(token, ',') != NULL;
             if (*last->value)
                 next = strtok_r(NULL, " ", &rest);
+        } else if (places && syntax->n_places && strcmp(word, "…]") == 0) {
+            syntax->repeats = true;
         } else if (places && isupper((unsigned char)*word) && strcmp(word, "OPTIONS]") != 0 &&
                    syntax->n_places < PLACES) {
             memcpy(syntax->places[syntax->n_places++], word, TOKEN);
@@ -256,8 +259,9 @@ static void after_verb(struct ctl *ctl, const struct ctl_verb *verb, int at)
         return;
     if (ctl->argv[last][0] == '-')
         offer_options(&syntax, ctl->argv[last]);
-    else if (place < syntax.n_places)
-        offer_kind(ctl, syntax.places[place], ctl->argv[last]);
+    else if (place < syntax.n_places || (syntax.repeats && syntax.n_places))
+        offer_kind(ctl, syntax.places[place < syntax.n_places ? place : syntax.n_places - 1],
+                   ctl->argv[last]);
 }
 
 int ctl_complete(struct ctl *ctl, const char *globals, const struct ctl_verb *verbs, size_t n)

@@ -220,7 +220,7 @@ static const struct ctl_verb VERBS[] = {
     {"events", ctl_events, true, "events [-f|--since 1h|--all] [-n N] [MODEL[/SLOT]]",
      "what happened"},
     {"logs", ctl_logs, true,
-     "logs [-f] [OPTIONS] [MODEL[/SLOT]]", "what workers printed"},
+     "logs [-f] [OPTIONS] [MODEL[/SLOT] …]", "what workers printed"},
     {"checkpoint", ctl_checkpoint, true, "checkpoint now|list|show|export|import|prune …",
      "saved states of slots"},
     {"audit", ctl_audit, true, "audit [OPTIONS]", "check the files, for cron"},

@@ -51,11 +51,21 @@ static bool is_of(const char *slot, const char *target)
            (!slot[len] || (slot[len] == '/' && !memchr(target, '/', len)));
 }
 
+static bool is_of_any(const char *slot, const char (*targets)[PRINTED_SLOT])
+{
+    for (int i = 0; i < PRINTED_TARGETS && targets[i][0]; i++)
+        if (is_of(slot, targets[i]))
+            return true;
+    return !targets[0][0];
+}
+
 static bool is_wanted(const struct printed_filter *filter, const struct kept *line)
 {
-    return (!filter->target[0] || is_of(line->slot->name, filter->target)) &&
+    return is_of_any(line->slot->name, filter->targets) &&
            (!filter->streams || filter->streams & 1u << line->stream) &&
-           line->wall_ns >= filter->since_wall_ns && (!filter->pid || filter->pid == line->pid) &&
+           line->wall_ns >= filter->since_wall_ns &&
+           (!filter->until_wall_ns || line->wall_ns <= filter->until_wall_ns) &&
+           (!filter->pid || filter->pid == line->pid) &&
            (!filter->request[0] ||
             strcmp(filter->request, line->text + line->len + 1) == 0) &&
            (!filter->grep[0] || memmem(line->text, line->len, filter->grep, strlen(filter->grep)));

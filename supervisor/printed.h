@@ -14,6 +14,7 @@
 struct printed;
 
 enum { PRINTED_REQUEST = MARK_NAME + 1, PRINTED_GREP = 128, PRINTED_SLOT = 96 };
+enum { PRINTED_TARGETS = 16 };
 
 struct printed_line {
     int64_t wall_ns;
@@ -25,11 +26,11 @@ struct printed_line {
 
 /* What a reader wants. */
 struct printed_filter {
-    char target[PRINTED_SLOT];  /* a slot, or a model; "": all */
+    char targets[PRINTED_TARGETS][PRINTED_SLOT]; /* slots, or models; the first "": all */
     char grep[PRINTED_GREP];    /* a part of the text; "": any */
     char request[PRINTED_REQUEST]; /* whose they are; "": any, and nobody's */
     unsigned streams;           /* 1 << enum capture_stream; 0: all */
-    int64_t since_wall_ns;
+    int64_t since_wall_ns, until_wall_ns; /* until 0: for ever */
     int pid;                    /* 0: any */
 };
 
@@ -47,7 +48,7 @@ void printed_free(struct printed *printed);
 void printed_limit(struct printed *printed, size_t bytes);
 
 void printed_add(struct printed *printed, const struct printed_line *line);
-/* Whether there are lines of it; `target` as in a filter. */
+/* Whether there are lines of it; `target`: a slot, or a model. */
 bool printed_knows(const struct printed *printed, const char *target);
 
 /* reader->filter is set.  It begins with the last `tail` of the lines that it wants. */

@@ -149,24 +149,55 @@ static bool known_target(const struct readers *readers, const char *target,
     return false;
 }
 
+static uint32_t read_target(const struct readers *readers, const json_t *target,
+                            char out[PRINTED_SLOT], char error[CONFIG_ERROR_MAX])
+{
+    const char *text = json_string_value(target);
+    if (!text || strlen(text) >= PRINTED_SLOT) {
+        snprintf(error, CONFIG_ERROR_MAX, "a target is a text of %d bytes at most",
+                 PRINTED_SLOT - 1);
+        return 400;
+    }
+    snprintf(out, PRINTED_SLOT, "%s", text);
+    return known_target(readers, out, error) ? 0 : 404;
+}
+
+/* One in `target`, or a list of them. */
+static uint32_t read_targets(const struct readers *readers, const json_t *in,
+                             struct printed_filter *filter, char error[CONFIG_ERROR_MAX])
+{
+    const json_t *targets = json_object_get(in, "target"), *target;
+    size_t i;
+    uint32_t wrong = 0;
+    if (json_is_string(targets))
+        return read_target(readers, targets, filter->targets[0], error);
+    if (json_array_size(targets) > PRINTED_TARGETS) {
+        snprintf(error, CONFIG_ERROR_MAX, "%d models and slots at most", PRINTED_TARGETS);
+        return 400;
+    }
+    json_array_foreach(targets, i, target)
+        if (!wrong)
+            wrong = read_target(readers, target, filter->targets[i], error);
+    return wrong;
+}
+
 static uint32_t read_filter(const struct readers *readers, const json_t *in,
                             struct printed_filter *filter, char error[CONFIG_ERROR_MAX])
 {
-    const char *target = json_string_value(json_object_get(in, "target"));
     const char *grep = json_string_value(json_object_get(in, "grep"));
     const char *request = json_string_value(json_object_get(in, "request"));
-    if ((target && strlen(target) >= sizeof filter->target) ||
-        (grep && strlen(grep) >= sizeof filter->grep) ||
+    if ((grep && strlen(grep) >= sizeof filter->grep) ||
         (request && strlen(request) >= sizeof filter->request)) {
-        snprintf(error, CONFIG_ERROR_MAX, "target has %d bytes at most, grep %d, request %d",
-                 PRINTED_SLOT - 1, PRINTED_GREP - 1, PRINTED_REQUEST - 1);
+        snprintf(error, CONFIG_ERROR_MAX, "grep has %d bytes at most, request %d",
+                 PRINTED_GREP - 1, PRINTED_REQUEST - 1);
         return 400;
     }
-    snprintf(filter->target, sizeof filter->target, "%s", target ? target : "");
     snprintf(filter->grep, sizeof filter->grep, "%s", grep ? grep : "");
     snprintf(filter->request, sizeof filter->request, "%s", request ? request : "");
     filter->since_wall_ns =
         json_integer_value(json_object_get(in, "since_wall_ms")) * (int64_t)HASUP_MS;
+    int64_t until = json_integer_value(json_object_get(in, "until_wall_ms"));
+    filter->until_wall_ns = until ? (until + 1) * (int64_t)HASUP_MS - 1 : 0; /* as it is shown */
     size_t i;
     const json_t *stream;
     json_array_foreach(json_object_get(in, "streams"), i, stream)
@@ -177,7 +208,7 @@ static uint32_t read_filter(const struct readers *readers, const json_t *in,
         snprintf(error, CONFIG_ERROR_MAX, "streams are stdout, stderr, status and dropped");
         return 400;
     }
-    return known_target(readers, filter->target, error) ? 0 : 404;
+    return read_targets(readers, in, filter, error);
 }
 
 static struct log_reader *reader_new(struct readers *readers, struct unix_client *client,
@@ -281,7 +312,7 @@ static void reader_carry(struct carry *carry, struct log_reader *reader, size_t 
     V(reader->id);
     V(reader->follows);
     V(reader->done);
-    carry_text(carry, filter->target, sizeof filter->target);
+    carry_text(carry, filter->targets[0], sizeof filter->targets[0]);
     carry_text(carry, filter->grep, sizeof filter->grep);
     V(filter->streams);
     V(filter->since_wall_ns);
@@ -289,6 +320,9 @@ static void reader_carry(struct carry *carry, struct log_reader *reader, size_t 
     V(reader->place.lost);
     V(*left);
     carry_text(carry, filter->request, sizeof filter->request);
+    V(filter->until_wall_ns);
+    for (int i = 1; i < PRINTED_TARGETS; i++)
+        carry_text(carry, filter->targets[i], sizeof filter->targets[i]);
 }
 
 static void reader_load(struct carry *carry, struct readers *readers, struct unix_client *client)

@@ -14,7 +14,7 @@ struct readers;
 struct readers *readers_new(struct engine *engine); /* NULL: no memory */
 void readers_free(struct readers *readers);
 
-/* `in`: target, count, since_wall_ms, streams, grep, request, follow.  Lines follow as chunks, then, unless
+/* `in`: target (one, or a list), count, since_wall_ms, until_wall_ms, streams, grep, request, follow.  Lines follow as chunks, then, unless
  * it follows, a reply.  0, or the HTTP status of a refusal, `error` says why. */
 uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64_t id,
                      const json_t *in, char error[CONFIG_ERROR_MAX]);

@@ -185,7 +185,7 @@ static json_t *last_lines(const struct worker *worker, char text[LAST_TEXT])
     struct printed_line line;
     size_t used = 0;
     json_t *list = json_array();
-    snprintf(reader.filter.target, sizeof reader.filter.target, "%s", worker->home->name);
+    snprintf(reader.filter.targets[0], PRINTED_SLOT, "%s", worker->home->name);
     printed_open(worker->slot->engine->printed.lines, &reader, CAPTURE_TAIL);
     while (printed_next(&reader, &line)) {
         json_array_append_new(list, line_json(&line));

@@ -1,5 +1,6 @@
 """What workers print: whose line it is, floods, slow readers, bytes that are no text, and last words."""
 import ctypes
+import datetime
 import glob
 import json
 import os
@@ -208,11 +209,76 @@ class Reading(unittest.TestCase):
             self.assertEqual(len(texts("--since", "1h")), 12)
             self.assertEqual(texts("-n", "0"), [])
 
+    def test_several_models_and_slots_and_streams(self):
+        with World(f"{TWO}\n  third: {{command: [{WORKER}], workers: 2}}") as world:
+            lines_when(world, 4, "--grep", "hello")
+            world.post("m", "mutter " + hexed("an error\n"))
+            lines_when(world, 1, "--grep", "an error")
+            slots = lambda *args: sorted(e["slot"] for e in lines_of(world, *args))  # noqa: E731
+            self.assertEqual(slots("m", "third/1"), ["m/0", "m/0", "third/1"])
+            self.assertEqual(slots("third", "quiet"), ["quiet/0", "third/0", "third/1"])
+            self.assertEqual(slots("--stderr"), ["m/0"])
+            self.assertEqual(slots("m", "--stdout"), ["m/0"])
+            self.assertEqual(slots("m", "--stdout", "--stderr"), ["m/0", "m/0"])
+            self.assertEqual(slots("m", "--stream", "stdout", "--stream", "stderr"), ["m/0", "m/0"])
+
+    def test_times_as_docker_logs_and_journalctl_take_them(self):
+        with World(MODEL) as world:
+            time_of = {}
+            for i in range(3):
+                world.post("m", "utter " + hexed(f"line {i}\n"))
+                line = lines_when(world, 1, "--grep", f"line {i}")[0]
+                time_of[i] = line["time"]
+                wait_until(lambda: datetime.datetime.now(datetime.timezone.utc) >
+                           datetime.datetime.fromisoformat(line["time"]) + datetime.timedelta(milliseconds=2), "no time")
+            texts = lambda *args: [e["message"] for e in lines_of(world, "-g", "line", *args)]  # noqa: E731
+            self.assertEqual(texts("-S", time_of[1]), ["line 1", "line 2"])
+            self.assertEqual(texts("--until", time_of[1]), ["line 0", "line 1"])
+            self.assertEqual(texts("-S", time_of[1], "-U", time_of[1]), ["line 1"])
+            self.assertEqual(texts("-S", time_of[1], "-n", "1"), ["line 2"])
+            there = datetime.datetime.fromisoformat(time_of[2]).astimezone(datetime.timezone(-datetime.timedelta(hours=5.5)))
+            self.assertEqual(texts("-S", there.isoformat(timespec="milliseconds")), ["line 2"])
+            self.assertEqual(texts("-S", time_of[2][11:-1], "-n", "all"), ["line 2"])  # as it is shown
+            self.assertEqual(texts("-S", "yesterday"), ["line 0", "line 1", "line 2"])
+            self.assertEqual(texts("-S", f"@{int(time.time()) - 3600}"), ["line 0", "line 1", "line 2"])
+            tomorrow = (datetime.date.today() + datetime.timedelta(days=2)).isoformat()
+            for form in (tomorrow, tomorrow + " 10:00", tomorrow + "T10:00:00Z"):
+                self.assertEqual(texts("-S", form), [])
+
+    def test_lines_with_their_day_or_bare(self):
+        with World(MODEL) as world:
+            world.post("m", "utter " + hexed("bare text\n"))
+            line = lines_when(world, 1, "-g", "bare")[0]
+            self.assertEqual(world.ctl("logs", "-g", "bare", "--no-prefix").stdout, b"bare text\n")
+            self.assertTrue(world.ctl("logs", "-g", "bare", "-t").stdout.decode().startswith(line["time"] + " m/0 "))
+
+    def on_a_terminal(self, world, **environment):
+        ours, theirs = pty.openpty()
+        done = subprocess.run([f"{BUILD}/hasupctl", "-s", world.socket, "logs"], stdin=subprocess.DEVNULL, stdout=theirs,
+                              env={**os.environ, "TERM": "xterm", "NO_COLOR": "", **environment}, timeout=LIMIT)
+        os.close(theirs)
+        self.assertEqual(done.returncode, 0)
+        text = os.read(ours, 65536).decode()
+        os.close(ours)
+        return text
+
+    def test_colours_tell_slots_apart_on_a_terminal_alone(self):
+        with World(f"  m: {{command: [{WORKER}], workers: 3}}") as world:
+            lines_when(world, 3, "--grep", "hello")
+            text = self.on_a_terminal(world)
+            colours = re.findall(r"\x1b\[(\d+)mm/\d +\x1b\[0m hello from m\r\n", text)
+            self.assertEqual(len(set(colours)), 3, text)
+            self.assertNotIn("\x1b", self.on_a_terminal(world, NO_COLOR="1"))
+            self.assertNotIn("\x1b", self.on_a_terminal(world, TERM="dumb"))
+            self.assertNotIn(b"\x1b", world.ctl("logs").stdout)
+
     def test_wrong_words_are_told(self):
         with World(MODEL) as world:
             for args, told in ((("n",), 'no model "n"'), (("--since", "x"), "duration"), (("-n", "x"), "number"),
                                (("--stream", "x"), "stdout, stderr"), (("--bogus",), "unknown option"),
-                               (("m", "m"), "at most one")):
+                               (("m", "n"), 'no model "n"'), (("m",) * 17, "16 models"), (("-f", "-U", "1m"), "--until does not"),
+                               (("-S", "25:00"), "a time"), (("-U", "2026-11-25T19:00+1"), "a time"), (("-r", ""), "a text"),
+                               (("-r", "x" * 129), "128")):
                 done = world.ctl("logs", *args, check=False)
                 self.assertIn(told, done.stderr.decode())
                 self.assertIn(done.returncode, (1, 2))

@@ -56,7 +56,7 @@ static void lines_are_chosen(void **state)
     say_at(printed, "m/1", CAPTURE_STDERR, "two", 2);
     say_at(printed, "mm/0", CAPTURE_STDOUT, "three", 3);
     say_at(printed, "m/0", CAPTURE_DROPPED, "four", 4);
-    struct printed_filter all = {0}, model = {.target = "m"}, slot = {.target = "m/1"};
+    struct printed_filter all = {0}, model = {.targets = {"m"}}, slot = {.targets = {"m/1"}};
     struct printed_filter err = {.streams = 1 << CAPTURE_STDERR}, grep = {.grep = "o"};
     struct printed_filter since = {.since_wall_ns = 3}, pid = {.pid = 8};
     assert_string_equal(read_now(printed, &all, 100), "one two three four");
@@ -79,7 +79,7 @@ static void who_has_most_gives_its_oldest(void **state)
     (void)state;
     struct printed *printed = printed_new(4096);
     char text[32];
-    struct printed_filter quiet = {.target = "quiet"}, loud = {.target = "loud"};
+    struct printed_filter quiet = {.targets = {"quiet"}}, loud = {.targets = {"loud"}};
     say(printed, "quiet/0", "still");
     say(printed, "quiet/0", "here");
     for (int i = 0; i < 10000; i++) {
@@ -98,7 +98,7 @@ static void a_reader_goes_on_where_it_was(void **state)
 {
     (void)state;
     struct printed *printed = printed_new(1 << 20);
-    struct printed_reader reader = {.filter = {.target = "m"}};
+    struct printed_reader reader = {.filter = {.targets = {"m"}}};
     say(printed, "m/0", "a");
     printed_open(printed, &reader, 100);
     assert_string_equal(read_all(&reader), "a");

@@ -70,7 +70,7 @@ for absent in {"zsh", "fish"} - {shell.__name__ for shell in SHELLS}:
 
 
 def usage_options(text):
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text))
+    return set(re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", text))
 
 
 class Source(unittest.TestCase):
@@ -101,7 +101,8 @@ class Source(unittest.TestCase):
         for file in glob.glob(os.path.join(ROOT, "hasupctl/*.c")):
             with open(file, encoding="utf-8") as source:
                 text = source.read()
-            for name in re.findall(r'strcmp\(\w+(?:->argv\[\w+\])?(?:\[\w+\])?, "(--[a-z-]+)"\)', text):
+            named = re.findall(r'is_option\(word, (?:"-\w"|NULL), "(--[a-z-]+)"\)', text)
+            for name in named + re.findall(r'strcmp\(\w+(?:->argv\[\w+\])?(?:\[\w+\])?, "(--[a-z-]+)"\)', text):
                 self.assertIn(name, offered, file)
 
     def test_words(self):
@@ -156,6 +157,7 @@ class Shells(unittest.TestCase):
         self.each(["digits/1"], "why", "digits/1", **here)
         self.each(["digits/0", "digits/1", "other/0"], "checkpoint", "export", "", **here)
         self.each(["other"], "requests", "--model", "o", **here)
+        self.each(["other"], "logs", "-f", "digits/0", "digits/1", "o", **here)
         self.each(["other"], "-s", self.world.socket, "stop", "o")
         self.each(["other"], "audit", "--restore-test", "o", **here)
 
