@@ -1,7 +1,7 @@
 /*
  * init.c: `hasupd run`: starts one command, hands it the terminal and every signal, reaps whatever
  * becomes its child, and leaves nothing of the tree behind.  Owns no memory, opens nothing while
- * the command runs, writes nowhere but to stderr.
+ * the command runs, writes nowhere but to stderr, and never waits for who reads that.
  *
  * All signals are blocked from the first line of main() on, and taken one by one, so none is lost
  * however early it comes.  What was ignored before stays so for the command; for this process CHLD
@@ -16,10 +16,13 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <link.h>
+#include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +30,8 @@
 enum {
     KILL_PATIENCE = 10 /* seconds */,
     SIGNALS = 65,
+    SET_BYTES = (SIGNALS - 1) / 8, /* as the kernel has a set of signals */
+    SAID_MAX = 512,
     PROCESSES_ASKED = 4096, /* to end, where all get time for it */
     EXIT_FAILED = 1,
     EXIT_USAGE = 2,
@@ -35,21 +40,72 @@ enum {
 };
 
 static const char USAGE[] =
-    "usage: hasupd run [-g] [-r SIG:SIG]... [-w SECONDS] [--] COMMAND [ARG]...\n"
+    "usage: hasupd run [-g] [-r SIG:SIG]... [-w SECONDS] [-v] [--] COMMAND [ARG]...\n"
     "Runs one command as an init would: hands on signals, reaps orphans, ends with its exit code.\n"
     "  -g           signals go to the command's whole process group\n"
     "  -r SIG:SIG   the second one is handed on instead of the first; 0: none is\n"
-    "  -w SECONDS   what is left of the tree gets TERM and so long, before it is killed\n";
+    "  -w SECONDS   what is left of the tree gets TERM and so long, before it is killed\n"
+    "  -v           tells on stderr what it does, as --verbose; twice: of each orphan, too\n";
 
 struct init {
     const char *name; /* of the command */
     pid_t child;      /* leads a process group of its own */
     bool group;
     int wait; /* seconds */
+    int verbose;
     int hand_on[SIGNALS];
-    int status;    /* of the child, once it has ended */
-    bool terminal; /* it was ours, and is the child's */
+    int status;   /* of the child, once it has ended */
+    int terminal; /* the standard descriptor of what was ours, and is the child's; -1: none is */
+    bool told;    /* to end, by TERM or INT */
 };
+
+enum { SAYS = 1, SAYS_ORPHANS = 2 };
+
+/* ---- what it tells ---- */
+
+static bool says(const struct init *init, int level)
+{
+    return init->verbose >= level;
+}
+
+/* One line on stderr; lost where that takes none just now, as an init has better things to do. */
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+    char line[SAID_MAX];
+    struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
+    va_list args;
+    size_t len = (size_t)snprintf(line, sizeof line, "hasupd run: ");
+    va_start(args, format);
+    int more = vsnprintf(line + len, sizeof line - len, format, args);
+    va_end(args);
+    len += more < 0 ? 0 : (size_t)more;
+    if (len > sizeof line - 1)
+        len = sizeof line - 1;
+    line[len++] = '\n';
+    if (poll(&err, 1, 0) == 1 && err.revents & POLLOUT)
+        (void)!write(STDERR_FILENO, line, len);
+}
+
+/* As -r takes it. */
+static const char *signal_name(int signo, char text[16])
+{
+    if (signo >= SIGRTMIN && signo <= SIGRTMAX)
+        snprintf(text, 16, "RTMIN+%d", signo - SIGRTMIN);
+    else if (signo < SIGRTMIN && sigabbrev_np(signo))
+        snprintf(text, 16, "%s", sigabbrev_np(signo));
+    else
+        snprintf(text, 16, "%d", signo);
+    return text;
+}
+
+static void say_ended(const char *who, pid_t pid, int status)
+{
+    char text[16];
+    if (WIFSIGNALED(status))
+        say("%s (pid %d) was ended by %s", who, (int)pid, signal_name(WTERMSIG(status), text));
+    else
+        say("%s (pid %d) exited with code %d", who, (int)pid, WEXITSTATUS(status));
+}
 
 /* ---- options ---- */
 
@@ -96,13 +152,16 @@ static void rewrite(struct init *init, const char *text)
 
 static char **read_options(struct init *init, int argc, char **argv)
 {
+    static const struct option LONG[] = {{"verbose", no_argument, NULL, 'v'},
+                                         {"help", no_argument, NULL, 'h'},
+                                         {NULL, 0, NULL, 0}};
     static char own[] = "hasupd run"; /* what getopt calls itself */
     char *end;
     int option;
     for (int s = 0; s < SIGNALS; s++)
         init->hand_on[s] = s;
     argv[0] = own;
-    while ((option = getopt(argc, argv, "+gr:w:h")) != -1)
+    while ((option = getopt_long(argc, argv, "+gr:w:vh", LONG, NULL)) != -1)
         switch (option) {
         case 'g': init->group = true; break;
         case 'r': rewrite(init, optarg); break;
@@ -111,6 +170,7 @@ static char **read_options(struct init *init, int argc, char **argv)
             if (end == optarg || *end || init->wait < 0 || init->wait > 86400)
                 usage("-w wants whole seconds, at most 86400: ", optarg);
             break;
+        case 'v': init->verbose++; break;
         case 'h': usage(NULL, NULL);
         default: usage("", NULL);
         }
@@ -122,19 +182,43 @@ static char **read_options(struct init *init, int argc, char **argv)
 
 /* ---- the terminal ---- */
 
-static void give_terminal(pid_t group)
+static void give_terminal(int terminal, pid_t group)
 {
-    while (tcsetpgrp(STDIN_FILENO, group) && errno == EINTR)
+    while (tcsetpgrp(terminal, group) && errno == EINTR)
         continue;
 }
 
-/* Whether it is this process group's to give. */
-static bool has_terminal(void)
+/* Where this process's group and the terminal's are both of an outer namespace, they have no number
+ * here to compare.  A terminal refuses to be read from the background by who blocks TTIN. */
+static bool in_background(int terminal)
 {
-    return tcgetpgrp(STDIN_FILENO) == getpgrp();
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", terminal);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC); /* its own way to read */
+    bool refused = fd >= 0 && read(fd, path, 0) < 0 && errno == EIO;
+    if (fd >= 0)
+        close(fd);
+    return refused;
+}
+
+/* The standard descriptor that is a terminal, and this process group's to give; -1: none is. */
+static int own_terminal(void)
+{
+    const pid_t group = getpgrp();
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (tcgetpgrp(fd) == group && (group || !in_background(fd)))
+            return fd;
+    return -1;
 }
 
 /* ---- the command ---- */
+
+/* sigprocmask() leaves out 32 and 33, which the C library keeps for threads.  This process has
+ * none, and they are signals as all others are. */
+static void set_mask(const void *mask)
+{
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, SET_BYTES);
+}
 
 /* 0, or the exit code.  The command has its process group, and the terminal, before its first
  * instruction.  The child runs on this process's memory until it is another program, which is
@@ -143,14 +227,14 @@ static int start(struct init *init, char **command, const sigset_t *mask)
 {
     volatile int why = 0;
     void (*const was)(int) = signal(SIGCHLD, SIG_DFL);
-    init->terminal = has_terminal();
+    init->terminal = own_terminal();
     init->child = vfork();
     if (init->child == 0) {
         setpgid(0, 0);
-        if (init->terminal)
-            give_terminal(getpid());
+        if (init->terminal >= 0)
+            give_terminal(init->terminal, getpid());
         signal(SIGCHLD, was);
-        sigprocmask(SIG_SETMASK, mask, NULL);
+        set_mask(mask);
         execvp(command[0], command);
         why = errno;
         _exit(EXIT_CANNOT);
@@ -161,8 +245,11 @@ static int start(struct init *init, char **command, const sigset_t *mask)
                                                    : 0;
     if (failed)
         fprintf(stderr, "hasupd run: %s: %s\n", command[0], strerror(why ? why : errno));
-    if (failed && init->terminal)
-        give_terminal(getpgrp()); /* the child may have taken it */
+    else if (says(init, SAYS))
+        say("%s was started as pid %d%s", init->name, (int)init->child,
+            init->terminal >= 0 ? ", with the terminal" : "");
+    if (failed && init->terminal >= 0)
+        give_terminal(init->terminal, getpgrp()); /* the child may have taken it */
     return failed;
 }
 
@@ -187,19 +274,20 @@ static int give_back(struct dl_phdr_info *object, size_t size, void *context)
 /* A shell gave it to this process, by fg. */
 static bool take_terminal(struct init *init)
 {
-    init->terminal = has_terminal();
-    if (init->terminal)
-        give_terminal(init->child);
-    return init->terminal;
+    init->terminal = own_terminal();
+    if (init->terminal >= 0)
+        give_terminal(init->terminal, init->child);
+    return init->terminal >= 0;
 }
 
 /* No shell would let a process go on that stops without one. */
 static bool has_shell(const struct init *init)
 {
-    int fd = init->terminal ? -1 : open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    bool ours = init->terminal >= 0;
+    int fd = ours ? -1 : open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
     if (fd >= 0)
         close(fd);
-    return getpid() != 1 && (init->terminal || fd >= 0);
+    return getpid() != 1 && (ours || fd >= 0);
 }
 
 /* As a shell's job would: this process stops, too, so that the shell knows, and both go on
@@ -208,11 +296,14 @@ static bool has_shell(const struct init *init)
 static void stop_with_it(struct init *init, int signo)
 {
     bool wants_terminal = signo == SIGTTIN || signo == SIGTTOU;
+    char text[16];
+    if (says(init, SAYS))
+        say("%s stopped for %s", init->name, signal_name(signo, text));
     if (!wants_terminal || !take_terminal(init)) {
         if (!has_shell(init))
             return;
-        if (init->terminal)
-            give_terminal(getpgrp());
+        if (init->terminal >= 0)
+            give_terminal(init->terminal, getpgrp());
         raise(SIGSTOP);
         (void)take_terminal(init);
     }
@@ -231,29 +322,44 @@ static bool reap(struct init *init)
         } else if (pid == init->child) {
             init->status = status;
             ended = true;
+        } else if (!WIFSTOPPED(status) && says(init, SAYS_ORPHANS)) {
+            say_ended("an orphan", pid, status);
         }
     }
     return ended;
 }
 
-static void hand_on(const struct init *init, int signo)
+static void hand_on(struct init *init, int signo)
 {
+    char came[16], goes[16];
     int other = init->hand_on[signo];
+    init->told = init->told || signo == SIGTERM || signo == SIGINT;
+    if (says(init, SAYS))
+        say("%s came, %s is handed on to %s", signal_name(signo, came),
+            other ? signal_name(other, goes) : "nothing", init->name);
     if (other)
         kill(init->group ? -init->child : init->child, other);
+}
+
+/* Nobody sent it but this process, by a line for a reader who is gone. */
+static bool is_own(int signo, const siginfo_t *info)
+{
+    return signo == SIGPIPE && info->si_pid == getpid();
 }
 
 static void attend(struct init *init)
 {
     sigset_t all;
     siginfo_t info;
-    sigfillset(&all);
+    memset(&all, 0xff, sizeof all);
     for (;;) {
         int signo = sigwaitinfo(&all, &info);
         if (signo < 0)
             continue; /* EINTR: stopped, and gone on */
-        if (signo == SIGCONT && !init->terminal)
+        if (signo == SIGCONT && init->terminal < 0)
             (void)take_terminal(init);
+        if (is_own(signo, &info))
+            continue;
         if (signo != SIGCHLD || info.si_code == SI_USER)
             hand_on(init, signo);
         if (signo == SIGCHLD && reap(init))
@@ -307,37 +413,54 @@ static hasup_ns now(void)
     return (hasup_ns)t.tv_sec * HASUP_S + (hasup_ns)t.tv_nsec;
 }
 
-/* Everybody ends, at the latest when the time is over. */
-static void end_all(const struct init *init)
+/* Everybody ends, at the latest when the time is over, or at a second TERM or INT. */
+static void end_all(struct init *init)
 {
     const struct timespec moment = {.tv_nsec = 10 * HASUP_MS};
-    const hasup_ns until = now() + (hasup_ns)init->wait * HASUP_S;
-    bool asked = !init->wait;
-    sigset_t chld;
+    hasup_ns until = now() + (hasup_ns)init->wait * HASUP_S;
+    bool asked = !init->wait, killed = false;
+    sigset_t wakes;
     pid_t pid;
-    sigemptyset(&chld);
-    sigaddset(&chld, SIGCHLD);
+    int status;
+    sigemptyset(&wakes);
+    sigaddset(&wakes, SIGCHLD);
+    sigaddset(&wakes, SIGTERM);
+    sigaddset(&wakes, SIGINT);
     for (;;) {
-        while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
-            continue;
+        while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+            if (says(init, SAYS_ORPHANS))
+                say_ended("an orphan", pid, status);
         if (pid < 0)
             return;
         if (now() > until + KILL_PATIENCE * HASUP_S) {
-            fprintf(stderr, "hasupd run: something that %s has left does not die\n", init->name);
+            say("something that %s has left does not die", init->name);
             return;
         }
-        if (!asked)
+        if (!asked) {
+            if (says(init, SAYS))
+                say("what %s has left gets TERM, and %d s", init->name, init->wait);
             ask_all(init);
+        }
         asked = true;
-        if (now() >= until)
+        if (now() >= until) {
+            if (!killed && says(init, SAYS))
+                say("what %s has left is killed", init->name);
+            killed = true;
             kill_children(init);
-        sigtimedwait(&chld, NULL, &moment);
+        }
+        int signo = sigtimedwait(&wakes, NULL, &moment);
+        bool tells = signo == SIGTERM || signo == SIGINT;
+        if (tells && init->told && now() < until)
+            until = now();
+        init->told = init->told || tells;
     }
 }
 
 int init_run(int argc, char **argv, const sigset_t *mask)
 {
+    static const unsigned char ALL[SET_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     struct init init = {0};
+    set_mask(ALL);
     char **command = read_options(&init, argc, argv);
     if (getpid() != 1)
         prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -346,8 +469,10 @@ int init_run(int argc, char **argv, const sigset_t *mask)
         return failed;
     dl_iterate_phdr(give_back, NULL);
     attend(&init);
+    if (says(&init, SAYS))
+        say_ended(init.name, init.child, init.status);
     end_all(&init);
-    if (init.terminal)
-        give_terminal(getpgrp());
+    if (init.terminal >= 0)
+        give_terminal(init.terminal, getpgrp());
     return WIFSIGNALED(init.status) ? 128 + WTERMSIG(init.status) : WEXITSTATUS(init.status);
 }

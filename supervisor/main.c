@@ -44,7 +44,7 @@ struct daemon {
 static const char USAGE[] =
     "usage: hasupd -c FILE        run with a configuration, in the foreground\n"
     "       hasupd --check FILE   check it, and that what it names is there\n"
-    "       hasupd run [-g] [-r SIG:SIG]... [-w SECONDS] [--] COMMAND [ARG]...\n"
+    "       hasupd run [-g] [-r SIG:SIG]... [-w SECONDS] [-v] [--] COMMAND [ARG]...\n"
     "                             one command under a minimal init; hasupd run -h tells more\n"
     "       hasupd --version | --help\n"
     "Read supervisor.yaml.example for every key, or start with three lines:\n"

@@ -143,6 +143,20 @@ class Signals(unittest.TestCase):
                 self.assertEqual(sorted(process.communicate(timeout=LIMIT)[0].splitlines(True)), said)
                 self.assertEqual(process.returncode, 0)
 
+    def test_those_that_the_c_library_keeps_for_itself_are_handed_on_and_blocked_as_given(self):
+        block = "import ctypes, os, sys; libc = ctypes.CDLL(None); " \
+                "libc.syscall(14, 2, (ctypes.c_ulong * 1)(1 << 32), None, 8); os.execv(sys.argv[1], sys.argv[1:])"
+        shows = ["grep", "SigBlk", "/proc/self/status"]
+        if os.uname().machine == "x86_64":  # rt_sigprocmask has another number elsewhere
+            done = subprocess.run([*PYTHON, block, *RUN, *shows], stdout=subprocess.PIPE, timeout=LIMIT)
+            self.assertEqual(int(done.stdout.split()[1], 16), 1 << 32)
+        for signo in 32, 33:
+            process = subprocess.Popen([*RUN, "sh", "-c", "echo ready; exec sleep 1000"], stdout=subprocess.PIPE)
+            self.addCleanup(process.stdout.close)
+            self.assertEqual(process.stdout.readline(), b"ready\n")
+            process.send_signal(signo)
+            self.assertEqual(process.wait(LIMIT), 128 + signo)
+
     def test_a_term_that_comes_before_the_first_line_is_not_lost(self):
         waits = PYTHON + ["import signal; print(signal.sigwait({15}))"]
 
@@ -152,6 +166,54 @@ class Signals(unittest.TestCase):
         for _ in range(5):
             done = subprocess.run([*RUN, *waits], stdout=subprocess.PIPE, timeout=LIMIT, preexec_fn=pend)
             self.assertEqual((done.returncode, done.stdout), (0, b"15\n"))
+
+
+class Verbose(unittest.TestCase):
+    ORPHAN = textwrap.dedent("""
+        import os
+        own = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == own:
+                os.sched_yield()
+            os._exit(5)
+    """)
+    SCRIPT = "\"$PYTHON\" -c \"$ORPHAN\"; kill -HUP $PPID; kill -USR1 $PPID; echo there; read x; (setsid sleep 1000 &); exit 3"
+
+    def test_it_says_what_it_does(self):
+        given = os.environ | {"PYTHON": sys.executable, "ORPHAN": self.ORPHAN}
+        for option in ["-v"], ["--verbose"], ["-v", "-v"]:
+            process = subprocess.Popen([*RUN, *option, "-r", "HUP:0", "sh", "-c", f"trap '' USR1; {self.SCRIPT}"], text=True,
+                                       env=given, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.assertEqual(process.stdout.readline(), "there\n")
+            wait_until(lambda: len(children(process.pid)) == 1, "an orphan stays")
+            (command,) = children(process.pid)
+            begin, *middle = process.communicate("\n", timeout=LIMIT)[1].splitlines()
+            self.assertEqual(process.returncode, 3)
+            self.assertEqual(begin, f"hasupd run: sh was started as pid {command}")
+            for line in ("HUP came, nothing is handed on to sh", "USR1 came, USR1 is handed on to sh",
+                         f"sh (pid {command}) exited with code 3", "what sh has left is killed"):
+                self.assertIn(f"hasupd run: {line}", middle)
+            orphans = [line for line in middle if "an orphan" in line]
+            if option == ["-v", "-v"]:
+                self.assertRegex(orphans[0], r"\Ahasupd run: an orphan \(pid \d+\) exited with code 5\Z")
+                self.assertRegex(orphans[-1], r"\Ahasupd run: an orphan \(pid \d+\) was ended by KILL\Z")
+            else:
+                self.assertEqual(orphans, [])
+
+    def test_without_it_nothing_is_said(self):
+        done = run("sh", "-c", "kill -HUP $$")
+        self.assertEqual((done.returncode, done.stderr), (129, ""))
+
+    def test_who_does_not_read_that_stops_nothing(self):
+        command = PYTHON + ["import os, signal; [os.kill(os.getppid(), signal.SIGURG) or signal.sigwait({23}) "
+                            "for _ in range(5000)]; exit(signal.SIGPIPE in signal.sigpending())"]
+        block = lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGURG, signal.SIGPIPE})  # noqa: E731
+        full, gone = os.pipe(), os.pipe()
+        os.close(gone[0])
+        for fd in full[1], gone[1]:
+            self.assertEqual(subprocess.run([*RUN, "-v", *command], stderr=fd, preexec_fn=block, timeout=LIMIT).returncode, 0)
+        for fd in *full, gone[1]:
+            os.close(fd)
 
 
 class AsGiven(unittest.TestCase):
@@ -296,6 +358,20 @@ class Trees(unittest.TestCase):
         process.communicate(b"\n", timeout=LIMIT)
         self.assertGreaterEqual(time.monotonic() - begun, 1)
 
+    def test_a_second_term_hastens_what_is_left(self):
+        deaf = "trap 'exit 0' TERM; setsid sh -c 'trap \"\" TERM; echo there; while :; do sleep 1000; done' & wait"
+        for signo in signal.SIGTERM, signal.SIGINT:
+            process = subprocess.Popen([*RUN, "-v", "-w", "3600", "sh", "-c", deaf], stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, bufsize=0)
+            self.assertEqual(process.stdout.readline(), b"there\n")
+            process.terminate()
+            while b"gets TERM, and 3600 s" not in process.stderr.readline():
+                pass
+            self.assertIsNone(process.poll())
+            process.send_signal(signo)
+            self.assertIn(b"what sh has left is killed", process.communicate(timeout=LIMIT)[1])
+            self.assertEqual(process.returncode, 0)
+
     @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
     def test_as_pid_1(self):
         done = subprocess.run([*UNSHARE, *RUN, "sh", "-c", "cat /proc/1/comm; (setsid sleep 1000 &); exit 9"],
@@ -359,6 +435,30 @@ class Terminals(unittest.TestCase):
         terminal.wait("KeyboardInterrupt")
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]), 130)
         terminal.pid = os.spawnlp(os.P_NOWAIT, "true", "true")  # for close()
+
+    def test_the_terminal_is_whichever_standard_descriptor_is_one(self):
+        asks = "import os, sys; fd = int(sys.argv[1]); " \
+               "os.write(fd, b\"own %s\\n\" % (b\"yes\" if os.tcgetpgrp(fd) == os.getpgrp() != os.getppid() else b\"no\"))"
+        for fd, others in ((0, "1>&- 2>/dev/null"), (1, "</dev/null 2>&-"), (2, "</dev/null >/dev/null"), (2, "<&- >&-")):
+            terminal = self.start("sh", "-c", f"{' '.join(RUN)} {' '.join(PYTHON)} '{asks}' {fd} {others}; "
+                                              f"{' '.join(PYTHON)} '{self.MINE}'")
+            terminal.wait("own yes")
+            terminal.wait("mine True")
+
+    @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
+    def test_as_pid_1_it_takes_no_terminal_from_the_foreground(self):
+        init = " ".join([*UNSHARE, *RUN, "-v"])
+        terminal = self.start("bash", "--norc", "-i")
+        terminal.wait(r"\$ ")
+        terminal.type(f"{init} true\n")
+        terminal.wait(r"as pid 2, with the terminal\r\n")
+        terminal.wait(r"\$ ")
+        terminal.type(f"{init} sh -c 'while sleep 0.01; do :; done' &\n")
+        terminal.wait(r"as pid 2\r\n")
+        terminal.type("echo mi''ne\n")
+        terminal.wait("\nmine\r\n")
+        terminal.type("kill %1; wait; echo o''ver\n")
+        terminal.wait("\nover\r\n")
 
     def test_the_terminal_comes_back_from_what_cannot_be_started(self):
         terminal = self.start("sh", "-c", f"{' '.join(RUN)} /does/not/exist; {' '.join(PYTHON)} '{self.MINE}'")

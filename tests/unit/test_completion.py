@@ -178,8 +178,8 @@ class Shells(unittest.TestCase):
     def test_hasupd(self):
         self.each(["--check", "--help", "--version"], "--", program="hasupd")
         self.each(["run"], "ru", program="hasupd")
-        self.each(["-g", "-r", "-w"], "run", "-", program="hasupd")
-        self.each(["-g", "-r", "-w"], "run", "-r", "TERM:INT", "-", program="hasupd")
+        self.each(["-g", "-r", "-v", "-w"], "run", "-", program="hasupd")
+        self.each(["-g", "-r", "-v", "-w"], "run", "-r", "TERM:INT", "-", program="hasupd")
         self.assertIn("sleep", bash("run", "-g", "slee", program="hasupd"))
         self.assertIn("sleep", bash("run", "--", "slee", program="hasupd"))
 
