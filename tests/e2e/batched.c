@@ -4,6 +4,7 @@
  *   count         answers how many came together with it
  *   wait PATH     the whole batch waits until PATH (a FIFO) is written to; answers as count
  *   fail          answers an error of its own
+ *   log TEXT      says TEXT about this request, and answers as count
  *   key           answers its batch key, and how many came together
  *   order         answers which of those that came together it is, from 1
  *   stream N      N parts; those that came together by turns, and what is no stream before them
@@ -55,6 +56,8 @@ static void answer(const struct hasup_request *request, struct hasup_response *r
     char text[64];
     unsigned long long sum = 0;
     ran++;
+    if (is(request, "log "))
+        hasup_log(request, "%.*s\n", (int)request->len - 4, (const char *)request->body + 4);
     if (is(request, "fail")) {
         hasup_error(response, 418, "this one fails");
         return;

@@ -29,6 +29,8 @@ class Batched(hasup.Worker):
 
     def answer(self, request, body, place, count):
         word, _, rest = body.partition(b" ")
+        if word == b"log":
+            request.log(rest.decode())
         if word == b"fail":
             return hasup.Error(418, "this one fails")
         if word == b"big":

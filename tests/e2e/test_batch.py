@@ -43,6 +43,19 @@ class Batches:
         answers = self.while_busy(["key"] * 5 + ["count"], [{"X-Batch-Key": key} for key in keys] + [{}])
         self.assertEqual([body for _, _, body in answers], [b"a 3", b"b 2", b"a 3", b"a 3", b"b 2", b"1"])
 
+    def test_a_member_s_line_is_known_as_its_own(self):
+        texts = [f"line {i}" for i in range(5)]
+        answers = self.while_busy([f"log {text}" for text in texts], [{"X-Request-Id": f"r-{i}"} for i in range(5)])
+        self.assertEqual([body for _, _, body in answers], [b"5"] * 5)
+        lines = []
+
+        def all_there():
+            lines[:] = map(json.loads, self.world.ctl("--json", "logs", "--grep", "line ").stdout.splitlines())
+            return len(lines) == 5
+        wait_until(all_there, "lines are missing")
+        self.assertEqual([(line["message"], line["request"]) for line in lines],
+                         [(text, f"r-{i}") for i, text in enumerate(texts)])
+
     def test_one_may_fail_and_the_others_not(self):
         answers = self.while_busy(["count", "fail", "count"])
         self.assertEqual([status for status, _, _ in answers], [200, 418, 200])

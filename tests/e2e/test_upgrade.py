@@ -242,6 +242,26 @@ class Upgrade(unittest.TestCase):
             metrics = world.get("/metrics")[1].decode()
             self.assertRegex(metrics, r'hasup_requests_total\{[^}]*answered[^}]*\} 5\b')
 
+    def test_a_worker_s_lines_and_their_requests_go_along(self):
+        """Two in hand, so that only the worker can say whose a line is; a follower of one of them stays."""
+        with World(ONE) as world:
+            gates, begun = [world.fifo("one"), world.fifo("two")], []
+            follower = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "--json", "logs", "-f", "-r", "r-1"],
+                                        stdout=subprocess.PIPE)
+            for i, gate in enumerate(gates):
+                begun.append(world.begin("m", f"log {gate} line", {"X-Request-Id": f"r-{i}"}))
+                wait_until(lambda: world.slot("m/0")["inflight"] == i + 1, "never in flight")
+            upgrade(world)
+            for gate, connection in zip(gates, begun):
+                world.release(gate)
+                self.assertEqual(world.finish(connection)[0], 200)
+            lines = [json.loads(follower.stdout.readline()) for _ in range(2)]
+            follower.kill()
+            follower.communicate()
+            self.assertEqual([(line["message"], line["request"]) for line in lines], [("line", "r-1")] * 2)
+            told = [json.loads(line) for line in world.ctl("--json", "logs", "-g", "line").stdout.splitlines()]
+            self.assertEqual([line["request"] for line in told], ["r-0", "r-0", "r-1", "r-1"])
+
     def test_twenty_upgrades_leak_no_descriptor(self):
         with World(MANY) as world:
             for model in ("m", "d"):
