@@ -6,7 +6,6 @@
 #include "hasupctl/hasupctl.h"
 
 #include "checkpoints/journal.h"
-#include "supervisor/config_tree.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,14 +191,13 @@ static int read_words(struct past *past)
     const struct ctl *ctl = past->ctl;
     for (int i = 0; i < ctl->argc; i++) {
         const char *word = ctl->argv[i], *value = i + 1 < ctl->argc ? ctl->argv[i + 1] : "";
-        hasup_ns span;
         char *end = NULL;
         if (strcmp(word, "--all") == 0)
             continue;
         if (strcmp(word, "--since") == 0) {
-            if (config_duration(value, &span) || span <= 0)
-                return ctl_usage(ctl, "--since wants a duration such as 90s, 30m or 24h");
-            past->since_wall_ns = ctl_wall_now() - span;
+            const char *wrong = ctl_when(value, &past->since_wall_ns);
+            if (wrong)
+                return ctl_usage(ctl, "--since %s", wrong);
             i++;
         } else if (strcmp(word, "-n") == 0) {
             past->most = strtol(value, &end, 10);

@@ -575,6 +575,8 @@ class History(unittest.TestCase):
             self.assertEqual([e["pid"] for e in lines if e["event"] == "hasupd.started"], [first, world.process.pid])
             times = [e["time"] for e in lines]
             self.assertEqual(times, sorted(times))
+            late = [e["time"] for e in map(json.loads, world.ctl("--json", "events", "--since", times[-1]).stdout.splitlines())]
+            self.assertEqual(late, [time for time in times if time >= times[-1]])
             self.assertEqual(world.stop(), 0)
             self.assertEqual([e["event"] for e in self.stored(world)][-1], "hasupd.stopped")
             self.assertEqual(len(self.offline(world, "--all", "-n", "2").splitlines()), 2)
