@@ -392,8 +392,14 @@ struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t o
 
 void engine_shutdown(struct engine *engine)
 {
-    LOG_EVENT(LEVEL_INFO, engine->shutting_down ? "shutdown.hastened" : "shutdown.started",
-              engine->shutting_down ? "stopping now" : "finishing what was accepted",
+    bool kills = engine->shutting_down && core_hastened(engine->core);
+    LOG_EVENT(LEVEL_INFO,
+              kills                   ? "shutdown.killed"
+              : engine->shutting_down ? "shutdown.hastened"
+                                      : "shutdown.started",
+              kills                   ? "killing what is left"
+              : engine->shutting_down ? "stopping now; once more kills what is left"
+                                      : "finishing what was accepted",
               LOG_INT("requests", engine->requests.count));
     if (!engine->shutting_down)
         stopping_begin(engine);

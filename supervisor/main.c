@@ -1,8 +1,8 @@
 /*
  * main.c: hasupd's command line and life: read the configuration, listen, start the models, run
- * until everything is stopped.  Signals: TERM and INT drain and stop (a second one hastens), HUP
- * reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 something could not be stored or ended
- * otherwise, 2 bad usage or configuration.
+ * until everything is stopped.  Signals: TERM and INT drain and stop (a second one hastens, a third
+ * kills), HUP reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 something could not be stored
+ * or ended otherwise, 2 bad usage or configuration.
  */
 #include "supervisor/check.h"
 #include "supervisor/control.h"
@@ -116,9 +116,10 @@ static int make_directory(const char *path, const char *key, char error[CONFIG_E
         if (path[i] == '/' || path[i] == '\0') {
             memcpy(part, path, i);
             part[i] = '\0';
-            if (mkdir(part, 0700) && errno != EEXIST && errno != EROFS) {
+            int why = mkdir(part, 0700) ? errno : EEXIST;
+            if (why != EEXIST && (why != EROFS || stat(part, &st))) {
                 snprintf(error, CONFIG_ERROR_MAX, "%s: cannot make %.700s: %s", key, part,
-                         strerror(errno));
+                         strerror(why));
                 return HASUP_ESYS;
             }
         }

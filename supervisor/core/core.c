@@ -416,10 +416,22 @@ static void shutdown_hasten(struct core *core)
     core_settle(core);
 }
 
+/* Told so after workers were told to go: who tells cannot wait for them. */
+static void shutdown_kill(struct core *core)
+{
+    for (uint32_t i = 0; i < core->slots_high && !PLANT(PLANT_PATIENT_STOP); i++)
+        if (core->slots[i].used)
+            slot_kill(core, &core->slots[i]);
+    core_settle(core);
+}
+
 static void shutdown_begin(struct core *core, hasup_ns deadline)
 {
     if (core->shutting_down) {
-        shutdown_hasten(core);
+        if (core->hastened)
+            shutdown_kill(core);
+        else
+            shutdown_hasten(core);
         return;
     }
     core->shutting_down = true;
@@ -663,6 +675,11 @@ void actions_fini(struct actions *actions)
 }
 
 /* ---- views ---- */
+
+bool core_hastened(const struct core *core)
+{
+    return core->hastened;
+}
 
 bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *view)
 {

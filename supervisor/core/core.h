@@ -228,7 +228,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(STATE_TAKEN)       /* slot, worker, position, error */                                       \
     X(CHECKPOINT_STORED) /* slot, position, error: negative where it is kept in memory only */     \
     X(RECOVERED)         /* from the journal: see below */                                         \
-    X(SHUTDOWN)          /* deadline (grace ends); a second one hastens */
+    X(SHUTDOWN)          /* deadline (grace ends); a second one hastens, a third kills */
 
 enum event_type {
 #define CORE_EVENT_ENUM(name) EVENT_##name,
@@ -556,6 +556,8 @@ struct durable_view { /* durable requests */
     uint64_t bytes;      /* of the answers of those */
 };
 
+/* Whether a stop was hastened, by a second SHUTDOWN or the end of the grace; the next one kills. */
+bool core_hastened(const struct core *core);
 /* false where there is no such slot or model */
 bool core_slot_view(const struct core *core, uint32_t slot, struct slot_view *view);
 bool core_model_view(const struct core *core, uint32_t model, struct model_view *view);

@@ -56,6 +56,7 @@
     X(TWO_LOADS)               /* one more loads than may at the same time */                      \
     X(FORGET_SERVED)           /* who is let in to load does not count for those that wait */      \
     X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */                     \
+    X(PATIENT_STOP)            /* who tells it to stop for the third time waits for workers yet */ \
     X(FORGET_FIELD)            /* a field is not handed over to the next hasupd */                 \
     X(FORGET_TIMER)            /* nor is a timer */
 

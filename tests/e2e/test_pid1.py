@@ -1,0 +1,187 @@
+"""hasupd as PID 1 of a namespace of its own, as in a container: it serves, reaps, leaves nothing, and stops when told."""
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from world import BUILD, LIMIT, WORKER, World, alive, wait_until  # noqa: E402
+
+UNSHARE = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"]), "--pid", "--fork", "--mount-proc"]
+NO_NAMESPACE = subprocess.run([*UNSHARE, "true"], capture_output=True).stderr.decode().strip()
+RAW = os.path.join(os.path.dirname(os.path.abspath(__file__)), "raw_worker.py")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def tree(pid):
+    """Everybody below it, by their numbers out here."""
+    below = []
+    for child in children(pid):
+        below += [child, *tree(child)]
+    return below
+
+
+class Contained(World):
+    """`inside` runs in the namespace, and execs "$@", which is hasupd."""
+
+    def __init__(self, models, inside='exec "$@"', top="", **options):
+        self.wrapper = tempfile.NamedTemporaryFile("w", prefix="hasup-pid1.", delete=False)
+        self.wrapper.write(f"#!/bin/sh\nset -- {BUILD}/hasupd \"$@\"\nexec {' '.join(UNSHARE)} sh -c '{inside}' sh \"$@\"\n")
+        self.wrapper.close()
+        os.chmod(self.wrapper.name, 0o755)
+        super().__init__(models, top, program=self.wrapper.name, **options)
+
+    def start(self, wait=True):
+        super().start(wait)
+        (self.init,) = children(self.process.pid)
+
+    def signal(self, signo):
+        os.kill(self.init, signo)
+
+    def exit_code(self):
+        return self.process.wait(LIMIT)
+
+    def close(self):
+        if self.process and self.process.returncode is None:
+            for pid in children(self.process.pid):
+                os.kill(pid, signal.SIGKILL)  # and with it all of its namespace
+        super().close()
+        os.unlink(self.wrapper.name)
+
+
+@unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
+class PidOne(unittest.TestCase):
+    MODEL = f"  m: {{command: [{WORKER}], workers: 2}}"
+
+    def contained(self, *args, **options):
+        world = Contained(*args, **options)
+        self.addCleanup(world.close)
+        return world
+
+    def test_promise_10_it_serves_and_reaps_strangers_orphans_meanwhile(self):
+        world = self.contained(self.MODEL)
+        self.assertEqual(world.wait_event("hasupd.started")["pid"], 1)
+        workers = set(children(world.init))
+        storm = subprocess.Popen(["nsenter", f"--target={world.init}", "--pid", "--mount", sys.executable, "-B", "-c",
+                                  "import os\nfor _ in range(1000):\n  pid = os.fork()\n  if pid == 0:\n    os.fork()\n    os._exit(0)\n"
+                                  "  os.waitpid(pid, 0)"])
+        served = 0
+        while storm.poll() is None:
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            served += 1
+        self.assertEqual(storm.returncode, 0)
+        self.assertGreater(served, 0)
+        wait_until(lambda: set(children(world.init)) == workers, "orphans stay")
+
+    def test_promise_10_what_a_worker_left_goes_with_it_however_it_hid(self):
+        hides = f"setsid setsid sleep 1000 & exec {WORKER}"
+        world = self.contained(f"  m: {{command: [/bin/sh, -c, '{hides}']}}")
+
+        def hidden():
+            found = []
+            for pid in tree(world.init):
+                try:
+                    with open(f"/proc/{pid}/comm") as file:
+                        if file.read() == "sleep\n":
+                            found.append(pid)
+                except FileNotFoundError:
+                    pass
+            return found
+        wait_until(hidden, "nobody hides")
+        (first,) = hidden()
+        self.assertEqual(os.getsid(first), first)
+        worker = next(pid for pid in children(world.init) if pid != first)
+        since = world.mark()
+        os.kill(worker, signal.SIGKILL)
+        world.wait_event("slot.ready", since=since)
+        wait_until(lambda: hidden() not in ([], [first]), "the next one hides nobody")
+        self.assertFalse(alive(first))
+        (second,) = hidden()
+        world.signal(signal.SIGTERM)
+        self.assertEqual(world.exit_code(), 0)
+        self.assertFalse(alive(second))
+
+    def test_term_lets_what_was_accepted_finish_and_it_exits_0(self):
+        for signo in signal.SIGTERM, signal.SIGINT:
+            world = self.contained(self.MODEL)
+            path = world.fifo("fifo")
+            waiting = world.begin("m", f"wait {path}")
+            wait_until(lambda: world.status()["models"][0]["inflight"] == 1, "it never began")
+            world.signal(signo)
+            world.wait_event("shutdown.started")
+            world.release(path)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            self.assertEqual(world.exit_code(), 0)
+
+    def test_a_second_term_hastens(self):
+        world = self.contained(self.MODEL, top="shutdown: {grace: 1h}")
+        waiting = world.begin("m", f"wait {world.fifo('fifo')}")
+        wait_until(lambda: world.status()["models"][0]["inflight"] == 1, "it never began")
+        world.signal(signal.SIGTERM)
+        world.wait_event("shutdown.started")
+        world.signal(signal.SIGTERM)
+        self.assertEqual(world.finish(waiting)[0], 503)
+        self.assertEqual(world.exit_code(), 0)
+
+    def test_a_third_term_kills_what_is_left(self):
+        for signo in signal.SIGTERM, signal.SIGINT:
+            world = self.contained(f"  m: {{command: [{WORKER}], timeouts: {{stop: 1h}}}}", top="shutdown: {grace: 1h}")
+            waiting = world.begin("m", f"wait {world.fifo('fifo')}")
+            wait_until(lambda: world.status()["models"][0]["inflight"] == 1, "it never began")
+            (worker,) = children(world.init)
+            os.kill(worker, signal.SIGSTOP)  # no TERM reaches it
+            for event in "shutdown.started", "shutdown.hastened", "shutdown.killed":
+                world.signal(signo)
+                world.wait_event(event)
+            self.assertEqual(world.finish(waiting)[0], 503)
+            self.assertEqual(world.exit_code(), 0)
+
+    READ_ONLY = 'D=$(dirname "$3"); %s mount -o remount,bind,ro / && exec "$@"'
+
+    def test_with_a_read_only_root_it_serves_and_refuses_what_it_could_not_keep(self):
+        with tempfile.TemporaryDirectory(prefix="hasup-state.") as state:
+            world = self.contained(self.MODEL, self.READ_ONLY % 'mount --bind "$D" "$D" && cd "$D" &&', state=state)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            self.assertEqual(world.post("m", "echo x", {"Idempotency-Key": "1"})[0], 503)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            world.signal(signal.SIGTERM)
+            self.assertEqual(world.exit_code(), 0)
+            self.assertEqual(os.listdir(state), [])
+
+    def test_with_nowhere_to_write_it_says_so_at_once(self):
+        with tempfile.TemporaryDirectory(prefix="hasup-state.") as state:
+            for place, key in ((state, "runtime_dir|sock"), (f"{state}/none", "state_dir")):
+                world = self.contained(self.MODEL, self.READ_ONLY % "", state=place, start=False)
+                done = subprocess.run([world.program, "-c", world.config], stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+                self.assertEqual(done.returncode, 2)
+                self.assertRegex(done.stderr.splitlines()[-1], rf"^hasupd: .*({key}).*: Read-only file system")
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else")
+    def test_as_any_user(self):
+        inside = f'D=$(dirname "$3"); export D; cp "$1" {WORKER} "$D" && chown -R 4242:4343 "$D" && shift && ' \
+                 'exec setpriv --reuid=4242 --regid=4343 --clear-groups "$D/hasupd" "$@"'
+        world = self.contained("  m: {command: [/bin/sh, -c, 'exec $D/worker']}", inside)
+        self.assertEqual(os.stat(world.socket).st_uid, 4242)
+        self.assertEqual(world.post("m", "echo x")[2], b"x")
+        world.signal(signal.SIGTERM)
+        self.assertEqual(world.exit_code(), 0)
+
+    def test_with_standard_descriptors_closed(self):
+        world = self.contained(self.MODEL, 'exec "$@" <&- >&- 2>&-', start=False)
+        world.process = subprocess.Popen([world.program, "-c", world.config], stderr=subprocess.PIPE)
+        wait_until(lambda: world.ctl("wait", "m", "--ready", check=False).returncode == 0, "it never serves")
+        self.assertEqual(world.ctl("infer", "m", input=b"echo x").stdout, b"x")
+        (init,) = children(world.process.pid)
+        self.assertEqual([os.readlink(f"/proc/{init}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
+        os.kill(init, signal.SIGTERM)
+        self.assertEqual(world.exit_code(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
