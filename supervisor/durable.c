@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -52,17 +51,10 @@ struct durable_op {
     void *owned;            /* LETTER: what it names */
 };
 
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
-
 /* A monotonic time as wall time; 0 stays 0, and what never comes is 0. */
 static int64_t wall_of(const struct engine *engine, hasup_ns at)
 {
-    return at && at != HASUP_NEVER ? wall_now() + (at - loop_now(engine->loop)) : 0;
+    return at && at != HASUP_NEVER ? loop_wall_now() + (at - loop_now(engine->loop)) : 0;
 }
 
 /* ---- the journal itself ---- */
@@ -85,7 +77,7 @@ static void journal_failed(struct engine *engine, const char *why)
         LOG_EVENT(LEVEL_ERROR, "journal.failing", why,
                   LOG_TEXT("effect", "durable requests are refused; the others go on"));
     if (!engine->durable.failing)
-        engine->durable.failing_wall_ns = wall_now();
+        engine->durable.failing_wall_ns = loop_wall_now();
     engine->durable.failing = true;
     snprintf(engine->durable.error, sizeof engine->durable.error, "%s", why);
 }
@@ -266,7 +258,7 @@ static void write_accept(struct engine *engine, const struct action *action,
     op->op.flags = (request->durable.async ? JOURNAL_ASYNC : 0) |
                    (request->durable.key.len ? JOURNAL_KEYED : 0);
     op->op.priority = request->durable.priority;
-    op->op.created_wall_ns = wall_now();
+    op->op.created_wall_ns = loop_wall_now();
     op->op.deadline_wall_ns = wall_of(engine, request->deadline);
     op->op.key = (struct journal_bytes){request->durable.key.at, request->durable.key.len};
     op->op.meta = (struct journal_bytes){request->bytes, request->meta_len};
@@ -316,7 +308,7 @@ static struct durable_op *op_end(struct engine *engine, const struct action *act
     struct durable_op *op = op_new(engine, JOURNAL_RESULT, action->record);
     op->what = action->persist.what;
     op->op.attempts = action->persist.attempts;
-    op->op.finished_wall_ns = wall_now();
+    op->op.finished_wall_ns = loop_wall_now();
     op->op.expires_wall_ns = wall_of(engine, action->persist.expires);
     return op;
 }

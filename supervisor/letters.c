@@ -51,13 +51,6 @@ struct letter {
     char summary[REASON]; /* of the last death that is known */
 };
 
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
-
 /* ---- names ---- */
 
 static void hash_bytes(const char *model, const uint8_t *body, size_t len, uint64_t hash[2])
@@ -203,7 +196,7 @@ static void report_add(struct letter *letter, const struct worker *worker)
     struct report *report = &letter->reports[letter->report_count++];
     *report = (struct report){.worker = worker->number,
                               .pid = process_pid(worker->process),
-                              .wall_ns = wall_now(),
+                              .wall_ns = loop_wall_now(),
                               .lived = loop_now(slot->engine->loop) - worker->spawned};
     snprintf(report->slot, sizeof report->slot, "%s", worker->home->name);
     if (worker->exit.reaped) {
@@ -340,7 +333,7 @@ void letters_quarantine(struct engine *engine, const struct action *action)
     letter->quarantined = true;
     letter_link(engine, letter);
     letter->attempts = action->quarantine.attempts;
-    letter->created_wall_ns = wall_now();
+    letter->created_wall_ns = loop_wall_now();
     letter->expires_wall_ns =
         letter->created_wall_ns + (action->quarantine.expires - loop_now(engine->loop));
     letter->record = action->record;
@@ -452,7 +445,7 @@ void letters_recover(struct engine *engine)
 
 void letters_model_added(struct engine *engine, const struct model *model)
 {
-    int64_t wall = wall_now();
+    int64_t wall = loop_wall_now();
     hasup_ns now = loop_now(engine->loop);
     for (const struct letter *letter = engine->letters.list; letter; letter = letter->next) {
         if (!letter->quarantined || letter->expires_wall_ns <= wall ||

@@ -10,6 +10,7 @@
 #include "supervisor/log.h"
 
 #include "supervisor/escape.h"
+#include "supervisor/loop.h"
 #include "supervisor/sink.h"
 
 #include <limits.h>
@@ -317,17 +318,10 @@ static bool tell_dropped(int64_t wall_ns)
     return told;
 }
 
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return now.tv_sec * HASUP_S + now.tv_nsec;
-}
-
 static void has_room(void *context)
 {
     (void)context;
-    (void)tell_dropped(wall_now());
+    (void)tell_dropped(loop_wall_now());
 }
 
 void log_init(int fd, enum log_level level, enum log_format format)
@@ -359,7 +353,7 @@ void log_attach(struct loop *loop, size_t buffer)
 void log_end(void)
 {
     if (sink.out.dropped)
-        (void)tell_dropped(wall_now());
+        (void)tell_dropped(loop_wall_now());
     sink_end(&sink.out, LAST_WAIT);
 }
 
@@ -400,7 +394,7 @@ void log_note(const char *event, const struct log_field *fields, size_t count)
 {
     struct log_entry entry = {.level = LEVEL_INFO,
                               .event = event,
-                              .wall_ns = wall_now(),
+                              .wall_ns = loop_wall_now(),
                               .fields = fields,
                               .count = count};
     if (sink.tap)
@@ -415,7 +409,7 @@ void log_event(enum log_level level, const char *event, const char *message,
     struct log_entry entry = {.level = level,
                               .event = event,
                               .message = message,
-                              .wall_ns = wall_now(),
+                              .wall_ns = loop_wall_now(),
                               .fields = fields,
                               .count = count};
     log_entry_write(&entry);

@@ -50,6 +50,13 @@ hasup_ns loop_clock(void)
     return (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec;
 }
 
+int64_t loop_wall_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
+
 static void run_hooks(struct loop *loop)
 {
     for (unsigned i = 0; i < loop->hook_count; i++)

@@ -35,6 +35,8 @@ void loop_stop(struct loop *loop);
 
 /* Monotonic time. */
 hasup_ns loop_clock(void);
+/* Wall time, since 1970. */
+int64_t loop_wall_now(void);
 /* Monotonic time at the start of this turn. */
 hasup_ns loop_now(const struct loop *loop);
 

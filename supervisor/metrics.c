@@ -366,15 +366,14 @@ static void rows_models(struct engine *engine, struct rows *rows)
 
 static void rows_slots(struct engine *engine, struct rows *rows)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t now = loop_wall_now();
     for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
         struct slot_row *row = &rows->slots[rows->slot_count];
         const struct slot *slot = engine->slots[i];
         if (!slot || !core_slot_view(engine->core, i, &row->view))
             continue;
         row->slot = slot;
-        row->wall_ns = now.tv_sec * HASUP_S + now.tv_nsec;
+        row->wall_ns = now;
         row->labels[0] = '\0';
         label(row->labels, "model", slot->model->config->name);
         label(row->labels, "slot", slot->name + strlen(slot->model->config->name) + 1);

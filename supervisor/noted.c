@@ -20,15 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
-
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
 
 static void note_failed(struct engine *engine, const char *file)
 {
@@ -62,7 +54,7 @@ void noted_dispatched(struct slot *slot, uint64_t position)
         slot->changed.newest = position;
     if (slot->changed.wall_ns || position <= slot->stored_position)
         return;
-    slot->changed.wall_ns = wall_now();
+    slot->changed.wall_ns = loop_wall_now();
     slot->changed.position = position;
     write_activity(slot);
 }
@@ -139,7 +131,8 @@ static json_t *running_json(const struct engine *engine)
                           : NULL;
     if (json && engine->ended)
         json_object_set_new(json, "ended",
-                            json_pack("{s:I, s:i}", "wall_ms", (json_int_t)(wall_now() / HASUP_MS),
+                            json_pack("{s:I, s:i}", "wall_ms",
+                                      (json_int_t)(loop_wall_now() / HASUP_MS),
                                       "exit_code", engine->exit_code));
     return json;
 }
@@ -187,7 +180,7 @@ int noted_open(struct engine *engine, char error[CONFIG_ERROR_MAX])
 
 void noted_begin(struct engine *engine)
 {
-    engine->noted.began = wall_now();
+    engine->noted.began = loop_wall_now();
     if (engine->noted.activity > 0 && activity_begin(engine->noted.activity))
         note_failed(engine, "activity");
     last_run_tell(engine);

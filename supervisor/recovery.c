@@ -11,7 +11,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct recovering {
     struct engine *engine;
@@ -23,13 +22,6 @@ struct recovering {
     bool full;
     int64_t wall;
 };
-
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
 
 /* Wall time as the loop's; what is past is now. */
 static hasup_ns monotonic_of(const struct recovering *recovery, int64_t wall)
@@ -135,7 +127,7 @@ void recovery_slot(struct slot *slot)
         return;
     int code = journal_trimmed(engine->durable.journal, model, slot->ordinal, &trimmed, error);
     struct recovering recovery = {
-        .engine = engine, .slot = slot, .wall = wall_now(), .position = trimmed};
+        .engine = engine, .slot = slot, .wall = loop_wall_now(), .position = trimmed};
     if (!code && trimmed)
         engine_post(engine,
                     &(struct event){.type = EVENT_RECOVERED,
@@ -286,7 +278,7 @@ static void load_unfinished(struct recovering *recovery)
 
 void recovery_go_on(struct engine *engine)
 {
-    struct recovering recovery = {.engine = engine, .wall = wall_now()};
+    struct recovering recovery = {.engine = engine, .wall = loop_wall_now()};
     if (room(engine) > engine->config->limits.requests / 4)
         load_unfinished(&recovery);
 }
@@ -310,8 +302,8 @@ void recovery_begin(struct engine *engine)
 
 void recovery_run(struct engine *engine)
 {
-    struct recovering finished = {.engine = engine, .wall = wall_now()}, requests = finished,
-                      waiting = finished;
+    struct recovering finished = {.engine = engine, .wall = loop_wall_now()};
+    struct recovering requests = finished, waiting = finished;
     char error[JOURNAL_ERROR];
     if (!engine->durable.journal)
         return;

@@ -12,7 +12,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { PAGE_ROWS = 256, PAGE_BYTES = 16 * 1024 };
 
@@ -26,13 +25,6 @@ struct asked {
 };
 
 static const char *const STATES[] = {"waiting", "running", "done", "refused", "quarantined"};
-
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
 
 void requests_refuse(const struct requests_call *call, uint32_t status, const char *code,
                      const char *format, ...)
@@ -94,7 +86,7 @@ static json_t *row_json(const struct engine *engine, const struct journal_listed
     if (!state)
         return NULL;
     bool ended = view.state == RECORD_DONE || view.state == RECORD_REFUSED;
-    int64_t age = wall_now() - row->created_wall_ns;
+    int64_t age = loop_wall_now() - row->created_wall_ns;
     durable_record_id(row->record, row->token, id);
     json_t *json = json_pack(
         "{s:s, s:s, s:s, s:i, s:b, s:b, s:o, s:o, s:I, s:o, s:o, s:o}", "id", id, "model",

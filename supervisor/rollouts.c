@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { LAST_LINES = 3 };
 
@@ -290,11 +289,9 @@ static bool tell(struct engine *engine, struct model *model, const struct action
               event, text, LOG_TEXT("model", model->config->name), LOG_TEXT("version", now.label));
     if (outcome == GOES_ON)
         return false;
-    struct timespec wall;
-    clock_gettime(CLOCK_REALTIME, &wall);
     snprintf(model->rollout.last, sizeof model->rollout.last, "%s", text);
     model->rollout.failed = outcome == WENT_WRONG;
-    model->rollout.wall_ns = (int64_t)wall.tv_sec * HASUP_S + wall.tv_nsec;
+    model->rollout.wall_ns = loop_wall_now();
     return true;
 }
 

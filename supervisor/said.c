@@ -115,9 +115,7 @@ static void said(struct worker *worker, const struct captured *captured)
         captured->stream == CAPTURE_DROPPED || worker->hook || captured->request ? NULL
                                                                                  : in_hand(worker);
     struct log_field fields[PRINTED_FIELDS];
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    struct printed_line line = {.wall_ns = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec,
+    struct printed_line line = {.wall_ns = loop_wall_now(),
                                 .slot = worker->home->name,
                                 .pid = worker->process ? process_pid(worker->process) : 0,
                                 .said = *captured};

@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 struct state_job {
@@ -97,13 +96,6 @@ static bool state_bytes_take(struct slot_state_bytes *state, struct checkpoint_j
     return true;
 }
 
-static int64_t wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
-
 static struct state_job *job_new(struct slot *slot, enum checkpoint_job_kind kind)
 {
     struct state_job *job = calloc(1, sizeof *job);
@@ -177,7 +169,7 @@ int state_take(struct slot *slot, const struct body *body, uint64_t position,
         return HASUP_ENOMEM;
     }
     job->job.position = position;
-    job->job.created_wall_ns = wall_now();
+    job->job.created_wall_ns = loop_wall_now();
     job->job.len = body->len;
     job->job.keep = (struct store_keep){config->checkpoint.keep, config->checkpoint.keep_hourly,
                                         config->checkpoint.keep_daily};

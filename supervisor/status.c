@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 json_t *json_words(const char *text)
@@ -40,11 +39,9 @@ static json_t *death_json(const struct slot_death *death)
 
 static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *view)
 {
-    struct timespec now;
     if (!view->stateful)
         return json_null();
-    clock_gettime(CLOCK_REALTIME, &now);
-    int64_t age = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec - slot->stored_wall_ns;
+    int64_t age = loop_wall_now() - slot->stored_wall_ns;
     json_t *json = json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head,
                              "position", (json_int_t)view->checkpoint_position, "bytes",
                              (json_int_t)slot->stored_bytes, "in_memory_only", slot->kept.there);
