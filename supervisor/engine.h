@@ -1,7 +1,7 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
  * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c,
- * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks to it and worker_frames.c hears it, state.c moves checkpoints, durable.c speaks with the journal, recovery.c brings
+ * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks to it and worker_frames.c hears it, state.c moves checkpoints, durable*.c speak with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, said.c what workers print, models.c applies the
  * configuration, rollouts.c knows the versions of a model; this header is theirs and control.c's. Doors see supervisor/request.h only.
  */
@@ -31,9 +31,9 @@ enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
 struct notify;     /* notify.c */
 struct label;      /* rollouts.c */
 struct stream;     /* stream.c */
-struct held;       /* durable.c: a reply that waits to be stored */
+struct held;       /* durable_kept.c: a reply that waits to be stored */
 struct letter;     /* letters.c */
-struct kept_chunk; /* durable.c: a part of a durable stream */
+struct kept_chunk; /* likewise: a part of a durable stream */
 struct progress;   /* resume.c */
 struct printed;    /* printed.h */
 struct logfiles;   /* logfiles.h */
@@ -337,6 +337,11 @@ struct request *engine_request(const struct engine *engine, uint64_t id);
 /* A request of the table that no door waits for; NULL: no room, no memory. */
 struct request *engine_adopt(struct engine *engine, const struct submission *submission);
 void engine_forget(struct engine *engine, uint64_t id);
+/* Of a request's meta: only requests of one batch key share a batch; 0: it names none. */
+uint64_t engine_batch_key(const uint8_t *meta, size_t len);
+/* Likewise: those of one session run in one slot.  The same in each run of hasupd, so that a session
+ * finds its slot again. */
+uint64_t engine_session(const uint8_t *meta, size_t len);
 
 /* ---- adapter.c: models whose command is a server of another protocol ---- */
 /* What a slot runs that speaks for this command: argv, malloc'ed, for config_strings_free(); NULL:
@@ -469,46 +474,48 @@ int state_open(struct engine *engine, const char *path,
 void state_done(struct slot *slot, uint64_t position, const char *error);
 
 /* durable.c */
-void durable_persist(struct engine *engine, const struct action *action);
-void durable_sync_now(struct engine *engine); /* at this turn's end, lazy ones too */
-void durable_hold(struct engine *engine, uint64_t request);
-void durable_accepted(struct engine *engine, const struct action *action);
-void durable_answer(struct engine *engine, struct request *request, const struct action *action);
-void durable_chunk(struct engine *engine, struct request *request, const struct action *action);
-void durable_retell(struct engine *engine, const struct action *action);
+/* Opens the journal where it is not open; `must`: also where there is none yet. */
+bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);
+void durable_close(struct engine *engine);
 /* At the turn's end: commits what was added; true: something came of it. */
 bool durable_flush(struct engine *engine);
 /* Takes back what the journal has done. */
 void durable_completed(struct engine *engine);
-/* What durable_hold and its chunks kept of it is needed no more. */
-void durable_release(struct request *request);
-void durable_free_request(struct request *request);
-/* A chunk that an earlier run had stored. */
-bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,
-                       struct journal_bytes bytes);
-/* Of a request's meta: only requests of one batch key share a batch; 0: it names none. */
-uint64_t engine_batch_key(const uint8_t *meta, size_t len);
-/* Likewise: those of one session run in one slot.  The same in each run of hasupd, so that a session
- * finds its slot again. */
-uint64_t engine_session(const uint8_t *meta, size_t len);
-/* The bytes of its stream that are kept, copied where `bytes` is not NULL; how many. */
-size_t durable_sent(const struct request *request, uint8_t *bytes);
-uint64_t durable_chunks(const struct request *request);
-/* A dead letter: written, or taken back.  What `letter` names is copied. */
-void durable_write_letter(struct engine *engine, const struct journal_letter *letter);
-void durable_lift_letter(struct engine *engine, const uint64_t hash[2]);
-void durable_close(struct engine *engine);
-/* Opens the journal where it is not open; `must`: also where there is none yet. */
-bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);
-void durable_key_hash(const struct engine *engine, const char *model, struct bytes key,
-                      uint64_t hash[2]);
-
+void durable_sync_now(struct engine *engine); /* at this turn's end, lazy ones too */
 /* An operation that is not the core's, to be filled in and added: `done` hears its end, and what it
  * names belongs to the taker of the answer; with `context` it is freed, by free(), after that or at
  * the engine's end.  NULL: out of memory. */
 struct journal_op *durable_ask(enum journal_op_kind kind,
                                void (*done)(void *context, struct journal_op *op), void *context);
 void durable_ask_now(struct engine *engine, struct journal_op *op);
+
+/* durable_write.c */
+void durable_persist(struct engine *engine, const struct action *action);
+/* A dead letter: written, or taken back.  What `letter` names is copied. */
+void durable_write_letter(struct engine *engine, const struct journal_letter *letter);
+void durable_lift_letter(struct engine *engine, const uint64_t hash[2]);
+
+/* durable_kept.c */
+void durable_hold(struct engine *engine, uint64_t request);
+/* A chunk that an earlier run had stored. */
+bool durable_put_chunk(struct request *request, uint64_t number, struct journal_bytes meta,
+                       struct journal_bytes bytes);
+/* The bytes of its stream that are kept, copied where `bytes` is not NULL; how many. */
+size_t durable_sent(const struct request *request, uint8_t *bytes);
+uint64_t durable_chunks(const struct request *request);
+/* What durable_hold and its chunks kept of it is needed no more. */
+void durable_release(struct request *request);
+void durable_free_request(struct request *request);
+
+/* durable_tell.c */
+void durable_accepted(struct engine *engine, const struct action *action);
+void durable_answer(struct engine *engine, struct request *request, const struct action *action);
+void durable_chunk(struct engine *engine, struct request *request, const struct action *action);
+void durable_retell(struct engine *engine, const struct action *action);
+
+/* records.c */
+void durable_key_hash(const struct engine *engine, const char *model, struct bytes key,
+                      uint64_t hash[2]);
 void durable_record_id(uint64_t record, uint64_t token, char id[RECORD_ID + 1]);
 /* Of a public number, known to the core or not. */
 bool durable_id_read(const char *id, size_t len, uint64_t *record, uint64_t *token);
