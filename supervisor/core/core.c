@@ -258,6 +258,7 @@ static void model_set(struct core *core, const struct event *event)
     if (event->model_set.canary && !added) {
         rollout_canary(core, model, event->model_set.policy, event->model_set.version,
                        event->model_set.canary);
+        dispatch_model(core, model); /* it has a greater share, maybe */
         model_settle(core, model);
         return;
     }

@@ -592,16 +592,15 @@ void rollout_outcome(struct core *core, const struct slot *slot, bool failed)
     struct rollout *r = &model->rollout;
     if (r->state != ROLLOUT_CANARY)
         return;
+    const uint64_t enough = (uint64_t)r->policy.rollout.abort_min_requests * JUDGED_FOR;
     bool canary = slot->version != model->version;
     r->side[canary].ended++;
     r->side[canary].failed += failed;
     if (canary && canary_is_worse(model) && !PLANT(PLANT_KEEP_CANARY)) {
         fail(core, model, ROLLOUT_ERRORS, slot);
-    } else if (r->side[1].ended >= (uint64_t)r->policy.rollout.abort_min_requests * JUDGED_FOR) {
-        for (unsigned i = 0; i < 2; i++) {
-            r->side[i].ended /= 2;
-            r->side[i].failed /= 2;
-        }
+    } else if (r->side[canary].ended >= enough) { /* the other side may have few, and keeps them */
+        r->side[canary].ended /= 2;
+        r->side[canary].failed = (r->side[canary].failed + !canary) / 2; /* in doubt it stays */
     }
 }
 

@@ -388,6 +388,17 @@ static void a_request_waits_for_the_stable_version_where_the_canary_is_not_due(v
     assert_int_equal(seen(w, ACTION_DISPATCH)->slot, 1);
 }
 
+static void a_greater_share_holds_for_what_waits_already(void **state)
+{
+    struct world *w = *state;
+    canary_serves(w, 1, 10);
+    submit(w);
+    uint64_t waits = submit(w);
+    assert_int_equal(seen_count(w, ACTION_DISPATCH), 0);
+    set_version(w, NEW, false, 90);
+    assert_int_equal(seen_of(w, ACTION_DISPATCH, waits)->slot, 1);
+}
+
 static void a_canary_that_fails_more_often_is_aborted(void **state)
 {
     struct world *w = *state;
@@ -413,6 +424,30 @@ static void a_canary_is_compared_with_the_stable_version(void **state)
         event.replied.failed = true;
         world_do(w, event);
     }
+    assert_int_equal(model_seen(w).rollout.state, ROLLOUT_CANARY);
+}
+
+/* However little of the requests the stable version has. */
+static void what_the_stable_version_failed_is_not_forgotten(void **state)
+{
+    struct world *w = *state;
+    w->policy.rollout.abort_min_requests = 1;
+    w->policy.workers = 1;
+    w->policy.rollout.max_surge = 1;
+    set_version(w, OLD, false, 0);
+    comes_up(w, 0, 1);
+    set_version(w, NEW, false, 97);
+    comes_up(w, 1, 1);
+    bool failed = false;
+    for (int i = 0; i < 100; i++) {
+        uint64_t request = submit(w);
+        struct event event = of_worker(w, EVENT_REPLIED, seen(w, ACTION_DISPATCH)->slot);
+        failed |= event.slot == 0;
+        event.request = request;
+        event.replied.failed = failed;
+        world_do(w, event);
+    }
+    assert_true(failed);
     assert_int_equal(model_seen(w).rollout.state, ROLLOUT_CANARY);
 }
 
@@ -495,7 +530,9 @@ int main(void)
         STORY(stopping_the_model_ends_its_rollout),
         STORY(a_canary_gets_its_share_and_no_more),
         STORY(a_request_waits_for_the_stable_version_where_the_canary_is_not_due),
+        STORY(a_greater_share_holds_for_what_waits_already),
         STORY(a_canary_that_fails_more_often_is_aborted),
+        STORY(what_the_stable_version_failed_is_not_forgotten),
         STORY(a_canary_is_compared_with_the_stable_version),
         STORY(promise_1_crashes_of_a_canary_count_and_its_requests_are_answered),
         STORY(a_canary_is_promoted_or_aborted_by_command),
