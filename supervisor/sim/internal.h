@@ -360,6 +360,7 @@ void versions_configured(struct sim *sim, uint32_t model);
 bool versions_is_dead(const struct sim *sim, const struct sim_slot *slot);
 bool versions_fails(struct sim *sim, const struct sim_slot *slot);
 void versions_acts(struct sim *sim, uint32_t model);
+void versions_stop_recycling(struct sim *sim, uint32_t model);
 /* Where only a good version helps, there is one; true: it was so. */
 bool versions_mends(struct sim *sim, uint32_t model);
 void versions_spawned(struct sim_slot *slot, const struct action *action, bool *changed);

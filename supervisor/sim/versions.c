@@ -85,6 +85,15 @@ bool versions_mends(struct sim *sim, uint32_t model)
     return true;
 }
 
+void versions_stop_recycling(struct sim *sim, uint32_t model)
+{
+    struct model_policy *policy = &sim->models[model].policy;
+    struct model_view view;
+    memset(&policy->recycle, 0, sizeof policy->recycle);
+    if (core_model_view(sim->core, model, &view))
+        set(sim, model, false, view.rollout.version, 0);
+}
+
 void versions_acts(struct sim *sim, uint32_t model)
 {
     struct random *r = &sim->random;

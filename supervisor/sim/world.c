@@ -415,6 +415,10 @@ static void run_liveness(struct sim *sim)
                                       .command = COMMAND_START});
     }
     run_until(sim, sim->now + 1800 * HASUP_S, everything_ended);
+    /* Where a worker's age is shorter than all the others' starts, somebody is always away. */
+    for (unsigned i = 0; i < sim->model_count && !everything_ended(sim); i++)
+        versions_stop_recycling(sim, i);
+    run_until(sim, sim->now + 900 * HASUP_S, everything_ended);
     if (!sim->report->failed && !everything_ended(sim))
         report_stuck(sim);
     for (unsigned i = 0; i < COMEBACKS && !people_are_content(sim) && !sim->report->failed; i++) {
