@@ -54,11 +54,12 @@ static void model_stop_slots(struct core *core, struct model *model)
     }
 }
 
-/* Nobody of an essential model is left who could serve again without luck. */
+/* Nobody of an essential model is left who could serve again without luck.  One that is stopped or
+ * drained was to end. */
 static void essential_settle(struct core *core, const struct model *model)
 {
     struct slot *broken = NULL;
-    if (!model->policy.essential || core->shutting_down)
+    if (!model->policy.essential || !model->accepting)
         return;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
@@ -74,11 +75,22 @@ static void essential_settle(struct core *core, const struct model *model)
         notice_slot(core, NOTICE_ESSENTIAL, broken);
 }
 
+/* After each step, which may have rolled back what broke. */
+static void essentials_settle(struct core *core)
+{
+    const bool looks = core->essential_down && !core->shutting_down;
+    core->essential_down = false;
+    for (uint32_t i = 0; looks && i < core->limits.models; i++)
+        if (core->models[i].used)
+            essential_settle(core, &core->models[i]);
+}
+
 void model_settle(struct core *core, struct model *model)
 {
     if (!model->used)
         return;
-    essential_settle(core, model);
+    core->essential_down |= model->policy.essential &&
+                            (!model->ready || PLANT(PLANT_ESSENTIAL_EARLY));
     if ((model->queued || model->suspects.count) && !model_has_hope(core, model))
         requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
     if (model->draining && model_is_idle(core, model))
@@ -604,6 +616,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     }
     spares_settle(core);
     gate_open(core);
+    essentials_settle(core);
     core->out = NULL;
 }
 

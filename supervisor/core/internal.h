@@ -402,6 +402,7 @@ struct core {
     uint64_t waits;
     struct timer_node shutdown_timer;
     bool spare_came; /* in this step somebody may have become able to take over, or to be relieved */
+    bool essential_down; /* likewise: an essential model has nobody who is ready */
 };
 
 static inline struct model *model_of(struct core *core, const struct slot *slot)

@@ -312,11 +312,14 @@ static void check_recycled(struct sim *sim, struct sim_slot *slot)
 /* The operator of this world does not mind, and goes on. */
 static void check_essential(struct sim *sim, const struct sim_slot *slot)
 {
-    struct model_view view;
-    if (!sim->models[slot->model].policy.essential ||
-        (core_model_view(sim->core, slot->model, &view) && view.ready))
+    struct slot_view view;
+    bool lives = !sim->models[slot->model].policy.essential;
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        lives |= core_slot_view(sim->core, i, &view) && view.model == slot->model &&
+                 view.role == ROLE_WORKER && view.wanted && view.state != SLOT_BROKEN;
+    if (lives)
         sim_fail(sim,
-                 "hasupd is to stop because of slot %u, whose model serves or is not essential",
+                 "hasupd is to stop because of slot %u, whose model is not lost or not essential",
                  (unsigned)(slot - sim->slots));
 }
 

@@ -73,21 +73,27 @@ static void promise_7_a_healthy_run_resets_the_backoff(void **state)
     assert_true(waits(w) <= 125 * HASUP_MS + 2 * HASUP_MS);
 }
 
-static void break_slot(struct world *w)
+/* Its runs fail until the breaker opens. */
+static void fails(struct world *w, uint32_t slot)
 {
     for (int run = 0; run < 5; run++) {
-        dies(w, 0);
+        dies(w, slot);
         if (run < 4)
             waits(w);
     }
-    assert_int_equal(state_of(w, 0), SLOT_BROKEN);
+}
+
+static void break_slot(struct world *w, uint32_t slot)
+{
+    fails(w, slot);
+    assert_int_equal(state_of(w, slot), SLOT_BROKEN);
 }
 
 static void promise_7_the_breaker_opens_and_lets_one_try_through_doubling(void **state)
 {
     struct world *w = *state;
     set_model(w, false);
-    break_slot(w);
+    break_slot(w, 0);
     assert_int_equal(seen_notices(w, NOTICE_BREAKER_OPEN), 1);
     static const int MINUTES[] = {1, 2, 4, 8, 8};
     for (size_t i = 0; i < HASUP_LEN(MINUTES); i++) {
@@ -125,7 +131,7 @@ static void promise_8_one_slot_left_is_hope(void **state)
     set_model(w, false);
     comes_up(w, 1, 1);
     uint64_t request = submit(w);
-    break_slot(w);
+    break_slot(w, 0);
     replies(w, 1, request);
     assert_non_null(seen_of(w, ACTION_ANSWER, request));
     submit(w);
@@ -136,7 +142,7 @@ static void start_closes_the_breaker(void **state)
 {
     struct world *w = *state;
     set_model(w, false);
-    break_slot(w);
+    break_slot(w, 0);
     command(w, CORE_ALL_SLOTS, COMMAND_START);
     assert_int_equal(seen(w, ACTION_SPAWN)->slot, 0);
     dies(w, 0);
@@ -303,6 +309,108 @@ static void nothing_wakes_an_idle_supervisor(void **state)
     assert_true(core_deadline(w->core) == HASUP_NEVER);
 }
 
+/* ---- essential models ---- */
+
+/* Said once, because of this slot. */
+static void assert_essential(const struct world *w, uint32_t slot)
+{
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 1);
+    for (size_t i = 0; i < w->count; i++)
+        if (w->seen[i].type == ACTION_NOTICE && w->seen[i].notice.what == NOTICE_ESSENTIAL)
+            assert_int_equal(w->seen[i].slot, slot);
+}
+
+static void essential(struct world *w, uint32_t workers)
+{
+    w->policy.essential = true;
+    w->policy.workers = workers;
+    set_model(w, false);
+    for (uint32_t i = 1; i < workers; i++)
+        comes_up(w, i, 1);
+}
+
+static void an_essential_model_ends_hasupd_once_its_last_worker_breaks(void **state)
+{
+    struct world *w = *state;
+    essential(w, 2);
+    break_slot(w, 0);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 0);
+    break_slot(w, 1);
+    assert_essential(w, 1);
+}
+
+/* What is left of it cannot serve, though nothing broke just now. */
+static void scaling_an_essential_model_down_to_its_broken_slots_ends_hasupd(void **state)
+{
+    struct world *w = *state;
+    essential(w, 2);
+    break_slot(w, 0);
+    w->policy.workers = 1;
+    set_model(w, false);
+    assert_essential(w, 0);
+}
+
+/* It goes slot by slot, and nobody is missed meanwhile. */
+static void stopping_an_essential_model_is_no_failure(void **state)
+{
+    struct world *w = *state;
+    essential(w, 3);
+    break_slot(w, 2);
+    dies(w, 0);
+    dies(w, 1);
+    command(w, CORE_ALL_SLOTS, COMMAND_STOP);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(state_of(w, i), SLOT_STOPPED);
+    command(w, CORE_ALL_SLOTS, COMMAND_START);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 0);
+}
+
+static void an_essential_model_ends_hasupd_once_its_stand_in_breaks(void **state)
+{
+    struct world *w = *state;
+    w->policy.rollout.max_surge = 1;
+    w->policy.recycle.requests = 1;
+    w->policy.essential = true;
+    set_model(w, false);
+    comes_up(w, 0, 1);
+    replies(w, 0, submit(w)); /* slot 1 stands in while it is recycled */
+    comes_up(w, 1, 1);
+    assert_int_equal(state_of(w, 0), SLOT_DRAINING);
+    leaves(w, 0);
+    break_slot(w, 0);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 0);
+    fails(w, 1);
+    assert_essential(w, 0); /* the stand-in is gone */
+}
+
+/* The old version comes back, which is known to work: nobody has to stop for the new one. */
+static void a_rollout_of_an_essential_model_that_breaks_is_rolled_back(void **state)
+{
+    struct world *w = *state;
+    w->policy.rollout.max_surge = 1;
+    w->policy.essential = true;
+    struct event set = {.type = EVENT_MODEL_SET,
+                        .model = WORLD_MODEL,
+                        .model_set = {.policy = &w->policy, .version = 1}};
+    world_do(w, set);
+    comes_up(w, 0, 1);
+    set.model_set.version = 2;
+    set.model_set.restart = true;
+    world_do(w, set);
+    comes_up(w, 1, 1); /* the extra slot */
+    leaves(w, 0);
+    for (int run = 0; run < 4; run++) {
+        dies(w, 0);
+        waits(w);
+    }
+    dies(w, 1); /* and backs off while the last start of slot 0 fails */
+    dies(w, 0);
+    assert_int_equal(seen_notices(w, NOTICE_BREAKER_OPEN), 1);
+    assert_int_equal(state_of(w, 0), SLOT_STARTING);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +432,11 @@ int main(void)
         STORY(a_stream_that_goes_on_is_not_hung),
         STORY(a_worker_idle_for_long_is_pinged_ahead_of_its_request),
         STORY(nothing_wakes_an_idle_supervisor),
+        STORY(an_essential_model_ends_hasupd_once_its_last_worker_breaks),
+        STORY(scaling_an_essential_model_down_to_its_broken_slots_ends_hasupd),
+        STORY(stopping_an_essential_model_is_no_failure),
+        STORY(an_essential_model_ends_hasupd_once_its_stand_in_breaks),
+        STORY(a_rollout_of_an_essential_model_that_breaks_is_rolled_back),
     };
     return cmocka_run_group_tests_name("core_restart", tests, NULL, NULL);
 }
