@@ -287,6 +287,61 @@ static void one_that_fails_after_a_recycling_backs_off_as_ever(void **state)
     assert_int_equal(state_of(w, 0), SLOT_BACKOFF);
 }
 
+/* Until its breaker opens, which never closes by itself. */
+static void breaks_for_good(struct world *w, uint32_t slot)
+{
+    for (int run = 0; run < 5; run++) {
+        dies(w, slot);
+        if (run < 4)
+            world_pass(w, 15 * HASUP_S);
+    }
+    assert_int_equal(state_of(w, slot), SLOT_BROKEN);
+}
+
+/* The recycling is over, and who stood in has gone. */
+static void assert_over(struct world *w, uint32_t stand_in)
+{
+    assert_int_equal(model_seen(w).rollout.state, ROLLOUT_NONE);
+    leaves(w, stand_in);
+    assert_int_equal(seen_count(w, ACTION_SLOT_REMOVED), 1);
+}
+
+static void who_stands_in_stays_for_one_that_never_comes_back(void **state)
+{
+    struct world *w = *state;
+    w->policy.restart.breaker = 0;
+    surges(w, 1);
+    replies(w, 0, submit(w));
+    comes_up(w, 1, 2);
+    leaves(w, 0);
+    breaks_for_good(w, 0);
+    world_pass(w, 24 * 3600 * HASUP_S);
+    assert_int_equal(seen_count(w, ACTION_SPAWN), 0);
+    assert_int_equal(seen_count(w, ACTION_DRAIN), 0);
+    replies(w, 1, submit(w)); /* nor is it recycled with nobody in its place */
+    assert_int_equal(state_of(w, 1), SLOT_READY);
+    command(w, 0, COMMAND_START);
+    comes_up(w, 0, 2);
+    assert_over(w, 1);
+}
+
+static void who_stands_in_stays_for_another_one_that_broke_meanwhile(void **state)
+{
+    struct world *w = *state;
+    w->policy.restart.breaker = 0;
+    surges(w, 2);
+    replies(w, 0, submit(w));
+    comes_up(w, 2, 2);
+    breaks_for_good(w, 1);
+    leaves(w, 0);
+    comes_up(w, 0, 2);
+    world_pass(w, 24 * 3600 * HASUP_S);
+    assert_int_equal(model_seen(w).ready, 2);
+    command(w, 1, COMMAND_START);
+    comes_up(w, 1, 2);
+    assert_over(w, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +360,8 @@ int main(void)
         STORY(a_canary_does_not_wait_for_a_recycling),
         STORY(a_worker_that_came_anew_is_not_recycled_for_the_old_one),
         STORY(one_that_fails_after_a_recycling_backs_off_as_ever),
+        STORY(who_stands_in_stays_for_one_that_never_comes_back),
+        STORY(who_stands_in_stays_for_another_one_that_broke_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -204,6 +204,31 @@ static void what_breaks_is_rolled_back_and_so_is_what_was_replaced_already(void 
         assert_int_equal(slot_seen(w, slot).version, OLD);
 }
 
+/* What serves goes on, new as it is, until somebody says more. */
+static void a_rollback_that_breaks_for_good_leaves_who_serves_alone(void **state)
+{
+    struct world *w = *state;
+    w->policy.restart.breaker = 0;
+    old_serves(w, 2);
+    set_version(w, NEW, true, 0);
+    comes_up(w, 2, 1);
+    takes_its_turn(w, 0, NEW);
+    leaves(w, 1);
+    breaks(w, 1); /* rolled back, */
+    leaves(w, 2);
+    breaks(w, 1); /* and again */
+    assert_int_equal(slot_seen(w, 1).state, SLOT_BROKEN);
+    world_pass(w, 24 * 3600 * HASUP_S);
+    assert_int_equal(w->count, 0);
+    assert_int_equal(model_seen(w).rollout.state, ROLLOUT_REVERTING);
+    replies(w, 0, submit(w));
+    command(w, 1, COMMAND_START);
+    comes_up(w, 1, 1);
+    comes_up(w, 2, 1);
+    takes_its_turn(w, 0, OLD);
+    assert_told(w, 0, ROLLOUT_REVERTING, ROLLOUT_NONE, ROLLOUT_BROKEN, OLD, 0);
+}
+
 static void the_old_policy_comes_back_and_the_number_of_workers_stays(void **state)
 {
     struct world *w = *state;
@@ -519,6 +544,7 @@ int main(void)
         STORY(a_version_that_begins_to_keep_state_has_no_extra_slot),
         STORY(what_is_not_ready_in_time_is_rolled_back),
         STORY(what_breaks_is_rolled_back_and_so_is_what_was_replaced_already),
+        STORY(a_rollback_that_breaks_for_good_leaves_who_serves_alone),
         STORY(the_old_policy_comes_back_and_the_number_of_workers_stays),
         STORY(without_a_version_that_ever_worked_there_is_nothing_to_go_back_to),
         STORY(one_that_crashes_before_its_turn_comes_back_as_what_it_was),
