@@ -403,8 +403,8 @@ class Canaries(unittest.TestCase):
             world.write(version("two", "--counts"))
             self.assertIn("its workers keep state", refused("canary", "m", "--weight", "10"))
             self.assertIn("whole model", refused("canary", "m/0", "--weight", "10"))
-            for words in (["canary", "m"], ["canary", "m", "--weight", "100"], ["canary", "m", "--wieght", "1"],
-                          ["reload", "m"], ["promote"]):
+            for words in (["canary", "m"], ["canary", "m", "--weight", "100"], ["canary", "m", "--weight", "0"],
+                          ["canary", "m", "--weight", "-1"], ["canary", "m", "--wieght", "1"], ["reload", "m"], ["promote"]):
                 self.assertEqual(world.ctl(*words, check=False).returncode, 2, words)
 
 

@@ -6,7 +6,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import LIMIT, WORKER, World  # noqa: E402
+from world import LIMIT, WORKER, World, wait_until  # noqa: E402
 
 MODEL = f"  m: {{command: [{WORKER}]}}"
 
@@ -54,6 +54,80 @@ class Stop(unittest.TestCase):
             world.release(gate)
             self.assertEqual(world.finish(waiting)[0], 200)
             self.assertEqual(world.process.wait(LIMIT), 0)
+
+
+class StopAmidReplacements(unittest.TestCase):
+    """Limits that are longer than the test: what ends does so because nothing is left, not because time is up."""
+    TOP = "shutdown: {grace: 10m}"
+    KEYS = f"command: [{WORKER}], concurrency_max: 2, timeouts: {{drain: 10m}}"
+
+    def ends_with_everything_answered(self, world, gate, requests):
+        """Each is accepted, so each is answered; and hasupd is gone with its last worker."""
+        wait_until(lambda: sum(slot["inflight"] for slot in world.slots()) + world.status()["models"][0]["queued"]
+                   == len(requests), "not all are accepted")
+        world.process.send_signal(signal.SIGTERM)
+        world.wait_event("shutdown.started")
+        world.unlock(gate)
+        self.assertEqual([world.finish(request)[::2] for request in requests], [(200, b"done")] * len(requests))
+        self.assertEqual(world.process.wait(LIMIT), 0)
+
+    def recycled(self, world, gate):
+        """m/0 has answered enough, and has a request in hand yet."""
+        first = world.fifo("first")
+        done = world.begin("m", f"wait {first}")
+        wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never in flight")
+        held = world.begin("m", f"wait {gate}")
+        wait_until(lambda: world.slot("m/0")["inflight"] == 2, "never in flight")
+        world.release(first)
+        self.assertEqual(world.finish(done)[0], 200)
+        return held
+
+    def test_promise_1_while_a_worker_drains_to_be_recycled(self):
+        for surge in (0, 1):
+            keys = f"{self.KEYS}, recycle: {{requests: 1}}, rollout: {{max_surge: {surge}}}"
+            with self.subTest(surge=surge), World(f"  m: {{{keys}}}", self.TOP) as world:
+                gate = world.fifo("gate")
+                held = self.recycled(world, gate)
+                world.wait_event("slot.recycled", slot="m/0")
+                self.assertEqual(world.slot("m/0")["state"], "draining")
+                others = [world.begin("m", f"wait {gate}") for _ in range(6)]
+                self.ends_with_everything_answered(world, gate, [held, *others])
+
+    def test_promise_1_while_who_stands_in_still_loads(self):
+        with World("", self.TOP, start=False) as world:
+            load, gate = world.fifo("load"), world.fifo("gate")
+            keys = self.KEYS.replace("]", f", --load, {load}]", 1)
+            world.write(f"  m: {{{keys}, recycle: {{requests: 1}}}}", self.TOP)
+            world.start(wait=False)
+            world.release(load)
+            world.wait_event("slot.ready", slot="m/0")
+            held = self.recycled(world, gate)
+            wait_until(lambda: [slot["state"] for slot in world.slots()] == ["ready", "loading"], "nobody stands in")
+            others = [world.begin("m", f"wait {gate}") for _ in range(6)]
+            self.ends_with_everything_answered(world, gate, [held, *others])
+
+    def test_promise_1_amid_a_rollout(self):
+        with World(f"  m: {{{self.KEYS}, workers: 2, version: a}}", self.TOP) as world:
+            gate = world.fifo("gate")
+            held = [world.begin("m", f"wait {gate}") for _ in range(4)]
+            wait_until(lambda: [slot["inflight"] for slot in world.slots()] == [2, 2], "never in flight")
+            world.write(f"  m: {{{self.KEYS}, workers: 2, version: b}}", self.TOP)
+            world.ctl("reload")
+            wait_until(lambda: [slot["state"] for slot in world.slots()] == ["draining", "ready", "ready"], "no turn")
+            others = [world.begin("m", f"wait {gate}") for _ in range(6)]
+            self.ends_with_everything_answered(world, gate, held + others)
+
+    def test_promise_1_amid_a_rollout_that_does_not_come_up(self):
+        with World("", self.TOP, start=False) as world:
+            load, gate = world.fifo("load"), world.fifo("gate")
+            world.write(f"  m: {{{self.KEYS}, version: a}}", self.TOP)
+            world.start()
+            keys = self.KEYS.replace("]", f", --load, {load}]", 1)
+            world.write(f"  m: {{{keys}, version: b}}", self.TOP)
+            world.ctl("reload")
+            wait_until(lambda: [slot["state"] for slot in world.slots()] == ["ready", "loading"], "nobody stands in")
+            requests = [world.begin("m", f"wait {gate}") for _ in range(6)]
+            self.ends_with_everything_answered(world, gate, requests)
 
 
 class Essential(unittest.TestCase):

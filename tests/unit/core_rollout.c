@@ -413,6 +413,21 @@ static void a_request_waits_for_the_stable_version_where_the_canary_is_not_due(v
     assert_int_equal(seen(w, ACTION_DISPATCH)->slot, 1);
 }
 
+/* It is a model whose policy is set, no more. */
+static void a_weight_of_zero_is_no_canary(void **state)
+{
+    struct world *w = *state;
+    old_serves(w, 1);
+    set_version(w, NEW, false, 0);
+    assert_int_equal(seen_count(w, ACTION_ROLLOUT) + seen_count(w, ACTION_SPAWN), 0);
+    assert_int_equal(model_seen(w).rollout.version, OLD);
+    set_version(w, NEW, false, 50);
+    comes_up(w, 1, 1);
+    set_version(w, NEWER, false, 0);
+    assert_int_equal(model_seen(w).rollout.state, ROLLOUT_CANARY);
+    assert_int_equal(canary_share(w, 100, false), 50);
+}
+
 static void a_greater_share_holds_for_what_waits_already(void **state)
 {
     struct world *w = *state;
@@ -556,6 +571,7 @@ int main(void)
         STORY(stopping_the_model_ends_its_rollout),
         STORY(a_canary_gets_its_share_and_no_more),
         STORY(a_request_waits_for_the_stable_version_where_the_canary_is_not_due),
+        STORY(a_weight_of_zero_is_no_canary),
         STORY(a_greater_share_holds_for_what_waits_already),
         STORY(a_canary_that_fails_more_often_is_aborted),
         STORY(what_the_stable_version_failed_is_not_forgotten),
