@@ -336,7 +336,7 @@ bool leaf_is_empty(struct leaf *leaf)
 /* What a file of one or more "name number" lines says of `name` ("": its only number). */
 static bool read_number(int fd, const char *name, uint64_t *number)
 {
-    char text[4096];
+    char text[8192]; /* /proc/vmstat has half of it */
     ssize_t got = fd >= 0 ? pread(fd, text, sizeof text - 1, 0) : -1;
     size_t len = strlen(name);
     text[got > 0 ? got : 0] = '\0';

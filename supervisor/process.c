@@ -52,10 +52,9 @@ struct processes {
     struct process *list;
     struct process *by_pid[PID_CHAINS]; /* those that are not reaped */
     uint64_t count;
-    uint64_t oom_kills; /* of hasupd's cgroup, as far as they are told of some worker */
+    struct oom oom;
     struct rlimit descriptors; /* as hasupd found it: what workers get */
     struct spawn_pads pads;
-    int oom_counter;
 };
 
 static void check_trees(struct processes *processes);
@@ -214,28 +213,22 @@ static void check_trees(struct processes *processes)
 /* ---- the reaper ---- */
 
 /* Whether the kernel killed it for lack of memory.  hasupd kills what closed its socket, so that it
- * may have killed a dead one.  Where all workers share one count each death takes one of it. */
-static bool was_oom(struct process *process)
+ * may have killed a dead one. */
+static enum oom_verdict was_oom(struct process *process)
 {
     struct processes *processes = process->owner;
     uint64_t kills;
     if (process->leaf && leaf_oom_kills(process->leaf, &kills))
-        return kills > process->oom_kills;
-    if (!oom_counter_read(processes->oom_counter, &kills))
-        return false;
-    bool more = kills > processes->oom_kills;
-    processes->oom_kills = more ? processes->oom_kills + 1 : kills;
-    return more;
+        return kills > process->oom_kills ? OOM_COUNTED : OOM_NO;
+    return oom_judge(&processes->oom, loop_now(processes->loop));
 }
 
-static void oom_begin(struct process *process)
+static void note_oom(struct process *process)
 {
     struct processes *processes = process->owner;
     process->oom_kills = 0;
-    if (process->leaf && leaf_oom_kills(process->leaf, &process->oom_kills))
-        return;
-    if (!processes->list && !oom_counter_read(processes->oom_counter, &processes->oom_kills))
-        processes->oom_kills = 0; /* what was counted while no worker lived is nobody's */
+    if (!process->leaf || !leaf_oom_kills(process->leaf, &process->oom_kills))
+        oom_begin(&processes->oom, !processes->list, loop_now(processes->loop));
 }
 
 static void process_reaped(struct process *process, int status, const struct rusage *usage)
@@ -245,7 +238,7 @@ static void process_reaped(struct process *process, int status, const struct rus
         exit.signal = WTERMSIG(status);
     else
         exit.code = WEXITSTATUS(status);
-    exit.oom = exit.signal == SIGKILL && was_oom(process);
+    exit.oom = exit.signal == SIGKILL ? (uint8_t)was_oom(process) : OOM_NO;
     process->reaped = true;
     process_unchain(process);
     process->owner->ops->exited(process->owner->context, process, &exit);
@@ -300,8 +293,8 @@ static struct processes *processes_make(struct loop *loop, const struct process_
                                     .ops = ops,
                                     .context = context,
                                     .retry = {.due = retry_due, .context = processes},
-                                    .notify = {.ready = on_notify, .context = processes},
-                                    .oom_counter = oom_counter_open()};
+                                    .notify = {.ready = on_notify, .context = processes}};
+    oom_open(&processes->oom, loop_now(loop));
     spawn_pads_open(&processes->pads);
     return processes;
 }
@@ -326,8 +319,7 @@ static void processes_close(struct processes *processes)
     if (processes->cgroups)
         cgroups_close(processes->cgroups);
     spawn_pads_close(&processes->pads);
-    if (processes->oom_counter >= 0)
-        close(processes->oom_counter);
+    oom_close(&processes->oom);
     free(processes);
 }
 
@@ -490,7 +482,7 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
         errno = ENOMEM;
         return HASUP_ESYS;
     }
-    oom_begin(process);
+    note_oom(process);
     int failed = process_start(process, spec, error);
     if (failed) {
         free(process);
@@ -539,7 +531,7 @@ int process_adopt(struct process *process, int pidfd, char error[256])
         snprintf(error, 256, "what was forked is no child of hasupd, or is gone already");
         return HASUP_EPROTO;
     }
-    oom_begin(process);
+    note_oom(process);
     process->pid = pid;
     if (process->leaf && !leaf_enter(process->leaf, pid))
         process->leaf = NULL;
@@ -577,6 +569,7 @@ pid_t process_pid(const struct process *process)
 
 uint64_t process_memory(const struct process *process)
 {
+    oom_look(&process->owner->oom, loop_now(process->owner->loop));
     return process->reaped ? 0 : memory_of_tree(process->leaf, process->pid);
 }
 
@@ -609,7 +602,7 @@ struct processes *processes_carry(struct carry *carry, struct processes *process
         return NULL;
     }
     V(processes->count);
-    V(processes->oom_kills);
+    V(processes->oom.told);
     V(processes->descriptors.rlim_cur);
     V(processes->descriptors.rlim_max);
     processes->cgroups = cgroups_carry(carry, processes->cgroups);

@@ -13,6 +13,8 @@
 #include "supervisor/attributes.h"
 #include "supervisor/loop.h"
 
+#include "supervisor/oom.h"
+
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -22,7 +24,7 @@ struct process; /* one worker and its tree */
 struct process_exit {
     int code, signal; /* signal 0: it exited with `code` */
     struct rusage usage;
-    bool oom; /* the kernel's OOM killer took it (cgroup.h), as far as can be known */
+    uint8_t oom; /* enum oom_verdict: the kernel's OOM killer took it */
 };
 
 struct process_ops {

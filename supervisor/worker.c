@@ -328,7 +328,8 @@ static void exit_reason(const struct worker *worker, const struct process_exit *
     if (worker->cause[0])
         snprintf(reason, ENGINE_REASON, "%s", worker->cause);
     else if (exit->oom)
-        snprintf(reason, ENGINE_REASON, "oom: killed for lack of memory");
+        snprintf(reason, ENGINE_REASON, "oom: killed for lack of memory%s",
+                 exit->oom == OOM_EVIDENT ? ", as it seems: the machine counts such a kill" : "");
     else if (exit->signal)
         snprintf(reason, ENGINE_REASON, "killed by signal %d (%s)", exit->signal,
                  strsignal(exit->signal));
@@ -342,7 +343,7 @@ static enum stats_end end_of(const struct worker *worker, const struct process_e
 {
     const struct model *model = worker->slot->model;
     struct model_view view;
-    if (exit->oom)
+    if (exit->oom == OOM_COUNTED || (exit->oom && worker->end == STATS_END_EXIT))
         return STATS_END_OOM;
     if (worker->end != STATS_END_EXIT)
         return worker->end;

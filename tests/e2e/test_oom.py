@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 
+from contained import NO_NAMESPACE, Contained, children
 from world import WORKER, World, wait_until
 
 LIMIT_MIB = 256  # hasupd and two workers under AddressSanitizer, and room
@@ -153,6 +154,53 @@ class OutOfMemory(unittest.TestCase):
         wait_until(lambda: any(s["state"] == "ready" for s in world.slots()), "none is ready")
         pid = world.kill(next(s["slot"] for s in world.slots() if s["state"] == "ready"), signal.SIGKILL)
         self.assertEqual(world.wait_event("slot.exited", pid=pid)["message"], "killed by signal 9 (Killed)")
+
+
+@unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
+class Evidence(unittest.TestCase):
+    """Where no cgroup counts: the machine's count, which is a file of the test's here."""
+    INSIDE = 'D=$(dirname "$3"); echo "pgfault 7\noom_kill 41\nnr_unstable 0" >"$D/vmstat"; ' \
+             'mount --bind "$D/vmstat" /proc/vmstat && mount -t tmpfs none /sys/fs/cgroup && exec "$@"'
+    SEEMS = f"{OOM}, as it seems: the machine counts such a kill"
+    KILLED = "killed by signal 9 (Killed)"
+
+    def setUp(self):
+        self.world = Contained(MODELS, self.INSIDE)
+        self.addCleanup(self.world.close)
+
+    def count(self, kills):
+        with open(os.path.join(self.world.directory, "vmstat"), "r+") as file:  # the file that is bound
+            file.write(f"pgfault 7\noom_kill {kills}\nnr_unstable 0\n")
+
+    def kill(self, count=1):
+        """What is said of so many workers that are killed at once."""
+        wait_until(lambda: [slot["state"] for slot in self.world.slots()] == ["ready"] * 2, "a worker is not there")
+        since = self.world.mark()
+        for pid in children(self.world.init)[:count]:
+            os.kill(pid, signal.SIGKILL)
+        said = []
+        for _ in range(count):
+            event = self.world.wait_event("slot.exited", since=since)
+            since = self.world.events.index(event) + 1
+            said.append(event["message"])
+        return said
+
+    def test_a_kill_that_the_machine_counts_is_told_as_what_it_seems(self):
+        self.assertEqual(self.kill(), [self.KILLED])
+        self.count(42)
+        self.assertEqual(self.kill(), [self.SEEMS])
+        self.assertIn(OOM, self.world.ctl("why", "m").stdout.decode())
+        self.assertIn(b'hasup_worker_ends_total{model="m",cause="oom"} 1\n', self.world.get("/metrics")[1])
+        self.assertEqual(self.kill(), [self.KILLED])
+        self.count(44)
+        self.assertEqual(self.kill(2), [self.SEEMS] * 2)
+        self.assertEqual(self.kill(), [self.KILLED])
+
+    def test_other_signals_are_what_they_are(self):
+        self.count(42)
+        wait_until(lambda: len(children(self.world.init)) == 2, "a worker is not there")
+        os.kill(children(self.world.init)[0], signal.SIGSEGV)
+        self.assertIn("killed by signal 11", self.world.wait_event("slot.exited")["message"])
 
 
 if __name__ == "__main__":
