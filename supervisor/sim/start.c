@@ -134,9 +134,9 @@ static void check_interval(struct sim *sim, const struct sim_slot *slot)
 void start_prepare(struct sim *sim, const struct action *action)
 {
     struct sim_slot *slot = &sim->slots[action->slot];
-    bool again = slot->hook.on && !slot->hook.passed;
-    bool more =
-        slot->hook.failed && slot->hook.failed <= sim->models[slot->model].policy.pre_start.retries;
+    bool again = slot->hook.on && !slot->hook.passed; /* else the row of failed tries is over */
+    bool more = again && slot->hook.failed &&
+                slot->hook.failed <= sim->models[slot->model].policy.pre_start.retries;
     bool changed;
     versions_spawned(slot, action, &changed);
     if (slot->wild && again)
