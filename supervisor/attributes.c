@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -75,10 +76,46 @@ static int become_user(const struct attributes *a)
                : 0;
 }
 
-const char *attributes_apply(const struct attributes *a)
+/* "/" is a mount already, and what is bound onto it would be seen by nobody. */
+static int make_read_only(const char *path)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+    const bool optional = *path == '-';
+    path += optional;
+    if (path[1] && mount(path, path, NULL, MS_BIND | MS_REC, NULL) < 0)
+        return optional && (errno == ENOENT || errno == ENOTDIR) ? 0 : -1;
+    /* Not a remount, which would forget nosuid and others of their kind. */
+    return (int)syscall(SYS_mount_setattr, AT_FDCWD, path, AT_RECURSIVE, &attr, sizeof attr);
+}
+
+/* They are gone with the last process that sees them. */
+static int make_tmp(const char *options)
+{
+    static const char *const PLACES[] = {"/tmp", "/var/tmp"};
+    for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++)
+        if (mount("tmpfs", PLACES[i], "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 &&
+            errno != ENOENT)
+            return -1;
+    return 0;
+}
+
+const char *attributes_surround(const struct attributes *a)
 {
     if (a->sets_oom_score && set_oom_score(a->oom_score))
-        return "process.oom_score";
+        return "process.oom_score"; /* /proc may be read-only then */
+    if (!a->read_only && !a->tmp[0])
+        return NULL;
+    /* What is mounted outside comes in, and nothing goes out. */
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+        return a->read_only ? "process.read_only_paths" : "process.private_tmp";
+    for (char *const *at = a->read_only; at && *at; at++)
+        if (make_read_only(*at + sizeof ATTRIBUTES_READ_ONLY - 1) < 0)
+            return *at;
+    return a->tmp[0] && make_tmp(a->tmp) < 0 ? "process.private_tmp" : NULL;
+}
+
+const char *attributes_apply(const struct attributes *a)
+{
     if (a->sets_nice && setpriority(PRIO_PROCESS, 0, a->nice) < 0)
         return "process.nice";
     if (a->sets_cpus && sched_setaffinity(0, sizeof a->cpus, &a->cpus) < 0)

@@ -28,7 +28,15 @@ struct attributes {
         struct rlimit limit;
     } rlimits[ATTRIBUTES_RLIMITS];
     unsigned rlimit_count;
+    char *const *read_only; /* ATTRIBUTES_READ_ONLY and a path, which may have a "-" in front each */
+    char tmp[48];           /* of a /tmp of its own, for mount(2); "": none */
 };
+
+#define ATTRIBUTES_READ_ONLY "process.read_only_paths: "
+
+/* As attributes_apply, and before it: what is around the process.  The working directory is entered
+ * afterwards: one from before would lead around the mounts. */
+const char *attributes_surround(const struct attributes *attributes);
 
 /* Between fork and exec, in a child that shares its parent's memory: kernel calls only.  NULL; else
  * the key that could not be had, with its errno. */

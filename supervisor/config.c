@@ -29,6 +29,7 @@ void config_free(struct config *config)
         return;
     for (size_t i = 0; i < config->model_count; i++) {
         config_keys_free(config_model_keys, config_model_key_count, &config->models[i]);
+        config_strings_free(config->models[i].process.read_only);
         free(config->models[i].name);
     }
     free(config->models);
@@ -290,6 +291,23 @@ static void check_watchdog(const struct config_model *model, const struct node *
                      "runtime_dir: leave one of them out");
 }
 
+/* A /tmp of its own hides what hasupd has there. */
+static void check_tmp(const struct config *config, const struct config_model *model,
+                      const struct node *node, const char *prefix, struct config_errors *errors)
+{
+    char path[CONFIG_PATH_MAX];
+    const char *dir = config->runtime_dir;
+    const struct node *at = config_place(node, "process.private_tmp");
+    const bool hidden = strncmp(dir, "/tmp/", 5) == 0 || strncmp(dir, "/var/tmp/", 9) == 0;
+    const bool needed = model->policy.timeouts.watchdog ||
+                        (model->adapter.kind != ADAPTER_NONE && !model->adapter.port);
+    snprintf(path, sizeof(path), "%.80s.process.private_tmp", prefix);
+    if (model->process.private_tmp && hidden && needed)
+        config_error(errors, at->line, at->column, path,
+                     "hides runtime_dir, %.100s, where the socket of its %s is: put that elsewhere",
+                     dir, model->policy.timeouts.watchdog ? "watchdog" : "adapter");
+}
+
 /* What the keys of one model mean together. */
 static void check_model(const struct config *config, const struct config_model *model,
                         const struct node *node, const char *prefix, struct config_errors *errors)
@@ -355,6 +373,7 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     config_sockets_check(config, model, node, prefix, reader->errors);
     config_process_read(&model->process, node, prefix, reader->errors);
     check_watchdog(model, node, prefix, reader->errors);
+    check_tmp(config, model, node, prefix, reader->errors);
     if (!fill_fingerprint(model))
         no_memory(reader->errors);
 }

@@ -19,8 +19,11 @@ struct config_process {
     char *umask, *nice, *cpus, *oom_score;
     char **rlimits;      /* "nofile=4096" */
     char **capabilities; /* those it may have at most; "none" is none */
+    char **read_only_paths; /* absolute; those with a "-" in front may be missing */
+    uint64_t private_tmp;   /* bytes; 0: none */
     bool no_new_privs;
     struct attributes attributes; /* what these say, without user and group */
+    char **read_only; /* the attributes' */
 };
 
 enum { CONFIG_SOCKETS_MAX = 16 };

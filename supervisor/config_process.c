@@ -152,6 +152,26 @@ static void read_rlimits(const struct where *where, const struct config_process 
     }
 }
 
+/* What the kernel is told, and a start that fails says. */
+static bool read_paths(struct config_process *process, struct attributes *a)
+{
+    size_t count = 0;
+    while (process->read_only_paths && process->read_only_paths[count])
+        count++;
+    process->read_only = count ? calloc(count + 1, sizeof *process->read_only) : NULL;
+    for (size_t i = 0; process->read_only && i < count; i++)
+        if (asprintf(&process->read_only[i], ATTRIBUTES_READ_ONLY "%s",
+                     process->read_only_paths[i]) < 0) {
+            process->read_only[i] = NULL;
+            return false;
+        }
+    a->read_only = process->read_only;
+    if (process->private_tmp)
+        snprintf(a->tmp, sizeof a->tmp, "mode=1777,size=%llu",
+                 (unsigned long long)process->private_tmp);
+    return !count || process->read_only;
+}
+
 void config_process_read(struct config_process *process, const struct node *node,
                          const char *prefix, struct config_errors *errors)
 {
@@ -176,6 +196,8 @@ void config_process_read(struct config_process *process, const struct node *node
     if (process->cpus && !read_cpus(process->cpus, &a->cpus))
         complain(&where, "process.cpus", "expected CPUs such as 0-3,6, below %d; found \"%.40s\"",
                  CPU_SETSIZE, process->cpus);
+    if (!read_paths(process, a))
+        complain(&where, "process.read_only_paths", "out of memory");
     read_capabilities(&where, process, a);
     read_rlimits(&where, process, a);
 }

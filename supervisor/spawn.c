@@ -141,13 +141,15 @@ static int child_main(void *context)
         return child_failed(plan, "descriptors");
     if (spawn->listen_pid)
         child_write_pid(spawn->listen_pid);
+    const char *key = spawn->attributes ? attributes_surround(spawn->attributes) : NULL;
+    if (key)
+        return child_failed(plan, key);
     if (spawn->directory && chdir(spawn->directory) < 0)
         return child_failed(plan, "chdir");
     child_signals();
     setrlimit(RLIMIT_NOFILE, spawn->descriptors);
     if (spawn->attributes) {
-        const char *key = attributes_apply(spawn->attributes);
-        if (key)
+        if ((key = attributes_apply(spawn->attributes)))
             return child_failed(plan, key);
         if (!child_bound(plan)) /* another user does not die with his parent: it is said anew */
             return 127;

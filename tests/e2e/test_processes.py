@@ -1,9 +1,11 @@
 """What `process:` says of a worker is what the kernel says of it."""
+import json
 import os
 import pwd
 import re
 import resource
 import select
+import subprocess
 import sys
 import unittest
 
@@ -110,6 +112,71 @@ class Processes(unittest.TestCase):
             world.wait_event("slot.backoff", slot="m/0")
             reason = world.slot("m/0")["last_death"]["reason"]
             self.assertTrue(re.search('there is no user "no-such-user" .process.user.', reason), reason)
+
+
+def mounts_may_be_had():
+    """Whether this user may have mounts of its own."""
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode == 0
+
+
+class Mounts(unittest.TestCase):
+    TRY = "for at in $0/file file; do (echo x >> $at) 2> /dev/null && echo wrote $at; done; echo tried; exec $1"
+
+    def started(self, keys, script, *arguments):
+        """A model that runs a script, in a directory with a file."""
+        world = World("  x: {command: [x]}", start=False)
+        path = os.path.join(world.directory, "weights")
+        os.mkdir(path)
+        with open(os.path.join(path, "file"), "w") as file:
+            file.write("weights")
+        words = json.dumps(["sh", "-c", script, path, *arguments])
+        world.write(f"""  m:
+    command: {words}
+    restart: {{backoff_min: 1m, backoff_max: 1m}}
+    directory: {keys.pop("directory", "weights")}
+    process: {json.dumps(keys)}""")
+        world.start(wait=False)
+        return world, path
+
+    @staticmethod
+    def reason(world):
+        world.wait_event("slot.backoff", slot="m/0")
+        return world.slot("m/0")["last_death"]["reason"]
+
+    def test_read_only_paths_cannot_be_written_to(self):
+        for paths in (["weights", "-none"], ["/"], ["weights/file"]):
+            world, path = self.started({"read_only_paths": paths, "oom_score": 500}, self.TRY, WORKER)
+            with world:
+                if not mounts_may_be_had():
+                    self.assertEqual(self.reason(world), "could not start: process.read_only_paths: Operation not permitted")
+                    continue
+                world.wait_event("slot.ready", slot="m/0")
+                said = [event["message"] for event in world.events if event["event"] == "worker.stdout"]
+                self.assertEqual([line for line in said if not line.startswith("hello")], ["tried"], paths)
+                with open(os.path.join(path, "file"), "a") as file:  # nobody else is bound
+                    file.write("more")
+                self.assertEqual(world.post("m", "echo hello")[0], 200)
+
+    def test_a_path_that_is_not_there_is_a_start_that_fails(self):
+        world, _ = self.started({"read_only_paths": ["none"]}, self.TRY, WORKER)
+        with world:
+            key = "process.read_only_paths"
+            why = f"{key}: {world.directory}/none: No such file or directory" if mounts_may_be_had() \
+                else f"{key}: Operation not permitted"
+            self.assertEqual(self.reason(world), f"could not start: {why}")
+
+    def test_a_tmp_of_its_own_is_empty_and_bounded(self):
+        script = ("ls -A $0 2> /dev/null; ls -A /tmp /var/tmp | wc -w; stat -f -c %T /tmp; stat -c %a /tmp; "
+                  "head -c 1000000 /dev/zero > /tmp/large 2> /dev/null || stat -c %s /tmp/large")
+        world, _ = self.started({"private_tmp": "256KiB", "directory": "/"}, script)
+        with world:
+            reason = self.reason(world)
+            if not mounts_may_be_had():
+                self.assertEqual(reason, "could not start: process.private_tmp: Operation not permitted")
+                return
+            said = [event["message"] for event in world.events if event["event"] == "worker.stdout"]
+            self.assertEqual(said, ["2", "tmpfs", "1777", str(256 * 1024)])  # ls says "/tmp:" and "/var/tmp:" alone
+            self.assertFalse(os.path.exists("/tmp/large"))
 
 
 if __name__ == "__main__":
