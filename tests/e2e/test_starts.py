@@ -44,8 +44,11 @@ class Placeholders(unittest.TestCase):
 
 class Files(unittest.TestCase):
     def put(self, world, name, text):
-        with open(os.path.join(world.directory, name), "w") as file:
+        """Whole or not at all: a start may read it at any time."""
+        path = os.path.join(world.directory, name)
+        with open(f"{path}.new", "w") as file:
             file.write(text)
+        os.rename(f"{path}.new", path)
 
     def test_variables_come_from_files_at_each_start(self):
         with World(model("environment: {OWN: own}, environment_files: [a.env, '{slot}.env', -none.env]"), start=False,
