@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <link.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -220,6 +221,24 @@ static void set_mask(const void *mask)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, SET_BYTES);
 }
 
+/* execvp() says EACCES where a directory of PATH may not be searched, though the command is in none. */
+static bool is_somewhere(const char *command)
+{
+    char path[PATH_MAX];
+    const char *part = getenv("PATH");
+    if (strchr(command, '/') || !part)
+        return true;
+    for (;; part++) {
+        int len = (int)strcspn(part, ":");
+        snprintf(path, sizeof path, "%.*s/%s", len, len ? part : ".", command);
+        if (len < PATH_MAX && access(path, F_OK) == 0)
+            return true;
+        part += len;
+        if (!*part)
+            return false;
+    }
+}
+
 /* 0, or the exit code.  The command has its process group, and the terminal, before its first
  * instruction.  The child runs on this process's memory until it is another program, which is
  * faster than a copy, or than posix_spawn(), which asks for every signal's disposition. */
@@ -239,6 +258,8 @@ static int start(struct init *init, char **command, const sigset_t *mask)
         why = errno;
         _exit(EXIT_CANNOT);
     }
+    if (why == EACCES && !is_somewhere(command[0]))
+        why = ENOENT;
     int failed = init->child < 0                   ? EXIT_FAILED
                  : why == ENOENT || why == ENOTDIR ? EXIT_NOT_FOUND
                  : why                             ? EXIT_CANNOT

@@ -78,6 +78,23 @@ class Codes(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout, done.stderr),
                                  (code, "", f"hasupd run: {command}: {why}\n"))
 
+    def test_what_is_nowhere_is_not_found_though_not_all_of_path_may_be_searched(self):
+        def nobody():
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setuid(4242)
+        with tempfile.TemporaryDirectory() as place:
+            closed, there = os.path.join(place, "closed"), os.path.join(place, "plain")
+            os.mkdir(closed, 0)
+            open(there, "w").close()
+            os.chmod(place, 0o755)
+            fd = os.open(f"{BUILD}/hasupd", os.O_RDONLY)
+            for command, code in ("no-such-command", 127), ("plain", 126):
+                done = subprocess.run([f"/proc/self/fd/{fd}", "run", command], pass_fds=[fd], preexec_fn=nobody, cwd="/",
+                                      env={"PATH": f"{closed}:{place}"}, capture_output=True, timeout=LIMIT)
+                self.assertEqual(done.returncode, code, done.stderr)
+            os.close(fd)
+
     def test_wrong_words_are_refused_with_the_usage(self):
         for words, why in (([], "which command?"), (["-g"], "which command?"), (["-x", "true"], "invalid option"),
                            (["-r", "TERM", "true"], "-r wants SIG:SIG, such as TERM:INT or HUP:0: TERM"),

@@ -10,6 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from contained import NO_NAMESPACE, Contained, children, tree  # noqa: E402
 from world import LIMIT, WORKER, alive, wait_until  # noqa: E402
 
+JOIN = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+
 
 @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
 class PidOne(unittest.TestCase):
@@ -24,7 +26,7 @@ class PidOne(unittest.TestCase):
         world = self.contained(self.MODEL)
         self.assertEqual(world.wait_event("hasupd.started")["pid"], 1)
         workers = set(children(world.init))
-        storm = subprocess.Popen(["nsenter", f"--target={world.init}", "--pid", "--mount", sys.executable, "-B", "-c",
+        storm = subprocess.Popen(["nsenter", *JOIN, f"--target={world.init}", "--pid", "--mount", sys.executable, "-B", "-c",
                                   "import os\nfor _ in range(1000):\n  pid = os.fork()\n  if pid == 0:\n    os.fork()\n    os._exit(0)\n"
                                   "  os.waitpid(pid, 0)"])
         served = 0
@@ -74,6 +76,14 @@ class PidOne(unittest.TestCase):
             world.release(path)
             self.assertEqual(world.finish(waiting)[2], b"done")
             self.assertEqual(world.exit_code(), 0)
+
+    def test_a_term_that_comes_before_its_first_line_is_not_lost(self):
+        world = self.contained(self.MODEL, "kill -TERM $$; exec \"$@\"", start=False, before=lambda: signal.pthread_sigmask(
+            signal.SIG_BLOCK, [signal.SIGTERM]))
+        done = subprocess.run([world.program, "-c", world.config], stderr=subprocess.PIPE, text=True, timeout=LIMIT,
+                              preexec_fn=world.before)
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("shutdown.started", done.stderr)
 
     def test_a_second_term_hastens(self):
         world = self.contained(self.MODEL, top="shutdown: {grace: 1h}")
