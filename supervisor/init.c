@@ -221,7 +221,7 @@ static void set_mask(const void *mask)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, SET_BYTES);
 }
 
-/* execvp() says EACCES where a directory of PATH may not be searched, though the command is in none. */
+/* execvp() says EACCES where a directory of PATH may not be searched, though it is in none. */
 static bool is_somewhere(const char *command)
 {
     char path[PATH_MAX];

@@ -503,6 +503,12 @@ class Terminals(unittest.TestCase):
         terminal.wait("code 130")
         terminal.type(f"{cat} &\n")  # who reads from the background stops
         terminal.wait("up\r\n")
+        told = b""
+        while told != b"Stopped":  # the shell continues only what it knows to have stopped
+            terminal.type("jobs\n")
+            told = terminal.wait(r"\[1\]\+  (Running|Stopped) .*\r\n").group(1)
+        terminal.type("echo so''on\n")
+        terminal.wait("\nsoon\r\n")  # and all is read that was said before
         terminal.type("fg\n")
         terminal.wait("exec cat'\r\n")
         terminal.type("third\n")
