@@ -45,7 +45,7 @@ $(B)/llhttp.a: $(LLHTTP)/api.c $(LLHTTP)/http.c $(LLHTTP)/llhttp.c
 	@rm -f $@
 	@ar rcs $@ $(B)/llhttp/api.o $(B)/llhttp/http.o $(B)/llhttp/llhttp.o
 
-$(B)/supervisor/http/%.o: CFLAGS_ALL += -isystem /usr/share/include
+$(B)/supervisor/http/%.o $(B)/supervisor/probe_http.o: CFLAGS_ALL += -isystem /usr/share/include
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "cc $<"
@@ -95,8 +95,8 @@ $(B)/hasupctl.a: $(patsubst %.c,$(B)/%.o,$(call src,hasupctl))
 	@ar rcs $@ $^
 
 # Of supervisor/ the configuration and the cgroups, which need nothing else of it.
-CTL_SUPERVISOR := config config_adapter config_envfile config_json config_keys config_model_keys config_process config_sockets config_start \
-                  config_template config_top_keys config_value config_yaml cgroup
+CTL_SUPERVISOR := address config config_adapter config_envfile config_json config_keys config_model_keys config_probe config_process \
+                  config_sockets config_start config_template config_top_keys config_value config_yaml cgroup
 $(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc) \
                  $(CTL_SUPERVISOR:%=$(B)/supervisor/%.o)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson -lyaml -lncurses -ltinfo) -lm -lpthread

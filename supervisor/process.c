@@ -30,6 +30,7 @@ static const hasup_ns RETRY = 5 * HASUP_MS, END_PATIENCE = 5 * HASUP_S;
 
 struct process {
     struct processes *owner;
+    const struct process_ops *ops;
     void *context;
     pid_t pid;
     struct leaf *leaf; /* NULL: followed by group and token */
@@ -58,6 +59,23 @@ struct processes {
 };
 
 static void check_trees(struct processes *processes);
+
+/* ---- whom nobody waits for ---- */
+
+static void unheard_exit(void *context, struct process *process, const struct process_exit *exit)
+{
+    (void)context;
+    (void)process;
+    (void)exit;
+}
+
+static void unheard_end(void *context, struct process *process)
+{
+    (void)context;
+    (void)process;
+}
+
+static const struct process_ops UNHEARD = {.exited = unheard_exit, .tree_empty = unheard_end};
 
 /* ---- which there are ---- */
 
@@ -184,7 +202,7 @@ static void tree_gone(struct process *process)
     while (*at != process)
         at = &(*at)->next;
     *at = process->next;
-    processes->ops->tree_empty(processes->context, process);
+    process->ops->tree_empty(processes->context, process);
     free(process);
 }
 
@@ -238,10 +256,12 @@ static void process_reaped(struct process *process, int status, const struct rus
         exit.signal = WTERMSIG(status);
     else
         exit.code = WEXITSTATUS(status);
-    exit.oom = exit.signal == SIGKILL ? (uint8_t)was_oom(process) : OOM_NO;
+    /* Of whom nobody hears is killed by hasupd: the count is left to the others. */
+    bool doubtful = exit.signal == SIGKILL && process->ops != &UNHEARD;
+    exit.oom = doubtful ? (uint8_t)was_oom(process) : OOM_NO;
     process->reaped = true;
     process_unchain(process);
-    process->owner->ops->exited(process->owner->context, process, &exit);
+    process->ops->exited(process->owner->context, process, &exit);
 }
 
 static void reap(struct processes *processes)
@@ -415,6 +435,7 @@ static int process_start(struct process *process, const struct process_spec *spe
 {
     char path[4096];
     const char *step = "fork";
+    const struct leaf *leaf = spec->beside ? spec->beside->leaf : process->leaf;
     if (!spawn_find(spec->argv[0], spec->env, path, sizeof path)) {
         snprintf(error, 256, "%.150s: not found on PATH", spec->argv[0]);
         return ENOENT;
@@ -440,7 +461,7 @@ static int process_start(struct process *process, const struct process_spec *spe
                                                   : NULL,
                                 .channel = spec->channel,
                                 .descriptors = &process->owner->descriptors,
-                                .cgroup = process->leaf ? leaf_directory(process->leaf) : -1};
+                                .cgroup = leaf ? leaf_directory(leaf) : -1};
     bool outside = false;
     int failed = spawn_child(&spawn, &process->pid, &step, &outside);
     free(env);
@@ -458,17 +479,19 @@ static int process_start(struct process *process, const struct process_spec *spe
     return failed;
 }
 
-/* Its token is of a length that all have, so that one can be written over another. */
+/* Its token is of a length that all have, so that one can be written over another.  Without a name
+ * it has no leaf. */
 static struct process *process_make(struct processes *processes, const char *name, void *context)
 {
     struct process *process = calloc(1, sizeof *process);
     if (!process)
         return NULL;
     process->owner = processes;
+    process->ops = processes->ops;
     process->context = context;
     snprintf(process->token, sizeof process->token, "HASUP_WORKER=%d.%010llu", (int)getpid(),
              (unsigned long long)++processes->count);
-    if (processes->cgroups)
+    if (processes->cgroups && name)
         process->leaf = leaf_get(processes->cgroups, name);
     return process;
 }
@@ -482,6 +505,8 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
         errno = ENOMEM;
         return HASUP_ESYS;
     }
+    if (spec->ops)
+        process->ops = spec->ops;
     note_oom(process);
     int failed = process_start(process, spec, error);
     if (failed) {
@@ -590,6 +615,12 @@ void process_kill_tree(struct process *process)
     }
 }
 
+void process_abandon(struct process *process)
+{
+    process->ops = &UNHEARD;
+    process_kill_tree(process);
+}
+
 /* ---- to another hasupd ---- */
 
 struct processes *processes_carry(struct carry *carry, struct processes *processes,
@@ -627,6 +658,7 @@ void process_carry(struct carry *carry, struct processes *processes, struct proc
             return;
         }
         process->owner = processes;
+        process->ops = processes->ops;
         process->context = context;
     }
     V(process->pid);

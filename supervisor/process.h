@@ -35,7 +35,7 @@ struct process_ops {
 };
 
 struct process_spec {
-    const char *name;        /* "digits/0": names the cgroup leaf */
+    const char *name; /* "digits/0": names the cgroup leaf; NULL: it has none of its own */
     const char *const *argv; /* argv[0] is looked up on PATH of the environment given */
     const char *const
         *env; /* whole environment, NULL-terminated; HASUP_FD and HASUP_WORKER are added */
@@ -46,6 +46,10 @@ struct process_spec {
     unsigned socket_count;
     int out, err;          /* become stdout and stderr */
     void *context;         /* given back to the ops, see process_context */
+    const struct process_ops *ops; /* NULL: those of processes_new; static */
+    /* Without a name: in whose leaf it starts.  Its own tree is followed as where there is no
+     * cgroup.  NULL: hasupd's own. */
+    const struct process *beside;
 };
 
 /* `cgroup`: where leaves are made ("" : find hasupd's own cgroup v2; NULL: none).  Becomes the
@@ -101,5 +105,7 @@ uint64_t process_memory(const struct process *process);
 void process_signal(struct process *process, int signo);
 /* SIGKILL to the whole tree, now and until it is empty. */
 void process_kill_tree(struct process *process);
+/* The same, and nobody hears of it again: no callback comes, it is not the caller's any more. */
+void process_abandon(struct process *process);
 
 #endif
