@@ -220,7 +220,9 @@ static bool refused_plainly(struct core *core, const struct event *event, const 
 {
     const hasup_ns deadline = event->submitted.deadline;
     bool broken = model->breaker.state != BREAKER_CLOSED;
-    if (blame_is_quarantined(core, event->submitted.hash, &(uint32_t){0}))
+    if (model_is_program(model))
+        *why = REFUSED_NOT_FOUND;
+    else if (blame_is_quarantined(core, event->submitted.hash, &(uint32_t){0}))
         *why = REFUSED_QUARANTINED;
     else if (!model->accepting || core->shutting_down || !model_has_hope(core, model))
         *why = REFUSED_UNAVAILABLE;

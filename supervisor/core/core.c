@@ -54,8 +54,8 @@ static void model_stop_slots(struct core *core, struct model *model)
     }
 }
 
-/* Nobody of an essential model is left who could serve again without luck.  One that is stopped or
- * drained was to end. */
+/* Nobody of an essential model is left who could serve again without luck; or its program, which
+ * was to stay, is done.  One that is stopped or drained was to end. */
 static void essential_settle(struct core *core, const struct model *model)
 {
     struct slot *broken = NULL;
@@ -66,9 +66,11 @@ static void essential_settle(struct core *core, const struct model *model)
         if (!slot->used || slot->model != model->index || slot->role != ROLE_WORKER ||
             !slot->wanted)
             continue;
-        if (slot->state != SLOT_BROKEN && !PLANT(PLANT_ESSENTIAL_EARLY))
+        bool ended = slot->state == SLOT_BROKEN ||
+                     (slot->state == SLOT_DONE && model->policy.kind == KIND_PROGRAM);
+        if (!ended && !PLANT(PLANT_ESSENTIAL_EARLY))
             return;
-        if (slot->state == SLOT_BROKEN && (!broken || slot->since >= broken->since))
+        if (ended && (!broken || slot->since >= broken->since))
             broken = slot;
     }
     if (broken)
@@ -93,7 +95,7 @@ void model_settle(struct core *core, struct model *model)
                             (!model->ready || PLANT(PLANT_ESSENTIAL_EARLY));
     if ((model->queued || model->suspects.count) && !model_has_hope(core, model))
         requests_refuse_queued(core, model, REFUSED_UNAVAILABLE);
-    if (model->draining && model_is_idle(core, model))
+    if (model->draining && model_is_idle(core, model) && !order_holds(core, model))
         model_stop_slots(core, model);
     if (model->used && model->removing && !model->slots && !model->storing && !model->unstored) {
         model->used = false;
@@ -143,6 +145,7 @@ struct slot *slot_add(struct core *core, struct model *model, enum slot_role rol
                           .timer = {.kind = TIMER_SLOT},
                           .work_timer = {.kind = TIMER_WORK},
                           .checkpoint_timer = {.kind = TIMER_CHECKPOINT},
+                          .probe_timer = {.kind = TIMER_PROBE},
                           .state = SLOT_STOPPED,
                           .index = (uint32_t)(slot - core->slots),
                           .model = model->index,
@@ -248,6 +251,7 @@ void model_changed(struct core *core, struct model *model)
             dispatch_update(core, slot);
         checkpoint_arm(core, slot);
         watch_changed(core, slot);
+        program_watch(core, slot);
         recycle_changed(core, slot);
     }
 }
@@ -305,7 +309,8 @@ static void command_start(struct core *core, struct slot *slot)
     model->draining = false;
     slot->unhealthy = slot->breakers = slot->hook.tries = 0;
     slot->wanted = true;
-    if (slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF || slot->state == SLOT_BROKEN)
+    if (slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF || slot->state == SLOT_BROKEN ||
+        slot->state == SLOT_DONE)
         slot_start(core, slot);
 }
 
@@ -472,6 +477,7 @@ static void timer_fired(struct core *core, struct timer_node *timer)
     case TIMER_CHECKPOINT:
         checkpoint_due(core, OWNER(struct slot, checkpoint_timer, timer));
         return;
+    case TIMER_PROBE: program_probe(core, OWNER(struct slot, probe_timer, timer)); return;
     case TIMER_SHUTDOWN: shutdown_hasten(core); return;
     case TIMER_ENTRY: durable_expired(core, OWNER(struct entry, timer, timer)); return;
     case TIMER_STORING: durable_retry(core); return;
@@ -520,6 +526,7 @@ static void event_of_worker(struct core *core, struct slot *slot, const struct e
     case EVENT_WORKER_READY: slot_ready(core, slot, event->error); return;
     case EVENT_PONG: slot_ponged(core, slot); return;
     case EVENT_MEASURED: recycle_measured(core, slot, event->bytes); return;
+    case EVENT_PROBED: program_probed(core, slot, event->probed.probe, event->probed.well); return;
     case EVENT_ALIVE: watch_alive(core, slot, event->hangs); return;
     case EVENT_BROKE: slot_broke(core, slot); return;
     case EVENT_EXITED: slot_exited(core, slot, event); return;
@@ -601,6 +608,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     case EVENT_PONG:
     case EVENT_ALIVE:
     case EVENT_MEASURED:
+    case EVENT_PROBED:
     case EVENT_BROKE:
     case EVENT_EXITED:
     case EVENT_TREE_EMPTY:
@@ -700,6 +708,8 @@ bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *v
     if (index >= core->slots_high || !core->slots[index].used)
         return false;
     const struct slot *slot = &core->slots[index];
+    const struct model *blocker =
+        slot->state == SLOT_WAITING ? order_blocker(core, &core->models[slot->model]) : NULL;
     *view = (struct slot_view){.state = slot->state,
                                .role = slot->role,
                                .model = slot->model,
@@ -713,6 +723,7 @@ bool core_slot_view(const struct core *core, uint32_t index, struct slot_view *v
                                .version = slot->version,
                                .extra = slot->extra,
                                .waits = slot->restart,
+                               .waits_for = blocker ? blocker->index : UINT32_MAX,
                                .since = slot->since,
                                .next_start = slot->next_start,
                                .starts = slot->starts,
@@ -732,7 +743,8 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
     if (index >= core->limits.models || !core->models[index].used)
         return false;
     const struct model *model = &core->models[index];
-    *view = (struct model_view){.accepting = model->accepting,
+    *view = (struct model_view){.kind = model->policy.kind,
+                                .accepting = model->accepting,
                                 .ready = model->ready,
                                 .slots = model->slots - model->helpers,
                                 .spares = model->spares,
@@ -826,6 +838,7 @@ static void slot_check(const struct core *core, const struct slot *slot)
     assert(slot->role != ROLE_ZYGOTE || !inflight);
     assert(slot->state != SLOT_ABORTING || timer_is_set(&slot->timer));
     watch_check(core, slot);
+    program_check(core, slot);
     spare_check(core, slot);
     assert(!slot->exclusive || (model->suspect_runs && inflight));
     assert(!slot->held || (model->suspect_runs && inflight));
@@ -839,6 +852,7 @@ static void model_check(const struct core *core, const struct model *model)
     suspects_check(&model->suspects);
     dispatch_check(core, model);
     recycle_check(core, model);
+    order_check(core, model);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)

@@ -5,7 +5,8 @@
  * and states.  It never sees a payload byte, a descriptor or a clock; it calls nothing.  The shell
  * turns the world into events and performs the actions in the order given, before the next event.
  *
- * Names: a model is an index below limits.models, chosen by the shell.  A slot is an index below
+ * Names: a model is an index below limits.models, chosen by the shell; a program, which knows nothing
+ * of requests, is one of its own kind.  A slot is an index below
  * limits.slots, chosen by the core.  A worker is (slot, worker): `worker` counts the processes of a
  * slot, so that what a dead one said late is recognised and dropped.  A request is a u64 chosen by
  * the shell: low 32 bits an index below limits.requests that is free, high 32 bits a generation
@@ -39,7 +40,19 @@ enum journal_policy { JOURNALS_AUTO, JOURNALS_ALWAYS, JOURNALS_NEVER };
  * another one; or one of the two in any case. */
 enum on_lost { ON_LOST_AUTO, ON_LOST_WAIT, ON_LOST_MOVE };
 
+/* What runs in a model's slots: workers; or a program, which knows nothing of requests: one that stays,
+ * or one that does its task and ends. */
+enum kind { KIND_MODEL, KIND_PROGRAM, KIND_ONESHOT };
+
+/* When a program that ended by itself runs again. */
+enum revival { REVIVE_ALWAYS, REVIVE_ON_FAILURE, REVIVE_NEVER };
+
+/* What a program is asked: whether it is ready yet, whether it is well. */
+enum probe { PROBE_READY, PROBE_LIVE };
+
 enum { CORE_WEIGHTS = 16,
+       CORE_AFTER = 16,     /* models that one waits for, at most */
+       CORE_PROBES = 2,
        CORE_BATCH = 1024,   /* requests in one batch, at most */
        CORE_PREFERRED = 8 };
 
@@ -52,7 +65,22 @@ struct model_policy {
     uint32_t workers; /* slots */
     uint32_t spares;  /* slots besides, whose workers are loaded and idle */
     bool preload;     /* one slot more, for the zygote */
-    bool essential;   /* without it hasupd is of no use: NOTICE_ESSENTIAL when all of it is broken */
+    bool essential;   /* without it hasupd is of no use: NOTICE_ESSENTIAL when all of it is broken,
+                         or ended, where it was to stay */
+    enum kind kind;
+    enum revival revival;
+    bool tells;       /* a program is ready when WORKER_READY says so, not as soon as it runs */
+    struct {          /* a question of a program; interval 0: it is not asked */
+        hasup_ns interval; /* from an answer to the next question */
+        uint32_t failures; /* LIVE: so many in a row, and it hangs */
+    } probes[CORE_PROBES];
+    struct {          /* its slots start after those of other models, and stop before them */
+        uint32_t count;
+        struct {
+            uint32_t model;
+            bool required; /* that one must be up; else it is enough that it tried */
+        } list[CORE_AFTER];
+    } after;
     enum policy policy;
     uint32_t weights[CORE_WEIGHTS]; /* weighted_round_robin: of the slots by ordinal; 0: 1 */
     uint32_t concurrency_max; /* cap on what a worker's hello offers; 0: no cap */
@@ -142,7 +170,8 @@ struct core_limits {
 #define CORE_SLOT_STATES(X)                                                                        \
     X(STOPPED, "stopped")     /* not wanted, or removed */                                         \
     X(BACKOFF, "backoff")     /* waits before the next start */                                    \
-    X(WAITING, "waiting")     /* for its zygote, or for others that load */                        \
+    X(WAITING, "waiting")     /* for its zygote, others that load, or models that come before */   \
+    X(DONE, "done")           /* a program that ended, and is not to run again */                  \
     X(BROKEN, "broken")       /* start limit reached: breaker open, one try when it ends */       \
     X(PREPARING, "preparing") /* runs the command that comes before a start */                     \
     X(STARTING, "starting")   /* spawned, no hello yet */                                          \
@@ -209,6 +238,7 @@ enum command { COMMAND_START, COMMAND_STOP, COMMAND_RESTART, COMMAND_DRAIN, COMM
     X(ALIVE)             /* slot, worker, hangs: its watchdog says that it lives, or that it hangs \
                           * */                                                                     \
     X(MEASURED)          /* slot, worker, bytes: answer to MEASURE, where its memory can be read */ \
+    X(PROBED)            /* slot, worker, probed: answer to PROBE */                               \
     X(BROKE)             /* slot, worker: malformed frame or closed socket; it must die */         \
     X(EXITED)            /* slot, worker, exit: reaped; tree_empty where already proven */         \
     X(TREE_EMPTY)        /* slot, worker */                                                        \
@@ -275,6 +305,7 @@ struct event {
         int error; /* SPAWNED, WORKER_READY */
         bool hangs; /* ALIVE */
         uint64_t bytes; /* MEASURED */
+        struct { enum probe probe; bool well; } probed;
         struct {
             uint32_t concurrency, max_batch; /* max_batch: 0 or 1: it takes one at a time */
             bool stateful, resumable, zygote; /* zygote: it can fork workers */
@@ -346,6 +377,7 @@ struct event {
     X(CANCEL)           /* slot, worker, request: tell the worker */                               \
     X(PING)             /* slot, worker */                                                         \
     X(MEASURE)          /* slot, worker: how much memory it has; answer MEASURED */                \
+    X(PROBE)            /* slot, worker, probe; answer PROBED, unless the worker dies first */     \
     X(TAKE_STATE)       /* slot, worker, position: send CHECKPOINT; answer STATE_TAKEN */          \
     X(STORE_CHECKPOINT) /* slot, position: of the STATE_TAKEN in hand; answer CHECKPOINT_STORED */ \
     X(DRAIN)            /* slot, worker: send DRAIN; it exits by itself */                         \
@@ -381,7 +413,7 @@ enum action_type {
 
 /* What a worker that hangs did not do in time. */
 enum hang { HANG_ATTEMPT, HANG_PROGRESS, HANG_PING, HANG_STATE, HANG_WATCHDOG, HANG_TOLD,
-            HANG_FORK };
+            HANG_FORK, HANG_PROBE };
 
 /* Why a worker is replaced. */
 enum recycle { RECYCLE_NO, RECYCLE_REQUESTS, RECYCLE_AGE, RECYCLE_MEMORY };
@@ -393,7 +425,8 @@ enum notice { NOTICE_SLOT_STATE, NOTICE_HUNG /* value: enum hang */, NOTICE_STAR
               NOTICE_STATE_LEFT, /* fewer workers are wanted; value: the position of its state */
               NOTICE_PRE_START_TIMEOUT,
               NOTICE_UNFORKABLE, /* slot: the zygote; its model goes on without */
-              NOTICE_ESSENTIAL, /* slot: the last one of an essential model that broke; hasupd is to stop, with its code */
+              NOTICE_ESSENTIAL, /* slot: the last one of an essential model that broke or ended;
+                                   hasupd is to stop, with its code */
               NOTICE_PRE_START_FAILED }; /* value: tries so far; delay: to the next; 0: no more */
 
 enum rollout_state { ROLLOUT_NONE, ROLLOUT_ROLLING, ROLLOUT_CANARY, ROLLOUT_REVERTING };
@@ -423,6 +456,7 @@ struct action {
     union {
         uint32_t ordinal;
         uint32_t version; /* SPAWN, PREPARE */
+        enum probe probe;
         struct {
             enum rollout_state from, to;
             enum rollout_why why; /* REVERTING, and NONE after it: why it was rolled back */
@@ -510,12 +544,14 @@ struct slot_view {
     bool stateful, wanted; /* wanted: should run */
     uint32_t version;
     bool extra, waits; /* beyond the model's workers; waits for its turn to be replaced */
+    uint32_t waits_for; /* WAITING: the model that comes before; UINT32_MAX: something else */
     hasup_ns since, next_start; /* next_start: of BACKOFF and BROKEN */
     uint64_t starts, crashes, recycled, answered, replayed, diverged, service_ns;
     uint64_t log_head, checkpoint_position;
 };
 
 struct model_view {
+    enum kind kind;
     bool accepting; /* not draining, not stopped */
     uint32_t ready, slots, queued, inflight; /* ready, slots: those that serve */
     uint32_t spares; /* loaded */

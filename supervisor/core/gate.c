@@ -1,10 +1,11 @@
 /*
- * gate.c: when a slot may start.  One whose model has a zygote waits while that is on its way, and
- * is forked by it then, which loads nothing; where the zygote cannot be had, it loads by itself.
- * Who loads needs one of limits.loading: so many may load at the same time, over all models.  Those
- * that wait come in this order: models that have nobody before others, workers before spares, the
- * model of which fewest serve, first come first served.  So the only worker of a model never waits
- * for the fifth of another one.
+ * gate.c: when a slot may start.  It waits while models that come before its own are not up
+ * (order.c); a program waits for nothing else.  One whose model has a zygote waits while that is on
+ * its way, and is forked by it then, which loads nothing; where the zygote cannot be had, it loads
+ * by itself. Who loads needs one of limits.loading: so many may load at the same time, over all
+ * models.  Those that wait come in this order: models that have nobody before others, workers
+ * before spares, the model of which fewest serve, first come first served.  So the only worker of a
+ * model never waits for the fifth of another one.
  *
  * Owns who waits and who loads.  A slot that waits is SLOT_WAITING; the end of each step lets in
  * whom it made room for.
@@ -46,6 +47,11 @@ struct slot *gate_parent(struct core *core, const struct slot *slot)
 
 static bool gate_lets(struct core *core, const struct slot *slot)
 {
+    const struct model *model = model_of(core, slot);
+    if (order_blocker(core, model))
+        return false;
+    if (model_is_program(model))
+        return true;
     const struct slot *zygote = gate_expected(core, slot);
     uint32_t most = core->limits.loading + PLANT(PLANT_TWO_LOADS);
     if (zygote)
@@ -62,14 +68,14 @@ static bool serves(const struct slot *slot, enum slot_state state)
 
 bool gate_pass(struct core *core, struct slot *slot)
 {
-    if (slot->loads)
+    if (slot->loads && !order_blocker(core, model_of(core, slot)))
         return true;
     if (!gate_lets(core, slot)) {
         slot->waits = ++core->waits;
         slot_set_state(core, slot, SLOT_WAITING);
         return false;
     }
-    if (!gate_parent(core, slot)) {
+    if (!model_is_program(model_of(core, slot)) && !gate_parent(core, slot)) {
         const bool served = serves(slot, slot->state);
         slot->loads = true;
         if (!PLANT(PLANT_FORGET_SERVED))
@@ -110,8 +116,11 @@ static struct slot *gate_next(struct core *core)
     struct slot *next = NULL;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         struct slot *slot = &core->slots[i];
-        if (slot->used && slot->state == SLOT_WAITING && gate_lets(core, slot) &&
-            (!next || goes_before(core, slot, next)))
+        if (!slot->used || slot->state != SLOT_WAITING || !gate_lets(core, slot))
+            continue;
+        if (model_is_program(model_of(core, slot)))
+            return slot;
+        if (!next || goes_before(core, slot, next))
             next = slot;
     }
     return next;

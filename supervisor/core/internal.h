@@ -4,6 +4,8 @@
  *   core.c      the step, models, commands, shutdown, views
  *   slot.c      the life of a slot: started, ended, backoff, breaker, drain
  *   prepare.c   the command that runs before a slot starts
+ *   program.c   programs: slots whose processes know nothing of requests
+ *   order.c     which model starts after which, and stops before it
  *   watch.c     workers that hang
  *   recycle.c   workers replaced before they do harm
  *   rollout.c   workers replaced without a gap, two versions side by side, rollback
@@ -57,6 +59,7 @@ enum timer_kind {
     TIMER_BREAKER,
     TIMER_BATCH,
     TIMER_ROLLOUT,
+    TIMER_PROBE,
 };
 
 /* Where a request is.  It is in exactly one place; `logged` ones stand in their slot's log besides.
@@ -212,6 +215,7 @@ struct slot {
     struct timer_node timer;      /* of its state: start, backoff, breaker, drain, stop */
     struct timer_node work_timer; /* set lazily: at the latest when a worker is overdue */
     struct timer_node checkpoint_timer;
+    struct timer_node probe_timer;
     bool used;
     enum slot_state state;
     enum slot_role role;
@@ -237,6 +241,11 @@ struct slot {
     } hook;
     bool state_offered; /* it drains, and its last state came, whatever became of it */
     bool exited, tree_empty;
+    bool died; /* exited: by a signal, or with another code than 0 */
+    struct {
+        bool asked;      /* a probe is not answered yet */
+        uint32_t failed; /* LIVE, in a row */
+    } probe;
     bool held;      /* gets nothing new: a suspect waits for it to be idle */
     bool exclusive; /* runs a group of suspects, and nothing else */
     bool stateful, resumable;
@@ -367,6 +376,8 @@ struct model {
     struct slot *due; /* with room for what waits for them alone */
     uint32_t slots, ready, inflight; /* ready: of those that serve */
     uint32_t served;                 /* gate.c: that serve, or will without waiting */
+    uint32_t coming, done;           /* of those that serve: on their way to be ready; DONE */
+    uint32_t unstopped;              /* slots that are not STOPPED */
     uint32_t helpers, spares;        /* slots that do not; of them, loaded spares */
     uint32_t storing;  /* wait to be accepted by the journal */
     uint32_t unstored; /* replied, and not durable yet */
@@ -772,6 +783,38 @@ struct slot *spare_take_over(struct core *core, struct slot *slot);
 /* After each step: whoever still dies somewhere gets one that is loaded or idle now. */
 void spares_settle(struct core *core);
 void spare_check(const struct core *core, const struct slot *slot);
+
+/* ---- program.c ---- */
+
+static inline bool model_is_program(const struct model *model)
+{
+    return model->policy.kind != KIND_MODEL;
+}
+/* It runs: it is ready, or must say so, or do its task. */
+void program_spawned(struct core *core, struct slot *slot);
+/* Nothing is left of it, and nobody asked for its end: whether that was its last run; DONE or BROKEN
+ * then. */
+bool program_ended(struct core *core, struct slot *slot);
+/* Whether a start that failed is not tried again. */
+bool program_is_tried_once(const struct core *core, const struct slot *slot);
+/* It became ready, or its policy is another one: asked whether it is well. */
+void program_watch(struct core *core, struct slot *slot);
+void program_probed(struct core *core, struct slot *slot, enum probe probe, bool well);
+/* The probe timer. */
+void program_probe(struct core *core, struct slot *slot);
+void program_check(const struct core *core, const struct slot *slot);
+
+/* ---- order.c ---- */
+
+/* The slot's state was another one. */
+void order_changed(struct core *core, const struct slot *slot, enum slot_state from);
+/* The model that the slots of this one wait for before they start; NULL: they may. */
+const struct model *order_blocker(const struct core *core, const struct model *model);
+/* Whether hasupd stops, and those that start after this one have not stopped yet. */
+bool order_holds(const struct core *core, const struct model *model);
+/* While hasupd stops: a slot stopped, and those that come before its model may be next. */
+void order_released(struct core *core, const struct model *model);
+void order_check(const struct core *core, const struct model *model);
 
 /* ---- prepare.c ---- */
 

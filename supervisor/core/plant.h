@@ -57,6 +57,11 @@
     X(FORGET_SERVED)           /* who is let in to load does not count for those that wait */      \
     X(TRUST_ZYGOTE)            /* a zygote that does not fork is waited for */                     \
     X(PATIENT_STOP)            /* who tells it to stop for the third time waits for workers yet */ \
+    X(START_UNORDERED)         /* a slot starts before those that it requires are up */            \
+    X(STOP_UNORDERED)          /* a model stops before those that start after it */                \
+    X(READY_UNTOLD)            /* a program is called ready that has not said so */                \
+    X(REVIVE)                  /* a program runs again that was to run once */                     \
+    X(DEAF_PROBE)              /* a program that fails its probes is left alone */                 \
     X(FORGET_FIELD)            /* a field is not handed over to the next hasupd */                 \
     X(FORGET_TIMER)            /* nor is a timer */
 

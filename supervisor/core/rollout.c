@@ -153,14 +153,15 @@ static void mark_stale(struct core *core, struct model *model)
     }
 }
 
-/* The other version becomes the model's, and the model's the other.  How many workers there are is
- * no version's. */
+/* The other version becomes the model's, and the model's the other.  How many workers there are,
+ * and what comes before them, is no version's. */
 static void swap_versions(struct core *core, struct model *model)
 {
     struct rollout *r = &model->rollout;
     struct model_policy policy = r->policy;
     uint32_t version = r->version;
     policy.workers = model->policy.workers;
+    policy.after = model->policy.after;
     r->policy = model->policy;
     r->version = model->version;
     model->policy = policy;

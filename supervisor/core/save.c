@@ -14,8 +14,17 @@
 
 enum { FORMAT = 1, MAGIC = 0x68735550, SUM_BYTES = 8 };
 
-enum part { PART_HEAD = 1, PART_CORE, PART_MODELS, PART_SLOTS, PART_ITEMS, PART_ENTRIES,
-            PART_BODIES, PART_CLIENTS, PART_TIMERS };
+enum part {
+    PART_HEAD = 1,
+    PART_CORE,
+    PART_MODELS,
+    PART_SLOTS,
+    PART_ITEMS,
+    PART_ENTRIES,
+    PART_BODIES,
+    PART_CLIENTS,
+    PART_TIMERS
+};
 
 /* A field that no sensible caller leaves out: it is forgotten on purpose. */
 #define FORGOTTEN PLANT(PLANT_FORGET_FIELD)
@@ -36,10 +45,10 @@ REFERENCE(item_ref, struct item, items, limits.requests)
 REFERENCE(entry_ref, struct entry, entries.list, entries.limit)
 REFERENCE(body_ref, struct body, bodies.list, bodies.limit)
 
-#define SLOT(field) slot_ref(core, codec, &(field))
-#define ITEM(field) item_ref(core, codec, &(field))
+#define SLOT(field)  slot_ref(core, codec, &(field))
+#define ITEM(field)  item_ref(core, codec, &(field))
 #define ENTRY(field) entry_ref(core, codec, &(field))
-#define BODY(field) body_ref(core, codec, &(field))
+#define BODY(field)  body_ref(core, codec, &(field))
 #define SUB(code)                                                                                  \
     do {                                                                                           \
         struct codec_outer outer_ = codec_enter(codec);                                            \
@@ -117,7 +126,23 @@ static void policy_limits_code(struct codec *codec, struct model_policy *p)
     V(p->rollout.abort_min_requests);
 }
 
-static void policy_code(struct codec *codec, struct model_policy *p)
+static void program_code(struct core *core, struct codec *codec, struct model_policy *p)
+{
+    E(p->kind, KIND_ONESHOT);
+    E(p->revival, REVIVE_NEVER);
+    V(p->tells);
+    for (int i = 0; i < CORE_PROBES; i++) {
+        V(p->probes[i].interval);
+        V(p->probes[i].failures);
+    }
+    E(p->after.count, CORE_AFTER);
+    for (int i = 0; i < CORE_AFTER; i++) {
+        E(p->after.list[i].model, core->limits.models - 1);
+        V(p->after.list[i].required);
+    }
+}
+
+static void policy_code(struct core *core, struct codec *codec, struct model_policy *p)
 {
     V(p->workers);
     V(p->spares);
@@ -142,6 +167,7 @@ static void policy_code(struct codec *codec, struct model_policy *p)
     V(p->pre_start.retries);
     V(p->pre_start.interval);
     SUB(policy_limits_code(codec, p));
+    SUB(program_code(core, codec, p));
 }
 
 static void list_code(struct core *core, struct codec *codec, struct list *list)
@@ -174,7 +200,7 @@ static void fit_code(struct codec *codec, struct fit *fit)
     V(fit->known);
 }
 
-static void rollout_code(struct codec *codec, struct rollout *rollout)
+static void rollout_code(struct core *core, struct codec *codec, struct rollout *rollout)
 {
     V(rollout->timer.kind);
     E(rollout->state, ROLLOUT_REVERTING);
@@ -187,7 +213,7 @@ static void rollout_code(struct codec *codec, struct rollout *rollout)
         V(rollout->side[i].ended);
         V(rollout->side[i].failed);
     }
-    SUB(policy_code(codec, &rollout->policy));
+    SUB(policy_code(core, codec, &rollout->policy));
 }
 
 static void blame_code(struct core *core, struct codec *codec, struct model *model)
@@ -221,10 +247,10 @@ static void model_code(struct core *core, struct codec *codec, struct model *mod
     V(model->draining);
     V(model->removing);
     E(model->index, core->limits.models - 1);
-    SUB(policy_code(codec, &model->policy));
+    SUB(policy_code(core, codec, &model->policy));
     V(model->version);
     V(model->proven);
-    SUB(rollout_code(codec, &model->rollout));
+    SUB(rollout_code(core, codec, &model->rollout));
     V(model->stateful);
     SUB(queue_code(core, codec, &model->queue));
     V(model->queued);
@@ -253,6 +279,9 @@ static void model_code(struct core *core, struct codec *codec, struct model *mod
     V(model->attempts);
     V(model->replays);
     V(model->batches);
+    V(model->coming);
+    V(model->done);
+    V(model->unstopped);
 }
 
 static void identity_code(struct codec *codec, struct identity *how)
@@ -308,6 +337,10 @@ static void slot_life_code(struct core *core, struct codec *codec, struct slot *
     if (!FORGOTTEN)
         V(slot->unhealthy);
     V(slot->breakers);
+    V(slot->died);
+    V(slot->probe_timer.kind);
+    V(slot->probe.asked);
+    V(slot->probe.failed);
 }
 
 static void slot_work_code(struct core *core, struct codec *codec, struct slot *slot)
@@ -657,9 +690,10 @@ static void clients_code(struct core *core, struct codec *codec)
 
 static struct timer_node *timer_of_slot(struct slot *slot, enum timer_kind kind)
 {
-    return kind == TIMER_SLOT   ? &slot->timer
-           : kind == TIMER_WORK ? &slot->work_timer
-                                : &slot->checkpoint_timer;
+    return kind == TIMER_SLOT         ? &slot->timer
+           : kind == TIMER_WORK       ? &slot->work_timer
+           : kind == TIMER_CHECKPOINT ? &slot->checkpoint_timer
+                                      : &slot->probe_timer;
 }
 
 static struct timer_node *timer_of_model(struct model *model, enum timer_kind kind)
@@ -677,9 +711,9 @@ static struct timer_node *timer_find(struct core *core, enum timer_kind kind, ui
     case TIMER_SLOT:
     case TIMER_WORK:
     case TIMER_CHECKPOINT:
+    case TIMER_PROBE:
         return place < core->slots_high ? timer_of_slot(&core->slots[place], kind) : NULL;
-    case TIMER_ENTRY:
-        return place < core->entries.high ? &core->entries.list[place].timer : NULL;
+    case TIMER_ENTRY: return place < core->entries.high ? &core->entries.list[place].timer : NULL;
     case TIMER_BODY: return place < core->bodies.high ? &core->bodies.list[place].timer : NULL;
     case TIMER_BREAKER:
     case TIMER_BATCH:
@@ -700,7 +734,8 @@ static uint64_t timer_place(const struct core *core, const struct timer_node *ti
     case TIMER_REQUEST: return (size_t)(at - (const char *)core->items) / sizeof *core->items;
     case TIMER_SLOT:
     case TIMER_WORK:
-    case TIMER_CHECKPOINT: return (size_t)(at - (const char *)core->slots) / sizeof *core->slots;
+    case TIMER_CHECKPOINT:
+    case TIMER_PROBE: return (size_t)(at - (const char *)core->slots) / sizeof *core->slots;
     case TIMER_ENTRY:
         return (size_t)(at - (const char *)core->entries.list) / sizeof *core->entries.list;
     case TIMER_BODY:
@@ -734,7 +769,7 @@ static void timers_load(struct core *core, struct codec *codec, struct timer_nod
     while ((kind = codec_get(codec))) {
         uint64_t place = codec_get(codec), tick = codec_get(codec);
         struct timer_node *timer =
-            kind <= TIMER_ROLLOUT + 1 ? timer_find(core, (enum timer_kind)(kind - 1), place) : NULL;
+            kind <= TIMER_PROBE + 1 ? timer_find(core, (enum timer_kind)(kind - 1), place) : NULL;
         if (!timer || timer_is_set(timer) || timer->kind != kind - 1) {
             codec_fail(codec);
             return;
@@ -791,7 +826,7 @@ static void parts_code(struct core *core, struct codec *codec)
         const char *what;
         void (*code)(struct core *core, struct codec *codec);
     } PARTS[] = {
-        {"its models", models_code}, {"its slots", slots_code},   {"its requests", items_code},
+        {"its models", models_code},   {"its slots", slots_code},   {"its requests", items_code},
         {"its records", entries_code}, {"its bodies", bodies_code}, {"its clients", clients_code},
         {"its timers", timers_code},
     };

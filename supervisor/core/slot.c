@@ -29,6 +29,7 @@ void slot_set_state(struct core *core, struct slot *slot, enum slot_state state)
     slot->state = state;
     rate_count(core, slot);
     gate_changed(core, slot, from);
+    order_changed(core, slot, from);
     slot->since = core->now;
     timer_clear(&core->wheel, &slot->timer);
     session_slot_changed(core, slot);
@@ -72,6 +73,8 @@ void slot_renew(struct slot *slot)
     slot->worker++;
     slot->counted = slot->forks = slot->born = false;
     slot->exited = slot->tree_empty = slot->ordered = slot->was_ready = slot->drain_sent = false;
+    slot->died = slot->probe.asked = false;
+    slot->probe.failed = 0;
     slot->hook.on = slot->hook.passed = slot->recycle.on = slot->recycle.chosen = false;
     slot->recycle.why = RECYCLE_NO;
     slot->run_answered = 0;
@@ -198,6 +201,7 @@ void slot_became_ready(struct core *core, struct slot *slot)
     }
     checkpoint_arm(core, slot);
     watch_changed(core, slot);
+    program_watch(core, slot);
     recycle_begin(core, slot);
     rollout_ready(core, slot);
     core->spare_came |= slot->role == ROLE_SPARE;
@@ -219,6 +223,7 @@ static struct slot *slot_abandon(struct core *core, struct slot *slot, enum slot
     slot->ping_due = 0;
     timer_clear(&core->wheel, &slot->work_timer);
     timer_clear(&core->wheel, &slot->checkpoint_timer);
+    timer_clear(&core->wheel, &slot->probe_timer);
     if (slot->held)
         model->holds = false;
     if (slot->held || slot->exclusive)
@@ -247,7 +252,7 @@ static bool slot_has_worker(const struct slot *slot)
 {
     return slot->state != SLOT_ABORTING && slot->state != SLOT_KILLING &&
            slot->state != SLOT_STOPPED && slot->state != SLOT_BACKOFF &&
-           slot->state != SLOT_WAITING && slot->state != SLOT_BROKEN;
+           slot->state != SLOT_WAITING && slot->state != SLOT_BROKEN && slot->state != SLOT_DONE;
 }
 
 void slot_kill(struct core *core, struct slot *slot)
@@ -288,7 +293,8 @@ static void slot_break(struct core *core, struct slot *slot)
 {
     struct model *model = model_of(core, slot);
     uint32_t doublings = slot->breakers < BREAKER_DOUBLINGS ? slot->breakers : BREAKER_DOUBLINGS;
-    hasup_ns delay = model->policy.restart.breaker << doublings;
+    bool for_good = program_is_tried_once(core, slot);
+    hasup_ns delay = for_good ? 0 : model->policy.restart.breaker << doublings;
     slot->breakers++;
     slot->next_start = delay ? core->now + delay : HASUP_NEVER;
     slot_set_state(core, slot, SLOT_BROKEN);
@@ -315,7 +321,8 @@ void slot_fail(struct core *core, struct slot *slot)
     slot->unhealthy++;
     if (slot->version == model_of(core, slot)->version)
         slot->restart = false; /* it starts anew anyway, but not before its time */
-    if (policy->restart.start_limit && slot->unhealthy >= policy->restart.start_limit) {
+    bool limit = policy->restart.start_limit && slot->unhealthy >= policy->restart.start_limit;
+    if (limit || program_is_tried_once(core, slot)) {
         if (slot->wanted)
             slot_break(core, slot);
         else
@@ -330,11 +337,13 @@ void slot_fail(struct core *core, struct slot *slot)
 
 static void slot_stopped(struct core *core, struct slot *slot)
 {
+    const struct model *model = model_of(core, slot);
     slot->rolling = slot->restart = false;
     slot->hook.tries = 0;
     slot_set_state(core, slot, SLOT_STOPPED);
     log_refuse_waiting(core, slot);
     slot_settle(core, slot);
+    order_released(core, model);
 }
 
 /* It is to go for good, and what it did since its last checkpoint is in the log alone: it comes
@@ -353,6 +362,8 @@ static void slot_gone(struct core *core, struct slot *slot)
         slot_stopped(core, slot);
     } else if (slot->hook.on) {
         prepare_ended(core, slot);
+    } else if (program_ended(core, slot)) {
+        return;
     } else if (slot->ordered) {
         slot_start(core, slot);
     } else if (slot_was_healthy(core, slot)) {
@@ -385,8 +396,10 @@ void slot_spawned(struct core *core, struct slot *slot, int error)
         if (zygote)
             zygote->run_answered++;
     }
+    if (!error && model_is_program(model_of(core, slot)))
+        program_spawned(core, slot);
     if (!error || slot->state == SLOT_STOPPED || slot->state == SLOT_BACKOFF ||
-        slot->state == SLOT_WAITING || slot->state == SLOT_BROKEN)
+        slot->state == SLOT_WAITING || slot->state == SLOT_BROKEN || slot->state == SLOT_DONE)
         return;
     if (slot->forks && (error == HASUP_EWORKER || error == HASUP_ECLOSED)) {
         if (error == HASUP_EWORKER)
@@ -425,9 +438,11 @@ void slot_exited(struct core *core, struct slot *slot, const struct event *event
     slot->exited = true;
     slot->tree_empty |= event->exited.tree_empty;
     bool died = event->exited.signal || event->exited.code;
+    slot->died = died;
     if (died)
         slot_ended(slot);
-    slot->crashes += !slot->ordered && !slot->hook.on && !slot->counted;
+    bool task = model_is_program(model_of(core, slot)) && !died; /* it did what it was for */
+    slot->crashes += !slot->ordered && !slot->hook.on && !slot->counted && !task;
     slot->hook.passed = slot->hook.on && !died;
     if (slot->state != SLOT_KILLING && !slot->tree_empty)
         action_slot(core, ACTION_KILL, slot); /* what it left */
@@ -469,9 +484,10 @@ void slot_drain(struct core *core, struct slot *slot)
         return;
     case SLOT_BACKOFF:
     case SLOT_BROKEN:
+    case SLOT_DONE:
         if (slot->wanted)
             slot_start(core, slot);
-        else if (slot->state == SLOT_BROKEN || !slot_owes_state(core, slot))
+        else if (slot->state != SLOT_BACKOFF || !slot_owes_state(core, slot))
             slot_stopped(core, slot);
         return;
     case SLOT_PREPARING:
@@ -487,6 +503,10 @@ void slot_drain(struct core *core, struct slot *slot)
             slot_terminate(core, slot);
         return;
     case SLOT_READY:
+        if (model_is_program(model_of(core, slot))) {
+            slot_terminate(core, slot);
+            return;
+        }
         slot->ordered = true;
         slot_set_state(core, slot, SLOT_DRAINING);
         if (slot->recycle.on && PLANT(PLANT_RECYCLE_BUSY)) {
@@ -579,6 +599,7 @@ void slot_timed_out(struct core *core, struct slot *slot)
     case SLOT_READY: recycle_due(core, slot); return;
     case SLOT_STOPPED:
     case SLOT_WAITING:
+    case SLOT_DONE:
     case SLOT_REPLAYING:
     case SLOT_KILLING: return;
     }

@@ -326,11 +326,13 @@ void operator_suspends(struct sim *sim, uint32_t model)
 void operator_acts(struct sim *sim)
 {
     struct random *r = &sim->random;
-    uint32_t model = random_below(r, sim->model_count);
+    uint32_t model = random_below(r, SIM_ALL);
     static const enum command COMMANDS[] = {COMMAND_START,   COMMAND_STOP,       COMMAND_RESTART,
                                             COMMAND_RESTART, COMMAND_CHECKPOINT, COMMAND_DRAIN};
     if (!sim->faults)
         return;
+    while (!sim->models[model].used)
+        model = random_below(r, SIM_ALL);
     if (sim->records)
         person_drops(sim, 1 + random_next(r) % sim->records);
     operator_suspends(sim, model);

@@ -4,6 +4,7 @@
  *   world.c    virtual time, the heap of what will happen, the run and its two phases
  *   shell.c    performs the core's actions as the shell would, and checks each
  *   start.c    starts, and when they may be
+ *   program.c  programs, and what starts and stops after what
  *   spare.c    spares, zygotes, how many load
  *   handover.c the core saved and loaded, and the two compared
  *   worker.c   fake workers and their faults
@@ -20,7 +21,9 @@
 
 enum {
     SIM_MODELS = 4,
-    SIM_SLOTS = 40,
+    SIM_PROGRAMS = 3, /* numbered behind the models */
+    SIM_ALL = SIM_MODELS + SIM_PROGRAMS,
+    SIM_SLOTS = 48,
     SIM_REQUESTS = 192,
     SIM_ENTRIES = 4096,
     SIM_BODIES = 256,
@@ -47,6 +50,7 @@ enum happening {
     HAPPENS_FORK,     /* a zygote answers; slot, worker: of the forked one */
     HAPPENS_TREE,     /* its tree is empty; slot, worker */
     HAPPENS_BEAT,     /* a worker tells its watchdog that it lives; slot, worker */
+    HAPPENS_PROBE,    /* a program's probe ends; slot, worker, request: which */
     HAPPENS_SNAPSHOT, /* a worker's child has written its state; slot, worker */
     HAPPENS_DISK,     /* the oldest disk job is done */
     HAPPENS_FAULT,    /* a crash, a hang, … somewhere */
@@ -151,6 +155,7 @@ struct sim_slot {
     hasup_ns ready_at, gone_at;
     uint32_t run_answered, unhealthy, failed_most; /* failed_most: see check_backoff() */
     bool ordered, spawned_before;
+    bool last; /* of a program: it ended, and is not to run again */
     struct sim_hook hook;
     enum slot_state state; /* as the core said last */
     bool recycling;        /* it drains to be replaced */
@@ -303,13 +308,13 @@ struct sim {
     struct thing *heap;
     size_t heap_count, heap_room;
     uint64_t seq;
-    struct model_shape models[SIM_MODELS];
+    struct model_shape models[SIM_ALL];
     unsigned model_count;
     struct sim_slot slots[SIM_SLOTS];
     struct client clients[SIM_REQUESTS];
     uint32_t outstanding;
     uint32_t life;
-    struct vault vaults[SIM_MODELS][SIM_SLOTS];
+    struct vault vaults[SIM_ALL][SIM_SLOTS];
     struct row rows[SIM_ROWS];
     struct journal_write writes[2048];
     unsigned write_start, write_count, write_group; /* group: being written */
@@ -381,6 +386,20 @@ static inline bool worker_is_loaded(const struct worker *worker)
 {
     return worker->phase == PHASE_SERVE || worker->loaded;
 }
+
+/* program.c */
+void program_shape(struct sim *sim, struct model_shape *shape);
+void order_shape(struct sim *sim, uint32_t model);
+bool slot_is_program(const struct sim *sim, const struct sim_slot *slot);
+void program_begins(struct sim *sim, struct sim_slot *slot);
+hasup_ns program_moves(struct sim *sim, struct sim_slot *slot);
+void program_exits(const struct sim *sim, struct sim_slot *slot);
+void program_asked(struct sim *sim, const struct action *action);
+void program_answers(struct sim *sim, struct sim_slot *slot, uint32_t number, enum probe probe);
+/* A process of the slot starts; another version than before. */
+void order_starts(struct sim *sim, struct sim_slot *slot, bool changed);
+/* The slot is STOPPED. */
+void order_stops(struct sim *sim, const struct sim_slot *slot);
 
 /* start.c */
 void start_prepare(struct sim *sim, const struct action *action);

@@ -572,7 +572,7 @@ void hasupd_dies(struct sim *sim)
     for (unsigned i = 0; i < SIM_PEOPLE; i++)
         sim->people[i].asking = 0;
     sim->outstanding = 0;
-    for (unsigned i = 0; i < SIM_MODELS; i++)
+    for (unsigned i = 0; i < SIM_ALL; i++)
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             vault_forget_memory(&sim->vaults[i][k]);
     handover_forget(sim);
@@ -720,8 +720,9 @@ static void outlive(struct sim *sim, const struct row *later)
 
 void hasupd_starts(struct sim *sim)
 {
-    for (unsigned i = 0; i < sim->model_count; i++)
-        versions_configured(sim, i);
+    for (unsigned i = 0; i < SIM_ALL; i++)
+        if (sim->models[i].used)
+            versions_configured(sim, i);
     for (unsigned i = 0; i < sim->model_count; i++)
         poison_recover(sim, i);
     for (uint64_t record = 1; record <= sim->records; record++) {

@@ -339,6 +339,8 @@ static void notice(struct sim *sim, const struct action *action)
     struct sim_slot *slot = &sim->slots[action->slot];
     if (action->notice.what == NOTICE_SLOT_STATE)
         slot->state = action->notice.to;
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_STOPPED)
+        order_stops(sim, slot);
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_DRAINING) {
         slot->ordered = true;
         versions_drained(sim, slot);
@@ -422,6 +424,7 @@ void shell_perform(struct sim *sim, const struct action *action)
                                       .worker = action->worker,
                                       .bytes = slot->worker.memory});
         return;
+    case ACTION_PROBE: program_asked(sim, action); return;
     case ACTION_STORE_CHECKPOINT: store_checkpoint(sim, action); return;
     case ACTION_TERMINATE: terminate(sim, action); return;
     case ACTION_ABORT:

@@ -161,8 +161,9 @@ void check_loading(struct sim *sim)
     uint32_t loading = 0;
     for (unsigned i = 0; i < SIM_SLOTS; i++) {
         const struct worker *worker = &sim->slots[i].worker;
-        loading += sim->slots[i].used && worker->alive && !worker->prepares && !worker->forked &&
-                   !worker->aborted_at && !sim->slots[i].ordered && !worker_is_loaded(worker);
+        loading += sim->slots[i].used && !slot_is_program(sim, &sim->slots[i]) && worker->alive &&
+                   !worker->prepares && !worker->forked && !worker->aborted_at &&
+                   !sim->slots[i].ordered && !worker_is_loaded(worker);
     }
     if (sim->limits.loading && loading > sim->limits.loading)
         sim_fail(sim, "%u load at the same time, and %u may", loading, sim->limits.loading);

@@ -100,6 +100,7 @@ void start_spawn(struct sim *sim, const struct action *action)
     hasup_ns waited = start_time(sim, slot) - slot->gone_at;
     bool changed;
     versions_spawned(slot, action, &changed);
+    order_starts(sim, slot, changed);
     if (changed && !sim->models[slot->model].policy.pre_start.on)
         begins_anew(slot);
     else if (!sim->models[slot->model].policy.pre_start.on)
@@ -139,6 +140,7 @@ void start_prepare(struct sim *sim, const struct action *action)
                 slot->hook.failed <= sim->models[slot->model].policy.pre_start.retries;
     bool changed;
     versions_spawned(slot, action, &changed);
+    order_starts(sim, slot, changed);
     if (slot->wild && again)
         slot->hook.known = false;
     if (changed) {

@@ -53,7 +53,9 @@ static uint32_t make_version(struct sim *sim, uint32_t model, bool good)
 {
     struct model_shape *shape = &sim->models[model];
     uint32_t number = ++shape->newest;
-    bool bad = !good && sim->regime == REGIME_ROUGH && random_below(&sim->random, 3) == 0;
+    bool program = shape->policy.kind != KIND_MODEL;
+    bool bad =
+        !good && !program && sim->regime == REGIME_ROUGH && random_below(&sim->random, 3) == 0;
     *version_of(sim, model, number) =
         (struct sim_version){.dead = bad && random_below(&sim->random, 2), .fails = bad};
     return number;
@@ -100,10 +102,10 @@ void versions_acts(struct sim *sim, uint32_t model)
     struct model_shape *shape = &sim->models[model];
     struct model_view view = {0};
     core_model_view(sim->core, model, &view);
-    bool canary = view.rollout.state == ROLLOUT_CANARY;
+    bool canary = view.rollout.state == ROLLOUT_CANARY, program = shape->policy.kind != KIND_MODEL;
     switch (random_below(r, 4)) {
     case 0:
-        shape->policy.workers = 1 + random_below(r, 5);
+        shape->policy.workers = 1 + random_below(r, program ? 3 : 5);
         shape->scaled = sim->now;
         set(sim, model, false, view.rollout.version, 0);
         return;
@@ -112,7 +114,7 @@ void versions_acts(struct sim *sim, uint32_t model)
         set(sim, model, true, shape->filed, 0);
         return;
     case 2:
-        if (shape->stateful)
+        if (shape->stateful || program)
             return;
         shape->share.given = shape->share.of = 0;
         set(sim, model, false, canary ? view.rollout.other : make_version(sim, model, false),

@@ -74,6 +74,8 @@ void worker_spawned(struct sim *sim, struct sim_slot *slot, uint32_t number)
     if (shape->policy.concurrency_max && shape->policy.concurrency_max < slot->concurrency)
         slot->concurrency = shape->policy.concurrency_max;
     slot->fork.pending = false;
+    if (slot_is_program(sim, slot))
+        program_begins(sim, slot);
     bool slow = sim_chance(sim, sim->fault_permille / 4);
     move_after(sim, slot, slow ? 90 * HASUP_S : sim_between(sim, 0, 20 * HASUP_MS));
     if (sim_chance(sim, sim->fault_permille))
@@ -255,6 +257,12 @@ void worker_moves(struct sim *sim, struct sim_slot *slot, uint32_t number)
     if (worker->prepares) {
         worker->exiting = !sim_chance(sim, 300);
         worker_dies(sim, slot, false);
+        return;
+    }
+    if (slot_is_program(sim, slot)) {
+        hasup_ns again = program_moves(sim, slot);
+        if (again)
+            move_after(sim, slot, again);
         return;
     }
     switch (worker->phase) {
@@ -495,6 +503,7 @@ void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number
         sim_schedule(sim, sim->now + sim_between(sim, 0, 30 * HASUP_MS), HAPPENS_TREE,
                      index_of(sim, slot), number, 0);
     slot->gone_at = sim->now;
+    program_exits(sim, slot);
     if (slot->worker.prepares && !slot->ordered) {
         slot->hook.passed = slot->worker.exiting;
         slot->hook.failed += !slot->worker.exiting;

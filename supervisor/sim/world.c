@@ -201,6 +201,9 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_FORK: fork_answered(sim, slot, thing->worker); return;
     case HAPPENS_TREE: worker_tree_gone(sim, slot, thing->worker); return;
     case HAPPENS_BEAT: worker_beats(sim, slot, thing->worker); return;
+    case HAPPENS_PROBE:
+        program_answers(sim, slot, thing->worker, (enum probe)thing->request);
+        return;
     case HAPPENS_SNAPSHOT: worker_snapshot_done(sim, slot, thing->worker); return;
     case HAPPENS_DISK: disk_done(sim); return;
     case HAPPENS_FAULT: worker_fault(sim); return;
@@ -326,6 +329,18 @@ static void shape_model(struct sim *sim, struct model_shape *shape)
 
 /* ---- the two phases ---- */
 
+/* Whether nothing more is to be expected of a slot. */
+static bool has_come(const struct sim *sim, uint32_t slot)
+{
+    struct slot_view view;
+    if (!core_slot_view(sim->core, slot, &view) || view.role == ROLE_ZYGOTE)
+        return true;
+    const struct model_policy *policy = &sim->models[view.model].policy;
+    bool tried_once = policy->kind != KIND_MODEL && policy->revival == REVIVE_NEVER;
+    return view.state == SLOT_READY || view.state == SLOT_DONE ||
+           (view.state == SLOT_BROKEN && tried_once);
+}
+
 static bool everything_ended(const struct sim *sim)
 {
     if (sim->outstanding || sim->write_count)
@@ -333,12 +348,15 @@ static bool everything_ended(const struct sim *sim)
     for (unsigned i = 0; i < SIM_ROWS; i++)
         if (sim->rows[i].used && sim->rows[i].waits && !sim->rows[i].forgotten)
             return false;
-    for (unsigned i = 0; i < sim->model_count; i++) {
+    for (unsigned i = 0; i < SIM_ALL; i++) {
         struct model_view view;
-        if (!core_model_view(sim->core, i, &view) || view.ready != view.slots ||
-            view.spares != sim->models[i].policy.spares)
+        if (sim->models[i].used &&
+            (!core_model_view(sim->core, i, &view) || view.spares != sim->models[i].policy.spares))
             return false;
     }
+    for (unsigned i = 0; i < SIM_SLOTS; i++)
+        if (!has_come(sim, i))
+            return false;
     return true;
 }
 
@@ -357,7 +375,7 @@ static void report_stuck(struct sim *sim)
         }
     for (unsigned i = 0; i < SIM_SLOTS; i++) {
         struct slot_view view;
-        if (core_slot_view(sim->core, i, &view) && view.state != SLOT_READY) {
+        if (!has_come(sim, i) && core_slot_view(sim->core, i, &view)) {
             sim_fail(sim, "slot %u stays %s", i, slot_state_name(view.state));
             return;
         }
@@ -406,7 +424,9 @@ static void operator_hastens(struct sim *sim)
 static void run_liveness(struct sim *sim)
 {
     sim->faults = false;
-    for (unsigned i = 0; i < sim->model_count; i++) {
+    for (unsigned i = 0; i < SIM_ALL; i++) {
+        if (!sim->models[i].used)
+            continue;
         operator_suspends(sim, i);
         versions_mends(sim, i);
         sim_post(sim, &(struct event){.type = EVENT_COMMAND,
@@ -445,7 +465,7 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
         abort();
     sim->options = *options;
     sim->report = report;
-    sim->limits = (struct core_limits){.models = SIM_MODELS,
+    sim->limits = (struct core_limits){.models = SIM_ALL,
                                        .result_bytes = options->seed % 2 ? 0 : 20000,
                                        .slots = SIM_SLOTS,
                                        .loading = options->seed % 3 ? 0 : 1 + options->seed % 4,
@@ -463,7 +483,12 @@ void sim_run(const struct sim_options *options, struct sim_report *report)
     sim->model_count = 1 + random_below(&sim->random, SIM_MODELS);
     for (unsigned i = 0; i < sim->model_count; i++)
         shape_model(sim, &sim->models[i]);
-    for (unsigned i = 0; i < SIM_MODELS; i++)
+    for (unsigned i = random_below(&sim->random, SIM_PROGRAMS + 1); i < SIM_PROGRAMS; i++)
+        program_shape(sim, &sim->models[SIM_MODELS + i]);
+    for (unsigned i = 0; i < SIM_ALL; i++)
+        if (sim->models[i].used)
+            order_shape(sim, i);
+    for (unsigned i = 0; i < SIM_ALL; i++)
         for (unsigned k = 0; k < SIM_SLOTS; k++)
             sim->vaults[i][k].oracle_known = true;
     poison_shape(sim);

@@ -1,0 +1,91 @@
+/*
+ * order.c: which model starts after which, and stops before it.  Owns the counts of a model's slots
+ * that say whether it is up, and no timer: who waits is let in by gate.c at the end of the step
+ * that changed something, and who is held while hasupd stops is looked at when a slot has stopped.
+ *
+ * A model is up while one of its workers is ready; a program, while each of its slots is ready or
+ * done.  One that comes after another waits while that is on its way; where it is required, until
+ * it is up.  Only starts wait: what runs goes on while what it requires is down, and its next start
+ * waits.  The configuration has no cycles; how one would end is that everybody in it waits, and
+ * stops when the grace is over.
+ */
+#include "supervisor/core/internal.h"
+
+static bool is_coming(enum slot_state state)
+{
+    return state == SLOT_WAITING || state == SLOT_PREPARING || state == SLOT_STARTING ||
+           state == SLOT_LOADING || state == SLOT_REPLAYING;
+}
+
+void order_changed(struct core *core, const struct slot *slot, enum slot_state from)
+{
+    struct model *model = model_of(core, slot);
+    model->unstopped += slot->state != SLOT_STOPPED;
+    model->unstopped -= from != SLOT_STOPPED;
+    if (slot->role != ROLE_WORKER)
+        return;
+    model->coming += is_coming(slot->state);
+    model->coming -= is_coming(from);
+    model->done += slot->state == SLOT_DONE;
+    model->done -= from == SLOT_DONE;
+}
+
+static bool model_is_up(const struct model *model)
+{
+    if (!model->used || !model->policy.workers)
+        return false;
+    uint32_t enough = model_is_program(model) ? model->policy.workers : 1;
+    return model->ready + model->done >= enough;
+}
+
+const struct model *order_blocker(const struct core *core, const struct model *model)
+{
+    for (uint32_t i = 0; i < model->policy.after.count && !PLANT(PLANT_START_UNORDERED); i++) {
+        const struct model *before = &core->models[model->policy.after.list[i].model];
+        bool comes = !before->used || before->coming;
+        if (!model_is_up(before) && (comes || model->policy.after.list[i].required))
+            return before;
+    }
+    return NULL;
+}
+
+static bool comes_after(const struct model *model, const struct model *before)
+{
+    for (uint32_t i = 0; i < model->policy.after.count; i++)
+        if (model->policy.after.list[i].model == before->index)
+            return true;
+    return false;
+}
+
+bool order_holds(const struct core *core, const struct model *model)
+{
+    if (!core->shutting_down || core->hastened || PLANT(PLANT_STOP_UNORDERED))
+        return false;
+    for (uint32_t i = 0; i < core->limits.models; i++)
+        if (core->models[i].used && core->models[i].unstopped &&
+            comes_after(&core->models[i], model))
+            return true;
+    return false;
+}
+
+void order_released(struct core *core, const struct model *model)
+{
+    if (!core->shutting_down || core->hastened || model->unstopped)
+        return;
+    for (uint32_t i = 0; i < model->policy.after.count; i++)
+        model_settle(core, &core->models[model->policy.after.list[i].model]);
+}
+
+void order_check(const struct core *core, const struct model *model)
+{
+    uint32_t coming = 0, done = 0, unstopped = 0;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index)
+            continue;
+        unstopped += slot->state != SLOT_STOPPED;
+        coming += slot->role == ROLE_WORKER && is_coming(slot->state);
+        done += slot->role == ROLE_WORKER && slot->state == SLOT_DONE;
+    }
+    assert(coming == model->coming && done == model->done && unstopped == model->unstopped);
+}
