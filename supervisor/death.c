@@ -121,6 +121,7 @@ static const char *next_text(const struct engine *engine, const struct slot_view
     switch (view->state) {
     case SLOT_READY: return "it serves";
     case SLOT_BACKOFF: return "it is started again";
+    case SLOT_DONE: return "nothing: it did what it was to do";
     case SLOT_BROKEN: return "it failed too often in a row: one more try";
     case SLOT_WAITING: return "it waits for its model's zygote, or for its turn to load";
     case SLOT_PREPARING: return "its pre_start command runs; then it is started";

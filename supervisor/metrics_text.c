@@ -130,7 +130,7 @@ void put_labelled(struct out *out, const char *name, const char *labels, const c
     put_line(out, name, "", all, value, WHOLE);
 }
 
-void put_one(struct out *out, const char *name, enum metric_kind kind, enum unit unit, int64_t value,
+void put_one(struct out *out, const char *name, enum kind kind, enum unit unit, int64_t value,
              const char *help)
 {
     put_family(out, &(struct family){name, kind, help});

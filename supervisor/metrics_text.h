@@ -11,11 +11,11 @@ enum { METRIC_LABELS = 256 };
 #define METRIC_ABSENT INT64_MIN /* of a value: its line is left out */
 
 enum unit { WHOLE, SECONDS /* given in ns */ };
-enum metric_kind { GAUGE, COUNTER, HISTOGRAM };
+enum kind { GAUGE, COUNTER, HISTOGRAM };
 
 struct family {
     const char *name;
-    enum metric_kind kind;
+    enum kind kind;
     const char *help;
 };
 
@@ -33,7 +33,7 @@ void put_line(struct out *out, const char *name, const char *suffix, const char 
 void put_labelled(struct out *out, const char *name, const char *labels, const char *key,
                   const char *word, int64_t value);
 /* A family of one value without labels. */
-void put_one(struct out *out, const char *name, enum metric_kind kind, enum unit unit, int64_t value,
+void put_one(struct out *out, const char *name, enum kind kind, enum unit unit, int64_t value,
              const char *help);
 void put_histogram(struct out *out, const char *name, const char *labels,
                    const struct histogram *histogram);

@@ -540,6 +540,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_CANCEL: worker_say(slot, action->worker, HASUP_CANCEL, action->request); break;
     case ACTION_PING: worker_say(slot, action->worker, HASUP_PING, 0); break;
     case ACTION_MEASURE: worker_measure(slot, action->worker); break;
+    case ACTION_PROBE: break; /* of programs, which no configuration has yet */
     case ACTION_TAKE_STATE: worker_take_state(slot, action); break;
     case ACTION_STORE_CHECKPOINT: state_store(slot, action->position); break;
     case ACTION_DRAIN: worker_drain(slot, action->worker); break;

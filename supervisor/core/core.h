@@ -42,13 +42,13 @@ enum on_lost { ON_LOST_AUTO, ON_LOST_WAIT, ON_LOST_MOVE };
 
 /* What runs in a model's slots: workers; or a program, which knows nothing of requests: one that stays,
  * or one that does its task and ends. */
-enum kind { KIND_MODEL, KIND_PROGRAM, KIND_ONESHOT };
+enum model_kind { KIND_WORKERS, KIND_PROGRAM, KIND_ONESHOT };
 
 /* When a program that ended by itself runs again. */
 enum revival { REVIVE_ALWAYS, REVIVE_ON_FAILURE, REVIVE_NEVER };
 
 /* What a program is asked: whether it is ready yet, whether it is well. */
-enum probe { PROBE_READY, PROBE_LIVE };
+enum question { PROBE_READY, PROBE_LIVE };
 
 enum { CORE_WEIGHTS = 16,
        CORE_AFTER = 16,     /* models that one waits for, at most */
@@ -67,7 +67,7 @@ struct model_policy {
     bool preload;     /* one slot more, for the zygote */
     bool essential;   /* without it hasupd is of no use: NOTICE_ESSENTIAL when all of it is broken,
                          or ended, where it was to stay */
-    enum kind kind;
+    enum model_kind kind;
     enum revival revival;
     bool tells;       /* a program is ready when WORKER_READY says so, not as soon as it runs */
     struct {          /* a question of a program; interval 0: it is not asked */
@@ -305,7 +305,7 @@ struct event {
         int error; /* SPAWNED, WORKER_READY */
         bool hangs; /* ALIVE */
         uint64_t bytes; /* MEASURED */
-        struct { enum probe probe; bool well; } probed;
+        struct { enum question probe; bool well; } probed;
         struct {
             uint32_t concurrency, max_batch; /* max_batch: 0 or 1: it takes one at a time */
             bool stateful, resumable, zygote; /* zygote: it can fork workers */
@@ -456,7 +456,7 @@ struct action {
     union {
         uint32_t ordinal;
         uint32_t version; /* SPAWN, PREPARE */
-        enum probe probe;
+        enum question probe;
         struct {
             enum rollout_state from, to;
             enum rollout_why why; /* REVERTING, and NONE after it: why it was rolled back */
@@ -551,7 +551,7 @@ struct slot_view {
 };
 
 struct model_view {
-    enum kind kind;
+    enum model_kind kind;
     bool accepting; /* not draining, not stopped */
     uint32_t ready, slots, queued, inflight; /* ready, slots: those that serve */
     uint32_t spares; /* loaded */

@@ -788,7 +788,7 @@ void spare_check(const struct core *core, const struct slot *slot);
 
 static inline bool model_is_program(const struct model *model)
 {
-    return model->policy.kind != KIND_MODEL;
+    return model->policy.kind != KIND_WORKERS;
 }
 /* It runs: it is ready, or must say so, or do its task. */
 void program_spawned(struct core *core, struct slot *slot);
@@ -799,7 +799,7 @@ bool program_ended(struct core *core, struct slot *slot);
 bool program_is_tried_once(const struct core *core, const struct slot *slot);
 /* It became ready, or its policy is another one: asked whether it is well. */
 void program_watch(struct core *core, struct slot *slot);
-void program_probed(struct core *core, struct slot *slot, enum probe probe, bool well);
+void program_probed(struct core *core, struct slot *slot, enum question probe, bool well);
 /* The probe timer. */
 void program_probe(struct core *core, struct slot *slot);
 void program_check(const struct core *core, const struct slot *slot);

@@ -12,7 +12,7 @@ static const struct model_policy *program_policy(const struct core *core, const 
 }
 
 /* What it is to be asked as it is now; interval 0: nothing. */
-static enum probe due_probe(const struct slot *slot)
+static enum question due_probe(const struct slot *slot)
 {
     return slot->state == SLOT_LOADING ? PROBE_READY : PROBE_LIVE;
 }
@@ -104,7 +104,7 @@ static void probe_failed(struct core *core, struct slot *slot)
 }
 
 /* An answer to a question that the slot has outgrown counts for nothing. */
-void program_probed(struct core *core, struct slot *slot, enum probe probe, bool well)
+void program_probed(struct core *core, struct slot *slot, enum question probe, bool well)
 {
     bool asked = slot->probe.asked;
     slot->probe.asked = false;

@@ -395,7 +395,7 @@ void program_begins(struct sim *sim, struct sim_slot *slot);
 hasup_ns program_moves(struct sim *sim, struct sim_slot *slot);
 void program_exits(const struct sim *sim, struct sim_slot *slot);
 void program_asked(struct sim *sim, const struct action *action);
-void program_answers(struct sim *sim, struct sim_slot *slot, uint32_t number, enum probe probe);
+void program_answers(struct sim *sim, struct sim_slot *slot, uint32_t number, enum question probe);
 /* A process of the slot starts; another version than before. */
 void order_starts(struct sim *sim, struct sim_slot *slot, bool changed);
 /* The slot is STOPPED. */

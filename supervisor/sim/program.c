@@ -62,7 +62,7 @@ void program_shape(struct sim *sim, struct model_shape *shape)
 
 bool slot_is_program(const struct sim *sim, const struct sim_slot *slot)
 {
-    return sim->models[slot->model].policy.kind != KIND_MODEL;
+    return sim->models[slot->model].policy.kind != KIND_WORKERS;
 }
 
 /* ---- its life ---- */
@@ -127,7 +127,7 @@ static void check_probe(struct sim *sim, const struct sim_slot *slot)
         sim_fail(sim, "slot %u hangs, and its probe does not bite", (unsigned)(slot - sim->slots));
 }
 
-void program_answers(struct sim *sim, struct sim_slot *slot, uint32_t number, enum probe probe)
+void program_answers(struct sim *sim, struct sim_slot *slot, uint32_t number, enum question probe)
 {
     const struct worker *worker = &slot->worker;
     if (worker->number != number || slot->exited)
@@ -151,7 +151,7 @@ static bool is_up(const struct sim *sim, uint32_t model)
         up += sim->slots[i].used && sim->slots[i].model == model &&
               sim->slots[i].role == ROLE_WORKER &&
               (sim->slots[i].state == SLOT_READY || sim->slots[i].state == SLOT_DONE);
-    return up >= (policy->kind == KIND_MODEL ? 1 : policy->workers);
+    return up >= (policy->kind == KIND_WORKERS ? 1 : policy->workers);
 }
 
 void order_starts(struct sim *sim, struct sim_slot *slot, bool changed)

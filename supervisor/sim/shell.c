@@ -313,10 +313,12 @@ static void check_recycled(struct sim *sim, struct sim_slot *slot)
 static void check_essential(struct sim *sim, const struct sim_slot *slot)
 {
     struct slot_view view;
-    bool lives = !sim->models[slot->model].policy.essential;
+    const struct model_policy *policy = &sim->models[slot->model].policy;
+    bool lives = !policy->essential;
     for (unsigned i = 0; i < SIM_SLOTS; i++)
         lives |= core_slot_view(sim->core, i, &view) && view.model == slot->model &&
-                 view.role == ROLE_WORKER && view.wanted && view.state != SLOT_BROKEN;
+                 view.role == ROLE_WORKER && view.wanted && view.state != SLOT_BROKEN &&
+                 !(view.state == SLOT_DONE && policy->kind == KIND_PROGRAM);
     if (lives)
         sim_fail(sim,
                  "hasupd is to stop because of slot %u, whose model is not lost or not essential",

@@ -53,7 +53,7 @@ static uint32_t make_version(struct sim *sim, uint32_t model, bool good)
 {
     struct model_shape *shape = &sim->models[model];
     uint32_t number = ++shape->newest;
-    bool program = shape->policy.kind != KIND_MODEL;
+    bool program = shape->policy.kind != KIND_WORKERS;
     bool bad =
         !good && !program && sim->regime == REGIME_ROUGH && random_below(&sim->random, 3) == 0;
     *version_of(sim, model, number) =
@@ -102,7 +102,8 @@ void versions_acts(struct sim *sim, uint32_t model)
     struct model_shape *shape = &sim->models[model];
     struct model_view view = {0};
     core_model_view(sim->core, model, &view);
-    bool canary = view.rollout.state == ROLLOUT_CANARY, program = shape->policy.kind != KIND_MODEL;
+    bool canary = view.rollout.state == ROLLOUT_CANARY;
+    bool program = shape->policy.kind != KIND_WORKERS;
     switch (random_below(r, 4)) {
     case 0:
         shape->policy.workers = 1 + random_below(r, program ? 3 : 5);

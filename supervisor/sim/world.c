@@ -202,7 +202,7 @@ static void happen(struct sim *sim, const struct thing *thing)
     case HAPPENS_TREE: worker_tree_gone(sim, slot, thing->worker); return;
     case HAPPENS_BEAT: worker_beats(sim, slot, thing->worker); return;
     case HAPPENS_PROBE:
-        program_answers(sim, slot, thing->worker, (enum probe)thing->request);
+        program_answers(sim, slot, thing->worker, (enum question)thing->request);
         return;
     case HAPPENS_SNAPSHOT: worker_snapshot_done(sim, slot, thing->worker); return;
     case HAPPENS_DISK: disk_done(sim); return;
@@ -336,7 +336,7 @@ static bool has_come(const struct sim *sim, uint32_t slot)
     if (!core_slot_view(sim->core, slot, &view) || view.role == ROLE_ZYGOTE)
         return true;
     const struct model_policy *policy = &sim->models[view.model].policy;
-    bool tried_once = policy->kind != KIND_MODEL && policy->revival == REVIVE_NEVER;
+    bool tried_once = policy->kind != KIND_WORKERS && policy->revival == REVIVE_NEVER;
     return view.state == SLOT_READY || view.state == SLOT_DONE ||
            (view.state == SLOT_BROKEN && tried_once);
 }
