@@ -51,13 +51,27 @@ struct logfiles {
 
 /* ---- reports ---- */
 
+/* Where nobody takes them, the newest of a kind counts for those that come after it; NULL: there is
+ * no room, and none of its kind. */
+static struct logfiles_report *report_of(struct logfiles *files, int what)
+{
+    if (files->report_count < REPORTS) {
+        struct logfiles_report *r = &files->reports[files->report_count++];
+        *r = (struct logfiles_report){.what = what};
+        return r;
+    }
+    for (unsigned i = REPORTS; i > 0; i--)
+        if ((int)files->reports[i - 1].what == what)
+            return &files->reports[i - 1];
+    return NULL;
+}
+
 static void report(struct logfiles *files, int what, uint64_t lines, const char *text)
 {
     pthread_mutex_lock(&files->lock);
-    if (files->report_count < REPORTS) {
-        struct logfiles_report *r = &files->reports[files->report_count++];
-        r->what = what;
-        r->lines = lines;
+    struct logfiles_report *r = report_of(files, what);
+    if (r) {
+        r->lines += lines;
         snprintf(r->text, sizeof r->text, "%s", text);
     }
     pthread_mutex_unlock(&files->lock);
