@@ -607,9 +607,12 @@ class Files(unittest.TestCase):
         with self.world("keep: 1") as world:
             world.write(MODEL, "log: {files: {directory: elsewhere}}")
             world.ctl("reload")
-            world.post("m", "utter " + hexed("moved\n"))
             path = os.path.join(world.directory, "elsewhere/m/0.log")
-            wait_until(lambda: "moved" in content(path), "not moved")
+
+            def moved():  # what still waits for the thread at the change takes its successors along to the old place
+                world.post("m", "utter " + hexed("moved\n"))
+                return "moved" in content(path)
+            wait_until(moved, "not moved")
 
 
 def select_ready(connection):
