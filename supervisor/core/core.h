@@ -171,7 +171,6 @@ struct core_limits {
     X(STOPPED, "stopped")     /* not wanted, or removed */                                         \
     X(BACKOFF, "backoff")     /* waits before the next start */                                    \
     X(WAITING, "waiting")     /* for its zygote, others that load, or models that come before */   \
-    X(DONE, "done")           /* a program that ended, and is not to run again */                  \
     X(BROKEN, "broken")       /* start limit reached: breaker open, one try when it ends */       \
     X(PREPARING, "preparing") /* runs the command that comes before a start */                     \
     X(STARTING, "starting")   /* spawned, no hello yet */                                          \
@@ -181,7 +180,8 @@ struct core_limits {
     X(DRAINING, "draining")   /* finishes what it has, gets nothing new */                         \
     X(STOPPING, "stopping")   /* TERM sent */                                                      \
     X(ABORTING, "aborting")   /* it hangs, ABRT sent: may say why.  Its requests are elsewhere */  \
-    X(KILLING, "killing")     /* KILL sent, or exited: waits for exit and the empty tree */
+    X(KILLING, "killing")     /* KILL sent, or exited: waits for exit and the empty tree */        \
+    X(DONE, "done")           /* a program that ended, and is not to run again */
 
 enum slot_state {
 #define CORE_SLOT_ENUM(name, text) SLOT_##name,

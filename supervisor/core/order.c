@@ -76,6 +76,13 @@ void order_released(struct core *core, const struct model *model)
         model_settle(core, &core->models[model->policy.after.list[i].model]);
 }
 
+void order_loaded(struct core *core)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used)
+            order_changed(core, &core->slots[i], SLOT_STOPPED);
+}
+
 void order_check(const struct core *core, const struct model *model)
 {
     uint32_t coming = 0, done = 0, unstopped = 0;

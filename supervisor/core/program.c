@@ -6,11 +6,6 @@
  */
 #include "supervisor/core/internal.h"
 
-static const struct model_policy *program_policy(const struct core *core, const struct slot *slot)
-{
-    return slot_policy(core, slot);
-}
-
 /* What it is to be asked as it is now; interval 0: nothing. */
 static enum question due_probe(const struct slot *slot)
 {
@@ -21,12 +16,12 @@ static bool is_asked(const struct core *core, const struct slot *slot)
 {
     bool runs = slot->state == SLOT_LOADING || slot->state == SLOT_READY;
     return runs && model_is_program(&core->models[slot->model]) &&
-           program_policy(core, slot)->probes[due_probe(slot)].interval;
+           slot_policy(core, slot)->probes[due_probe(slot)].interval;
 }
 
 void program_spawned(struct core *core, struct slot *slot)
 {
-    const struct model_policy *policy = program_policy(core, slot);
+    const struct model_policy *policy = slot_policy(core, slot);
     if (slot->state != SLOT_STARTING || policy->kind == KIND_ONESHOT)
         return;
     slot_load(core, slot);
@@ -50,12 +45,12 @@ static void program_done(struct core *core, struct slot *slot)
 bool program_is_tried_once(const struct core *core, const struct slot *slot)
 {
     return model_is_program(&core->models[slot->model]) &&
-           program_policy(core, slot)->revival == REVIVE_NEVER;
+           slot_policy(core, slot)->revival == REVIVE_NEVER;
 }
 
 bool program_ended(struct core *core, struct slot *slot)
 {
-    const struct model_policy *policy = program_policy(core, slot);
+    const struct model_policy *policy = slot_policy(core, slot);
     if (!model_is_program(model_of(core, slot)) || slot->ordered || PLANT(PLANT_REVIVE))
         return false;
     if (slot->died && policy->revival == REVIVE_NEVER) {
@@ -72,7 +67,7 @@ bool program_ended(struct core *core, struct slot *slot)
 
 static void probe_after(struct core *core, struct slot *slot)
 {
-    hasup_ns interval = program_policy(core, slot)->probes[due_probe(slot)].interval;
+    hasup_ns interval = slot_policy(core, slot)->probes[due_probe(slot)].interval;
     timer_set_at(&core->wheel, &slot->probe_timer, core->now + interval);
 }
 
@@ -94,7 +89,7 @@ void program_probe(struct core *core, struct slot *slot)
 
 static void probe_failed(struct core *core, struct slot *slot)
 {
-    uint32_t most = program_policy(core, slot)->probes[PROBE_LIVE].failures;
+    uint32_t most = slot_policy(core, slot)->probes[PROBE_LIVE].failures;
     if (++slot->probe.failed < most || PLANT(PLANT_DEAF_PROBE)) {
         probe_after(core, slot);
         return;

@@ -279,9 +279,6 @@ static void model_code(struct core *core, struct codec *codec, struct model *mod
     V(model->attempts);
     V(model->replays);
     V(model->batches);
-    V(model->coming);
-    V(model->done);
-    V(model->unstopped);
 }
 
 static void identity_code(struct codec *codec, struct identity *how)
@@ -298,7 +295,7 @@ static void slot_life_code(struct core *core, struct codec *codec, struct slot *
     V(slot->work_timer.kind);
     V(slot->checkpoint_timer.kind);
     V(slot->used);
-    E(slot->state, SLOT_KILLING);
+    E(slot->state, SLOT_DONE);
     E(slot->role, ROLE_ZYGOTE);
     E(slot->index, core->limits.slots - 1);
     E(slot->model, core->limits.models - 1);
@@ -885,6 +882,7 @@ struct core *core_load(const struct core_limits *limits, const uint8_t *bytes, s
     *why = codec.failed;
     if (!codec.failed) {
         gate_loaded(core);
+        order_loaded(core);
         return core;
     }
     core_free(core);
