@@ -233,108 +233,89 @@ static bool is_model_name(const char *name)
 }
 
 /* Devices go round by whole groups: a slot would otherwise share one with a part of another. */
-static void check_devices(const struct config_model *model, const struct node *node,
-                          const char *prefix, struct config_errors *errors)
+static void check_devices(const struct config_model *model, const struct config_section *section)
 {
     static const char *const OWN[] = {
         "CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=", "HIP_VISIBLE_DEVICES="};
-    char path[CONFIG_PATH_MAX];
     size_t count = 0;
-    const struct node *at = config_place(node, "devices");
-    snprintf(path, sizeof(path), "%.80s.devices", prefix);
     for (char **device = model->devices; device && *device; device++, count++)
         if (strpbrk(*device, ", \t\n") || strlen(*device) > 64)
-            config_error(
-                errors, at->line, at->column, path,
+            config_complain(
+                section, "devices",
                 "\"%.64s\" is no device: one word of at most 64 letters each, such as 0 or "
                 "GPU-8f3b; several for a worker: devices_per_worker",
                 *device);
     if (count % model->devices_per_worker)
-        config_error(errors, at->line, at->column, path,
-                     "%zu devices cannot be dealt out %u at a time (devices_per_worker)", count,
-                     model->devices_per_worker);
+        config_complain(section, "devices",
+                        "%zu devices cannot be dealt out %u at a time (devices_per_worker)", count,
+                        model->devices_per_worker);
     for (char **own = model->environment; count && own && *own; own++)
         for (size_t i = 0; i < HASUP_LEN(OWN); i++)
             if (strncmp(*own, OWN[i], strlen(OWN[i])) == 0)
-                config_error(errors, at->line, at->column, path,
-                             "environment sets %.*s, too: leave one of them out",
-                             (int)strlen(OWN[i]) - 1, OWN[i]);
+                config_complain(section, "devices",
+                                "environment sets %.*s, too: leave one of them out",
+                                (int)strlen(OWN[i]) - 1, OWN[i]);
 }
 
-static void check_version(const struct config_model *model, const struct node *node,
-                          const char *prefix, struct config_errors *errors)
+static void check_version(const struct config_model *model, const struct config_section *section)
 {
-    char path[CONFIG_PATH_MAX];
-    const struct node *at = config_place(node, "version");
     size_t len = model->version ? strlen(model->version) : 1;
     for (const char *s = model->version; s && *s; s++)
         if (!isalnum((unsigned char)*s) && !strchr("._-+", *s))
             len = 0;
-    if (len > 0 && len <= CONFIG_VERSION_MAX)
-        return;
-    snprintf(path, sizeof(path), "%.80s.version", prefix);
-    config_error(errors, at->line, at->column, path,
-                 "a version has 1 to %d letters, digits, '.', '_', '-', '+'; it stands in answers",
-                 CONFIG_VERSION_MAX);
+    if (len == 0 || len > CONFIG_VERSION_MAX)
+        config_complain(section, "version",
+                        "a version has 1 to %d letters, digits, '.', '_', '-', '+'; it stands in "
+                        "answers",
+                        CONFIG_VERSION_MAX);
 }
 
 /* Its socket is in runtime_dir, which nobody but hasupd's user may enter. */
-static void check_watchdog(const struct config_model *model, const struct node *node,
-                           const char *prefix, struct config_errors *errors)
+static void check_watchdog(const struct config_model *model, const struct config_section *section)
 {
-    char path[CONFIG_PATH_MAX];
-    const struct node *at = config_place(node, "timeouts.watchdog");
-    snprintf(path, sizeof(path), "%.80s.timeouts.watchdog", prefix);
     if (model->policy.timeouts.watchdog && model->process.user)
-        config_error(errors, at->line, at->column, path,
-                     "another user (process.user) does not reach the watchdog's socket in "
-                     "runtime_dir: leave one of them out");
+        config_complain(section, "timeouts.watchdog",
+                        "another user (process.user) does not reach the watchdog's socket in "
+                        "runtime_dir: leave one of them out");
 }
 
 /* A /tmp of its own hides what hasupd has there. */
 static void check_tmp(const struct config *config, const struct config_model *model,
-                      const struct node *node, const char *prefix, struct config_errors *errors)
+                      const struct config_section *section)
 {
-    char path[CONFIG_PATH_MAX];
     const char *dir = config->runtime_dir;
-    const struct node *at = config_place(node, "process.private_tmp");
     const bool hidden = strncmp(dir, "/tmp/", 5) == 0 || strncmp(dir, "/var/tmp/", 9) == 0;
     const bool needed = model->policy.timeouts.watchdog ||
                         (model->adapter.kind != ADAPTER_NONE && !model->adapter.port);
-    snprintf(path, sizeof(path), "%.80s.process.private_tmp", prefix);
     if (model->process.private_tmp && hidden && needed)
-        config_error(errors, at->line, at->column, path,
-                     "hides runtime_dir, %.100s, where the socket of its %s is: put that elsewhere",
-                     dir, model->policy.timeouts.watchdog ? "watchdog" : "adapter");
+        config_complain(
+            section, "process.private_tmp",
+            "hides runtime_dir, %.100s, where the socket of its %s is: put that elsewhere", dir,
+            model->policy.timeouts.watchdog ? "watchdog" : "adapter");
 }
 
 /* What the keys of one model mean together. */
 static void check_model(const struct config *config, const struct config_model *model,
-                        const struct node *node, const char *prefix, struct config_errors *errors)
+                        const struct config_section *section)
 {
     char path[CONFIG_PATH_MAX], a[CONFIG_VALUE_MAX], b[CONFIG_VALUE_MAX];
-    const struct node *at;
+    const struct node *node = section->node;
     if (!model->command && !config_tree_find(node, "command")) {
-        snprintf(path, sizeof(path), "%.80s.command", prefix);
-        config_error(errors, node->key_line, node->key_column, path,
+        snprintf(path, sizeof(path), "%.80s.command", section->prefix);
+        config_error(section->errors, node->key_line, node->key_column, path,
                      "required: what to run, such as [python3, worker.py]");
     }
     if (model->policy.restart.backoff_min > model->policy.restart.backoff_max) {
-        at = config_place(node, "restart.backoff_min");
-        snprintf(path, sizeof(path), "%.80s.restart.backoff_min", prefix);
         config_duration_text(model->policy.restart.backoff_min, a);
         config_duration_text(model->policy.restart.backoff_max, b);
-        config_error(errors, at->line, at->column, path, "%s is more than backoff_max, %s", a, b);
+        config_complain(section, "restart.backoff_min", "%s is more than backoff_max, %s", a, b);
     }
-    check_devices(model, node, prefix, errors);
-    check_version(model, node, prefix, errors);
+    check_devices(model, section);
+    check_version(model, section);
     if (model->body_max > config->limits.body_bytes) {
-        at = config_place(node, "body_max");
-        snprintf(path, sizeof(path), "%.80s.body_max", prefix);
         config_size_text(model->body_max, a);
         config_size_text(config->limits.body_bytes, b);
-        config_error(errors, at->line, at->column, path, "%s is more than limits.body_bytes, %s", a,
-                     b);
+        config_complain(section, "body_max", "%s is more than limits.body_bytes, %s", a, b);
     }
 }
 
@@ -367,13 +348,14 @@ static void read_model(struct config_reader *reader, struct config *config, cons
     }
     config_read(reader, config_model_keys, config_model_key_count, node, prefix, model);
     model->policy.pre_start.on = model->pre_start != NULL;
-    check_model(config, model, node, prefix, reader->errors);
-    config_adapter_check(model, node, prefix, reader->errors);
-    config_start_check(model, node, prefix, reader->errors);
-    config_sockets_check(config, model, node, prefix, reader->errors);
-    config_process_read(&model->process, node, prefix, reader->errors);
-    check_watchdog(model, node, prefix, reader->errors);
-    check_tmp(config, model, node, prefix, reader->errors);
+    const struct config_section section = {reader->errors, node, prefix};
+    check_model(config, model, &section);
+    config_adapter_check(model, &section);
+    config_start_check(model, &section);
+    config_sockets_check(config, model, &section);
+    config_process_read(&model->process, &section);
+    check_watchdog(model, &section);
+    check_tmp(config, model, &section);
     if (!fill_fingerprint(model))
         no_memory(reader->errors);
 }

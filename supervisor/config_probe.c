@@ -49,28 +49,9 @@ static const struct config_key keys[] = {
 };
 enum { HTTP_KEYS = 4 };
 
-/* Where the errors are told. */
-struct where {
-    struct config_reader *reader;
-    const struct node *node;
-    const char *prefix;
-};
-
-HASUP_PRINTF(3, 4)
-static void complain(const struct where *where, const char *key, const char *format, ...)
-{
-    char path[CONFIG_PATH_MAX], text[CONFIG_ERROR_MAX];
-    const struct node *at = config_place(where->node, key);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    snprintf(path, sizeof path, "%.120s%s%.60s", where->prefix, *key ? "." : "", key);
-    config_error(where->reader->errors, at->line, at->column, path, "%s", text);
-}
-
 /* Malloc'ed; NULL, and said so: no memory. */
-HASUP_PRINTF(2, 3) static char *text_of(const struct where *where, const char *format, ...)
+HASUP_PRINTF(2, 3)
+static char *text_of(const struct config_section *section, const char *format, ...)
 {
     char *text;
     va_list args;
@@ -79,15 +60,15 @@ HASUP_PRINTF(2, 3) static char *text_of(const struct where *where, const char *f
     va_end(args);
     if (len >= 0)
         return text;
-    complain(where, "", "out of memory");
+    config_complain(section, "", "out of memory");
     return NULL;
 }
 
 /* ---- addresses ---- */
 
 /* Takes `address`, which is NULL where there was no memory. */
-static void take_address(const struct where *where, const char *key, struct probe_spec *spec,
-                         char *address)
+static void take_address(const struct config_section *section, const char *key,
+                         struct probe_spec *spec, char *address)
 {
     const struct template_values values = {.model = "model"};
     char *filled = address ? template_fill(address, &values) : NULL;
@@ -96,77 +77,82 @@ static void take_address(const struct where *where, const char *key, struct prob
     free(filled);
     spec->address = address;
     if (fault)
-        complain(where, key, "\"%.80s\": %s", address, address_fault_text(fault));
+        config_complain(section, key, "\"%.80s\": %s", address, address_fault_text(fault));
 }
 
-static void take_tcp(const struct where *where, struct probe_spec *spec, const char *tcp)
+static void take_tcp(const struct config_section *section, struct probe_spec *spec, const char *tcp)
 {
     spec->kind = PROBE_TCP;
-    take_address(where, "tcp", spec,
-                 text_of(where, "%s%s", strchr(tcp, ':') ? "" : "localhost:", tcp));
+    take_address(section, "tcp", spec,
+                 text_of(section, "%s%s", strchr(tcp, ':') ? "" : "localhost:", tcp));
 }
 
 /* Takes `path`.  It goes into the head of a request as it is. */
-static void take_path(const struct where *where, const char *key, struct probe_spec *spec,
-                      char *path)
+static void take_path(const struct config_section *section, const char *key,
+                      struct probe_spec *spec, char *path)
 {
     bool fine = path && path[0] == '/' && strlen(path) <= PATH_MOST;
     for (const char *at = path; fine && *at; at++)
         fine = *at > ' ' && *at < 0x7f && *at != '#';
     spec->path = path;
     if (path && !fine)
-        complain(where, key,
-                 "expected a path such as /healthz, of at most %d visible ASCII letters without "
-                 "#; found \"%.80s\"",
-                 PATH_MOST, path);
+        config_complain(
+            section, key,
+            "expected a path such as /healthz, of at most %d visible ASCII letters without "
+            "#; found \"%.80s\"",
+            PATH_MOST, path);
 }
 
-static void take_url(const struct where *where, struct probe_spec *spec, const char *url)
+static void take_url(const struct config_section *section, struct probe_spec *spec, const char *url)
 {
     spec->kind = PROBE_HTTP;
     if (strncmp(url, "https:", 6) == 0) {
-        complain(where, "http",
-                 "https is not spoken here: ask a port that serves http, or let exec ask");
+        config_complain(section, "http",
+                        "https is not spoken here: ask a port that serves http, or let exec ask");
         return;
     }
     if (strncmp(url, URL, strlen(URL)) != 0) {
-        complain(where, "http",
-                 "expected a URL such as http://127.0.0.1:8080/healthz, or keys such as {port: "
-                 "8080, path: /healthz}; found \"%.80s\"",
-                 url);
+        config_complain(
+            section, "http",
+            "expected a URL such as http://127.0.0.1:8080/healthz, or keys such as {port: "
+            "8080, path: /healthz}; found \"%.80s\"",
+            url);
         return;
     }
     const char *host = url + strlen(URL);
     size_t len = strcspn(host, "/?#");
     const char *after = memchr(host, ']', len) ? strchr(host, ']') : host;
     bool port = memchr(after, ':', (size_t)(host + len - after)) != NULL;
-    take_address(where, "http", spec,
-                 text_of(where, "%.*s%s", (int)(len < 256 ? len : 256), host, port ? "" : ":80"));
-    take_path(where, "http", spec, text_of(where, "%s%s", host[len] == '/' ? "" : "/", host + len));
+    take_address(section, "http", spec,
+                 text_of(section, "%.*s%s", (int)(len < 256 ? len : 256), host, port ? "" : ":80"));
+    take_path(section, "http", spec,
+              text_of(section, "%s%s", host[len] == '/' ? "" : "/", host + len));
 }
 
-static void take_http(const struct where *where, struct probe_spec *spec, const struct written *w)
+static void take_http(const struct config_section *section, struct probe_spec *spec,
+                      const struct written *w)
 {
     spec->kind = PROBE_HTTP;
     if (!w->socket == !w->port)
-        complain(where, "http", "expected a port, or a socket: one of them");
+        config_complain(section, "http", "expected a port, or a socket: one of them");
     else if (w->socket && w->host)
-        complain(where, "http.host", "a socket has no host");
+        config_complain(section, "http.host", "a socket has no host");
     else if (w->socket)
-        take_address(where, "http.socket", spec, text_of(where, ADDRESS_LOCAL "%s", w->socket));
+        take_address(section, "http.socket", spec, text_of(section, ADDRESS_LOCAL "%s", w->socket));
     else
         take_address(
-            where, "http.port", spec,
-            text_of(where,
+            section, "http.port", spec,
+            text_of(section,
                     w->host && strchr(w->host, ':') && w->host[0] != '[' ? "[%s]:%s" : "%s:%s",
                     w->host ? w->host : "localhost", w->port));
-    take_path(where, "http.path", spec, text_of(where, "%s", w->path ? w->path : "/"));
+    take_path(section, "http.path", spec, text_of(section, "%s", w->path ? w->path : "/"));
 }
 
 /* ---- the whole ---- */
 
 /* "200-399", or one alone. */
-static void read_status(const struct where *where, struct probe_spec *spec, const char *status)
+static void read_status(const struct config_section *section, struct probe_spec *spec,
+                        const char *status)
 {
     unsigned low, high;
     char rest;
@@ -176,38 +162,38 @@ static void read_status(const struct where *where, struct probe_spec *spec, cons
         high = low;
     if ((!one && (got != 2 || strlen(status) != 7)) || low < STATUS_MIN || high > STATUS_MAX ||
         low > high) {
-        complain(where, "status", "expected 200, or a range such as 200-399; found \"%.40s\"",
-                 status);
+        config_complain(section, "status",
+                        "expected 200, or a range such as 200-399; found \"%.40s\"", status);
         return;
     }
     spec->status_min = low;
     spec->status_max = high;
 }
 
-static void check_text(const struct where *where, const char *key, const char *text)
+static void check_text(const struct config_section *section, const char *key, const char *text)
 {
     char error[TEMPLATE_ERROR];
     if (text && !template_check(text, error))
-        complain(where, key, "%s", error);
+        config_complain(section, key, "%s", error);
 }
 
-static void check_texts(const struct where *where, const struct probe_spec *spec)
+static void check_texts(const struct config_section *section, const struct probe_spec *spec)
 {
     const char *key = spec->kind == PROBE_TCP ? "tcp" : "http";
     for (char **word = spec->exec; word && *word; word++)
-        check_text(where, "exec", *word);
-    check_text(where, key, spec->address);
-    check_text(where, key, spec->path);
+        check_text(section, "exec", *word);
+    check_text(section, key, spec->address);
+    check_text(section, key, spec->path);
 }
 
-static void take(const struct where *where, struct probe_spec *spec, struct written *w)
+static void take(const struct config_section *section, struct probe_spec *spec, struct written *w)
 {
-    const struct node *http = config_tree_find(where->node, "http");
-    const bool exec = config_tree_find(where->node, "exec"),
-               tcp = config_tree_find(where->node, "tcp");
+    const struct node *http = config_tree_find(section->node, "http");
+    const bool exec = config_tree_find(section->node, "exec"),
+               tcp = config_tree_find(section->node, "tcp");
     if (exec + tcp + (http != NULL) != 1) {
-        complain(where, "", "expected one of exec:, tcp:, http:; found %s",
-                 exec || tcp || http ? "more than one" : "none");
+        config_complain(section, "", "expected one of exec:, tcp:, http:; found %s",
+                        exec || tcp || http ? "more than one" : "none");
         return;
     }
     if (w->exec) {
@@ -215,34 +201,34 @@ static void take(const struct where *where, struct probe_spec *spec, struct writ
         spec->exec = w->exec;
         w->exec = NULL;
     } else if (w->tcp) {
-        take_tcp(where, spec, w->tcp);
+        take_tcp(section, spec, w->tcp);
     } else if (w->url) {
-        take_url(where, spec, w->url);
+        take_url(section, spec, w->url);
     } else if (http && http->kind == NODE_MAP) {
-        take_http(where, spec, w);
+        take_http(section, spec, w);
     } /* else its value was wrong, and it is said */
     if (w->status && !http)
-        complain(where, "status", "only an http probe has one");
+        config_complain(section, "status", "only an http probe has one");
     else if (w->status)
-        read_status(where, spec, w->status);
+        read_status(section, spec, w->status);
 }
 
 void config_probe_read(struct config_reader *reader, const struct node *node, const char *path,
                        struct config_probe *probe)
 {
-    const struct where where = {reader, node, path};
+    const struct config_section *section = &(struct config_section){reader->errors, node, path};
     struct written w = {.exec = NULL};
     if (!node || config_tree_is_nothing(node))
         return;
     if (node->kind != NODE_MAP) {
-        complain(&where, "", "expected keys such as tcp: or http:; found %s",
-                 node->kind == NODE_LIST ? "a list" : "text");
+        config_complain(section, "", "expected keys such as tcp: or http:; found %s",
+                        node->kind == NODE_LIST ? "a list" : "text");
         return;
     }
     const struct node *http = config_tree_find(node, "http");
     const bool map = http && http->kind == NODE_MAP;
     if (!config_defaults(keys, HASUP_LEN(keys), &w)) {
-        complain(&where, "", "out of memory");
+        config_complain(section, "", "out of memory");
         return;
     }
     config_read(reader, keys + map, HASUP_LEN(keys) - (map ? 1 : HTTP_KEYS), node, path, &w);
@@ -251,8 +237,8 @@ void config_probe_read(struct config_reader *reader, const struct node *node, co
     probe->spec.timeout = w.timeout;
     probe->interval = w.interval;
     probe->failures = w.failures;
-    take(&where, &probe->spec, &w);
-    check_texts(&where, &probe->spec);
+    take(section, &probe->spec, &w);
+    check_texts(section, &probe->spec);
     config_keys_free(keys, HASUP_LEN(keys), &w);
 }
 

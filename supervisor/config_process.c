@@ -6,7 +6,6 @@
 #include "supervisor/config_tree.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,26 +28,6 @@ static const struct {
                     {"nproc", RLIMIT_NPROC},     {"rss", RLIMIT_RSS},
                     {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},
                     {"sigpending", RLIMIT_SIGPENDING}, {"stack", RLIMIT_STACK}};
-
-/* Where the errors are told. */
-struct where {
-    struct config_errors *errors;
-    const struct node *node; /* the model's, or the program's */
-    const char *prefix;
-};
-
-HASUP_PRINTF(3, 4)
-static void complain(const struct where *where, const char *key, const char *format, ...)
-{
-    char path[CONFIG_PATH_MAX], text[CONFIG_ERROR_MAX];
-    const struct node *at = config_place(where->node, key);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    snprintf(path, sizeof path, "%.80s.%.60s", where->prefix, key);
-    config_error(where->errors, at->line, at->column, path, "%s", text);
-}
 
 /* A whole number, all of the text. */
 static bool whole(const char *text, int base, long low, long high, int *value)
@@ -86,8 +65,8 @@ static bool read_cpus(const char *text, cpu_set_t *cpus)
     return text[-1] == '\0';
 }
 
-static void read_capabilities(const struct where *where, const struct config_process *process,
-                              struct attributes *a)
+static void read_capabilities(const struct config_section *section,
+                              const struct config_process *process, struct attributes *a)
 {
     char **names = process->capabilities;
     a->sets_capabilities = names != NULL;
@@ -107,9 +86,9 @@ static void read_capabilities(const struct where *where, const struct config_pro
             }
         }
         if (!known)
-            complain(where, "process.capabilities",
-                     "there is no capability \"%.40s\"%s%s%s",
-                     *names, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+            config_complain(section, "process.capabilities",
+                            "there is no capability \"%.40s\"%s%s%s", *names,
+                            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     }
 }
 
@@ -125,7 +104,7 @@ static bool read_limit(const char *text, rlim_t *limit)
     return true;
 }
 
-static void read_rlimits(const struct where *where, const struct config_process *process,
+static void read_rlimits(const struct config_section *section, const struct config_process *process,
                          struct attributes *a)
 {
     for (char **at = process->rlimits; at && *at; at++) {
@@ -136,15 +115,17 @@ static void read_rlimits(const struct where *where, const struct config_process 
                                                strncmp(rlimit_names[i].name, *at, len) != 0))
             i++;
         if (i == HASUP_LEN(rlimit_names)) {
-            complain(where, "process.rlimits",
-                     "there is no limit \"%.*s\"; known: as, core, cpu, data, fsize, locks, "
-                     "memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, "
-                     "stack",
-                     (int)(len < 40 ? len : 40), *at);
+            config_complain(
+                section, "process.rlimits",
+                "there is no limit \"%.*s\"; known: as, core, cpu, data, fsize, locks, "
+                "memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, "
+                "stack",
+                (int)(len < 40 ? len : 40), *at);
         } else if (!read_limit(value, &limit)) {
-            complain(where, "process.rlimits",
-                     "%s: expected a number, a size such as 64MiB, or unlimited; found \"%.40s\"",
-                     rlimit_names[i].name, value);
+            config_complain(
+                section, "process.rlimits",
+                "%s: expected a number, a size such as 64MiB, or unlimited; found \"%.40s\"",
+                rlimit_names[i].name, value);
         } else { /* a map has each name once, so there is room */
             a->rlimits[a->rlimit_count].resource = rlimit_names[i].resource;
             a->rlimits[a->rlimit_count++].limit = (struct rlimit){limit, limit};
@@ -172,10 +153,8 @@ static bool read_paths(struct config_process *process, struct attributes *a)
     return !count || process->read_only;
 }
 
-void config_process_read(struct config_process *process, const struct node *node,
-                         const char *prefix, struct config_errors *errors)
+void config_process_read(struct config_process *process, const struct config_section *section)
 {
-    const struct where where = {errors, node, prefix};
     struct attributes *a = &process->attributes;
     int mask = 0;
     *a = (struct attributes){.sets_umask = process->umask,
@@ -185,19 +164,21 @@ void config_process_read(struct config_process *process, const struct node *node
                              .sets_user = process->user || process->group,
                              .no_new_privs = process->no_new_privs};
     if (process->umask && !whole(process->umask, 8, 0, 0777, &mask))
-        complain(&where, "process.umask", "expected octal digits such as \"027\"; found \"%.40s\"",
-                 process->umask);
+        config_complain(section, "process.umask",
+                        "expected octal digits such as \"027\"; found \"%.40s\"", process->umask);
     a->umask = (mode_t)mask;
     if (process->nice && !whole(process->nice, 10, -20, 19, &a->nice))
-        complain(&where, "process.nice", "expected -20 to 19; found \"%.40s\"", process->nice);
+        config_complain(section, "process.nice", "expected -20 to 19; found \"%.40s\"",
+                        process->nice);
     if (process->oom_score && !whole(process->oom_score, 10, -1000, 1000, &a->oom_score))
-        complain(&where, "process.oom_score", "expected -1000 to 1000; found \"%.40s\"",
-                 process->oom_score);
+        config_complain(section, "process.oom_score", "expected -1000 to 1000; found \"%.40s\"",
+                        process->oom_score);
     if (process->cpus && !read_cpus(process->cpus, &a->cpus))
-        complain(&where, "process.cpus", "expected CPUs such as 0-3,6, below %d; found \"%.40s\"",
-                 CPU_SETSIZE, process->cpus);
+        config_complain(section, "process.cpus",
+                        "expected CPUs such as 0-3,6, below %d; found \"%.40s\"", CPU_SETSIZE,
+                        process->cpus);
     if (!read_paths(process, a))
-        complain(&where, "process.read_only_paths", "out of memory");
-    read_capabilities(&where, process, a);
-    read_rlimits(&where, process, a);
+        config_complain(section, "process.read_only_paths", "out of memory");
+    read_capabilities(section, process, a);
+    read_rlimits(section, process, a);
 }

@@ -123,20 +123,21 @@ static const struct config_model *also(const struct config *config,
 }
 
 void config_sockets_check(const struct config *config, const struct config_model *model,
-                          const struct node *node, const char *prefix,
-                          struct config_errors *errors)
+                          const struct config_section *section)
 {
-    char path[CONFIG_PATH_MAX];
-    const struct node *sockets = config_place(node, "sockets");
-    for (const struct config_socket *at = model->sockets; at && at->name && !errors->count; at++) {
+    char prefix[CONFIG_PATH_MAX];
+    snprintf(prefix, sizeof prefix, "%.120s.sockets", section->prefix);
+    const struct config_section sockets = {section->errors, config_place(section->node, "sockets"),
+                                           prefix};
+    for (const struct config_socket *at = model->sockets; at && at->name && !section->errors->count;
+         at++) {
         const struct config_model *other = also(config, model, at);
-        const struct node *place = config_tree_find(sockets, at->name);
-        snprintf(path, sizeof path, "%.80s.sockets.%.63s", prefix, at->name);
         if (other)
-            config_error(errors, place->line, place->column, path,
-                         "%s has a socket at this address, too", other->name);
+            config_complain(&sockets, at->name, "%s has a socket at this address, too",
+                            other->name);
         if (model->adapter.kind != ADAPTER_NONE)
-            config_error(errors, place->line, place->column, path,
-                         "an adapter's server listens where adapter.port or adapter.socket says");
+            config_complain(
+                &sockets, at->name,
+                "an adapter's server listens where adapter.port or adapter.socket says");
     }
 }

@@ -36,25 +36,21 @@ static void check_texts(const struct node *node, const char *path, struct config
     }
 }
 
-void config_start_check(const struct config_model *model, const struct node *node,
-                        const char *prefix, struct config_errors *errors)
+void config_start_check(const struct config_model *model, const struct config_section *section)
 {
     static const char *const KEYS[] = {"command", "pre_start.command", "environment",
                                        "environment_files", "directory", "adapter.socket"};
     char path[CONFIG_PATH_MAX];
     size_t files = 0;
     for (size_t i = 0; i < HASUP_LEN(KEYS); i++) {
-        const struct node *at = find(node, KEYS[i]);
-        snprintf(path, sizeof path, "%.80s.%.60s", prefix, KEYS[i]);
+        const struct node *at = find(section->node, KEYS[i]);
+        snprintf(path, sizeof path, "%.80s.%.60s", section->prefix, KEYS[i]);
         if (at)
-            check_texts(at, path, errors);
+            check_texts(at, path, section->errors);
     }
     while (model->environment_files && model->environment_files[files])
         files++;
-    if (files > ENVFILES_MAX) {
-        const struct node *at = config_place(node, "environment_files");
-        snprintf(path, sizeof path, "%.80s.environment_files", prefix);
-        config_error(errors, at->line, at->column, path, "at most %d files; found %zu",
-                     ENVFILES_MAX, files);
-    }
+    if (files > ENVFILES_MAX)
+        config_complain(section, "environment_files", "at most %d files; found %zu", ENVFILES_MAX,
+                        files);
 }

@@ -52,6 +52,17 @@ struct node *config_tree_find(const struct node *map, const char *key);
 /* Where an error about `path` ("limits.slots") is shown: its node, or the nearest group there is.
  */
 const struct node *config_place(const struct node *node, const char *path);
+/* A map of the file whose keys are looked at, and whom its errors are told to. */
+struct config_section {
+    struct config_errors *errors;
+    const struct node *node;
+    const char *prefix; /* its own path: "models.digits" */
+};
+
+/* One error about a key of it ("process.nice"), where that stands; "": about the map itself. */
+HASUP_PRINTF(3, 4)
+void config_complain(const struct config_section *section, const char *key, const char *format,
+                     ...);
 /* Nothing stands there: "key:" alone, or null. */
 bool config_tree_is_nothing(const struct node *node);
 
@@ -119,24 +130,20 @@ void config_read(struct config_reader *reader, const struct config_key *keys, si
 void config_keys_free(const struct config_key *keys, size_t count, void *object);
 /* Whether its value is a char **, NULL-terminated. */
 bool config_is_strings(enum config_type type);
-void config_adapter_check(const struct config_model *model, const struct node *node,
-                          const char *prefix, struct config_errors *errors);
+void config_adapter_check(const struct config_model *model, const struct config_section *section);
 /* Placeholders in what a process is started with, and the files of its variables. */
-void config_start_check(const struct config_model *model, const struct node *node,
-                        const char *prefix, struct config_errors *errors);
+void config_start_check(const struct config_model *model, const struct config_section *section);
 /* A model's sockets; `path` is the key's. */
 void config_sockets_read(struct config_reader *reader, const struct node *node, const char *path,
                          struct config_socket **target);
 void config_sockets_free(struct config_socket *sockets);
 /* What those of a model mean beside those of the models before it. */
 void config_sockets_check(const struct config *config, const struct config_model *model,
-                          const struct node *node, const char *prefix,
-                          struct config_errors *errors);
+                          const struct config_section *section);
 /* ADDRESS:PORT, where ADDRESS is numeric, [an IPv6 address], or localhost. */
 bool config_split_listen(const char *listen, char host[64]);
 /* What the strings of `process` say; `prefix` as in config_read. */
-void config_process_read(struct config_process *process, const struct node *node,
-                         const char *prefix, struct config_errors *errors);
+void config_process_read(struct config_process *process, const struct config_section *section);
 void config_strings_free(char **strings);
 /* `path` made absolute by `directory`; NULL where there is no memory. */
 char *config_absolute(const char *directory, const char *path);

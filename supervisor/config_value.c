@@ -171,6 +171,18 @@ void config_error(struct config_errors *errors, unsigned line, unsigned column, 
     va_end(args);
 }
 
+void config_complain(const struct config_section *section, const char *key, const char *format, ...)
+{
+    char path[CONFIG_PATH_MAX], text[CONFIG_ERROR_MAX];
+    const struct node *at = config_place(section->node, key);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    snprintf(path, sizeof path, "%.120s%s%.100s", section->prefix, *key ? "." : "", key);
+    config_error(section->errors, at->line, at->column, path, "%s", text);
+}
+
 void config_errors_end(struct config_errors *errors)
 {
     if (errors->count > CONFIG_ERRORS_SHOWN)
