@@ -66,10 +66,12 @@ LIBS_ctl := -ljansson
 LINK_shell := supervisor/http supervisor supervisor/core checkpoints ipc
 LIBS_shell := $(B)/llhttp.a -lev -lyaml -lsqlite3 -lxxhash -ljansson -lm
 
+ALSO_shell_when := $(B)/hasupctl/when.o # which takes values as the configuration does
+
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/*.c))
 area = $(firstword $(subst _, ,$(1)))
 define unit
-$(B)/tests/$(1): $(B)/tests/unit/$(1).o $(foreach m,$(LINK_$(call area,$(1))),$(call lib,$(m)))
+$(B)/tests/$(1): $(B)/tests/unit/$(1).o $(ALSO_$(1)) $(foreach m,$(LINK_$(call area,$(1))),$(call lib,$(m)))
 	@mkdir -p $$(@D)
 	$(CC) $(LDFLAGS_ALL) -o $$@ $$^ $(LIBS_$(call area,$(1))) -lcmocka -lpthread
 endef

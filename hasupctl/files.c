@@ -15,13 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-int64_t ctl_wall_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
-}
-
 /* What a running hasupd says its directory is; NULL: none runs. */
 static char *ask_state_dir(const struct ctl *ctl)
 {

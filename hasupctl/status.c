@@ -9,7 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { NAME_MIN = 8, NAME_MAX_SHOWN = 22 };
 
@@ -215,9 +214,7 @@ static void print_death(json_t *slot)
     bool serves = strcmp(text(slot, "state"), "ready") == 0;
     if (!json_is_object(death) || (serves && !number(slot, "crashes")))
         return;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    long long ago = now.tv_sec * 1000LL + now.tv_nsec / 1000000 - number(death, "wall_ms");
+    long long ago = ctl_wall_now() / HASUP_MS - number(death, "wall_ms");
     printf("    last worker: %s, %s ago\n", text(death, "reason"),
            ctl_duration(ago < 0 ? 0 : ago, age));
     if (!serves)

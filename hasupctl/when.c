@@ -11,6 +11,14 @@
 #include <time.h>
 
 static const int DAY_S = 24 * 60 * 60;
+enum { ZONE_MOST = 14 /* hours */ };
+
+int64_t ctl_wall_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+}
 
 /* "", "Z", "+01:00", "+0100" */
 static bool read_zone(const char *text, int *seconds)
@@ -28,9 +36,9 @@ static bool read_zone(const char *text, int *seconds)
             return false;
         digits[strlen(digits)] = *at;
     }
-    int number = atoi(digits);
-    *seconds = (number / 100 * 60 + number % 100) * 60 * (*text == '-' ? -1 : 1);
-    return strlen(digits) == 4;
+    int hours = atoi(digits) / 100, minutes = atoi(digits) % 100;
+    *seconds = (hours * 60 + minutes) * 60 * (*text == '-' ? -1 : 1);
+    return strlen(digits) == 4 && hours <= ZONE_MOST && minutes < 60;
 }
 
 /* What follows the seconds, ".677": in ns. */
@@ -47,6 +55,14 @@ static const char *read_fraction(const char *text, int64_t *ns)
     return text;
 }
 
+/* The 31st of February is no day, though timegm() finds one. */
+static bool seconds_of(const struct tm *tm, int64_t *seconds)
+{
+    struct tm made = *tm;
+    *seconds = timegm(&made);
+    return made.tm_mday == tm->tm_mday && made.tm_mon == tm->tm_mon;
+}
+
 static bool read_stamp(const char *text, int64_t now, int64_t *wall_ns)
 {
     static const struct {
@@ -59,7 +75,7 @@ static bool read_stamp(const char *text, int64_t now, int64_t *wall_ns)
     for (size_t i = 0; i < HASUP_LEN(FORMATS); i++) {
         struct tm tm = {0};
         time_t day = (time_t)(now / HASUP_S);
-        int64_t fraction = 0;
+        int64_t fraction = 0, seconds;
         int zone;
         if (FORMATS[i].today)
             gmtime_r(&day, &tm);
@@ -67,11 +83,13 @@ static bool read_stamp(const char *text, int64_t now, int64_t *wall_ns)
         const char *end = strptime(text, FORMATS[i].format, &tm);
         if (end && FORMATS[i].seconds)
             end = read_fraction(end, &fraction);
-        if (!end || !read_zone(end, &zone))
+        if (!end || !read_zone(end, &zone) || !seconds_of(&tm, &seconds))
             continue;
-        *wall_ns = ((int64_t)timegm(&tm) - zone) * (int64_t)HASUP_S + fraction;
-        if (FORMATS[i].today && *wall_ns > now) /* at 00:05, 23:50 was yesterday */
-            *wall_ns -= DAY_S * (int64_t)HASUP_S;
+        *wall_ns = (seconds - zone) * (int64_t)HASUP_S + fraction;
+        /* The latest that was: at 00:05, 23:50 was yesterday; in a zone it may be another day. */
+        const int64_t a_day = DAY_S * (int64_t)HASUP_S;
+        if (FORMATS[i].today)
+            *wall_ns = now - ((now - *wall_ns) % a_day + a_day) % a_day;
         return true;
     }
     return false;
