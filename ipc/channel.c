@@ -28,12 +28,19 @@ void hasup_channel_init(struct hasup_channel *ch, int fd, size_t out_max)
     fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+void hasup_channel_drop(struct hasup_channel *ch)
+{
+    for (unsigned i = 0; i < ch->out.fd_count; i++)
+        close(ch->out.fds[i].fd);
+    ch->out.fd_count = 0;
+    ch->out.start = ch->out.end = 0;
+}
+
 void hasup_channel_fini(struct hasup_channel *ch)
 {
     for (unsigned i = 0; i < ch->in.fd_count; i++)
         close(ch->in.fds[i]);
-    for (unsigned i = 0; i < ch->out.fd_count; i++)
-        close(ch->out.fds[i].fd);
+    hasup_channel_drop(ch);
     free(ch->in.kept);
     free(ch->out.bytes);
     if (ch->fd >= 0)

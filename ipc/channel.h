@@ -60,6 +60,10 @@ int hasup_channel_send(struct hasup_channel *ch, const struct hasup_frame *frame
  * HASUP_ECLOSED or HASUP_ESYS. */
 int hasup_channel_flush(struct hasup_channel *ch) HASUP_NODISCARD;
 
+/* Lets go of what waits to be written, and of the descriptors that were to go with it: the other end
+ * cannot be written to.  What it sent can still be read. */
+void hasup_channel_drop(struct hasup_channel *ch);
+
 static inline size_t hasup_channel_unsent(const struct hasup_channel *ch)
 {
     return ch->out.end - ch->out.start;

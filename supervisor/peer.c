@@ -131,9 +131,11 @@ static void peer_flush(struct peer *peer)
     FAULT(written_after);
     bool blocked = got == HASUP_EAGAIN;
     if (got && !blocked) {
-        /* The other end is gone.  What it sent before is still read: the end of file follows. */
-        blocked = false;
-        peer->channel.out.start = peer->channel.out.end = 0;
+        /* The other end is gone, or has missed something and must go.  What it sent before is still
+         * read: the end of file follows. */
+        hasup_channel_drop(&peer->channel);
+        if (got != HASUP_ECLOSED)
+            shutdown(peer->channel.fd, SHUT_RDWR);
     }
     if (!blocked)
         room_give_back(peer);

@@ -255,6 +255,29 @@ static void descriptors_that_wait_unsent_have_a_limit(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
+/* What is sent after that begins anew: no descriptor of before goes with it. */
+static void what_is_dropped_goes_with_its_descriptors(void **state)
+{
+    (void)state;
+    struct pair pair;
+    struct hasup_frame frame;
+    int before = open_descriptors();
+    pair_open(&pair, 0);
+    assert_int_equal(send_body(&pair.a, 1, big, 5000), 0);
+    assert_int_equal(send_descriptor(&pair.a, 7, 0), 0);
+    hasup_channel_drop(&pair.a);
+    assert_int_equal(hasup_channel_unsent(&pair.a), 0);
+    assert_int_equal(open_descriptors(), before + 2);
+    assert_int_equal(send_body(&pair.a, 2, big, 10), 0);
+    assert_int_equal(hasup_channel_flush(&pair.a), 0);
+    assert_true(hasup_channel_fill(&pair.b, scratch, sizeof scratch) > 0);
+    assert_int_equal(hasup_channel_next(&pair.b, &frame), 1);
+    assert_true(frame.id == 2 && frame.fd == -1);
+    assert_int_equal(hasup_channel_next(&pair.b, &frame), 0);
+    pair_close(&pair);
+    assert_int_equal(open_descriptors(), before);
+}
+
 static void an_oversize_frame_is_not_sent(void **state)
 {
     (void)state;
@@ -393,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_behind_a_full_socket_is_passed_once),
         cmocka_unit_test(what_waits_unsent_has_a_limit),
         cmocka_unit_test(descriptors_that_wait_unsent_have_a_limit),
+        cmocka_unit_test(what_is_dropped_goes_with_its_descriptors),
         cmocka_unit_test(an_oversize_frame_is_not_sent),
         cmocka_unit_test(a_flood_of_descriptors_is_refused_and_leaks_none),
         cmocka_unit_test(a_close_in_the_middle_of_a_frame_is_the_end_and_no_frame),
