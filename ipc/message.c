@@ -1,6 +1,8 @@
 /* message.c: the fields of a frame's meta.  Layout: u16 tag, u16 zero, u32 length, value. */
 #include "ipc/message.h"
 
+#include <stdio.h>
+
 void hasup_meta_start(struct hasup_meta_writer *w, uint8_t *bytes, size_t room)
 {
     *w = (struct hasup_meta_writer){.bytes = bytes, .room = room};
@@ -116,4 +118,25 @@ int hasup_field_get64(const struct hasup_field *field, uint64_t *value)
         return HASUP_EPROTO;
     *value = hasup_get64(field->value);
     return 0;
+}
+
+static bool is_printable(const struct hasup_field *field)
+{
+    for (uint32_t i = 0; i < field->len; i++)
+        if (field->value[i] <= ' ' || field->value[i] > '~')
+            return false;
+    return field->len > 0;
+}
+
+void hasup_request_name(const struct hasup_frame *frame, char name[HASUP_REQUEST_NAME + 1])
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    snprintf(name, HASUP_REQUEST_NAME + 1, "%llu", (unsigned long long)frame->id);
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, &field) > 0)
+        if (field.tag == HASUP_TAG_REQUEST_ID && field.len <= HASUP_REQUEST_NAME &&
+            is_printable(&field))
+            snprintf(name, HASUP_REQUEST_NAME + 1, "%.*s", (int)field.len,
+                     (const char *)field.value);
 }

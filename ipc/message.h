@@ -10,7 +10,7 @@
 
 #include "ipc/frame.h"
 
-enum { HASUP_FIELD_HEADER = 8 };
+enum { HASUP_FIELD_HEADER = 8, HASUP_REQUEST_NAME = 128 /* printable ASCII, at most */ };
 
 struct hasup_meta_writer {
     uint8_t *bytes;
@@ -46,6 +46,9 @@ int hasup_meta_check(const struct hasup_frame *frame) HASUP_NODISCARD;
 /* What a reader answers for a field that it does not know: 0 to skip it, HASUP_EPROTO if critical.
  */
 int hasup_meta_unknown(const struct hasup_field *field) HASUP_NODISCARD;
+/* What a request is called in logs: the id that its client gave it, where that can be shown, else its
+ * number. */
+void hasup_request_name(const struct hasup_frame *frame, char name[HASUP_REQUEST_NAME + 1]);
 /* The value of a number field; HASUP_EPROTO where its length is not 4 (or 8). */
 int hasup_field_get32(const struct hasup_field *field, uint32_t *value) HASUP_NODISCARD;
 int hasup_field_get64(const struct hasup_field *field, uint64_t *value) HASUP_NODISCARD;

@@ -13,24 +13,12 @@
 
 /* ---- what it had in hand ---- */
 
-static bool is_printable(const struct hasup_field *field)
-{
-    for (uint32_t i = 0; i < field->len; i++)
-        if (field->value[i] <= ' ' || field->value[i] > '~')
-            return false;
-    return field->len;
-}
-
 void death_request_name(const struct request *request, char name[DEATH_ID])
 {
-    const struct hasup_frame frame = {.meta = request->bytes, .meta_len = request->meta_len};
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    snprintf(name, DEATH_ID, "%llu", (unsigned long long)request->id);
-    hasup_meta_read(&reader, &frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_REQUEST_ID && field.len < DEATH_ID && is_printable(&field))
-            snprintf(name, DEATH_ID, "%.*s", (int)field.len, (const char *)field.value);
+    hasup_request_name(
+        &(struct hasup_frame){
+            .id = request->id, .meta = request->bytes, .meta_len = request->meta_len},
+        name);
 }
 
 void death_note_hand(struct worker *worker)

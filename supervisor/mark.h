@@ -6,9 +6,9 @@
 #ifndef HASUP_SUPERVISOR_MARK_H
 #define HASUP_SUPERVISOR_MARK_H
 
-#include "ipc/base.h"
+#include "ipc/message.h"
 
-enum { MARK_WORD = 16 /* hexadecimal digits */, MARK_NAME = 128 /* printable ASCII */ };
+enum { MARK_WORD = 16 /* hexadecimal digits */, MARK_NAME = HASUP_REQUEST_NAME };
 
 struct mark {
     size_t at, len;        /* where it stands */

@@ -61,7 +61,7 @@ int hasup_request_cancelled(const struct hasup_request *request);
 
 /* Writes a line to standard error that hasupd ties to this request, however many are in hand (with
  * NULL: to none).  A text of several lines becomes as many.  From any thread, as long as the request
- * is valid.  Without hasupd it is fprintf. */
+ * is valid.  Without hasupd it is written as it is. */
 void hasup_log(const struct hasup_request *request, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

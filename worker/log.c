@@ -13,36 +13,21 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { NAME_MAX_LEN = 128, SHORT = 512 };
+enum { SHORT = 512, MARK_ROOM = HASUP_REQUEST_NAME + 80 };
 
 struct marks {
-    char line[NAME_MAX_LEN + 80]; /* before a line */
-    char part[NAME_MAX_LEN + 80]; /* before one that goes on in the next */
+    char line[MARK_ROOM]; /* before a line */
+    char part[MARK_ROOM]; /* before one that goes on in the next */
 };
 
-static bool is_printable(const uint8_t *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++)
-        if (text[i] <= ' ' || text[i] > '~')
-            return false;
-    return len > 0 && len <= NAME_MAX_LEN;
-}
-
-/* As hasupd names it: the client's name, where it has one that can be shown, else the number. */
 static void marks_of(const struct hasup_request *request, struct marks *marks)
 {
     const struct hasup_running *running = (const struct hasup_running *)request;
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    char name[NAME_MAX_LEN + 1];
+    char name[HASUP_REQUEST_NAME + 1];
     marks->line[0] = marks->part[0] = '\0';
     if (!request || !running->runtime->mark[0])
         return;
-    snprintf(name, sizeof name, "%llu", (unsigned long long)request->id);
-    hasup_meta_read(&reader, running->frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_REQUEST_ID && is_printable(field.value, field.len))
-            snprintf(name, sizeof name, "%.*s", (int)field.len, (const char *)field.value);
+    hasup_request_name(running->frame, name);
     const char *word = running->runtime->mark;
     snprintf(marks->line, sizeof marks->line, "\033_%s=%s\033\\", word, name);
     snprintf(marks->part, sizeof marks->part, "\033_%s+%s\033\\", word, name);
