@@ -376,3 +376,12 @@ struct capture *capture_carry(struct carry *carry, struct capture *capture, stru
         carry_string(carry, &capture->tail[i]);
     return capture;
 }
+
+void capture_carry_parts(struct carry *carry, struct capture *capture)
+{
+    CARRY(carry);
+    for (int i = 0; i < 2; i++) {
+        carry_string(carry, &capture->ends[i].request);
+        V(capture->ends[i].goes_on);
+    }
+}

@@ -55,6 +55,8 @@ void capture_free(struct capture *capture); /* finishes first */
 /* To and from another hasupd; loading makes one.  NULL: the load has failed. */
 struct capture *capture_carry(struct carry *carry, struct capture *capture, struct loop *loop,
                               const struct capture_options *options);
+/* Whose line it is that is cut, behind all else of the record. */
+void capture_carry_parts(struct carry *carry, struct capture *capture);
 /* The last lines of stderr, those of a flood too, oldest first; at most CAPTURE_TAIL. */
 size_t capture_tail(const struct capture *capture, const char *lines[CAPTURE_TAIL]);
 

@@ -206,6 +206,8 @@ static void worker_carry(struct carry *carry, struct slot *slot)
         peer_carry(carry, &worker->peer, engine->peers, &worker_ops, worker);
     notify_carry(carry, worker);
     carry_text(carry, worker->mark, sizeof worker->mark);
+    if (captured && worker->capture)
+        capture_carry_parts(carry, worker->capture);
 }
 
 static void slot_fields_carry(struct carry *carry, struct slot *slot)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "supervisor/capture.h"
+#include "supervisor/carry.h"
 #include "supervisor/escape.h"
 #include "supervisor/sink.h"
 
@@ -145,6 +146,59 @@ static void parts_of_a_marked_line_have_its_request(void **state)
         assert_int_equal(zeros, before + 1);
         assert_int_equal(whose, 300);
     }
+}
+
+static void carry_both(struct carry *carry, struct world *w, const struct capture_options *options)
+{
+    codec_begin(&carry->codec);
+    w->capture = capture_carry(carry, w->capture, w->loop, options);
+    capture_carry_parts(carry, w->capture);
+    codec_end(&carry->codec);
+}
+
+/* A line is cut on both streams, one by its length and one by its worker, when another hasupd comes. */
+static void whose_a_cut_line_is_goes_along_to_another_hasupd(void **state)
+{
+    (void)state;
+    struct world w;
+    struct carry carry = {0};
+    char text[300];
+    uint8_t saved[4096];
+    int kept[2];
+    begin(&w, 256, (struct flow_policy){0});
+    const struct capture_options options = {.line_max = 256,
+                                            .mark = "0123456789abcdef",
+                                            .line = on_line,
+                                            .dropped = on_dropped,
+                                            .context = &w};
+    int len = sprintf(text, MARK("=", "r-1") "%0260d", 0);
+    put(&w, w.out, text, (size_t)len);
+    put(&w, w.err, MARK("+", "r-2") "one\n", sizeof MARK("+", "r-2") "one\n" - 1);
+    codec_save(&carry.codec, saved, sizeof saved);
+    carry_both(&carry, &w, &options);
+    assert_int_equal(carry.fd_count, 2);
+    for (int i = 0; i < 2; i++)
+        kept[i] = dup(carry.fds[i]);
+    size_t used = w.used;
+    capture_free(w.capture); /* as exec ends it, but for what it still says */
+    w.got[w.used = used] = '\0';
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(dup2(kept[i], carry.fds[i]), carry.fds[i]);
+        close(kept[i]);
+    }
+    w.capture = NULL;
+    size_t bytes = carry.codec.used;
+    codec_load(&carry.codec, saved, bytes);
+    carry_both(&carry, &w, &options);
+    assert_null(carry.codec.failed);
+    put(&w, w.out, "rest\n", 5);
+    put(&w, w.err, "two\n", 4);
+    end(&w);
+    assert_non_null(strstr(w.got, "|0:r-1>0000"));
+    assert_non_null(strstr(w.got, "0rest|"));
+    assert_non_null(strstr(w.got, "1:r-2>one+|"));
+    assert_non_null(strstr(w.got, "|1:two|"));
+    free(carry.fds);
 }
 
 static void what_is_no_mark_is_shown(void **state)
@@ -292,6 +346,7 @@ int main(void)
         cmocka_unit_test(parts_of_a_marked_line_have_its_request),
         cmocka_unit_test(what_is_no_mark_is_shown),
         cmocka_unit_test(any_bytes_are_cut_and_counted_alike),
+        cmocka_unit_test(whose_a_cut_line_is_goes_along_to_another_hasupd),
         cmocka_unit_test(of_a_flood_every_line_is_told_or_counted),
         cmocka_unit_test(bulk_leaves_room_for_what_matters),
         cmocka_unit_test(a_full_pipe_is_waited_for_without_waiting),
