@@ -43,21 +43,6 @@ static void no_memory(struct config_errors *errors)
     config_error(errors, 0, 0, NULL, "out of memory");
 }
 
-const struct node *config_place(const struct node *node, const char *path)
-{
-    while (*path && node->kind == NODE_MAP) {
-        char key[64];
-        size_t len = strcspn(path, ".");
-        snprintf(key, sizeof(key), "%.*s", (int)len, path);
-        const struct node *child = config_tree_find(node, key);
-        if (!child)
-            break;
-        node = child;
-        path += len + (path[len] == '.');
-    }
-    return node;
-}
-
 static bool is_loopback(const char *host)
 {
     struct in_addr v4;

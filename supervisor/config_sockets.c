@@ -125,19 +125,18 @@ static const struct config_model *also(const struct config *config,
 void config_sockets_check(const struct config *config, const struct config_model *model,
                           const struct config_section *section)
 {
-    char prefix[CONFIG_PATH_MAX];
-    snprintf(prefix, sizeof prefix, "%.120s.sockets", section->prefix);
-    const struct config_section sockets = {section->errors, config_place(section->node, "sockets"),
-                                           prefix};
+    char path[CONFIG_PATH_MAX];
+    const struct node *sockets = config_place(section->node, "sockets");
     for (const struct config_socket *at = model->sockets; at && at->name && !section->errors->count;
          at++) {
         const struct config_model *other = also(config, model, at);
+        const struct config_section its = {section->errors, config_tree_find(sockets, at->name),
+                                           path};
+        snprintf(path, sizeof path, "%.120s.sockets.%.63s", section->prefix, at->name);
         if (other)
-            config_complain(&sockets, at->name, "%s has a socket at this address, too",
-                            other->name);
+            config_complain(&its, "", "%s has a socket at this address, too", other->name);
         if (model->adapter.kind != ADAPTER_NONE)
             config_complain(
-                &sockets, at->name,
-                "an adapter's server listens where adapter.port or adapter.socket says");
+                &its, "", "an adapter's server listens where adapter.port or adapter.socket says");
     }
 }

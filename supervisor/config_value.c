@@ -1,6 +1,6 @@
 /*
  * config_value.c: durations, sizes and counts as the configuration writes them, the distance
- * between two words, and the list of errors.  Pure; no key is known here.
+ * between two words, the list of errors, and where one is.  Pure; no key is known here.
  * Failure modes: a text that is no such value is HASUP_EINVAL, and so is one beyond 64 bits.
  */
 #include "supervisor/config_tree.h"
@@ -169,6 +169,21 @@ void config_error(struct config_errors *errors, unsigned line, unsigned column, 
     va_start(args, format);
     put(errors, format, args);
     va_end(args);
+}
+
+const struct node *config_place(const struct node *node, const char *path)
+{
+    while (*path && node->kind == NODE_MAP) {
+        char key[64];
+        size_t len = strcspn(path, ".");
+        snprintf(key, sizeof(key), "%.*s", (int)len, path);
+        const struct node *child = config_tree_find(node, key);
+        if (!child)
+            break;
+        node = child;
+        path += len + (path[len] == '.');
+    }
+    return node;
 }
 
 void config_complain(const struct config_section *section, const char *key, const char *format, ...)
