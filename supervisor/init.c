@@ -1,7 +1,7 @@
 /*
  * init.c: `hasupd run`: starts one command, hands it the terminal and every signal, reaps whatever
  * becomes its child, and leaves nothing of the tree behind.  Owns no memory, opens nothing while
- * the command runs, writes nowhere but to stderr, and never waits for who reads that.
+ * the command runs, writes nowhere but to stderr, and never waits for who reads that meanwhile.
  *
  * All signals are blocked from the first line of main() on, and taken one by one, so none is lost
  * however early it comes.  What was ignored before stays so for the command; for this process CHLD

@@ -220,7 +220,7 @@ void said_files_woken(struct engine *engine)
         switch (report.what) {
         case LOGFILES_FAILED:
             LOG_EVENT(LEVEL_ERROR, "log.files_failing", report.text,
-                      LOG_TEXT("effect", "what workers print is not in files; the rest goes on"));
+                      LOG_TEXT("effect", "what is said is not in this file; the rest goes on"));
             break;
         case LOGFILES_RECOVERED:
             LOG_EVENT(LEVEL_INFO, "log.files_recovered", report.text,

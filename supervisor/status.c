@@ -52,42 +52,48 @@ static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *
 
 /* ---- printed ---- */
 
-static void print_json(FILE *out, json_t *json)
+struct sheet {
+    FILE *file;
+    bool failed; /* something is not on it that should be */
+};
+
+static void print_json(struct sheet *out, json_t *json)
 {
-    json_dumpf(json, out, JSON_COMPACT | JSON_ENCODE_ANY);
+    out->failed |= !json || json_dumpf(json, out->file, JSON_COMPACT | JSON_ENCODE_ANY);
     json_decref(json);
 }
 
-static void print_text(FILE *out, const char *text)
+static void print_text(struct sheet *out, const char *text)
 {
     bool plain = true;
     for (const char *at = text; *at && plain; at++)
         plain = *at >= ' ' && *at <= '~' && *at != '"' && *at != '\\';
     if (plain)
-        fprintf(out, "\"%s\"", text);
+        fprintf(out->file, "\"%s\"", text);
     else
         print_json(out, json_words(text));
 }
 
 /* An object that goes on: all but its end. */
-static void print_open(FILE *out, json_t *json)
+static void print_open(struct sheet *out, json_t *json)
 {
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+    out->failed |= !text;
     if (text)
-        fwrite(text, 1, strlen(text) - 1, out);
+        fwrite(text, 1, strlen(text) - 1, out->file);
     free(text);
     json_decref(json);
 }
 
-static void print_slot(FILE *out, const struct engine *engine, const struct slot *slot,
+static void print_slot(struct sheet *out, const struct engine *engine, const struct slot *slot,
                        const struct slot_view *v)
 {
     const hasup_ns now = loop_now(engine->loop);
     bool waits =
         (v->state == SLOT_BACKOFF || v->state == SLOT_BROKEN) && v->next_start != HASUP_NEVER;
-    fputs("{\"slot\":", out);
+    fputs("{\"slot\":", out->file);
     print_text(out, slot->name);
-    fprintf(out,
+    fprintf(out->file,
             ",\"state\":\"%s\",\"pid\":%d,\"since_ms\":%lld,\"inflight\":%u,"
             "\"concurrency\":%u,\"starts\":%llu,\"crashes\":%llu,\"answered\":%llu,"
             "\"replayed\":%llu,\"diverged\":%llu,\"service_us\":%llu,\"recycled\":%llu,"
@@ -101,16 +107,16 @@ static void print_slot(FILE *out, const struct engine *engine, const struct slot
             (unsigned long long)(slot->worker ? slot->worker->memory : 0), v->queued,
             v->extra ? "true" : "false");
     print_text(out, slot->version);
-    fputs(",\"next_start_ms\":", out);
+    fputs(",\"next_start_ms\":", out->file);
     if (waits)
-        fprintf(out, "%lld", (long long)((v->next_start - now) / HASUP_MS));
+        fprintf(out->file, "%lld", (long long)((v->next_start - now) / HASUP_MS));
     else
-        fputs("null", out);
-    fputs(",\"checkpoint\":", out);
+        fputs("null", out->file);
+    fputs(",\"checkpoint\":", out->file);
     print_json(out, checkpoint_json(slot, v));
-    fputs(",\"last_death\":", out);
+    fputs(",\"last_death\":", out->file);
     print_json(out, death_json(&slot->death));
-    putc('}', out);
+    putc('}', out->file);
 }
 
 /* ---- slots, in the order in which they are shown ---- */
@@ -143,7 +149,7 @@ static bool slots_sort(const struct engine *engine, struct slots *slots)
 }
 
 /* Those of a model and role, which are next. */
-static void print_slots(FILE *out, const struct engine *engine, struct slots *slots,
+static void print_slots(struct sheet *out, const struct engine *engine, struct slots *slots,
                         const struct model *model, enum slot_role role)
 {
     struct slot_view view;
@@ -154,7 +160,7 @@ static void print_slots(FILE *out, const struct engine *engine, struct slots *sl
             return;
         if (!core_slot_view(engine->core, slot->index, &view))
             continue;
-        fputs(between, out);
+        fputs(between, out->file);
         between = ",";
         print_slot(out, engine, slot, &view);
     }
@@ -227,7 +233,7 @@ static json_t *model_json(const struct engine *engine, const struct model *model
     return json;
 }
 
-static void print_model(FILE *out, const struct engine *engine, struct slots *slots,
+static void print_model(struct sheet *out, const struct engine *engine, struct slots *slots,
                         const struct model *model)
 {
     static const struct {
@@ -236,11 +242,11 @@ static void print_model(FILE *out, const struct engine *engine, struct slots *sl
     } KINDS[] = {{ROLE_WORKER, "slots"}, {ROLE_SPARE, "spares"}, {ROLE_ZYGOTE, "zygotes"}};
     print_open(out, model_json(engine, model));
     for (size_t i = 0; i < HASUP_LEN(KINDS); i++) {
-        fprintf(out, ",\"%s\":[", KINDS[i].key);
+        fprintf(out->file, ",\"%s\":[", KINDS[i].key);
         print_slots(out, engine, slots, model, KINDS[i].role);
-        putc(']', out);
+        putc(']', out->file);
     }
-    putc('}', out);
+    putc('}', out->file);
 }
 
 /* Whether "model", or "model/0", names it. */
@@ -251,7 +257,7 @@ static bool is_named(const struct model *model, const char *target)
            (strncmp(model->config->name, target, len) == 0 && strcspn(target, "/") == len);
 }
 
-static void print_models(FILE *out, const struct engine *engine, struct slots *slots,
+static void print_models(struct sheet *out, const struct engine *engine, struct slots *slots,
                          const char *target)
 {
     const char *between = "";
@@ -263,7 +269,7 @@ static void print_models(FILE *out, const struct engine *engine, struct slots *s
         if (!model->used || !is_named(model, target) ||
             !core_model_view(engine->core, i, &view))
             continue;
-        fputs(between, out);
+        fputs(between, out->file);
         between = ",";
         print_model(out, engine, slots, model);
     }
@@ -317,19 +323,19 @@ char *status_text(const struct engine *engine, hasup_ns started, const char *tar
     char *text = NULL;
     size_t len;
     json_t *head = head_json(engine, started);
-    FILE *out = open_memstream(&text, &len);
-    bool failed = !slots_sort(engine, &slots) || !out || !head;
-    if (!failed) {
-        print_open(out, head);
-        fputs(",\"models\":[", out);
-        print_models(out, engine, &slots, target);
-        fputs("]}", out);
-        failed = ferror(out);
+    struct sheet out = {.file = open_memstream(&text, &len)};
+    out.failed = !slots_sort(engine, &slots) || !out.file || !head;
+    if (!out.failed) {
+        print_open(&out, head);
+        fputs(",\"models\":[", out.file);
+        print_models(&out, engine, &slots, target);
+        fputs("]}", out.file);
+        out.failed |= ferror(out.file) != 0;
     } else {
         json_decref(head);
     }
     free(slots.list);
-    if ((out && fclose(out)) || failed) {
+    if ((out.file && fclose(out.file)) || out.failed) {
         free(text);
         return NULL;
     }

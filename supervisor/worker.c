@@ -72,12 +72,10 @@ void worker_free(struct worker *worker)
 
 void worker_note_death(struct slot *slot, const char *reason)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     snprintf(slot->death.reason, sizeof slot->death.reason, "%s", reason);
     slot->death.exited = false;
     slot->death.cause = NULL;
-    slot->death.wall_ns = (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
+    slot->death.wall_ns = loop_wall_now();
 }
 
 static void worker_begin(struct slot *slot, uint32_t number, bool hook)
