@@ -54,8 +54,11 @@ static void find_path(const struct config_model *model, char path[PATH_TEXT])
         if (strncmp(*s, "PATH=", 5) == 0)
             snprintf(path, PATH_TEXT, "%s", *s);
     for (char **s = model->environment; s && *s; s++)
-        if (strncmp(*s, "PATH=", 5) == 0)
-            snprintf(path, PATH_TEXT, "%s", *s);
+        if (strncmp(*s, "PATH=", 5) == 0) {
+            char *filled = template_fill(*s, &values);
+            snprintf(path, PATH_TEXT, "%s", filled ? filled : *s);
+            free(filled);
+        }
     envfiles_free(&files);
 }
 

@@ -264,12 +264,18 @@ static void check_watchdog(const struct config_model *model, const struct config
                         "runtime_dir: leave one of them out");
 }
 
+static bool is_below(const char *path, const char *directory)
+{
+    size_t len = strlen(directory);
+    return strncmp(path, directory, len) == 0 && (path[len] == '/' || !path[len]);
+}
+
 /* A /tmp of its own hides what hasupd has there. */
 static void check_tmp(const struct config *config, const struct config_model *model,
                       const struct config_section *section)
 {
     const char *dir = config->runtime_dir;
-    const bool hidden = strncmp(dir, "/tmp/", 5) == 0 || strncmp(dir, "/var/tmp/", 9) == 0;
+    const bool hidden = is_below(dir, "/tmp") || is_below(dir, "/var/tmp");
     const bool needed = model->policy.timeouts.watchdog ||
                         (model->adapter.kind != ADAPTER_NONE && !model->adapter.port);
     if (model->process.private_tmp && hidden && needed)

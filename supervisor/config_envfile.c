@@ -159,6 +159,8 @@ int envfile_parse(char *text, size_t len, const char *name, struct envfiles *fil
                   char error[ENVFILE_ERROR])
 {
     struct reader reader = {text, text + len, name, 1, error};
+    if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
+        reader.at += 3; /* some editors put it before UTF-8 */
     const char *zero = len ? memchr(text, '\0', len) : NULL;
     for (const char *at = text; zero && at < zero; at++)
         reader.line += *at == '\n';

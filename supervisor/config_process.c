@@ -88,7 +88,9 @@ static void read_capabilities(const struct config_section *section,
         if (!known)
             config_complain(section, "process.capabilities",
                             "there is no capability \"%.40s\"%s%s%s", *names,
-                            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+                            near ? "; did you mean \"" : "",
+                            near ? near : "; they are written like net_admin",
+                            near ? "\"?" : "");
     }
 }
 

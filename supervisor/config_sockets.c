@@ -67,6 +67,20 @@ static void check_one(const struct where *where, struct config_socket *socket)
         COMPLAIN(where, "unix: longer than the %d bytes that a socket's path may have", PATH_ROOM);
 }
 
+/* One address has one name.  False: no memory. */
+static bool settle_localhost(struct config_socket *socket)
+{
+    static const char NAME[] = "localhost:";
+    char *numeric;
+    if (!socket->tcp || strncmp(socket->tcp, NAME, sizeof NAME - 1) != 0)
+        return true;
+    if (asprintf(&numeric, "127.0.0.1:%s", socket->tcp + sizeof NAME - 1) < 0)
+        return false;
+    free(socket->tcp);
+    socket->tcp = numeric;
+    return true;
+}
+
 void config_sockets_read(struct config_reader *reader, const struct node *node, const char *path,
                          struct config_socket **target)
 {
@@ -77,14 +91,15 @@ void config_sockets_read(struct config_reader *reader, const struct node *node, 
         return;
     }
     struct config_socket *list = calloc(node->count + 1, sizeof *list), *at = list;
+    char inner[CONFIG_PATH_MAX];
     bool fine = list != NULL;
     for (const struct node *child = node->first; child && fine; child = child->next, at++) {
-        char inner[CONFIG_PATH_MAX];
         snprintf(inner, sizeof inner, "%.150s.%.63s", path, child->key);
         where = (struct where){reader->errors, child, inner};
         fine = (at->name = strdup(child->key)) && config_defaults(KEYS, HASUP_LEN(KEYS), at);
         if (fine && child->kind == NODE_MAP)
             config_read(reader, KEYS, HASUP_LEN(KEYS), child, inner, at);
+        fine = fine && settle_localhost(at);
         if (fine)
             check_one(&where, at);
     }

@@ -36,6 +36,15 @@ static void check_texts(const struct node *node, const char *path, struct config
     }
 }
 
+/* What is one and the same for all slots. */
+static void check_literal(const char *text, const char *key, const struct config_section *section)
+{
+    if (text && template_is_in(text))
+        config_complain(section, key,
+                        "\"%.80s\" is the same for all slots: no placeholder is replaced here",
+                        text);
+}
+
 void config_start_check(const struct config_model *model, const struct config_section *section)
 {
     static const char *const KEYS[] = {"command", "pre_start.command", "environment",
@@ -48,6 +57,10 @@ void config_start_check(const struct config_model *model, const struct config_se
         if (at)
             check_texts(at, path, section->errors);
     }
+    for (char **at = model->process.read_only_paths; at && *at; at++)
+        check_literal(*at, "process.read_only_paths", section);
+    for (const struct config_socket *at = model->sockets; at && at->name; at++)
+        check_literal(at->path, "sockets", section);
     while (model->environment_files && model->environment_files[files])
         files++;
     if (files > ENVFILES_MAX)

@@ -49,6 +49,21 @@ static bool read_plus(const char *digits, size_t len, uint32_t *plus)
     return value <= UINT32_MAX;
 }
 
+/* Whether each letter of the name stands in the word: {mode} and {lot} are words of others. */
+static bool has_all_of(const char *word, const char *name)
+{
+    for (const char *letter = name; *letter; letter++) {
+        size_t of_name = 0, of_word = 0;
+        for (const char *at = name; *at; at++)
+            of_name += *at == *letter;
+        for (const char *at = word; *at; at++)
+            of_word += *at == *letter;
+        if (of_word < of_name)
+            return false;
+    }
+    return true;
+}
+
 /* The placeholder that was meant; NULL: none. */
 static const char *nearly(const char *in, size_t len)
 {
@@ -65,7 +80,7 @@ static const char *nearly(const char *in, size_t len)
     while (rest < len && strchr(" +-*/0123456789", in[rest]))
         rest++;
     for (size_t i = 0; i < HASUP_LEN(NAMES) && rest == len; i++) {
-        unsigned distance = config_distance(word, NAMES[i]);
+        unsigned distance = has_all_of(word, NAMES[i]) ? config_distance(word, NAMES[i]) : 2;
         if (distance == 0 || (distance == 1 && at + letters == len))
             return NAMES[i];
     }
@@ -120,6 +135,17 @@ bool template_check(const char *text, char error[TEMPLATE_ERROR])
         at += part.len;
     }
     return true;
+}
+
+bool template_is_in(const char *text)
+{
+    for (const char *at = text; (at = strchr(at, '{'));) {
+        struct part part = part_at(text, at);
+        if (!part.escaped && (part.kind == KIND_SLOT || part.kind == KIND_MODEL))
+            return true;
+        at += part.len;
+    }
+    return false;
 }
 
 static void put_part(FILE *out, const char *at, const struct part *part,

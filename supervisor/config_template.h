@@ -17,6 +17,8 @@ enum { TEMPLATE_ERROR = 160 };
 
 /* Whether nothing in it is nearly a placeholder; else `error` says what is. */
 bool template_check(const char *text, char error[TEMPLATE_ERROR]);
+/* Whether a placeholder stands in it. */
+bool template_is_in(const char *text);
 /* The text with its placeholders replaced, malloc'ed; NULL: no memory. */
 char *template_fill(const char *text, const struct template_values *values);
 /* The same of each of a list, malloc'ed, for config_strings_free(). */

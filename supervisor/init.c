@@ -135,7 +135,7 @@ static int signal_number(const char *text, size_t len)
 
 _Noreturn static void usage(const char *what, const char *which)
 {
-    if (what)
+    if (what && *what)
         fprintf(stderr, "hasupd run: %s%s\n", what, which ? which : "");
     fputs(USAGE, what ? stderr : stdout);
     exit(what ? EXIT_USAGE : 0);
@@ -470,8 +470,12 @@ static void end_all(struct init *init)
             kill_children(init);
         }
         int signo = sigtimedwait(&wakes, NULL, &moment);
-        bool tells = signo == SIGTERM || signo == SIGINT;
-        if (tells && init->told && now() < until)
+        bool tells = signo == SIGTERM || signo == SIGINT, waits = now() < until;
+        char came[16];
+        if (tells && waits && says(init, SAYS))
+            say("%s came, %s", signal_name(signo, came),
+                init->told ? "which ends the waiting" : "once more ends the waiting");
+        if (tells && init->told && waits)
             until = now();
         init->told = init->told || tells;
     }

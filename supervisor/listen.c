@@ -99,16 +99,18 @@ int listen_port(int fd, uint16_t *port)
     return 0;
 }
 
-/* Whether somebody listens at the address already; one whose backlog is full does. */
-static bool somebody_listens(const struct sockaddr_un *address)
+/* 0: nobody has the address; EADDRINUSE: somebody does, though his backlog may be full, or his
+ * socket of another kind; else why nobody can tell. */
+static int who_has(const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return false;
-    bool listens =
-        connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN;
+        return errno;
+    int why = connect(fd, (const struct sockaddr *)address, sizeof *address) ? errno : EADDRINUSE;
     close(fd);
-    return listens;
+    if (why == ECONNREFUSED || why == ENOENT)
+        return 0;
+    return why == EAGAIN || why == EPROTOTYPE ? EADDRINUSE : why;
 }
 
 int listen_unix(const char *path, mode_t mode, int backlog, char error[LISTEN_ERROR])
@@ -121,13 +123,18 @@ int listen_unix(const char *path, mode_t mode, int backlog, char error[LISTEN_ER
         return HASUP_ECONFIG;
     }
     memcpy(address.sun_path, path, strlen(path));
-    if (somebody_listens(&address)) {
-        snprintf(error, LISTEN_ERROR, "another process listens on %.120s", path);
-        return HASUP_ECONFIG;
-    }
     if (lstat(path, &there) == 0 && !S_ISSOCK(there.st_mode)) {
         snprintf(error, LISTEN_ERROR, "%.120s is there and is no socket", path);
         return HASUP_ECONFIG;
+    }
+    int has = who_has(&address);
+    if (has == EADDRINUSE) {
+        snprintf(error, LISTEN_ERROR, "another process listens on %.120s", path);
+        return HASUP_ECONFIG;
+    }
+    if (has) {
+        snprintf(error, LISTEN_ERROR, "%.120s: %s", path, strerror(has));
+        return HASUP_ESYS;
     }
     unlink(path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

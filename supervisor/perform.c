@@ -63,7 +63,8 @@ const char *refusal_message(enum refusal why)
     case REFUSED_OVERLOADED:
         return "the model's queue is full; try again after Retry-After seconds";
     case REFUSED_UNAVAILABLE:
-        return "the model serves nothing now (stopped, draining or its workers cannot start); "
+        return "the model serves nothing now (hasupd stops, or it is stopped, draining or its "
+               "workers cannot start); "
                "hasupctl status says why";
     case REFUSED_DEADLINE: return "the request's deadline passed before its answer was there";
     case REFUSED_QUARANTINED:

@@ -8,6 +8,7 @@
  */
 #include "supervisor/probe.h"
 
+#include "ipc/channel.h"
 #include "supervisor/address.h"
 #include "supervisor/capture.h"
 #include "supervisor/config_tree.h"
@@ -211,8 +212,8 @@ static void answer_ended(struct probe *probe, const char *how)
 
 static void answer_read(struct probe *probe)
 {
-    static char bytes[16 * 1024]; /* the loop's thread only */
-    ssize_t got = recv(probe->fd, bytes, sizeof bytes, 0);
+    uint8_t *bytes = loop_scratch(probe->loop);
+    ssize_t got = recv(probe->fd, bytes, HASUP_CHANNEL_SCRATCH, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {

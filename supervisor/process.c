@@ -37,6 +37,7 @@ struct process {
     uint64_t oom_kills; /* of its leaf at its start */
     char token[TOKEN];
     bool reaped;
+    bool guest;      /* it runs in the leaf of another one */
     bool group_gone; /* its process group's number may be another's by now */
     unsigned doubts; /* how often an unknown child kept its tree from being called empty */
     struct process *next;
@@ -238,6 +239,8 @@ static enum oom_verdict was_oom(struct process *process)
     uint64_t kills;
     if (process->leaf && leaf_oom_kills(process->leaf, &kills))
         return kills > process->oom_kills ? OOM_COUNTED : OOM_NO;
+    if (process->guest)
+        return OOM_NO; /* the count of the leaf that it ran in is its owner's */
     return oom_judge(&processes->oom, loop_now(processes->loop));
 }
 
@@ -363,16 +366,13 @@ struct processes *processes_new(struct loop *loop, const struct process_ops *ops
 
 void processes_free(struct processes *processes)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    hasup_ns until = (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec + END_PATIENCE;
+    const hasup_ns until = loop_clock() + END_PATIENCE;
     for (struct process *process = processes->list; process; process = process->next)
         process_kill_tree(process);
-    while (processes->list && (hasup_ns)now.tv_sec * HASUP_S + now.tv_nsec < until) {
+    while (processes->list && loop_clock() < until) {
         reap(processes);
         if (processes->list)
             poll(NULL, 0, 1);
-        clock_gettime(CLOCK_MONOTONIC, &now);
     }
     while (processes->list) {
         struct process *process = processes->list;
@@ -507,6 +507,7 @@ int process_spawn(struct processes *processes, const struct process_spec *spec,
     }
     if (spec->ops)
         process->ops = spec->ops;
+    process->guest = spec->beside && spec->beside->leaf;
     note_oom(process);
     int failed = process_start(process, spec, error);
     if (failed) {

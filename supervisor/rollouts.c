@@ -320,6 +320,8 @@ void rollout_perform(struct engine *engine, const struct action *action)
     versions_settle(model, action->rollout.version, action->rollout.other);
     versions_note(engine);
     engine_drop_configs(engine);
+    if (action->rollout.to == ROLLOUT_REVERTING || action->rollout.to == ROLLOUT_NONE)
+        sockets_prepare(engine, model->config); /* what was tried may have set them otherwise */
     if (ended && engine->rollout_done)
         engine->rollout_done(engine->rollout_context, model);
 }

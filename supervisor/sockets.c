@@ -28,6 +28,7 @@ struct listener {
     char *path; /* of a Unix socket; NULL: none */
     int fd;
     uint32_t mode, backlog;
+    bool needed; /* while those that are not are looked for */
     struct listener *next;
 };
 
@@ -77,6 +78,20 @@ static struct listener *listener_new(const char *key, const struct config_socket
     return NULL;
 }
 
+/* Another address with this port is ours: one that what runs yet needs is in the next one's way. */
+static void name_ours(const struct engine *engine, const char *tcp, char error[LISTEN_ERROR])
+{
+    const char *wanted = strrchr(tcp, ':') + 1;
+    for (const struct listener *at = engine->listeners; at; at = at->next) {
+        uint16_t port;
+        if (at->path || listen_port(at->fd, &port) || atoi(wanted) != port)
+            continue;
+        size_t len = strlen(error);
+        snprintf(error + len, LISTEN_ERROR - len, "; hasupd listens at %.60s already", at->key);
+        return;
+    }
+}
+
 static int listener_open(struct engine *engine, const struct config_model *model,
                          const struct config_socket *socket, char error[LISTEN_ERROR])
 {
@@ -91,6 +106,8 @@ static int listener_open(struct engine *engine, const struct config_model *model
                        ? listen_tcp(socket->tcp, (int)socket->backlog, error)
                        : listen_unix(socket->path, socket->mode, (int)socket->backlog, error);
     if (listener->fd < 0 || (socket->tcp && listen_port(listener->fd, &port))) {
+        if (socket->tcp)
+            name_ours(engine, socket->tcp, error);
         listener_free(listener);
         return EADDRNOTAVAIL;
     }
@@ -108,8 +125,9 @@ static int listener_set(struct listener *listener, const struct config_socket *s
 {
     if ((listener->path && listener->mode != socket->mode && chmod(listener->path, socket->mode)) ||
         (listener->backlog != socket->backlog && listen(listener->fd, (int)socket->backlog))) {
-        snprintf(error, LISTEN_ERROR, "%.120s: %s", listener->key, strerror(errno));
-        return errno;
+        int failed = errno;
+        snprintf(error, LISTEN_ERROR, "%.120s: %s", listener->key, strerror(failed));
+        return failed;
     }
     listener->mode = socket->mode;
     listener->backlog = socket->backlog;
@@ -150,29 +168,28 @@ size_t sockets_of(const struct engine *engine, const struct config_model *model,
 
 /* ---- which are needed no more ---- */
 
-static bool is_named(const struct engine *engine, const struct config_model *model,
-                     const struct listener *listener)
+static void note_named(const struct engine *engine, const struct config_model *model)
 {
-    for (const struct config_socket *at = model ? model->sockets : NULL; at && at->name; at++)
-        if (find(engine, model, at) == listener)
-            return true;
-    return false;
+    for (const struct config_socket *at = model ? model->sockets : NULL; at && at->name; at++) {
+        struct listener *listener = find(engine, model, at);
+        if (listener)
+            listener->needed = true;
+    }
 }
 
-static bool is_needed(const struct engine *engine, const struct listener *listener)
+static void note_needed(const struct engine *engine)
 {
+    for (struct listener *at = engine->listeners; at; at = at->next)
+        at->needed = false;
     for (uint32_t i = 0; i < engine->config->limits.models; i++) {
         const struct model *model = &engine->models[i];
         if (!model->used)
             continue;
-        if (is_named(engine, model->config, listener))
-            return true;
+        note_named(engine, model->config);
         for (size_t k = 0; k < HASUP_LEN(model->versions); k++)
-            if (model->versions[k].number &&
-                is_named(engine, model->versions[k].config, listener))
-                return true;
+            if (model->versions[k].number && model->versions[k].config != model->config)
+                note_named(engine, model->versions[k].config);
     }
-    return false;
 }
 
 static void listener_end(struct listener *listener)
@@ -185,9 +202,11 @@ static void listener_end(struct listener *listener)
 
 void sockets_sweep(struct engine *engine)
 {
+    if (engine->listeners)
+        note_needed(engine);
     for (struct listener **at = &engine->listeners; *at;) {
         struct listener *listener = *at;
-        if (is_needed(engine, listener)) {
+        if (listener->needed) {
             at = &listener->next;
             continue;
         }

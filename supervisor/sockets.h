@@ -6,7 +6,8 @@
 
 struct carry;
 
-/* Those of `model` that are not open yet.  0, or an errno, and `error` says which and why. */
+/* Those of `model` that are not open yet.  0; or an errno (EADDRNOTAVAIL where one could not be opened,
+ * whatever the reason), and `error` says which and why. */
 int sockets_open(struct engine *engine, const struct config_model *model,
                  char error[ENGINE_REASON]) HASUP_NODISCARD;
 /* The same when a model is configured: what cannot be had is told, and tried again at each start. */

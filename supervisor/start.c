@@ -8,6 +8,7 @@
 #include "supervisor/engine.h"
 #include "supervisor/said.h"
 #include "supervisor/sockets.h"
+#include "supervisor/spawn.h"
 #include "supervisor/users.h"
 
 #include <errno.h>
@@ -51,6 +52,8 @@ static int make(const struct worker *worker, struct made *made, char error[ENGIN
     int failed = environment_make(worker, true, &made->env, error);
     return failed || (made->argv && made->directory) ? failed : ENOMEM;
 }
+
+_Static_assert((int)CONFIG_SOCKETS_MAX <= (int)SPAWN_SOCKETS, "a child has room for each of them");
 
 static int worker_process(struct worker *worker, const struct attributes *attributes, int channel,
                           int out, int err, char error[ENGINE_REASON])

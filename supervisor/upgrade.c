@@ -176,6 +176,7 @@ static void fail(struct upgrade *upgrade, const char *why)
     LOG_EVENT(LEVEL_ERROR, "upgrade.failed", why, LOG_TEXT("binary", upgrade->binary),
               LOG_TEXT("effect", "hasupd " HASUP_VERSION " goes on"));
     upgrade->ops->failed(upgrade->context, why);
+    loop_again(upgrade->loop); /* at the end of a turn nothing else sends what that said */
 }
 
 static void step_to(struct upgrade *upgrade, enum step step, hasup_ns limit)

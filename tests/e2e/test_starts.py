@@ -174,6 +174,38 @@ class Sockets(unittest.TestCase):
             with self.assertRaises(ConnectionRefusedError):
                 ask(address)
 
+    def test_a_rollback_takes_their_mode_and_backlog_back(self):
+        with self.world(self.BOTH) as world:
+            path = os.path.join(world.directory, "local.sock")
+            other = self.BOTH.replace("0640", "0666").replace("backlog: 7", "backlog: 9")
+            world.write("  m: {command: [/bin/false], restart: {backoff_min: 10ms, backoff_max: 10ms, start_limit: 2}, "
+                        + other + "}")
+            mark = world.mark()
+            world.ctl("reload")
+            world.wait_event("rollout.rolled_back", since=mark, model="m")
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o640)
+            self.assertEqual(ask(path)[0], "local")
+
+    def test_a_socket_of_another_kind_is_in_the_way_and_stays(self):
+        with self.world("sockets: {local: {unix: local.sock}}", start=False) as world:
+            path = os.path.join(world.directory, "local.sock")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+                other.bind(path)
+                before = os.stat(path).st_ino
+                world.start(wait=False)
+                world.wait_event("slot.start_failed", slot="m/0")
+                self.assertEqual(os.stat(path).st_ino, before)
+            world.wait_event("slot.ready", slot="m/0")
+
+    def test_an_address_that_hasupd_needs_yet_is_called_so(self):
+        with self.world(self.BOTH) as world:
+            _, port = self.port(world)
+            world.write(f"  m: {{command: [{sys.executable}, -B, {LISTENING}], restart: {{backoff_min: 10ms, "
+                        f"backoff_max: 10ms, start_limit: 2}}, sockets: {{web: {{tcp: '0.0.0.0:{port}'}}}}}}")
+            said = world.ctl("reload", "--wait", check=False).stderr.decode()
+            self.assertIn(f"0.0.0.0:{port}: Address already in use; hasupd listens at 127.0.0.1:0 m/web already", said)
+            self.assertEqual(ask(("127.0.0.1", port))[0], "web")
+
     def test_one_that_is_taken_is_a_start_that_fails_until_it_is_free(self):
         with self.world("sockets: {local: {unix: local.sock}}", start=False) as world:
             path = os.path.join(world.directory, "local.sock")

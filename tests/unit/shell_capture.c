@@ -156,7 +156,7 @@ static void carry_both(struct carry *carry, struct world *w, const struct captur
     codec_end(&carry->codec);
 }
 
-/* A line is cut on both streams, one by its length and one by its worker, when another hasupd comes. */
+/* On each stream a line is cut when another hasupd comes: by its length, and by its worker. */
 static void whose_a_cut_line_is_goes_along_to_another_hasupd(void **state)
 {
     (void)state;

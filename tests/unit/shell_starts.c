@@ -40,6 +40,7 @@ static const struct {
     {"{{slot}} {{slot+1}} {{model}} {{slots}}", "{slot} {slot+1} {model} {slots}"},
     {"{{{model}}}", "{{model}}"},
     {"{%h} {time} {x+1} {metal}", "{%h} {time} {x+1} {metal}"},
+    {"{mode} {{mode}} {lot} {plot} {modal}", "{mode} {{mode}} {lot} {plot} {modal}"},
     {"", ""},
 };
 
@@ -104,6 +105,7 @@ static void files_of_variables_hold_what_the_page_says(void **state)
         {"A='-----BEGIN\nline\n\n-----END'", "A=-----BEGIN\nline\n\n-----END"},
         {"A=\"one \\\ntwo\"", "A=one two"},
         {"A=''", "A="},
+        {"\xef\xbb\xbf" "A=1", "A=1"},
         {"# A=1\n  ; B=2\n\n \t\r\nC=3\n\n", "C=3"},
         {"spring.data-url=x", "spring.data-url=x"},
     };
@@ -251,6 +253,13 @@ static const struct {
      "'127.0.0.1:8000'}}"},
     {MODEL "    sockets: {a: {unix: x}, b: {unix: ./x}}\n",
      "f.yaml:4:32: models.digits.sockets.b: digits has a socket at this address, too"},
+    {MODEL "    sockets: {a: {tcp: 'localhost:80'}, b: {tcp: '127.0.0.1:80'}}\n",
+     "f.yaml:4:44: models.digits.sockets.b: digits has a socket at this address, too"},
+    {MODEL "    sockets: {a: {unix: '/s-{slot}'}}\n    process: {read_only_paths: ['/{model}']}\n",
+     "f.yaml:5:32: models.digits.process.read_only_paths: \"/{model}\" is the same for all slots: "
+     "no placeholder is replaced here\n"
+     "f.yaml:4:14: models.digits.sockets: \"/s-{slot}\" is the same for all slots: no placeholder "
+     "is replaced here"},
     {MODEL "    sockets: {a: {unix: x}}\n    adapter: {kind: http}\n",
      "f.yaml:4:18: models.digits.sockets.a: an adapter's server listens where adapter.port or "
      "adapter.socket says"},

@@ -1,5 +1,5 @@
-/* What hasup_log writes: every line marked with its request, whole or in parts that one write takes, and
- * nothing but the text where there is no hasupd. */
+/* What hasup_log writes: each line marked with its request, whole or in parts that one write takes,
+ * and nothing but the text where there is no hasupd. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -104,7 +104,8 @@ static void a_long_line_comes_in_parts(void **state)
     hasup_log(&w.running.request, "%s", text);
     end(&w);
     joined[0] = '\0';
-    for (char *line = w.got, *newline; (newline = strchr(line, '\n')); line = newline + 1, parts++) {
+    char *newline;
+    for (char *line = w.got; (newline = strchr(line, '\n')); line = newline + 1, parts++) {
         const char *mark = newline[1] ? part : last;
         assert_true(newline + 1 - line <= PIPE_BUF);
         assert_int_equal(strncmp(line, mark, strlen(mark)), 0);
