@@ -9,7 +9,7 @@
 
 enum { HOST_MAX = 64 };
 
-static bool read_port(const char *text, in_port_t *port)
+static bool read_port(const char *text, unsigned least, in_port_t *port)
 {
     unsigned value = 0;
     size_t digits = strspn(text, "0123456789");
@@ -18,7 +18,7 @@ static bool read_port(const char *text, in_port_t *port)
     for (; *text; text++)
         value = value * 10 + (unsigned)(*text - '0');
     *port = htons((uint16_t)value);
-    return value >= 1 && value <= UINT16_MAX;
+    return value >= least && value <= UINT16_MAX;
 }
 
 static bool add_v4(struct address *address, const char *host, in_port_t port)
@@ -56,15 +56,13 @@ static enum address_fault add_local(struct address *address, const char *path)
     return ADDRESS_FINE;
 }
 
-enum address_fault address_read(const char *text, struct address *address)
+static enum address_fault read_tcp(const char *text, unsigned least, struct address *address)
 {
     char host[HOST_MAX];
     in_port_t port;
     const char *colon = strrchr(text, ':');
     address->count = 0;
-    if (strncmp(text, ADDRESS_LOCAL, strlen(ADDRESS_LOCAL)) == 0)
-        return add_local(address, text + strlen(ADDRESS_LOCAL));
-    if (!colon || !read_port(colon + 1, &port))
+    if (!colon || !read_port(colon + 1, least, &port))
         return ADDRESS_NO_PORT;
     size_t len = (size_t)(colon - text);
     bool bracket = len > 2 && text[0] == '[' && text[len - 1] == ']';
@@ -75,6 +73,25 @@ enum address_fault address_read(const char *text, struct address *address)
                     ? add_v4(address, "127.0.0.1", port) && add_v6(address, "::1", port)
                     : (bracket ? add_v6 : add_v4)(address, host, port);
     return fine ? ADDRESS_FINE : ADDRESS_NAME;
+}
+
+enum address_fault address_read(const char *text, struct address *address)
+{
+    if (strncmp(text, ADDRESS_LOCAL, strlen(ADDRESS_LOCAL)) == 0)
+        return add_local(address, text + strlen(ADDRESS_LOCAL));
+    return read_tcp(text, 1, address);
+}
+
+enum address_fault address_read_listen(const char *text, struct address *address)
+{
+    return read_tcp(text, 0, address);
+}
+
+bool address_is_loopback(const struct address *address)
+{
+    if (address->places[0].at.any.sa_family == AF_INET)
+        return ntohl(address->places[0].at.v4.sin_addr.s_addr) >> 24 == 127;
+    return IN6_IS_ADDR_LOOPBACK(&address->places[0].at.v6.sin6_addr);
 }
 
 const char *address_fault_text(enum address_fault fault)

@@ -1,6 +1,7 @@
 /*
- * address.h: a text such as 127.0.0.1:8080 as what a socket connects to.  Names are not looked up:
- * that could take long, and hasupd waits for nobody.
+ * address.h: a text such as 127.0.0.1:8080 as what a socket listens at or connects to.  Names are not
+ * looked up: that could take long, hasupd waits for nobody, and what is listened on must not depend on
+ * a name server.
  */
 #ifndef HASUP_SUPERVISOR_ADDRESS_H
 #define HASUP_SUPERVISOR_ADDRESS_H
@@ -38,6 +39,10 @@ enum address_fault {
 /* HOST:PORT or unix:PATH, where HOST is an IPv4 address, an IPv6 address in brackets, or localhost.
  */
 enum address_fault address_read(const char *text, struct address *address) HASUP_NODISCARD;
+/* What is listened at: the first place, where port 0 is any that is free.  No unix:PATH. */
+enum address_fault address_read_listen(const char *text, struct address *address) HASUP_NODISCARD;
+/* Whether nobody beyond this machine reaches the first place. */
+bool address_is_loopback(const struct address *address);
 /* What is wrong with it, as the end of a sentence. */
 const char *address_fault_text(enum address_fault fault);
 

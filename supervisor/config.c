@@ -6,9 +6,9 @@
  * the file names is there (check.c does).
  * Failure modes: the file cannot be read, or earns errors; there is no half-read configuration.
  */
+#include "supervisor/address.h"
 #include "supervisor/config_tree.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -43,50 +43,24 @@ static void no_memory(struct config_errors *errors)
     config_error(errors, 0, 0, NULL, "out of memory");
 }
 
-static bool is_loopback(const char *host)
-{
-    struct in_addr v4;
-    struct in6_addr v6;
-    if (strcmp(host, "localhost") == 0)
-        return true;
-    if (inet_pton(AF_INET, host, &v4) == 1)
-        return ntohl(v4.s_addr) >> 24 == 127;
-    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
-bool config_split_listen(const char *listen, char host[64])
-{
-    unsigned char address[sizeof(struct in6_addr)];
-    uint64_t port;
-    const char *colon = strrchr(listen, ':');
-    bool bracket = listen[0] == '[';
-    if (!colon || config_count(colon + 1, &port) != 0 || port > UINT16_MAX)
-        return false;
-    size_t len = (size_t)(colon - listen);
-    if (bracket && (len < 2 || listen[len - 1] != ']'))
-        return false;
-    snprintf(host, 64, "%.*s", (int)(bracket ? len - 2 : len), listen + (bracket ? 1 : 0));
-    return strcmp(host, "localhost") == 0 ||
-           inet_pton(bracket ? AF_INET6 : AF_INET, host, address) == 1;
-}
-
 static void check_listen(struct config *config, const struct node *root,
                          struct config_errors *errors)
 {
-    char host[64];
+    struct address address;
     const struct node *at = config_place(root, "listen.http");
     if (strcmp(config->listen_http, "off") == 0) {
         free(config->listen_http);
         config->listen_http = NULL;
-    } else if (!config_split_listen(config->listen_http, host)) {
+    } else if (address_read_listen(config->listen_http, &address)) {
         config_error(errors, at->line, at->column, "listen.http",
                      "expected ADDRESS:PORT such as 127.0.0.1:8080, or off; found \"%.64s\"",
                      config->listen_http);
-    } else if (!is_loopback(host) && !config->insecure) {
+    } else if (!address_is_loopback(&address) && !config->insecure) {
         config_error(errors, at->line, at->column, "listen.http",
-                     "%s is not loopback, so whoever reaches this port may use the models; where "
+                     "%.*s is not loopback, so whoever reaches this port may use the models; where "
                      "something else guards it, say so with security.insecure: true",
-                     host);
+                     (int)(strrchr(config->listen_http, ':') - config->listen_http),
+                     config->listen_http);
     }
 }
 

@@ -4,7 +4,19 @@
 
 #include "supervisor/config_template.h"
 #include "supervisor/config_tree.h"
-#include "supervisor/probe.h"
+
+enum probe_kind { PROBE_NONE, PROBE_EXEC, PROBE_TCP, PROBE_HTTP };
+
+/* Its texts stand here as they are written; who starts a probe has replaced the placeholders
+ * (config_probe_fill). */
+struct probe_spec {
+    enum probe_kind kind;
+    char **exec;                     /* argv, NULL-terminated */
+    char *address;                   /* of tcp and http, for address_read */
+    char *path;                      /* of http: "/healthz?full=1" */
+    uint32_t status_min, status_max; /* of http: what is well */
+    hasup_ns timeout;                /* of the whole */
+};
 
 struct config_probe {
     struct probe_spec spec; /* PROBE_NONE: nothing is asked */

@@ -3,6 +3,7 @@
  * no address (sockets.c opens them).
  * Failure mode: a socket that means nothing is an error with its place.
  */
+#include "supervisor/address.h"
 #include "supervisor/config_tree.h"
 
 #include <ctype.h>
@@ -48,7 +49,8 @@ static bool is_name(const char *name)
 
 static void check_one(const struct where *where, struct config_socket *socket)
 {
-    char host[64], *end;
+    struct address address;
+    char *end;
     long mode = strtol(socket->mode_text, &end, 8);
     socket->mode = (uint32_t)mode;
     if (!is_name(socket->name))
@@ -60,7 +62,7 @@ static void check_one(const struct where *where, struct config_socket *socket)
                  socket->mode_text);
     if (socket->tcp && config_tree_find(where->node, "mode"))
         COMPLAIN(where, "mode is a Unix socket's");
-    if (socket->tcp && !config_split_listen(socket->tcp, host))
+    if (socket->tcp && address_read_listen(socket->tcp, &address))
         COMPLAIN(where, "tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; found \"%.64s\"",
                  socket->tcp);
     if (socket->path && strlen(socket->path) > PATH_ROOM)

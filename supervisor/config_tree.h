@@ -140,8 +140,6 @@ void config_sockets_free(struct config_socket *sockets);
 /* What those of a model mean beside those of the models before it. */
 void config_sockets_check(const struct config *config, const struct config_model *model,
                           const struct config_section *section);
-/* ADDRESS:PORT, where ADDRESS is numeric, [an IPv6 address], or localhost. */
-bool config_split_listen(const char *listen, char host[64]);
 /* What the strings of `process` say; `prefix` as in config_read. */
 void config_process_read(struct config_process *process, const struct config_section *section);
 void config_strings_free(char **strings);

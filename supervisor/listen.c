@@ -1,11 +1,11 @@
 /*
- * listen.c: listening sockets.  "HOST:PORT" has a numeric address ([...] around IPv6), "localhost",
- * or "*": no resolver, because what is listened on must not depend on a name server.  A Unix
- * socket's file that nobody listens at is taken away, and no other file ever is.
+ * listen.c: listening sockets.  A Unix socket's file that nobody listens at is taken away, and no
+ * other file ever is.
  */
 #include "supervisor/listen.h"
 
-#include <arpa/inet.h>
+#include "supervisor/address.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -15,73 +15,20 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-static int parse_port(const char *text, uint16_t *port)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end || value > UINT16_MAX)
-        return HASUP_EINVAL;
-    *port = (uint16_t)value;
-    return 0;
-}
-
-static int parse_host(const char *text, size_t len, union address *address)
-{
-    char host[64];
-    if (len >= sizeof host)
-        return HASUP_EINVAL;
-    memcpy(host, text, len);
-    host[len] = '\0';
-    memset(address, 0, sizeof *address);
-    address->v4.sin_family = AF_INET;
-    if (!strcmp(host, "localhost") || !strcmp(host, "*")) {
-        address->v4.sin_addr.s_addr = htonl(host[0] == '*' ? INADDR_ANY : INADDR_LOOPBACK);
-        return 0;
-    }
-    if (inet_pton(AF_INET, host, &address->v4.sin_addr) == 1)
-        return 0;
-    memset(address, 0, sizeof *address);
-    address->v6.sin6_family = AF_INET6;
-    if (len < 2 || host[0] != '[' || host[len - 1] != ']')
-        return HASUP_EINVAL;
-    host[len - 1] = '\0';
-    return inet_pton(AF_INET6, host + 1, &address->v6.sin6_addr) == 1 ? 0 : HASUP_EINVAL;
-}
-
-static int parse_tcp(const char *text, union address *address)
-{
-    const char *colon = strrchr(text, ':');
-    uint16_t port;
-    if (!colon || parse_port(colon + 1, &port) || parse_host(text, (size_t)(colon - text), address))
-        return HASUP_EINVAL;
-    if (address->any.sa_family == AF_INET)
-        address->v4.sin_port = htons(port);
-    else
-        address->v6.sin6_port = htons(port);
-    return 0;
-}
-
 int listen_tcp(const char *text, int backlog, char error[LISTEN_ERROR])
 {
-    union address address;
+    struct address address;
     int on = 1;
-    if (!text || parse_tcp(text, &address)) {
+    if (!text || address_read_listen(text, &address)) {
         snprintf(error, LISTEN_ERROR,
                  "%.100s is not an address like 127.0.0.1:8080 or [::1]:8080",
                  text ? text : "(nothing)");
         return HASUP_ECONFIG;
     }
-    bool v4 = address.any.sa_family == AF_INET;
-    socklen_t len = v4 ? sizeof address.v4 : sizeof address.v6;
-    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct sockaddr *at = &address.places[0].at.any;
+    int fd = socket(at->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) &&
-        !bind(fd, &address.any, len) && !listen(fd, backlog))
+        !bind(fd, at, address.places[0].len) && !listen(fd, backlog))
         return fd;
     snprintf(error, LISTEN_ERROR, "%.100s: %s", text, strerror(errno));
     if (fd >= 0)
@@ -91,11 +38,15 @@ int listen_tcp(const char *text, int backlog, char error[LISTEN_ERROR])
 
 int listen_port(int fd, uint16_t *port)
 {
-    union address address;
-    socklen_t len = sizeof address;
-    if (getsockname(fd, &address.any, &len))
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at;
+    socklen_t len = sizeof at;
+    if (getsockname(fd, &at.any, &len))
         return HASUP_ESYS;
-    *port = ntohs(address.any.sa_family == AF_INET ? address.v4.sin_port : address.v6.sin6_port);
+    *port = ntohs(at.any.sa_family == AF_INET ? at.v4.sin_port : at.v6.sin6_port);
     return 0;
 }
 

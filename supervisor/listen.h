@@ -14,7 +14,7 @@ enum { LISTEN_ERROR = 200 };
 /* Close-on-exec.  The descriptor, or a negative code and `error`, which begins with the address. */
 int listen_unix(const char *path, mode_t mode, int backlog,
                 char error[LISTEN_ERROR]) HASUP_NODISCARD;
-/* "HOST:PORT": a numeric address ([...] around IPv6), "localhost", or "*". */
+/* As address_read_listen() takes it. */
 int listen_tcp(const char *text, int backlog, char error[LISTEN_ERROR]) HASUP_NODISCARD;
 /* The port of one that listens; negative: it does not. */
 int listen_port(int fd, uint16_t *port) HASUP_NODISCARD;

@@ -6,20 +6,8 @@
 #ifndef HASUP_SUPERVISOR_PROBE_H
 #define HASUP_SUPERVISOR_PROBE_H
 
+#include "supervisor/config_probe.h"
 #include "supervisor/process.h"
-
-enum probe_kind { PROBE_NONE, PROBE_EXEC, PROBE_TCP, PROBE_HTTP };
-
-/* What config_probe.c reads.  There its texts stand as they are written; who starts a probe has
- * replaced the placeholders (config_probe_fill). */
-struct probe_spec {
-    enum probe_kind kind;
-    char **exec;                     /* argv, NULL-terminated */
-    char *address;                   /* of tcp and http, for address_read */
-    char *path;                      /* of http: "/healthz?full=1" */
-    uint32_t status_min, status_max; /* of http: what is well */
-    hasup_ns timeout;                /* of the whole */
-};
 
 /* Where a probe runs.  What exec does not need may be NULL for the others. */
 struct probe_place {
@@ -40,8 +28,8 @@ typedef void probe_done(void *context, bool ok, const char *why);
 
 struct probe;
 
-/* Starts one.  All that is pointed to is needed for this call alone, but for loop, processes and
- * `beside`.  `done` comes once, never before this returns, also where it could not be started.
+/* Starts one.  All that is pointed to is needed for this call alone, but for loop and processes.
+ * `done` comes once, never before this returns, also where it could not be started.
  * NULL: no memory. */
 struct probe *probe_start(const struct probe_place *place, const struct probe_spec *spec,
                           probe_done *done, void *context) HASUP_NODISCARD;

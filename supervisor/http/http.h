@@ -14,7 +14,7 @@ enum { HTTP_ERROR_MAX = 256 };
 
 /* A field that is 0 has the default that stands behind it. */
 struct http_options {
-    const char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "localhost:0", "*:80" */
+    const char *listen;       /* "127.0.0.1:8080", "[::1]:8080", "localhost:0" */
     uint32_t connections;     /* at once; 1024 */
     uint32_t head_max;        /* bytes of a request's head; 16 KiB */
     uint32_t fields_max;      /* header fields of a request; 100, at most HTTP_FIELDS */
