@@ -59,12 +59,16 @@ class Watched(hasup.Worker):
             return " ".join(f"{name}={os.environ.get(name)}" for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC"))
         if word == "bear":
             there, here = os.pipe()
+            lives = os.pipe()  # its end is the worker's end, also where a test kills hasupd
             if not os.fork():
                 held = os.urandom(1) * int(rest)
+                os.close(lives[1])
                 os.write(here, b"held")
-                signal.pause()
+                os.read(lives[0], 1)
                 del held
+                os._exit(0)
             os.read(there, 4)
+            KEPT.append(lives)
         if word == "grow":
             KEPT.append(os.urandom(1) * int(rest))
         if word == "pid":
