@@ -26,7 +26,8 @@
  *   durable.c   what waits for the journal; those who join a request; recovery
  *   entry.c     the memory of durable requests by record and key
  *   timer.c     timers
- *   save.c      the core as bytes, and back; save_check.c: whether it was all
+ *   save.c      the core as bytes, and back; save_records.c, save_timers.c: field by field;
+ *               save_check.c: whether it was all
  */
 #ifndef HASUP_CORE_INTERNAL_H
 #define HASUP_CORE_INTERNAL_H

@@ -1,5 +1,5 @@
 /*
- * records.h: the records of the core.  Who adds a field adds it to save.c, too.
+ * records.h: the records of the core.  Who adds a field adds it to save_records.c, too.
  */
 #ifndef HASUP_CORE_RECORDS_H
 #define HASUP_CORE_RECORDS_H

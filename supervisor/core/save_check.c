@@ -1,7 +1,7 @@
 /*
  * save_check.c: whether a loaded core is the saved one, word by word of their memory, so that a
- * field that save.c forgets is found by whoever runs both (the simulator).  Pointers are the same
- * where they point to the same place of the same table.
+ * field that save_records.c forgets is found by whoever runs both (the simulator).  Pointers are
+ * the same where they point to the same place of the same table.
  */
 #include "supervisor/core/internal.h"
 
