@@ -285,11 +285,11 @@ struct engine {
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
     int http_port; /* where the HTTP door listens; 0: nowhere */
-    /* Who hears of each checkpoint's end (control.c); error NULL: it is stored. */
+    /* Who hears of each checkpoint's end (control_awaited.c); error NULL: it is stored. */
     void (*checkpoint_done)(void *context, const struct slot *slot, uint64_t position,
                             const char *error);
     void *checkpoint_context;
-    /* Who hears of the end of each rollout (control.c). */
+    /* Who hears of the end of each rollout (control_awaited.c). */
     void (*rollout_done)(void *context, const struct model *model);
     void *rollout_context;
     /* Who looks at what each turn changed (waits.c); NULL: nobody. */
