@@ -582,6 +582,9 @@ void engine_names_carry(struct carry *carry, const struct config *config, struct
 void engine_core_carry(struct carry *carry, struct engine *engine);
 struct core_limits engine_limits(const struct config *config);
 void engine_base_carry(struct carry *carry, struct engine *engine);
+void slots_carry(struct carry *carry, struct engine *engine); /* slots_carry.c */
+/* A label of a version, which lives as long as the engine. */
+void label_carry(struct carry *carry, const char **label);
 void stream_carry(struct carry *carry, struct request *request);
 void resume_carry(struct carry *carry, struct request *request);
 void durable_carry(struct carry *carry, struct request *request);

@@ -1,12 +1,11 @@
 /*
- * engine_carry.c: models, slots, workers and requests, to another hasupd, and what of them cannot
- * go along now, which is asked for again after the next turn.  Owns nothing.
+ * engine_carry.c: models and requests, to another hasupd, and what of them cannot go along now,
+ * which is asked for again after the next turn.  Slots are slots_carry.c's.  Owns nothing.
  */
 #include "supervisor/carry.h"
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 #include "supervisor/logfiles.h"
-#include "supervisor/said.h"
 #include "supervisor/sockets.h"
 
 #include <stdio.h>
@@ -61,8 +60,7 @@ const char *engine_holds(struct engine *engine)
 
 /* ---- models ---- */
 
-/* A label of a version, which lives as long as the engine. */
-static void label_carry(struct carry *carry, const char **label)
+void label_carry(struct carry *carry, const char **label)
 {
     char text[256] = "";
     if (!carry->codec.loading && *label)
@@ -118,159 +116,6 @@ static void model_carry(struct carry *carry, struct model *model)
     V(model->rollout.wall_ns);
     version_carry(carry, model);
     stats_carry(carry, model);
-}
-
-/* ---- slots and workers ---- */
-
-static void death_carry(struct carry *carry, struct slot_death *death)
-{
-    CARRY(carry);
-    carry_text(carry, death->reason, sizeof death->reason);
-    V(death->wall_ns);
-    V(death->code);
-    E(death->tail_count, CAPTURE_TAIL);
-    for (size_t i = 0; i < death->tail_count; i++)
-        carry_string(carry, &death->tail[i]);
-    for (size_t i = 0; codec->loading && i < death->tail_count; i++)
-        if (!death->tail[i])
-            death->tail[i] = calloc(1, 1);
-    carry_string(carry, &death->lines);
-}
-
-static void exit_carry(struct carry *carry, struct worker *worker)
-{
-    CARRY(carry);
-    V(worker->exit.reaped);
-    V(worker->exit.how.code);
-    V(worker->exit.how.signal);
-    V(worker->exit.how.oom);
-    V(worker->exit.how.usage.ru_maxrss);
-    V(worker->exit.how.usage.ru_utime.tv_sec);
-    V(worker->exit.how.usage.ru_utime.tv_usec);
-    V(worker->exit.how.usage.ru_stime.tv_sec);
-    V(worker->exit.how.usage.ru_stime.tv_usec);
-}
-
-static void worker_flags_carry(struct carry *carry, struct worker *worker)
-{
-    CARRY(carry);
-    V(worker->number);
-    carry_text(carry, worker->cause, sizeof worker->cause);
-    V(worker->spawned);
-    V(worker->memory);
-    label_carry(carry, &worker->version);
-    V(worker->hook);
-    V(worker->greeted);
-    V(worker->welcomed);
-    V(worker->stateful);
-    V(worker->granted);
-    V(worker->leaving);
-    V(worker->more);
-    V(worker->batch);
-    E(worker->end, STATS_END_COUNT - 1);
-    V(worker->hand.ids);
-    V(worker->hand.unsure);
-    V(worker->hand.talks);
-    exit_carry(carry, worker);
-}
-
-/* `home` is a slot of the table that may come later: joined afterwards. */
-static void worker_carry(struct carry *carry, struct slot *slot)
-{
-    CARRY(carry);
-    struct engine *engine = carry->engine;
-    bool there = slot->worker;
-    V(there);
-    if (!there)
-        return;
-    struct worker *worker = codec->loading ? calloc(1, sizeof *worker) : slot->worker;
-    if (!worker) {
-        codec_fail(codec);
-        return;
-    }
-    uint32_t home = codec->loading ? 0 : worker->home->index;
-    bool open = worker->peer.open, captured = worker->capture;
-    slot->worker = worker;
-    worker->slot = slot;
-    E(home, engine->config->limits.slots - 1);
-    if (codec->loading)
-        worker->home_index = home;
-    worker_flags_carry(carry, worker);
-    process_carry(carry, engine->processes, &worker->process, worker);
-    V(captured);
-    const struct capture_options options = said_options(worker);
-    if (captured)
-        worker->capture = capture_carry(carry, worker->capture, engine->loop, &options);
-    V(open);
-    if (open)
-        peer_carry(carry, &worker->peer, engine->peers, &worker_ops, worker);
-    notify_carry(carry, worker);
-    carry_text(carry, worker->mark, sizeof worker->mark);
-    if (captured && worker->capture)
-        capture_carry_parts(carry, worker->capture);
-}
-
-static void slot_fields_carry(struct carry *carry, struct slot *slot)
-{
-    CARRY(carry);
-    V(slot->ordinal);
-    E(slot->role, ROLE_ZYGOTE);
-    carry_text(carry, slot->name, sizeof slot->name);
-    carry_text(carry, slot->place.name, sizeof slot->place.name);
-    V(slot->place.ordinal);
-    label_carry(carry, &slot->version);
-    V(slot->version_number);
-    death_carry(carry, &slot->death);
-    V(slot->asked_position);
-    V(slot->asked);
-    V(slot->stored_position);
-    V(slot->stored_wall_ns);
-    V(slot->stored_bytes);
-    V(slot->untaken_position);
-    V(slot->changed.position);
-    V(slot->changed.newest);
-    V(slot->changed.wall_ns);
-    V(slot->checkpoints_failing);
-}
-
-static void slot_carry(struct carry *carry, uint32_t index)
-{
-    CARRY(carry);
-    struct engine *engine = carry->engine;
-    struct slot *slot = engine->slots[index];
-    bool there = slot;
-    uint32_t model = slot ? slot->model->index : 0;
-    V(there);
-    if (!there)
-        return;
-    E(model, engine->config->limits.models - 1);
-    if (codec->loading) {
-        slot = calloc(1, sizeof *slot);
-        if (!slot || !engine->models[model].used) {
-            free(slot);
-            codec_fail(codec);
-            return;
-        }
-        slot->engine = engine;
-        slot->index = index;
-        slot->model = &engine->models[model];
-        engine->slots[index] = slot;
-    }
-    slot_fields_carry(carry, slot);
-    worker_carry(carry, slot);
-}
-
-static void homes_join(struct carry *carry)
-{
-    struct engine *engine = carry->engine;
-    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
-        struct worker *worker = engine->slots[i] ? engine->slots[i]->worker : NULL;
-        if (!worker)
-            continue;
-        worker->home = engine->slots[worker->home_index];
-        if (!worker->home)
-            worker->home = worker->slot;
-    }
 }
 
 /* ---- requests ---- */
@@ -419,21 +264,15 @@ void engine_carry(struct carry *carry, struct engine *engine)
         model_carry(carry, &engine->models[i]);
         codec_end(codec);
     }
-    for (uint32_t i = 0; i < engine->config->limits.slots && !codec->failed; i++) {
-        codec_begin(codec);
-        slot_carry(carry, i);
-        codec_end(codec);
-    }
+    slots_carry(carry, engine);
     for (uint32_t i = 0; i < engine->requests.high && !codec->failed; i++) {
         codec_begin(codec);
         request_carry(carry, i);
         codec_end(codec);
     }
     letters_carry(carry, engine);
-    if (!codec->loading || codec->failed)
-        return;
-    homes_join(carry);
-    requests_free_indices(engine);
+    if (codec->loading && !codec->failed)
+        requests_free_indices(engine);
 }
 
 void engine_resumed(struct engine *engine)

@@ -23,6 +23,14 @@ def upgrade(world, *args):
     return json.loads(world.ctl("--json", "upgrade", *args).stdout)
 
 
+def why(world, target):
+    """What hasupctl why says of it, without what goes on by itself."""
+    slots = json.loads(world.ctl("--json", "why", target).stdout)["slots"]
+    for slot in slots:
+        del slot["since_ms"], slot["next"]["in_ms"]
+    return slots
+
+
 def descriptors(world):
     return len(os.listdir(f"/proc/{world.process.pid}/fd"))
 
@@ -245,6 +253,56 @@ class Upgrade(unittest.TestCase):
             upgrade(world)
             self.assertEqual(json.loads(world.ctl("--json", "requests", "letters").stdout), before)
             self.assertEqual(world.post("m", "crash")[0], 422)
+
+    def test_how_slots_died_is_told_by_the_next_hasupd_as_before(self):
+        with World(f"""  m: {{command: [{WORKER}], concurrency_max: 2}}
+  b: {{command: [{WORKER}, --die], restart: {{backoff_min: 10ms, start_limit: 2, breaker: 1h}}}}
+  h: {{command: [{WORKER}], pre_start: {{command: [/bin/sh, -c, 'echo no device >&2; exit 3'], retries: 0}},
+      restart: {{backoff_min: 10ms, start_limit: 2, breaker: 1h}}}}
+  n: {{command: [/nowhere/worker], restart: {{backoff_min: 10ms, start_limit: 2, breaker: 1h}}}}""",
+                   wait=False) as world:
+            world.wait_event("slot.ready", slot="m/0")
+            for slot in ("b/0", "h/0", "n/0"):
+                world.wait_event("slot.broken", slot=slot)
+            gates = [world.fifo("one"), world.fifo("two")]
+            waiting = [world.begin("m", f"wait {gate}", {"X-Request-Id": f"order-{i}"}) for i, gate in enumerate(gates)]
+            wait_until(lambda: world.slot("m/0")["inflight"] == 2, "never in flight")
+            world.kill("m/0")
+            world.wait_event("slot.exited", slot="m/0")
+            wait_until(lambda: world.slot("m/0")["inflight"] == 1, "never tried again, one by one")
+            before = {model: why(world, model) for model in "mbhn"}
+            text = world.ctl("why", "m").stdout.decode().splitlines()
+            upgrade(world)
+            for model in "mbhn":
+                self.assertEqual(why(world, model), before[model])
+            death = before["m"][0]["death"]
+            self.assertEqual((death["exit"]["signal"], death["cause"], death["request_count"]), (9, "crash", 2))
+            self.assertEqual(sorted(death["requests"]), ["order-0", "order-1"])
+            self.assertEqual([before[model][0]["death"]["cause"] for model in "bhn"], ["exit", None, None])
+
+            def lasting(lines):  # the first has since when, the second how long ago
+                return [line for line in lines[1:] if not line.startswith("  when ")]
+            self.assertEqual(lasting(world.ctl("why", "m").stdout.decode().splitlines()), lasting(text))
+            for gate, connection in zip(gates, waiting):
+                world.release(gate)
+                self.assertEqual(world.finish(connection)[2], b"done")
+
+    def test_what_a_worker_had_in_hand_is_told_of_one_that_dies_after_an_upgrade(self):
+        """It hangs, and its request moved when it got SIGABRT, before the upgrade; it ends after that."""
+        with World(f"  m: {{command: [{WORKER}], workers: 2, timeouts: {{attempt: 2s, abort: 1m}}}}") as world:
+            gate = world.fifo("gate")
+            waiting = world.begin("m", f"wait {gate}", {"X-Request-Id": "order-66"})
+            wait_until(lambda: any(slot["inflight"] for slot in world.slots()), "never in flight")
+            slot, pid = next((slot["slot"], slot["pid"]) for slot in world.slots() if slot["inflight"])
+            os.kill(pid, signal.SIGSTOP)  # SIGABRT waits
+            world.wait_event("slot.hung", slot=slot)
+            world.unlock(gate)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            upgrade(world)
+            os.kill(pid, signal.SIGKILL)
+            world.wait_event("slot.exited", slot=slot)
+            death = why(world, slot)[0]["death"]
+            self.assertEqual((death["requests"], death["cause"], death["exit"]["pid"]), (["order-66"], "hang", pid))
 
     def test_counters_and_printed_lines_go_along(self):
         with World(ONE) as world:
