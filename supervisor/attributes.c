@@ -9,7 +9,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -88,15 +91,33 @@ static int make_read_only(const char *path)
     return (int)syscall(SYS_mount_setattr, AT_FDCWD, path, AT_RECURSIVE, &attr, sizeof attr);
 }
 
+static const char *const TMP_PLACES[] = {"/tmp", "/var/tmp"};
+enum { TMP_COUNT = sizeof TMP_PLACES / sizeof *TMP_PLACES };
+
 /* They are gone with the last process that sees them. */
 static int make_tmp(const char *options)
 {
-    static const char *const PLACES[] = {"/tmp", "/var/tmp"};
-    for (size_t i = 0; i < sizeof PLACES / sizeof *PLACES; i++)
-        if (mount("tmpfs", PLACES[i], "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 &&
+    for (size_t i = 0; i < TMP_COUNT; i++)
+        if (mount("tmpfs", TMP_PLACES[i], "tmpfs", MS_NOSUID | MS_NODEV, options) < 0 &&
             errno != ENOENT)
             return -1;
     return 0;
+}
+
+static bool is_in_tmp(const char *path)
+{
+    for (size_t i = 0; i < TMP_COUNT; i++) {
+        size_t len = strlen(TMP_PLACES[i]);
+        if (strncmp(path, TMP_PLACES[i], len) == 0 && (path[len] == '/' || !path[len]))
+            return true;
+    }
+    return false;
+}
+
+bool attributes_tmp_hides(const char *path)
+{
+    char real[PATH_MAX];
+    return is_in_tmp(path) || (realpath(path, real) && is_in_tmp(real));
 }
 
 const char *attributes_surround(const struct attributes *a)

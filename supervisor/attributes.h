@@ -34,6 +34,10 @@ struct attributes {
 
 #define ATTRIBUTES_READ_ONLY "process.read_only_paths: "
 
+/* In the parent: whether a /tmp of a process's own hides what is there.  The text says so. */
+bool attributes_tmp_hides(const char *path);
+#define ATTRIBUTES_TMP_HIDES "process.private_tmp hides what is below /tmp and /var/tmp"
+
 /* As attributes_apply, and before it: what is around the process.  The working directory is entered
  * afterwards: one from before would lead around the mounts. */
 const char *attributes_surround(const struct attributes *attributes);

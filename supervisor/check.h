@@ -4,8 +4,9 @@
 
 #include "supervisor/config.h"
 
-/* The key file, and each model's command and directory.  0; HASUP_ECONFIG: `error` holds a line for
- * each that is missing or wrong. */
+/* The key file, log files, and what each model's processes are started with, spares and those that
+ * stand in for others, too.  0; HASUP_ECONFIG: `error` holds a line for each that is missing or
+ * wrong. */
 int check_named(const struct config *config, char error[CONFIG_ERROR_MAX]) HASUP_NODISCARD;
 
 #endif

@@ -430,6 +430,16 @@ static const char **extend_environment(const struct process_spec *spec, const ch
     return env;
 }
 
+/* What could not be done with a path, and whether only the process itself does not see it. */
+static void say_step(const struct process_spec *spec, const char *step, const char *path,
+                     int failed, char error[256])
+{
+    const bool hidden = failed == ENOENT && spec->attributes && spec->attributes->tmp[0] &&
+                        attributes_tmp_hides(path);
+    snprintf(error, 256, "%s %.140s: %s%s", step, path, strerror(failed),
+             hidden ? ": " ATTRIBUTES_TMP_HIDES : "");
+}
+
 /* 0, or errno with `error` written. */
 static int process_start(struct process *process, const struct process_spec *spec, char error[256])
 {
@@ -474,8 +484,7 @@ static int process_start(struct process *process, const struct process_spec *spe
     if (strncmp(step, "process.", 8) == 0)
         snprintf(error, 256, "%s: %s", step, strerror(failed));
     else
-        snprintf(error, 256, "%s %.150s: %s", step,
-                 strcmp(step, "chdir") == 0 ? spec->directory : path, strerror(failed));
+        say_step(spec, step, strcmp(step, "chdir") == 0 ? spec->directory : path, failed, error);
     return failed;
 }
 

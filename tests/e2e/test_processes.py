@@ -5,8 +5,10 @@ import pwd
 import re
 import resource
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -177,6 +179,16 @@ class Mounts(unittest.TestCase):
             said = [event["message"] for event in world.events if event["event"] == "worker.stdout"]
             self.assertEqual(said, ["2", "tmpfs", "1777", str(256 * 1024)])  # ls says "/tmp:" and "/var/tmp:" alone
             self.assertFalse(os.path.exists("/tmp/large"))
+
+    @unittest.skipUnless(mounts_may_be_had(), "no mounts may be made here")
+    def test_a_tmp_of_its_own_that_hides_the_command_is_named(self):
+        hides = "process.private_tmp hides what is below /tmp and /var/tmp"
+        with tempfile.TemporaryDirectory(dir="/tmp") as place:
+            tool = shutil.copy(WORKER, place)
+            for directory, why in (("/", f"exec {tool}: No such file or directory: {hides}"),
+                                   (place, f"chdir {place}: No such file or directory: {hides}")):
+                with World(f"  m: {{command: [{tool}], directory: {directory}, process: {{private_tmp: 1MiB}}}}", wait=False) as world:
+                    self.assertEqual(self.reason(world), f"could not start: {why}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import resource
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -698,61 +697,6 @@ class Operation(unittest.TestCase):
         self.assertIn(b"/nonexistent.yaml", done.stderr)
         done = subprocess.run([f"{BUILD}/hasupd", "--bogus"], capture_output=True)
         self.assertEqual(done.returncode, 2)
-
-    def check(self, place, models, top=""):
-        """`hasupd --check`: exit code, output, errors."""
-        path = os.path.join(place, "c.yaml")
-        with open(path, "w") as file:
-            file.write(f"state_dir: {place}/state\nruntime_dir: {place}\n{top}\nmodels:\n{models}\n")
-        done = subprocess.run([f"{BUILD}/hasupd", "--check", path], capture_output=True, text=True, timeout=LIMIT)
-        self.assertFalse(os.path.exists(f"{place}/state"))
-        return done.returncode, done.stdout, done.stderr.replace(path, "c.yaml").replace(place, "HERE")
-
-    def test_check_looks_whether_what_is_named_is_there(self):
-        with tempfile.TemporaryDirectory() as place:
-            for name, mode in (("plain", 0o600), ("tool", 0o755), ("keys", 0o600), ("open", 0o644), ("empty", 0o600)):
-                with open(os.path.join(place, name), "w") as file:
-                    file.write("00" * 32 + "\n" if name in ("keys", "open") else "")
-                os.chmod(os.path.join(place, name), mode)
-            good = (f"  a: {{command: [./tool], directory: {place}}}\n  b: {{command: [sh, -c, 'exit']}}\n"
-                    f"  c: {{command: [tool], environment: {{PATH: '{place}'}}}}")
-            code, said, errors = self.check(place, good, "checkpoints: {key_file: keys}")
-            self.assertEqual((code, errors), (0, ""))
-            self.assertTrue(said.endswith("c.yaml: ok, 3 models\n"), said)
-            for models, top, text in (
-                    ("  m: {command: [./gone]}", "", "c.yaml:5:3: models.m.command: HERE/gone: No such file or directory"),
-                    ("  m: {command: [./plain]}", "", "models.m.command: HERE/plain: is not executable (Permission denied)"),
-                    ("  m: {command: [/tmp]}", "", "models.m.command: /tmp: is not a file"),
-                    ("  m: {command: [no-such-command]}", "", "models.m.command: no-such-command: not found on PATH"),
-                    ("  m: {command: [sh], pre_start: {command: [/dev/null]}}", "",
-                     "models.m.pre_start.command: /dev/null: is not a file"),
-                    ("  m: {command: [sh], environment: {PATH: /nonexistent}}", "", "models.m.command: sh: not found on PATH"),
-                    ("  m: {command: [sh], directory: gone}", "", "models.m.directory: HERE/gone: No such file or directory"),
-                    ("  m: {command: [sh], directory: plain}", "", "models.m.directory: HERE/plain: is not a directory"),
-                    ("  m: {command: [sh]}", "checkpoints: {key_file: gone}",
-                     "c.yaml: checkpoints.key_file: HERE/gone: No such file or directory"),
-                    ("  m: {command: [sh]}", "checkpoints: {key_file: open}", "HERE/open: mode 0644 lets others at the key"),
-                    ("  m: {command: [sh]}", "checkpoints: {key_file: empty}", "HERE/empty: holds no key")):
-                with self.subTest(models=models, top=top):
-                    code, said, errors = self.check(place, models, top)
-                    self.assertEqual((code, said, errors.count("\n")), (2, "", 1), errors)
-                    self.assertIn(text, errors)
-            code, _, errors = self.check(place, "  m: {command: [./gone], directory: gone}\n  n: {command: [./plain]}",
-                                         "checkpoints: {key_file: gone}")  # all of them at once
-            self.assertEqual((code, errors.count("\n")), (2, 4), errors)
-
-    def test_check_looks_for_the_program_that_runs_adapters(self):
-        models = "  m: {command: [sh], adapter: {kind: http}}"
-        with tempfile.TemporaryDirectory() as place:
-            self.assertEqual(self.check(place, models, "")[0], 0)
-            hasupd = shutil.copy(f"{BUILD}/hasupd", place)  # without what stands beside it
-            config = os.path.join(place, "c.yaml")
-            done = subprocess.run([hasupd, "--check", config], capture_output=True, text=True)
-            self.assertEqual((done.returncode, done.stdout), (2, ""))
-            self.assertIn("c.yaml:5:3: models.m.adapter: hasup-http, which runs the command, is neither beside hasupd "
-                          "nor on PATH", done.stderr)
-            os.symlink(f"{BUILD}/hasup-http", os.path.join(place, "hasup-http"))
-            self.assertEqual(subprocess.run([hasupd, "--check", config], stdout=subprocess.DEVNULL).returncode, 0)
 
     def test_a_command_that_does_not_exist_says_so(self):
         with World("  m: {command: [/no/such/program]}", wait=False) as world:
