@@ -122,6 +122,8 @@ static int join_options(const struct ctl *ctl, json_t *command)
 {
     const bool from = json_object_get(command, "since_wall_ms"),
                to = json_object_get(command, "until_wall_ms");
+    if (json_object_get(command, "reopen") && ctl->argc > 1)
+        return ctl_usage(ctl, "--reopen opens log files anew and shows nothing: it stands alone");
     if (to && json_object_get(command, "follow"))
         return ctl_usage(ctl, "--follow goes on, and --until does not: one of them");
     if ((from || to) && !json_object_get(command, "count"))

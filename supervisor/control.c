@@ -237,28 +237,6 @@ static const struct verb VERBS[] = {
 
 /* ---- finding what is meant ---- */
 
-/* Names the slots that its model has. */
-static void no_slot(struct call *call, const char *name)
-{
-    const struct engine *engine = call->control->engine;
-    const char *first = NULL, *last = NULL;
-    unsigned count = 0;
-    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
-        const struct slot *slot = engine->slots[i];
-        if (!slot || slot->model->index != call->model || slot->role != ROLE_WORKER)
-            continue;
-        first = first ? first : slot->name;
-        last = slot->name;
-        count++;
-    }
-    if (count)
-        reply_error(call, 404, "not_found", "there is no slot \"%.200s\"; did you mean %s%s%s?",
-                    name, first, count > 2 ? " to " : " or ", count > 1 ? last : "its model");
-    else
-        reply_error(call, 404, "not_found", "there is no slot \"%.200s\"; its model has none",
-                    name);
-}
-
 /* "model" or "model/ordinal". */
 static bool find_target(struct call *call)
 {
@@ -281,11 +259,14 @@ static bool find_target(struct call *call)
     bool number = *digits && strspn(digits, "0123456789") == strlen(digits) && strlen(digits) < 10;
     struct slot *slot =
         number ? engine_slot(engine, call->model, (uint32_t)strtoul(digits, NULL, 10)) : NULL;
-    if (!slot)
-        no_slot(call, name);
-    else
+    if (slot) {
         call->slot = slot->index;
-    return slot != NULL;
+        return true;
+    }
+    char text[ENGINE_REASON];
+    engine_no_slot(engine, call->model, name, text);
+    reply_error(call, 404, "not_found", "%s", text);
+    return false;
 }
 
 /* A verb that may have a target has one where it is named. */

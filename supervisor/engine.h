@@ -326,6 +326,9 @@ struct slot *engine_slot(const struct engine *engine, uint32_t model, uint32_t o
 /* 'there is no model "conter"; did you mean "counter"?' */
 void engine_no_model(const struct engine *engine, const char *name, size_t len,
                      char text[ENGINE_REASON]);
+/* The same of a slot of a model that there is. */
+void engine_no_slot(const struct engine *engine, uint32_t model, const char *name,
+                    char text[ENGINE_REASON]);
 
 /* ---- between the engine's own files ---- */
 

@@ -97,6 +97,27 @@ void engine_no_model(const struct engine *engine, const char *name, size_t len,
                  asked);
 }
 
+/* Names the slots that its model has. */
+void engine_no_slot(const struct engine *engine, uint32_t model, const char *name,
+                    char text[ENGINE_REASON])
+{
+    const char *first = NULL, *last = NULL;
+    unsigned count = 0;
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        const struct slot *slot = engine->slots[i];
+        if (!slot || slot->model->index != model || slot->role != ROLE_WORKER)
+            continue;
+        first = first ? first : slot->name;
+        last = slot->name;
+        count++;
+    }
+    if (count)
+        snprintf(text, ENGINE_REASON, "there is no slot \"%.80s\"; did you mean %s%s%s?", name,
+                 first, count > 2 ? " to " : " or ", count > 1 ? last : "its model");
+    else
+        snprintf(text, ENGINE_REASON, "there is no slot \"%.96s\"; its model has none", name);
+}
+
 /* Slots that find no descriptor are starts that fail, which would not say what to do. */
 static void descriptors_check(const struct engine *engine)
 {

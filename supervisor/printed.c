@@ -44,6 +44,11 @@ static size_t cost(const struct kept *line)
 
 /* ---- what is wanted ---- */
 
+static const char *request_of(const struct kept *line)
+{
+    return line->text + line->len + 1;
+}
+
 static bool is_of(const char *slot, const char *target)
 {
     size_t len = strlen(target);
@@ -66,8 +71,7 @@ static bool is_wanted(const struct printed_filter *filter, const struct kept *li
            line->wall_ns >= filter->since_wall_ns &&
            (!filter->until_wall_ns || line->wall_ns <= filter->until_wall_ns) &&
            (!filter->pid || filter->pid == line->pid) &&
-           (!filter->request[0] ||
-            strcmp(filter->request, line->text + line->len + 1) == 0) &&
+           (!filter->request[0] || strcmp(filter->request, request_of(line)) == 0) &&
            (!filter->grep[0] || memmem(line->text, line->len, filter->grep, strlen(filter->grep)));
 }
 
@@ -76,6 +80,22 @@ bool printed_knows(const struct printed *printed, const char *target)
     for (const struct talker *slot = printed->slots; slot; slot = slot->next)
         if (is_of(slot->name, target))
             return true;
+    return false;
+}
+
+bool printed_is_about(const struct printed *printed, const struct printed_filter *filter,
+                      char near[PRINTED_REQUEST])
+{
+    near[0] = '\0';
+    for (const struct kept *line = printed->oldest; line; line = line->newer) {
+        const char *request = request_of(line);
+        if (!is_of_any(line->slot->name, filter->targets) || !*request)
+            continue;
+        if (strcmp(request, filter->request) == 0)
+            return true;
+        if (strstr(request, filter->request) || strstr(filter->request, request))
+            snprintf(near, PRINTED_REQUEST, "%s", request);
+    }
     return false;
 }
 
@@ -215,7 +235,7 @@ bool printed_next(struct printed_reader *reader, struct printed_line *out)
                                           .len = line->len,
                                           .more = line->more,
                                           .partial = line->partial}};
-    memcpy(out->request, line->text + line->len + 1, line->request_len + 1);
+    memcpy(out->request, request_of(line), line->request_len + 1);
     return true;
 }
 

@@ -51,6 +51,11 @@ void printed_add(struct printed *printed, const struct printed_line *line);
 /* Whether there are lines of it; `target`: a slot, or a model. */
 bool printed_knows(const struct printed *printed, const char *target);
 
+/* Whether a line of the filter's targets is about its request.  If none is: whose id looks most like
+ * it, "" for nobody's. */
+bool printed_is_about(const struct printed *printed, const struct printed_filter *filter,
+                      char near[PRINTED_REQUEST]);
+
 /* reader->filter is set.  It begins with the last `tail` of the lines that it wants. */
 void printed_open(struct printed *printed, struct printed_reader *reader, size_t tail);
 /* The next line that it wants, as far as there is one; false: none now. */

@@ -136,15 +136,28 @@ static void again(void *context)
 
 /* ---- who reads ---- */
 
+static bool is_slot(const struct engine *engine, const char *name)
+{
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++)
+        if (engine->slots[i] && strcmp(engine->slots[i]->name, name) == 0)
+            return true;
+    return false;
+}
+
 static bool known_target(const struct readers *readers, const char *target,
                          char error[CONFIG_ERROR_MAX])
 {
+    const struct engine *engine = readers->engine;
     size_t len = strcspn(target, "/");
     char text[ENGINE_REASON];
-    if (!target[0] || engine_model(readers->engine, target, len) >= 0 ||
-        printed_knows(readers->engine->printed.lines, target))
+    const int model = engine_model(engine, target, len);
+    if (!target[0] || (model >= 0 && !target[len]) || is_slot(engine, target) ||
+        printed_knows(engine->printed.lines, target))
         return true;
-    engine_no_model(readers->engine, target, len, text);
+    if (model >= 0)
+        engine_no_slot(engine, (uint32_t)model, target, text);
+    else
+        engine_no_model(engine, target, len, text);
     snprintf(error, CONFIG_ERROR_MAX, "%s", text);
     return false;
 }
@@ -228,18 +241,40 @@ static struct log_reader *reader_new(struct readers *readers, struct unix_client
     return reader;
 }
 
+/* Who follows may wait for its first line. */
+static uint32_t check_request(const struct readers *readers, const struct printed_filter *filter,
+                              bool follows, char error[CONFIG_ERROR_MAX])
+{
+    char near[PRINTED_REQUEST];
+    if (follows || !filter->request[0] ||
+        printed_is_about(readers->engine->printed.lines, filter, near))
+        return 0;
+    if (near[0])
+        snprintf(error, CONFIG_ERROR_MAX, "no line is about a request \"%s\"; did you mean \"%s\"?",
+                 filter->request, near);
+    else
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "no line that is kept is about a request \"%s\"; hasupctl logs shows whose a line "
+                 "is in [brackets]",
+                 filter->request);
+    return 404;
+}
+
 uint32_t readers_add(struct readers *readers, struct unix_client *client, uint64_t id,
                      const json_t *in, char error[CONFIG_ERROR_MAX])
 {
     const json_t *count = json_object_get(in, "count");
+    const bool follows = json_is_true(json_object_get(in, "follow"));
     struct printed_filter filter = {0};
     uint32_t wrong = read_filter(readers, in, &filter, error);
+    if (!wrong)
+        wrong = check_request(readers, &filter, follows, error);
     if (wrong)
         return wrong;
     struct log_reader *reader = reader_new(readers, client, id, error);
     if (!reader)
         return 429;
-    reader->follows = json_is_true(json_object_get(in, "follow"));
+    reader->follows = follows;
     reader->place.filter = filter;
     printed_open(readers->engine->printed.lines, &reader->place,
                  json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES);

@@ -105,6 +105,33 @@ class Lines(unittest.TestCase):
             for connection in begun:
                 self.assertEqual(world.finish(connection)[0], 200)
 
+    def test_what_there_is_not_is_said_and_no_silence(self):
+        with World(f"  m: {{command: [{WORKER}], workers: 2, spares: 1}}") as world:
+            world.post("m", "utter " + hexed("one\n"), {"X-Request-Id": "r-17"})
+            lines_when(world, 1, "--grep", "one")
+            slot = next(line["slot"] for line in lines_of(world, "--request", "r-17"))
+            self.assertEqual(world.ctl("logs", "m/spare-0", "m/1", "m/0").stderr, b"")
+            for words, said in ((["n"], 'there is no model "n"; hasupctl status lists them'),
+                                (["m/2"], 'there is no slot "m/2"; did you mean m/0 or m/1?'),
+                                (["m/"], 'there is no slot "m/"; did you mean m/0 or m/1?'),
+                                (["m/00"], 'there is no slot "m/00"; did you mean m/0 or m/1?'),
+                                (["-f", "m/spare-1"], 'there is no slot "m/spare-1"; did you mean m/0 or m/1?'),
+                                (["--request", "r-1"], 'no line is about a request "r-1"; did you mean "r-17"?'),
+                                ([slot, "-r", "[r-17]"], 'no line is about a request "[r-17]"; did you mean "r-17"?'),
+                                (["-r", "x"], 'no line that is kept is about a request "x"; hasupctl logs shows whose a line '
+                                              'is in [brackets]')):
+                with self.subTest(words=words):
+                    done = world.ctl("logs", *words, check=False)
+                    self.assertEqual((done.returncode, done.stdout, said in done.stderr.decode()), (1, b"", True), done.stderr)
+            with Follower(world, "--request", "r-18") as follower:  # which may come
+                wait_until(lambda: world.ctl("logs", "-r", "r-18", check=False).returncode == 1, "it was there")
+                world.post("m", "utter " + hexed("two\n"), {"X-Request-Id": "r-18"})
+                self.assertEqual(follower.line()["message"], "two")
+            for words in (["m"], ["-t"], ["--tail", "3"], ["-f"]):
+                done = world.ctl("logs", "--reopen", *words, check=False)
+                self.assertEqual((done.returncode, b"it stands alone" in done.stderr), (2, True), done.stderr)
+            self.assertEqual(world.ctl("--json", "logs", "--reopen").returncode, 0)
+
     def several_in_hand(self, command):
         """Three requests at once in one worker, each says its own name before and after it waits."""
         with World(f"  m: {{command: {command}, max_attempts: 1}}") as world:

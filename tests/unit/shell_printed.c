@@ -48,6 +48,42 @@ static const char *read_now(struct printed *printed, const struct printed_filter
     return text;
 }
 
+static void say_about(struct printed *printed, const char *slot, const char *request)
+{
+    struct printed_line line = {.wall_ns = 1, .slot = slot, .said = {.text = "x", .len = 1}};
+    snprintf(line.request, sizeof line.request, "%s", request);
+    printed_add(printed, &line);
+}
+
+/* "": it is there; else the nearest, or "-". */
+static const char *near_of(struct printed *printed, const char *target, const char *request)
+{
+    static char near[PRINTED_REQUEST];
+    struct printed_filter filter = {0};
+    snprintf(filter.targets[0], sizeof filter.targets[0], "%s", target);
+    snprintf(filter.request, sizeof filter.request, "%s", request);
+    if (printed_is_about(printed, &filter, near))
+        return "";
+    return near[0] ? near : "-";
+}
+
+static void a_request_that_no_line_is_about_has_a_near_one(void **state)
+{
+    (void)state;
+    struct printed *printed = printed_new(1 << 20);
+    assert_string_equal(near_of(printed, "", "r-1"), "-");
+    say_about(printed, "m/0", "");
+    assert_string_equal(near_of(printed, "", "r-1"), "-");
+    say_about(printed, "m/0", "r-17");
+    say_about(printed, "n/0", "r-18");
+    assert_string_equal(near_of(printed, "", "r-1"), "r-18");
+    assert_string_equal(near_of(printed, "m", "r-1"), "r-17");
+    assert_string_equal(near_of(printed, "m", "[r-17]"), "r-17");
+    assert_string_equal(near_of(printed, "m/0", "r-17"), "");
+    assert_string_equal(near_of(printed, "n", "r-17"), "-");
+    printed_free(printed);
+}
+
 static void lines_are_chosen(void **state)
 {
     (void)state;
@@ -163,6 +199,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_chosen),
+        cmocka_unit_test(a_request_that_no_line_is_about_has_a_near_one),
         cmocka_unit_test(who_has_most_gives_its_oldest),
         cmocka_unit_test(a_reader_goes_on_where_it_was),
         cmocka_unit_test(a_reader_learns_how_many_it_lost),
