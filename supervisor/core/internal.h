@@ -1,7 +1,9 @@
 /*
  * internal.h: what the files of the core ask of each other; its records are in records.h.
  *
- *   core.c      the step, models, commands, shutdown
+ *   core.c      the step, shutdown
+ *   model.c     models: set, scaled, drained, removed
+ *   command.c   what an operator tells a model or a slot
  *   views.c     what the shell may see
  *   check.c     what holds between any two steps
  *   slot.c      the life of a slot: started, ended, backoff, breaker, drain
@@ -532,7 +534,7 @@ void entry_finish(struct entries *entries, struct entry *entry, bool refused);
 void entry_free(struct entries *entries, struct entry *entry);
 void entries_check(const struct entries *entries);
 
-/* ---- core.c ---- */
+/* ---- model.c ---- */
 
 /* Whether some slot serves, or will without anybody's help. */
 bool model_has_hope(const struct core *core, const struct model *model);
@@ -548,6 +550,18 @@ struct slot *slot_add(struct core *core, struct model *model, enum slot_role rol
 bool slots_have_room(const struct core *core);
 /* A slot is free: to a model that found none. */
 void models_fill(struct core *core);
+void model_set(struct core *core, const struct event *event);
+void model_removed(struct core *core, struct model *model);
+/* Once a step: whether an essential model is at its end. */
+void essentials_settle(struct core *core);
+
+/* ---- command.c ---- */
+
+void command_run(struct core *core, const struct event *event);
+
+/* ---- core.c ---- */
+
+/* While it shuts down: whether that is all. */
 void core_settle(struct core *core);
 
 #endif
