@@ -2,8 +2,8 @@
  * durable.c: requests that their clients can come back for.  Each step waits for the journal: it is
  * queued once it is accepted there, and answered once its result is there; so a crash of hasupd
  * between any two steps loses nothing that anybody was told, and no answer is given that a second
- * run could change.  Who comes with the key of a request that runs joins it; who comes later hears
- * the stored answer.
+ * run could change.  Who comes with its key is in durable_join.c, the next run in
+ * durable_recover.c.
  *
  * Of some requests nobody can come back for the answer: they have no key and no number that was
  * told, nobody joined them, no chunk of theirs was stored.  Where they change no state either, they
@@ -69,7 +69,7 @@ static void tell_accepted(struct core *core, struct item *item, uint64_t record)
         item->client = false; /* that was all that its client waits for */
 }
 
-static void tell_answer(struct core *core, struct item *item, const struct item *of)
+void tell_answer(struct core *core, struct item *item, const struct item *of)
 {
     struct action *action = action_add(core, ACTION_ANSWER);
     action->request = item->id;
@@ -77,7 +77,7 @@ static void tell_answer(struct core *core, struct item *item, const struct item 
     action->answer.of = of->id;
 }
 
-static void tell_chunk(struct core *core, struct item *item, const struct item *of, uint64_t number)
+void tell_chunk(struct core *core, struct item *item, const struct item *of, uint64_t number)
 {
     if (number <= item->heard)
         return;
@@ -86,162 +86,6 @@ static void tell_chunk(struct core *core, struct item *item, const struct item *
     action->chunk.of = of->id;
     action->chunk.number = number;
     item->heard = number;
-}
-
-/* ---- joining ---- */
-
-/* Ends one that joined; what it had to hear was said. */
-static void joined_forget(struct core *core, struct item *item)
-{
-    list_remove(&item->leader->joined, item);
-    item->leader = NULL;
-    item->settled = true;
-    core->joined--;
-    request_forget(core, item);
-}
-
-static void joined_answer(struct core *core, struct item *leader)
-{
-    while (leader->joined.head) {
-        tell_answer(core, leader->joined.head, leader);
-        joined_forget(core, leader->joined.head);
-    }
-}
-
-void durable_left(struct core *core, struct item *item)
-{
-    joined_forget(core, item);
-}
-
-/* Who comes with the key can come again: its time stays with the request when it leaves, as that
- * of the first one does.  Who asks for it by its number hears its end, whenever that is. */
-static void wait_longer(struct item *leader, const struct event *event)
-{
-    hasup_ns deadline = event->submitted.deadline ? event->submitted.deadline : HASUP_NEVER;
-    bool asks = event->submitted.record && !PLANT(PLANT_ASKING_LENGTHENS);
-    if (!asks && deadline > leader->later)
-        leader->later = deadline;
-}
-
-bool durable_outlasts(struct core *core, struct item *item)
-{
-    if (item->later <= core->now)
-        return false;
-    if (item->client)
-        refuse_action(core, item->id, REFUSED_DEADLINE, 0, item->attempts);
-    item->client = false;
-    bool queued = item->place == PLACE_QUEUE;
-    if (queued)
-        queue_remove(core, item);
-    item->deadline = item->later;
-    timer_set_at(&core->wheel, &item->timer, item->deadline);
-    if (queued)
-        queue_push(core, item);
-    return true;
-}
-
-static void refuse_now(struct core *core, struct model *model, uint64_t request, enum refusal why,
-                       uint32_t attempts)
-{
-    bool later = why == REFUSED_UNAVAILABLE || why == REFUSED_OVERLOADED ||
-                 why == REFUSED_LATE || why == REFUSED_RATE || why == REFUSED_IN_PROGRESS;
-    refuse_action(core, request, why, later ? HASUP_S : 0, attempts);
-    if (model)
-        model->refused++;
-    action_add(core, ACTION_FORGET)->request = request;
-}
-
-static void join(struct core *core, const struct event *event, struct item *leader)
-{
-    struct item *item = request_open(core, event);
-    item->model = leader->model;
-    item->place = PLACE_JOINED;
-    item->leader = leader;
-    item->heard = event->submitted.heard;
-    wait_longer(leader, event);
-    list_append(&leader->joined, item);
-    core->joined++;
-    for (uint64_t number = 1; number <= leader->chunks_stored && !item->async; number++)
-        tell_chunk(core, item, leader, number);
-}
-
-/* Its request runs: waits with it, or not. */
-static void join_running(struct core *core, struct model *model, const struct event *event,
-                         struct entry *entry)
-{
-    struct item *leader = item_find(core, entry->request);
-    assert(leader && leader->entry == entry);
-    if (event->submitted.no_wait && !event->submitted.async) {
-        refuse_now(core, model, event->request, REFUSED_IN_PROGRESS, 0);
-    } else if (event->submitted.heard > leader->chunks_stored) {
-        /* More than there is: a number that nobody gave it. */
-        refuse_now(core, model, event->request, REFUSED_GONE, 0);
-    } else if (leader->settled) {
-        /* Refused, but a worker still has it: it cannot begin anew before that ends. */
-        refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0);
-    } else if (event->submitted.async && leader->storing != STORING_ACCEPT) {
-        struct action *action = action_add(core, ACTION_ACCEPTED);
-        action->request = event->request;
-        action->record = entry->record;
-        leader->async = true; /* somebody comes back for it by its number */
-        wait_longer(leader, event);
-        action_add(core, ACTION_FORGET)->request = event->request;
-    } else {
-        join(core, event, leader);
-    }
-}
-
-static void retell(struct core *core, const struct event *event, const struct entry *entry)
-{
-    struct action *action =
-        action_add(core, event->submitted.async ? ACTION_ACCEPTED : ACTION_RETELL);
-    action->request = event->request;
-    action->record = entry->record;
-    if (!event->submitted.async)
-        action->chunk.number = event->submitted.heard;
-    action_add(core, ACTION_FORGET)->request = event->request;
-}
-
-/* What who comes for it hears.  Who has a part of another record's stream, which was refused and
- * left the key free, has not a part of this one's. */
-static void tell_entry(struct core *core, struct model *model, const struct event *event,
-                       struct entry *entry)
-{
-    bool told = entry->state == ENTRY_RUNNING || entry->state == ENTRY_DONE;
-    if (told && event->submitted.heard && event->submitted.heard_of != entry->record &&
-        !PLANT(PLANT_JOIN_IN_THE_MIDDLE)) {
-        refuse_now(core, model, event->request, REFUSED_GONE, 0);
-        return;
-    }
-    switch (entry->state) {
-    case ENTRY_RUNNING: join_running(core, model, event, entry); break;
-    case ENTRY_DONE: retell(core, event, entry); break;
-    case ENTRY_REFUSED: refuse_now(core, model, event->request, entry->why, entry->attempts); break;
-    case ENTRY_WAITING:
-    case ENTRY_FREE: refuse_now(core, model, event->request, REFUSED_UNAVAILABLE, 0); break;
-    }
-}
-
-void durable_asked(struct core *core, const struct event *event)
-{
-    struct entry *entry = entry_by_record(&core->entries, event->submitted.record);
-    if (entry)
-        tell_entry(core, NULL, event, entry);
-    else
-        refuse_at_once(core, event, NULL, REFUSED_NOT_FOUND);
-}
-
-bool durable_joined(struct core *core, struct model *model, const struct event *event)
-{
-    struct entry *entry = entry_by_key(&core->entries, event->submitted.key);
-    if (!entry)
-        return false;
-    if (entry->body != event->submitted.body) {
-        refuse_now(core, model, event->request, REFUSED_KEY_REUSED, 0);
-        return true;
-    }
-    tell_entry(core, model, event, entry);
-    return true;
 }
 
 /* ---- accepting ---- */
@@ -254,8 +98,7 @@ static void entry_drop(struct core *core, struct entry *entry)
 }
 
 /* The oldest finished one makes room where there is none. */
-static struct entry *entry_make(struct core *core, uint64_t record, const uint64_t key[2],
-                                uint64_t body)
+struct entry *entry_make(struct core *core, uint64_t record, const uint64_t key[2], uint64_t body)
 {
     struct entry *entry = entry_new(&core->entries, record, key, body);
     if (entry || !core->entries.oldest)
@@ -435,7 +278,7 @@ void durable_replied(struct core *core, struct slot *slot, struct item *item,
 
 /* What is kept has grown by one: the oldest go where it is too much, but never that one, which its
  * client has hardly heard of.  In steps: a large result may come after very many small ones. */
-static void results_bound(struct core *core)
+void results_bound(struct core *core)
 {
     enum { STEP = 64 };
     struct entries *entries = &core->entries;
@@ -632,125 +475,4 @@ void durable_pardoned(struct core *core, const uint64_t hash[2])
 void durable_expired(struct core *core, struct entry *entry)
 {
     entry_drop(core, entry);
-}
-
-/* ---- recovery ---- */
-
-/* An entry of an earlier run.  Where the journal holds two of a key, because the end of the older
- * one was not written, the key is the newer one's. */
-static struct entry *recover_entry(struct core *core, const struct event *event)
-{
-    struct entry *entry = entry_by_record(&core->entries, event->recovered.record);
-    if (entry)
-        return entry;
-    entry = entry_by_key(&core->entries, event->recovered.key);
-    if (entry)
-        entry_unkey(&core->entries, entry);
-    entry = entry_make(core, event->recovered.record, event->recovered.key, event->recovered.body);
-    if (entry)
-        entry->token = event->recovered.token;
-    return entry;
-}
-
-static void recover_request(struct core *core, const struct event *event)
-{
-    struct model *model = &core->models[event->model];
-    assert(event->model < core->limits.models && model->used);
-    struct entry *entry = recover_entry(core, event);
-    assert(entry && entry->state != ENTRY_DONE && entry->state != ENTRY_REFUSED);
-    entry->state = ENTRY_RUNNING;
-    entry->request = event->request;
-    struct item *item =
-        request_open(core, &(struct event){.request = event->request,
-                                           .model = event->model,
-                                           .submitted = {.size = event->recovered.size,
-                                                         .deadline = event->recovered.deadline,
-                                                         .priority = event->recovered.priority,
-                                                         .async = event->recovered.async,
-                                                         .session = event->recovered.session,
-                                                         .batch_key = event->recovered.batch_key,
-                                                         .hash = {event->recovered.hash[0],
-                                                                  event->recovered.hash[1]}}});
-    item->client = false;
-    item->entry = entry;
-    item->sent = item->kept = event->recovered.sent;
-    core->kept += item->kept;
-    item->chunks = item->chunks_stored = event->recovered.chunks;
-    if (event->recovered.once && !PLANT(PLANT_RUN_TWICE)) {
-        request_refuse(core, item, REFUSED_INTERRUPTED, 0);
-        request_forget(core, item);
-        return;
-    }
-    request_enter(core, item);
-    dispatch_model(core, model);
-    model_settle(core, model);
-}
-
-static void recover_logged(struct core *core, const struct event *event)
-{
-    struct slot *slot = &core->slots[event->slot];
-    assert(event->slot < core->slots_high && slot->used);
-    struct item *item =
-        request_open(core, &(struct event){.request = event->request,
-                                           .model = slot->model,
-                                           .submitted = {.size = event->recovered.size}});
-    item->client = false;
-    item->settled = item->answered = true;
-    item->digest = event->recovered.digest;
-    item->batch = event->recovered.batch;
-    timer_clear(&core->wheel, &item->timer);
-    log_recover(slot, item, event->recovered.position);
-}
-
-static void recover_trimmed(struct core *core, const struct event *event)
-{
-    struct slot *slot = &core->slots[event->slot];
-    assert(event->slot < core->slots_high && slot->used && !slot->log.head);
-    slot->log.trimmed = slot->log.position = event->recovered.position;
-    slot->log.durable = true;
-}
-
-/* Half a log is none: what comes next would follow upon a state that never was. */
-static void recover_cut(struct core *core, const struct event *event)
-{
-    struct slot *slot = &core->slots[event->slot];
-    assert(event->slot < core->slots_high && slot->used && slot->state != SLOT_REPLAYING);
-    assert(event->recovered.position >= slot->log.position);
-    while (slot->log.head)
-        log_let_go(core, slot, slot->log.head);
-    slot->log.trimmed = slot->log.position = event->recovered.position;
-    slot->log.durable = true;
-}
-
-void durable_recovered(struct core *core, const struct event *event)
-{
-    const uint64_t record = event->recovered.record;
-    struct entry *entry;
-    if (record && record >= core->next_record)
-        core->next_record = record + 1;
-    switch (event->recovered.what) {
-    case RECOVERY_WAITING:
-        entry = recover_entry(core, event);
-        if (entry)
-            entry->state = ENTRY_WAITING;
-        return;
-    case RECOVERY_FINISHED:
-        entry = recover_entry(core, event);
-        if (!entry)
-            return;
-        if (event->recovered.refused && event->recovered.why != REFUSED_QUARANTINED)
-            entry_unkey(&core->entries, entry);
-        entry->why = event->recovered.why;
-        entry->attempts = event->recovered.attempts;
-        entry->size = event->recovered.size;
-        entry_finish(&core->entries, entry, event->recovered.refused);
-        timer_set_at(&core->wheel, &entry->timer, event->recovered.expires);
-        results_bound(core);
-        return;
-    case RECOVERY_REQUEST: recover_request(core, event); return;
-    case RECOVERY_TRIMMED: recover_trimmed(core, event); return;
-    case RECOVERY_LOGGED: recover_logged(core, event); return;
-    case RECOVERY_CUT: recover_cut(core, event); return;
-    case RECOVERY_QUARANTINED: blame_recovered(core, event); return;
-    }
 }

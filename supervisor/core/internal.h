@@ -25,7 +25,8 @@
  *   body.c      bodies under suspicion and in quarantine
  *   blame.c     who is to blame for a crash: a request, or the model; quarantine, its breaker
  *   replay.c    the log of a stateful slot, checkpoints, replay
- *   durable.c   what waits for the journal; those who join a request; recovery
+ *   durable.c   what waits for the journal
+ *   durable_join.c, durable_recover.c: those who join a request; what an earlier run left
  *   entry.c     the memory of durable requests by record and key
  *   timer.c     timers
  *   save.c      the core as bytes, and back; save_records.c, save_timers.c: field by field;
@@ -487,10 +488,6 @@ void checkpoint_due(struct core *core, struct slot *slot);
 
 bool model_is_durable(const struct core *core, const struct model *model,
                       const struct event *event);
-/* Where its key is known: joins, retells or refuses.  False: it is a new one. */
-bool durable_joined(struct core *core, struct model *model, const struct event *event);
-/* Somebody asks for a record: joins it, or hears its answer. */
-void durable_asked(struct core *core, const struct event *event);
 /* More than the journal takes of one request, one chunk, one answer. */
 bool durable_is_too_large(const struct core *core, uint64_t size);
 /* A new one, to be accepted by the journal; false: nothing more can be remembered. */
@@ -505,16 +502,37 @@ void durable_replied(struct core *core, struct slot *slot, struct item *item,
 void durable_refused(struct core *core, struct item *item, hasup_ns retry_after);
 /* Before it is forgotten. */
 void durable_forget(struct core *core, struct item *item);
-/* Its own client's time is over, but others wait longer: true, and it goes on for them. */
-bool durable_outlasts(struct core *core, struct item *item);
-void durable_left(struct core *core, struct item *item); /* a joined one's client is gone */
 void durable_dropped(struct core *core, uint64_t record);
-void durable_recovered(struct core *core, const struct event *event);
 /* Requests that were refused because of this body may be asked anew. */
 void durable_pardoned(struct core *core, const uint64_t hash[2]);
 void durable_expired(struct core *core, struct entry *entry);
 void durable_retry(struct core *core);
 void durable_sync(struct core *core);
+/* The answer, the chunk of `of` to `item`'s client; a chunk that it has is not told again. */
+void tell_answer(struct core *core, struct item *item, const struct item *of);
+void tell_chunk(struct core *core, struct item *item, const struct item *of, uint64_t number);
+/* The oldest finished one makes room where there is none; NULL: every one is in use. */
+struct entry *entry_make(struct core *core, uint64_t record, const uint64_t key[2], uint64_t body);
+/* Stored answers within limits.result_bytes: the oldest go. */
+void results_bound(struct core *core);
+
+/* ---- durable_join.c ---- */
+
+/* Where its key is known: joins, retells or refuses.  False: it is a new one. */
+bool durable_joined(struct core *core, struct model *model, const struct event *event);
+/* Somebody asks for a record: joins it, or hears its answer. */
+void durable_asked(struct core *core, const struct event *event);
+/* Its own client's time is over, but others wait longer: true, and it goes on for them. */
+bool durable_outlasts(struct core *core, struct item *item);
+void durable_left(struct core *core, struct item *item); /* a joined one's client is gone */
+/* All who joined hear the answer, and are forgotten. */
+void joined_answer(struct core *core, struct item *leader);
+/* One that joined ends; what it had to hear was said. */
+void joined_forget(struct core *core, struct item *item);
+
+/* ---- durable_recover.c ---- */
+
+void durable_recovered(struct core *core, const struct event *event);
 
 /* ---- entry.c ---- */
 
