@@ -249,22 +249,6 @@ static int show_history(const struct order *order, json_t *entries)
 
 /* ---- options ---- */
 
-/* "90s", "5m", "2h"; false: not a duration. */
-static bool parse_age(const char *text, hasup_ns *age)
-{
-    char *end;
-    long long value = strtoll(text, &end, 10);
-    hasup_ns unit = strcmp(end, "s") == 0   ? HASUP_S
-                    : strcmp(end, "m") == 0 ? 60 * HASUP_S
-                    : strcmp(end, "h") == 0 ? 3600 * HASUP_S
-                    : strcmp(end, "d") == 0 ? 86400 * HASUP_S
-                                            : 0;
-    if (end == text || value <= 0 || !unit || value > HASUP_NEVER / unit)
-        return false;
-    *age = value * unit;
-    return true;
-}
-
 static int wrong_age(const struct ctl *ctl, const char *name, const char *value)
 {
     if (*value && value[strspn(value, "0123456789")] == '\0')
@@ -291,7 +275,7 @@ static int take_value(struct order *order, const char *name, const char *value)
             return ctl_usage(&order->ctl, "%s wants a value", name);
         if (VALUES[i].text)
             *VALUES[i].text = value;
-        else if (!parse_age(value, VALUES[i].age))
+        else if (!ctl_span(value, VALUES[i].age))
             return wrong_age(&order->ctl, name, value);
         return 0;
     }

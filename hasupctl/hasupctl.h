@@ -86,6 +86,8 @@ int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client);
 const char *ctl_duration(long long ms, char out[32]);
 const char *ctl_bytes(unsigned long long bytes, char out[32]);
 int64_t ctl_wall_now(void); /* ns since 1970 */
+/* "90s", "24h", "7d"; false: no duration above 0. */
+bool ctl_span(const char *text, hasup_ns *span);
 /* "5m" (ago), "19:39" (the last one), "2026-11-25", "2026-11-25T19:39:35.5Z", "@1700000000", "today",
  * "yesterday"; UTC where no zone is named.  NULL, or what is wanted. */
 const char *ctl_when(const char *text, int64_t *wall_ns);

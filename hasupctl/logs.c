@@ -12,7 +12,8 @@
 const char CTL_LOGS_OPTIONS[] =
     "  -f, --follow        go on with what comes\n"
     "  -n, --tail N        the last N lines (100; with --since or --until all), or all\n"
-    "  -S, --since T       not older: 5m, 19:39, 2026-11-25T19:39:35 (UTC, or +01:00 behind it)\n"
+    "  -S, --since T       not older: 5m, 7d, 19:39 (the last time that it was), 2026-11-25,\n"
+    "                      2026-11-25T19:39:35 (UTC, or +01:00 behind it)\n"
     "  -U, --until T       not newer\n"
     "  --stdout            of standard output only; with --stderr of both\n"
     "  --stderr            of standard error only\n"

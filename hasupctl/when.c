@@ -95,6 +95,17 @@ static bool read_stamp(const char *text, int64_t now, int64_t *wall_ns)
     return false;
 }
 
+bool ctl_span(const char *text, hasup_ns *span)
+{
+    const size_t digits = strspn(text, "0123456789");
+    const long long days = digits && strcmp(text + digits, "d") == 0 ? strtoll(text, NULL, 10) : 0;
+    if (days > 0 && days <= HASUP_NEVER / (DAY_S * HASUP_S)) {
+        *span = days * DAY_S * HASUP_S;
+        return true;
+    }
+    return !config_duration(text, span) && *span > 0;
+}
+
 const char *ctl_when(const char *text, int64_t *wall_ns)
 {
     const int64_t now = ctl_wall_now();
@@ -113,10 +124,10 @@ const char *ctl_when(const char *text, int64_t *wall_ns)
     }
     if (read_stamp(text, now, wall_ns) && *wall_ns > 0)
         return NULL;
-    if (!config_duration(text, &span) && span > 0) {
+    if (ctl_span(text, &span)) {
         *wall_ns = now - span;
         return NULL;
     }
-    return "wants a duration such as 90s or 24h, or a time: 19:39, 2026-11-25, "
+    return "wants a duration such as 90s, 24h or 7d, or a time: 19:39, 2026-11-25, "
            "2026-11-25T19:39:35Z";
 }

@@ -105,3 +105,9 @@ const char *address_fault_text(enum address_fault fault)
     }
     return "";
 }
+
+const char *address_listen_fault_text(enum address_fault fault)
+{
+    return fault == ADDRESS_NO_PORT ? "there is no port of 1 to 65535, or 0 for any that is free"
+                                    : address_fault_text(fault);
+}

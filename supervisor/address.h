@@ -43,7 +43,8 @@ enum address_fault address_read(const char *text, struct address *address) HASUP
 enum address_fault address_read_listen(const char *text, struct address *address) HASUP_NODISCARD;
 /* Whether nobody beyond this machine reaches the first place. */
 bool address_is_loopback(const struct address *address);
-/* What is wrong with it, as the end of a sentence. */
+/* What is wrong with it, as the end of a sentence; of what is to be listened at. */
 const char *address_fault_text(enum address_fault fault);
+const char *address_listen_fault_text(enum address_fault fault);
 
 #endif

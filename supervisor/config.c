@@ -47,14 +47,15 @@ static void check_listen(struct config *config, const struct node *root,
                          struct config_errors *errors)
 {
     struct address address;
+    enum address_fault fault;
     const struct node *at = config_place(root, "listen.http");
     if (strcmp(config->listen_http, "off") == 0) {
         free(config->listen_http);
         config->listen_http = NULL;
-    } else if (address_read_listen(config->listen_http, &address)) {
+    } else if ((fault = address_read_listen(config->listen_http, &address))) {
         config_error(errors, at->line, at->column, "listen.http",
-                     "expected ADDRESS:PORT such as 127.0.0.1:8080, or off; found \"%.64s\"",
-                     config->listen_http);
+                     "expected ADDRESS:PORT such as 127.0.0.1:8080, or off; found \"%.64s\": %s",
+                     config->listen_http, address_listen_fault_text(fault));
     } else if (!address_is_loopback(&address) && !config->insecure) {
         config_error(errors, at->line, at->column, "listen.http",
                      "%.*s is not loopback, so whoever reaches this port may use the models; where "

@@ -410,6 +410,7 @@ static void unknown_key(struct config_reader *reader, const struct group *group,
                         const struct node *child, const char *path)
 {
     char guess[CONFIG_PATH_MAX] = "", known[CONFIG_PATH_MAX] = "", name[64];
+    char elsewhere[CONFIG_PATH_MAX] = "";
     unsigned best = UINT32_MAX;
     for (size_t i = 0; i < group->count; i++) {
         const char *rest = within(group, group->keys[i].path);
@@ -427,11 +428,12 @@ static void unknown_key(struct config_reader *reader, const struct group *group,
     for (size_t i = 0; i < group->count && best > 0; i++) {
         const char *dot = strrchr(group->keys[i].path, '.');
         if (is_near(child->key, dot ? dot + 1 : group->keys[i].path, &best))
-            snprintf(guess, sizeof(guess), "%s", group->keys[i].path);
+            snprintf(elsewhere, sizeof(elsewhere), "%s", group->keys[i].path);
     }
-    if (guess[0])
+    if (guess[0] || elsewhere[0])
         config_error(reader->errors, child->key_line, child->key_column, path,
-                     "unknown key; did you mean \"%s\"?", guess);
+                     "unknown key; did you mean \"%s%s%s\"?", guess,
+                     guess[0] && elsewhere[0] ? "\" or \"" : "", elsewhere);
     else
         config_error(reader->errors, child->key_line, child->key_column, path,
                      "unknown key; known here: %s", known);

@@ -50,6 +50,7 @@ static bool is_name(const char *name)
 static void check_one(const struct where *where, struct config_socket *socket)
 {
     struct address address;
+    enum address_fault fault;
     char *end;
     long mode = strtol(socket->mode_text, &end, 8);
     socket->mode = (uint32_t)mode;
@@ -62,9 +63,10 @@ static void check_one(const struct where *where, struct config_socket *socket)
                  socket->mode_text);
     if (socket->tcp && config_tree_find(where->node, "mode"))
         COMPLAIN(where, "mode is a Unix socket's");
-    if (socket->tcp && address_read_listen(socket->tcp, &address))
-        COMPLAIN(where, "tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; found \"%.64s\"",
-                 socket->tcp);
+    fault = socket->tcp ? address_read_listen(socket->tcp, &address) : ADDRESS_FINE;
+    if (fault)
+        COMPLAIN(where, "tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; found \"%.64s\": %s",
+                 socket->tcp, address_listen_fault_text(fault));
     if (socket->path && strlen(socket->path) > PATH_ROOM)
         COMPLAIN(where, "unix: longer than the %d bytes that a socket's path may have", PATH_ROOM);
 }

@@ -64,6 +64,20 @@ static bool has_all_of(const char *word, const char *name)
     return true;
 }
 
+/* ":03d", ":>4", ":d" as Python and others write numbers.  {slot:1} and {slot: 1} are JavaScript's,
+ * and JSON's nearly. */
+static bool is_format(const char *text, size_t len)
+{
+    if (len < 2 || text[0] != ':')
+        return false;
+    size_t at = 1 + strspn(text + 1, "<>^=+-#");
+    const size_t digits = strspn(text + at, "0123456789");
+    const bool flagged = at > 1 || (digits > 1 && text[at] == '0');
+    at += digits;
+    const bool letter = at < len && strchr("bdnoxX", text[at]);
+    return at + letter == len && (flagged || (letter && (digits || text[at] == 'd')));
+}
+
 /* The placeholder that was meant; NULL: none. */
 static const char *nearly(const char *in, size_t len)
 {
@@ -79,6 +93,8 @@ static const char *nearly(const char *in, size_t len)
     size_t rest = at + letters;
     while (rest < len && strchr(" +-*/0123456789", in[rest]))
         rest++;
+    if (is_format(in + rest, len - rest))
+        rest = len;
     for (size_t i = 0; i < HASUP_LEN(NAMES) && rest == len; i++) {
         unsigned distance = has_all_of(word, NAMES[i]) ? config_distance(word, NAMES[i]) : 2;
         if (distance == 0 || (distance == 1 && at + letters == len))

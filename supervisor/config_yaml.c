@@ -15,8 +15,10 @@ struct reading {
     yaml_parser_t parser;
     struct config_errors *errors;
     const char *text;
-    size_t nodes;
+    size_t len, nodes;
 };
+
+enum { BRACES_MAX = 80 };
 
 void config_tree_free(struct node *node)
 {
@@ -62,15 +64,55 @@ static void refuse_bytes(struct reading *r)
     config_error(r->errors, line, column, NULL, "%s", r->parser.problem);
 }
 
+/* The byte at a mark, whose column counts characters. */
+static size_t byte_at(const struct reading *r, const yaml_mark_t *mark)
+{
+    size_t at = 0, line = 0, column = 0;
+    for (; at < r->len && line < mark->line; at++)
+        line += r->text[at] == '\n';
+    for (; at < r->len && column < mark->column; column++)
+        for (at++; at < r->len && (r->text[at] & 0xc0) == 0x80;)
+            at++;
+    return at;
+}
+
+/* A word whose braces YAML takes for a map's: "--port={slot}", at any place in it.  "": none. */
+static void find_braces(const struct reading *r, size_t at, char word[BRACES_MAX])
+{
+    static const char ENDS[] = " \t\n\r,[]\"'";
+    const char *text = r->text;
+    size_t from = at, to;
+    int depth = 0;
+    word[0] = '\0';
+    while (from > 0 && !strchr(ENDS, text[from - 1]))
+        from--;
+    for (to = from; to < r->len && !strchr(ENDS, text[to]) && depth >= 0; to++)
+        depth += (text[to] == '{') - (text[to] == '}');
+    to -= depth < 0;
+    if (depth <= 0 && to - from < BRACES_MAX)
+        snprintf(word, BRACES_MAX, "%.*s", (int)(to - from), text + from);
+    if (!strstr(word, "{slot") && !strstr(word, "{model"))
+        word[0] = '\0';
+}
+
 static void refuse_syntax(struct reading *r)
 {
-    if (r->parser.error == YAML_MEMORY_ERROR)
+    const yaml_mark_t *mark = &r->parser.problem_mark;
+    const char *problem = r->parser.problem ? r->parser.problem : "this is not YAML";
+    char word[BRACES_MAX], text[BRACES_MAX + 128];
+    if (r->parser.error == YAML_MEMORY_ERROR) {
         config_error(r->errors, 0, 0, NULL, "out of memory");
-    else if (r->parser.error == YAML_READER_ERROR)
+        return;
+    }
+    if (r->parser.error == YAML_READER_ERROR) {
         refuse_bytes(r);
-    else
-        refuse(r, &r->parser.problem_mark,
-               r->parser.problem ? r->parser.problem : "this is not YAML");
+        return;
+    }
+    find_braces(r, byte_at(r, mark), word);
+    snprintf(text, sizeof text, "%.100s%s%s%s", problem,
+             word[0] ? "; with braces in it, this needs quotes: \"" : "", word,
+             word[0] ? "\"" : "");
+    refuse(r, mark, text);
 }
 
 static bool next_event(struct reading *r, yaml_event_t *event)
@@ -270,7 +312,7 @@ static struct node *read_document(struct reading *r)
 
 struct node *config_tree_parse(const char *text, size_t len, struct config_errors *errors)
 {
-    struct reading r = {.errors = errors, .text = text};
+    struct reading r = {.errors = errors, .text = text, .len = len};
     if (!yaml_parser_initialize(&r.parser)) {
         config_error(errors, 0, 0, NULL, "out of memory");
         return NULL;

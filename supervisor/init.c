@@ -148,6 +148,8 @@ static void rewrite(struct init *init, const char *text)
     int to = colon ? signal_number(colon + 1, strlen(colon + 1)) : -1;
     if (from < 1 || to < 0)
         usage("-r wants SIG:SIG, such as TERM:INT or HUP:0: ", text);
+    if (from == SIGKILL || from == SIGSTOP)
+        usage("KILL and STOP can be caught by nobody, so nothing else can be handed on: -r ", text);
     init->hand_on[from] = to;
 }
 

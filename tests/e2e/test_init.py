@@ -99,7 +99,9 @@ class Codes(unittest.TestCase):
         for words, why in (([], "which command?"), (["-g"], "which command?"), (["-x", "true"], "invalid option"),
                            (["-r", "TERM", "true"], "-r wants SIG:SIG, such as TERM:INT or HUP:0: TERM"),
                            (["-r", "TERM:NONE", "true"], "TERM:NONE"), (["-r", "65:1", "true"], "65:1"),
-                           (["-r", "0:1", "true"], "0:1"), (["-w", "soon", "true"], "whole seconds")):
+                           (["-r", "0:1", "true"], "0:1"), (["-w", "soon", "true"], "whole seconds"),
+                           (["-r", "KILL:INT", "true"], "KILL and STOP can be caught by nobody, so nothing else can be handed on: -r KILL:INT"),
+                           (["-r", "SIGSTOP:0", "true"], "-r SIGSTOP:0"), (["-r", "9:15", "true"], "-r 9:15")):
             done = run(*words)
             self.assertEqual((done.returncode, done.stdout), (2, ""), words)
             self.assertIn(why, done.stderr)

@@ -274,13 +274,14 @@ static const struct {
     {"state_dir: ''\n" MODEL, "f.yaml:1:12: state_dir: expected a path; found \"\""},
     {"listen: {http: 8080}\n" MODEL,
      "f.yaml:1:16: listen.http: expected ADDRESS:PORT such as 127.0.0.1:8080, or off; "
-     "found \"8080\""},
+     "found \"8080\": there is no port of 1 to 65535, or 0 for any that is free"},
     {"listen: {http: '127.0.0.1:65536'}\n" MODEL,
      "f.yaml:1:16: listen.http: expected ADDRESS:PORT such as 127.0.0.1:8080, or off; "
-     "found \"127.0.0.1:65536\""},
+     "found \"127.0.0.1:65536\": there is no port of 1 to 65535, or 0 for any that is free"},
     {"listen: {http: 'example.org:80'}\n" MODEL,
      "f.yaml:1:16: listen.http: expected ADDRESS:PORT such as 127.0.0.1:8080, or off; "
-     "found \"example.org:80\""},
+     "found \"example.org:80\": names are not looked up: write an IPv4 address, [an IPv6 address] "
+     "or localhost"},
     {MODEL "    adapter: {kind: https}\n",
      "f.yaml:4:21: models.digits.adapter.kind: expected one of none, http; found \"https\"; did "
      "you mean \"http\"?"},

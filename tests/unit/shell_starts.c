@@ -35,6 +35,9 @@ static const struct {
     {"{slot", "{slot"},
     {"a{{b", "a{{b"},
     {"{port} {socket} {slot: 1}", "{port} {socket} {slot: 1}"},
+    {"{slot:1} {slot:0} {slot:x} {slot:on} {model:m} {slot:}",
+     "{slot:1} {slot:0} {slot:x} {slot:on} {model:m} {slot:}"},
+    {"{{slot:03d}}", "{slot:03d}"},
     {"${slot} ${model} ${{slot}}", "${slot} ${model} ${{slot}}"},
     {"{{ model }} {{messages}} {% if slot %}", "{{ model }} {{messages}} {% if slot %}"},
     {"{{slot}} {{slot+1}} {{model}} {{slots}}", "{slot} {slot+1} {model} {slots}"},
@@ -63,11 +66,15 @@ static void what_is_nearly_a_placeholder_is_a_mistake(void **state)
     static const char *const near[] = {
         "{slots}", "{slto}", "{SLOT}", "{ slot }", "{slot-1}", "{slot +8000}", "{slot+}",
         "{slot*2}", "{slot+99999999999}", "{slot+4294967296}", "{models}", "{Model}", "{modle}",
-        "x{slot}{slots}", "{model+1}"};
+        "x{slot}{slots}", "{model+1}", "{slot:03d}", "{slot:02}", "{slot:d}", "{slot:3d}",
+        "{slot:>4}", "{slot:04x}", "{slot+8000:05d}"};
     char error[TEMPLATE_ERROR];
     for (size_t i = 0; i < HASUP_LEN(near); i++)
         if (template_check(near[i], error))
             fail_msg("accepted: %s", near[i]);
+    assert_false(template_check("{slot:03d}", error));
+    assert_string_equal(error, "there is no {slot:03d}; did you mean {slot}? {{slot:03d}} stands "
+                               "for {slot:03d} itself");
     assert_false(template_check("--id={slots}", error));
     assert_string_equal(error, "there is no {slots}; did you mean {slot}? {{slots}} stands for "
                                "{slots} itself");
@@ -247,7 +254,29 @@ static const struct {
     {MODEL "    sockets: {a: {tcp: '80', mode: '0600'}}\n",
      "f.yaml:4:18: models.digits.sockets.a: mode is a Unix socket's\n"
      "f.yaml:4:18: models.digits.sockets.a: tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; "
-     "found \"80\""},
+     "found \"80\": there is no port of 1 to 65535, or 0 for any that is free"},
+    {MODEL "    sockets: {a: {tcp: '[::1]:99999'}}\n",
+     "f.yaml:4:18: models.digits.sockets.a: tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; "
+     "found \"[::1]:99999\": there is no port of 1 to 65535, or 0 for any that is free"},
+    {MODEL "    sockets: {a: {tcp: 'example.com:80'}}\n",
+     "f.yaml:4:18: models.digits.sockets.a: tcp: expected ADDRESS:PORT such as 127.0.0.1:8080; "
+     "found \"example.com:80\": names are not looked up: write an IPv4 address, [an IPv6 address] "
+     "or localhost"},
+    {MODEL "    socket: {a: {unix: x}}\n",
+     "f.yaml:4:5: models.digits.socket: unknown key; did you mean \"sockets\" or "
+     "\"adapter.socket\"?"},
+    {"models:\n  digits:\n    command: [x, --port={slot+8000}]\n",
+     "f.yaml:3:25: did not find expected ',' or ']'; with braces in it, this needs quotes: "
+     "\"--port={slot+8000}\""},
+    {"models:\n  digits: # \xc3\xa9\n    command: [x, \xc3\xa9, {slot+8000}.log]\n",
+     "f.yaml:3:32: did not find expected ',' or ']'; with braces in it, this needs quotes: "
+     "\"{slot+8000}.log\""},
+    {MODEL "    environment: {A: x{model}-{slot}}\n",
+     "f.yaml:4:23: did not find expected ',' or '}'; with braces in it, this needs quotes: "
+     "\"x{model}-{slot}\""},
+    {MODEL "    directory: {slot}/x\n",
+     "f.yaml:4:22: did not find expected key; with braces in it, this needs quotes: \"{slot}/x\""},
+    {MODEL "    environment: {A: x{y}}\n", "f.yaml:4:23: did not find expected ',' or '}'"},
     {MODEL "    sockets: [a]\n",
      "f.yaml:4:14: models.digits.sockets: expected up to 16 names such as {http: {tcp: "
      "'127.0.0.1:8000'}}"},

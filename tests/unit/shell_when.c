@@ -45,11 +45,31 @@ static void a_date_is_the_time_that_it_says(void **state)
     assert_int_equal(got, 1772317800 * (int64_t)HASUP_S + (int64_t)HASUP_S / 2);
 }
 
+static void a_span_is_so_long_ago(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t ns;
+    } SPANS[] = {{"90s", 90 * (int64_t)HASUP_S},
+                 {"5m", 5 * MINUTE},
+                 {"24h", A_DAY},
+                 {"1d", A_DAY},
+                 {"365d", 365 * A_DAY}};
+    for (size_t i = 0; i < HASUP_LEN(SPANS); i++) {
+        int64_t before = ctl_wall_now(), got = 0;
+        assert_null(ctl_when(SPANS[i].text, &got));
+        assert_true(got >= before - SPANS[i].ns && got <= ctl_wall_now() - SPANS[i].ns);
+    }
+}
+
 static void what_is_no_time_is_refused(void **state)
 {
     (void)state;
-    static const char *const WRONG[] = {"2026-02-31", "12:00+9999", "12:00+15:00", "12:00+01:75",
-                                        "25:00",      "tomorrow",   "",            "-5s"};
+    static const char *const WRONG[] = {
+        "2026-02-31", "12:00+9999", "12:00+15:00", "12:00+01:75", "25:00",
+        "tomorrow",   "",           "-5s",         "d",           "0d",
+        "1.5d",       "1dd",        "-1d",         " 1d",         "99999999999999999999d"};
     int64_t got;
     for (size_t i = 0; i < HASUP_LEN(WRONG); i++)
         if (!ctl_when(WRONG[i], &got))
@@ -61,6 +81,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_clock_time_is_the_last_one_in_every_zone),
         cmocka_unit_test(a_date_is_the_time_that_it_says),
+        cmocka_unit_test(a_span_is_so_long_ago),
         cmocka_unit_test(what_is_no_time_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
