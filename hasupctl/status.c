@@ -358,6 +358,20 @@ static void print_recent(json_t *recent)
            (double)number(recent, "p50_us") / 1e3, (double)number(recent, "p99_us") / 1e3);
 }
 
+/* All of them where the model was asked for, else those that are not as they should be. */
+static void print_sockets(const struct ctl *ctl, json_t *sockets)
+{
+    json_t *one;
+    size_t i;
+    json_array_foreach(sockets, i, one)
+    {
+        const bool open = json_is_true(json_object_get(one, "open"));
+        if (ctl->argc || !open)
+            printf("    socket %s: %s, %s%lld\n", text(one, "name"), text(one, "address"),
+                   open ? "backlog " : "NOT open; backlog ", number(one, "backlog"));
+    }
+}
+
 static void print_model(const struct ctl *ctl, const struct layout *layout, json_t *model)
 {
     json_t *slot;
@@ -377,6 +391,7 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
                ctl_duration(number(model, "mends_ms"), mends));
     print_recent(json_object_get(model, "recent"));
     print_rollout(model);
+    print_sockets(ctl, json_object_get(model, "sockets"));
     for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
         json_array_foreach(json_object_get(model, KINDS[kind]), i, slot)
         {

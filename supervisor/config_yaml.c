@@ -99,7 +99,7 @@ static void refuse_syntax(struct reading *r)
 {
     const yaml_mark_t *mark = &r->parser.problem_mark;
     const char *problem = r->parser.problem ? r->parser.problem : "this is not YAML";
-    char word[BRACES_MAX], text[BRACES_MAX + 128];
+    char word[BRACES_MAX], text[BRACES_MAX + 160];
     if (r->parser.error == YAML_MEMORY_ERROR) {
         config_error(r->errors, 0, 0, NULL, "out of memory");
         return;

@@ -166,6 +166,32 @@ size_t sockets_of(const struct engine *engine, const struct config_model *model,
     return count;
 }
 
+/* With the port that it has, where any was to do. */
+static void address_of(const struct listener *listener, const struct config_socket *socket,
+                       char address[KEY_MAX])
+{
+    uint16_t port;
+    snprintf(address, KEY_MAX, "%s", socket->tcp ? socket->tcp : socket->path);
+    char *colon = socket->tcp && listener ? strrchr(address, ':') : NULL;
+    if (colon && !listen_port(listener->fd, &port))
+        snprintf(colon, KEY_MAX - (size_t)(colon - address), ":%u", port);
+}
+
+json_t *sockets_json(const struct engine *engine, const struct config_model *model)
+{
+    json_t *list = json_array();
+    for (const struct config_socket *at = model->sockets; at && at->name; at++) {
+        const struct listener *listener = find(engine, model, at);
+        char address[KEY_MAX];
+        address_of(listener, at, address);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:i, s:b}", "name", at->name, "address",
+                                              address, "backlog",
+                                              (int)(listener ? listener->backlog : at->backlog),
+                                              "open", listener != NULL));
+    }
+    return list;
+}
+
 /* ---- which are needed no more ---- */
 
 static void note_named(const struct engine *engine, const struct config_model *model)

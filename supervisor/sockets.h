@@ -4,6 +4,8 @@
 
 #include "supervisor/engine.h"
 
+#include <jansson.h>
+
 struct carry;
 
 /* Those of `model` that are not open yet.  0; or an errno (EADDRNOTAVAIL where one could not be opened,
@@ -15,6 +17,8 @@ void sockets_prepare(struct engine *engine, const struct config_model *model);
 /* In the order of the configuration; how many. */
 size_t sockets_of(const struct engine *engine, const struct config_model *model,
                   int fds[CONFIG_SOCKETS_MAX]);
+/* [{"name", "address", "backlog", "open"}]: where it listens, or would. */
+json_t *sockets_json(const struct engine *engine, const struct config_model *model);
 /* Closes those that no configuration names that a model runs. */
 void sockets_sweep(struct engine *engine);
 void sockets_close(struct engine *engine);

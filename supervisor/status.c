@@ -5,6 +5,8 @@
  */
 #include "supervisor/status.h"
 
+#include "supervisor/sockets.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -230,6 +232,7 @@ static json_t *model_json(const struct engine *engine, const struct model *model
     json_object_set_new(json, "recent", recent_json(engine, model));
     json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
     json_object_set_new(json, "rollout", rollout_json(model, &v));
+    json_object_set_new(json, "sockets", sockets_json(engine, model->config));
     return json;
 }
 

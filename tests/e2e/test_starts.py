@@ -134,6 +134,23 @@ class Sockets(unittest.TestCase):
             world.process.wait(60)
             self.assertFalse(os.path.exists(path))
 
+    def test_status_shows_them(self):
+        with self.world(self.BOTH) as world:
+            path, (_, port) = os.path.join(world.directory, "local.sock"), self.port(world)
+            self.assertEqual(world.status()["models"][0]["sockets"], [
+                {"name": "web", "address": f"127.0.0.1:{port}", "backlog": 4096, "open": True},
+                {"name": "local", "address": path, "backlog": 7, "open": True}])
+            shown = f"    socket web: 127.0.0.1:{port}, backlog 4096\n    socket local: {path}, backlog 7\n  m/0 "
+            self.assertIn(shown, world.ctl("status", "m").stdout.decode())
+            self.assertNotIn("socket", world.ctl("status").stdout.decode())
+
+    def test_status_shows_one_that_cannot_be_opened(self):
+        with self.world("sockets: {local: {unix: none/local.sock}}", wait=False) as world:
+            world.wait_event("slot.start_failed", slot="m/0")
+            path = os.path.join(world.directory, "none/local.sock")
+            self.assertIn(f"    socket local: {path}, NOT open; backlog 4096\n", world.ctl("status").stdout.decode())
+            self.assertFalse(world.status()["models"][0]["sockets"][0]["open"])
+
     def test_who_connects_while_no_process_runs_waits_for_the_next(self):
         with self.world(self.BOTH) as world:
             path, address = os.path.join(world.directory, "local.sock"), self.port(world)
