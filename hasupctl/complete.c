@@ -4,7 +4,7 @@
  * verb or option completes by itself.  A line is a word, a tab and what it does; or :files or
  * :directories where a path is wanted.  Never says anything else, and never waits for long.
  */
-#include "hasupctl/hasupctl.h"
+#include "hasupctl/events.h"
 
 #include <ctype.h>
 #include <signal.h>
@@ -201,6 +201,11 @@ static void offer_kind(const struct ctl *ctl, const char *kind, const char *begu
 {
     if (strstr(kind, "MODEL"))
         offer_names(ctl, strstr(kind, "/SLOT"), fits(kind, "MODEL/SLOT"), begun);
+    else if (fits(kind, "EVENT"))
+        events_complete(offer, begun);
+    else if (fits(kind, "LEVEL"))
+        for (size_t i = 0; i < EVENT_LEVELS; i++)
+            offer(EVENT_LEVEL_NAMES[i], "", begun);
     else if (fits(kind, "FILE") || fits(kind, "PATH") || fits(kind, "SOCKET"))
         puts(":files");
     else if (fits(kind, "DIR"))

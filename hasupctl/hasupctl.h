@@ -59,27 +59,31 @@ int ctl_canary(const struct ctl *ctl);
 int ctl_promote(const struct ctl *ctl);
 int ctl_abort(const struct ctl *ctl);
 int ctl_logs(const struct ctl *ctl);
+int ctl_events(const struct ctl *ctl);
 int ctl_requests(const struct ctl *ctl);
 int ctl_checkpoint(const struct ctl *ctl);
 int ctl_audit(const struct ctl *ctl);
 /* What --help says of a verb below its usage: options, or second words, one a line. */
-extern const char CTL_AUDIT_OPTIONS[], CTL_LOGS_OPTIONS[], CTL_CHECKPOINT_VERBS[];
-extern const char CTL_REQUESTS_VERBS[];
+extern const char CTL_AUDIT_OPTIONS[], CTL_LOGS_OPTIONS[], CTL_EVENTS_OPTIONS[];
+extern const char CTL_CHECKPOINT_VERBS[], CTL_REQUESTS_VERBS[];
 /* That of this verb, or "". */
 const char *ctl_verb_more(const struct ctl_verb *verb);
 /* What may stand where the last word of ctl->argv does; `globals` is the usage of what may stand
  * before a verb. */
 int ctl_complete(struct ctl *ctl, const char *globals, const struct ctl_verb *verbs, size_t n);
 
-/* `events` of earlier runs, too, where --since or --all is asked for. */
-int ctl_events(const struct ctl *ctl);
 /* A command whose answer comes in parts, each given to `print`; the exit code.  Takes `command`. */
 int ctl_stream(const struct ctl *ctl, json_t *command,
                void (*print)(const struct ctl *ctl, const char *line, size_t len));
-/* Events that hasupd has in memory, and as they come. */
-int ctl_live_events(const struct ctl *ctl);
-/* One event, as JSON or for eyes, there with its `day` or without. */
-void ctl_print_event(const struct ctl *ctl, const char *line, size_t len, bool day);
+/* The parts of command `id` as they come, to its end. */
+int ctl_stream_on(const struct ctl *ctl, struct hasup_client *client, uint64_t id,
+                  void (*print)(const struct ctl *ctl, const char *line, size_t len));
+/* The nearest of the names that were tried; NULL: none is near.  Zeroed before the first. */
+struct ctl_near {
+    const char *name;
+    size_t far;
+};
+void ctl_near(struct ctl_near *near, const char *word, const char *name);
 /* Prints the parts of an answer as they come, or all of it as JSON; the exit code. */
 int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client);
 /* "3 min", "12 s", "450 ms". */

@@ -221,31 +221,36 @@ static void print_line(const struct ctl *ctl, const char *line, size_t len)
     json_decref(entry);
 }
 
+int ctl_stream_on(const struct ctl *ctl, struct hasup_client *client, uint64_t id,
+                  void (*print)(const struct ctl *ctl, const char *line, size_t len))
+{
+    struct hasup_client_answer answer;
+    for (;;) {
+        fflush(stdout);
+        if (ferror(stdout)) /* whoever read it has gone */
+            return CTL_OK;
+        if (hasup_client_wait(client, -1, &answer) <= 0) {
+            fprintf(stderr, "hasupctl: hasupd is gone\n");
+            return CTL_UNREACHABLE;
+        }
+        if (answer.id != id)
+            continue;
+        if (answer.last)
+            return answer.status == 200 ? CTL_OK : ctl_refused(&answer);
+        print(ctl, (const char *)answer.body, answer.len);
+    }
+}
+
 int ctl_stream(const struct ctl *ctl, json_t *command,
                void (*print)(const struct ctl *ctl, const char *line, size_t len))
 {
-    struct hasup_client_answer answer;
     uint64_t id;
+    int code = CTL_UNREACHABLE;
     char *text = json_dumps(command, JSON_COMPACT);
     json_decref(command);
     struct hasup_client *client = ctl_open(ctl);
-    int got = client && text ? hasup_client_control(client, text, &id) : HASUP_ECLOSED;
-    int code = client ? CTL_OK : CTL_UNREACHABLE;
-    while (!got && client) {
-        fflush(stdout);
-        if (ferror(stdout)) /* whoever read it has gone */
-            break;
-        if (hasup_client_wait(client, -1, &answer) <= 0) {
-            fprintf(stderr, "hasupctl: hasupd is gone\n");
-            code = CTL_UNREACHABLE;
-            break;
-        }
-        if (answer.last) {
-            code = answer.status == 200 ? CTL_OK : ctl_refused(&answer);
-            break;
-        }
-        print(ctl, (const char *)answer.body, answer.len);
-    }
+    if (client && text && !hasup_client_control(client, text, &id))
+        code = ctl_stream_on(ctl, client, id, print);
     hasup_client_close(client);
     free(text);
     return code;

@@ -217,8 +217,7 @@ static const struct ctl_verb VERBS[] = {
      "send FILE or standard input"},
     {"requests", ctl_requests, true, "requests [list|show|drop|retry|letters] …",
      "durable requests, dead letters"},
-    {"events", ctl_events, true, "events [-f|--since 1h|--all] [-n N] [MODEL[/SLOT]]",
-     "what happened"},
+    {"events", ctl_events, true, "events [-f] [OPTIONS] [MODEL[/SLOT]]", "what happened"},
     {"logs", ctl_logs, true,
      "logs [-f] [OPTIONS] [MODEL[/SLOT] …]", "what workers printed"},
     {"checkpoint", ctl_checkpoint, true, "checkpoint now|list|show|export|import|prune …",
@@ -253,49 +252,14 @@ static void help(FILE *to)
           to);
 }
 
-/* A beginning of a verb's name is nearer to it than any other. */
-static bool begins(const char *name, const char *with)
-{
-    return strlen(with) > 2 && strncmp(name, with, strlen(with)) == 0;
-}
-
-/* Letters that differ, roughly: how far a mistyped verb is from a known one. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[32], m = strlen(b);
-    if (m >= HASUP_LEN(row))
-        return m;
-    for (size_t j = 0; j <= m; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t corner = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= m; j++) {
-            size_t best = corner + (a[i - 1] != b[j - 1]);
-            corner = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[m];
-}
-
 static int unknown_verb(const char *name)
 {
-    size_t best = 3;
-    const char *near = NULL;
-    for (size_t i = 0; i < HASUP_LEN(VERBS); i++) {
-        size_t d = begins(VERBS[i].name, name) ? 0 : distance(name, VERBS[i].name);
-        if (d < best) {
-            best = d;
-            near = VERBS[i].name;
-        }
-    }
-    if (near)
-        fprintf(stderr, "hasupctl: there is no verb \"%s\"; did you mean \"%s\"?\n", name, near);
+    struct ctl_near near = {0};
+    for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
+        ctl_near(&near, name, VERBS[i].name);
+    if (near.name)
+        fprintf(stderr, "hasupctl: there is no verb \"%s\"; did you mean \"%s\"?\n", name,
+                near.name);
     else
         fprintf(stderr, "hasupctl: there is no verb \"%s\"; hasupctl --help lists them\n", name);
     return CTL_USAGE;
@@ -304,6 +268,7 @@ static int unknown_verb(const char *name)
 const char *ctl_verb_more(const struct ctl_verb *verb)
 {
     return verb->run == ctl_audit        ? CTL_AUDIT_OPTIONS
+           : verb->run == ctl_events     ? CTL_EVENTS_OPTIONS
            : verb->run == ctl_logs       ? CTL_LOGS_OPTIONS
            : verb->run == ctl_checkpoint ? CTL_CHECKPOINT_VERBS
            : verb->run == ctl_requests   ? CTL_REQUESTS_VERBS

@@ -2,8 +2,11 @@
  * past.c: hasupctl events --since and --all: what the journal keeps of this and earlier runs, read
  * from the file alone, and behind it what a running hasupd has in memory and may not have written
  * yet.  A line that is in both is told once, where it is in memory.
+ *
+ * With -f hasupd is asked twice over one connection: to follow, and then for what is in memory.  So
+ * what happens before the second answer's end is in that answer, and what comes after it is new.
  */
-#include "hasupctl/hasupctl.h"
+#include "hasupctl/events.h"
 
 #include "checkpoints/journal.h"
 
@@ -25,10 +28,10 @@ struct lines {
 
 struct past {
     const struct ctl *ctl;
-    const char *target; /* model or slot; NULL: everything */
-    int64_t since_wall_ns;
-    long most;                 /* -1: all */
-    struct lines stored, live; /* live: sorted, and in their order */
+    const struct events_wanted *wanted;
+    struct hasup_client *client; /* NULL: no hasupd is asked */
+    uint64_t following;          /* the command's id */
+    struct lines stored, live;   /* live: sorted, and in their order */
     struct line *sorted;
 };
 
@@ -72,45 +75,70 @@ static int64_t time_of(const json_t *event)
     return rest ? (int64_t)timegm(&tm) * HASUP_S + ms * HASUP_MS : INT64_MAX;
 }
 
-static bool is_of(const json_t *event, const char *target)
+static bool is_wanted(const struct past *past, const char *text, size_t len)
 {
-    const char *slot = json_string_value(json_object_get(event, "slot"));
-    const char *model = json_string_value(json_object_get(event, "model"));
-    size_t len = strlen(target);
-    if (slot && strncmp(slot, target, len) == 0 && (!slot[len] || slot[len] == '/'))
-        return true;
-    return model && strcmp(model, target) == 0;
-}
-
-static bool is_wanted(const struct past *past, const void *text, size_t len)
-{
-    json_t *event = past->target || past->since_wall_ns ? json_loadb(text, len, 0, NULL) : NULL;
-    bool wanted = (!past->target || is_of(event, past->target)) &&
-                  (!past->since_wall_ns || time_of(event) >= past->since_wall_ns);
+    const struct events_wanted *wanted = past->wanted;
+    if (!event_filter_passes(&wanted->filter, text, len))
+        return false;
+    json_t *event = wanted->since_wall_ns ? json_loadb(text, len, 0, NULL) : NULL;
+    bool recent = !event || time_of(event) >= wanted->since_wall_ns;
     json_decref(event);
-    return wanted;
+    return recent;
 }
 
 /* ---- where it comes from ---- */
 
-/* What a running hasupd has in memory; nothing where none runs. */
-static void read_live(struct past *past)
+/* A command to hasupd; 0 and its id. */
+static int ask(struct past *past, json_t *command, uint64_t *id)
 {
-    char path[108], error[256];
+    char *text = json_dumps(command, JSON_COMPACT);
+    int error = text ? hasup_client_control(past->client, text, id) : HASUP_ENOMEM;
+    json_decref(command);
+    free(text);
+    return error;
+}
+
+/* The answers up to the end of what is in memory. */
+static int take_live(struct past *past, uint64_t listing)
+{
     struct hasup_client_answer answer;
-    uint64_t id;
-    const char *socket = past->ctl->socket ? past->ctl->socket : hasup_client_default_path(path);
-    struct hasup_client *client = hasup_client_open(socket, error);
-    if (client && !hasup_client_control(client, "{\"verb\":\"events\",\"count\":1000000}", &id))
-        while (hasup_client_wait(client, 5000, &answer) == 1 && !answer.last)
+    while (hasup_client_wait(past->client, 5000, &answer) == 1) {
+        if (answer.id == past->following && answer.last)
+            return ctl_refused(&answer);
+        if (answer.id == listing && answer.last)
+            return CTL_OK;
+        json_t *entry = answer.id == listing
+                            ? json_loadb((const char *)answer.body, answer.len, 0, NULL)
+                            : NULL;
+        if (answer.id == listing && !events_lost(entry))
             lines_add(&past->live, answer.body, answer.len);
-    hasup_client_close(client);
+        json_decref(entry);
+    }
+    return CTL_OK;
+}
+
+/* What a running hasupd has in memory; nothing where none runs. */
+static int read_live(struct past *past)
+{
+    static const struct events_wanted ALL;
+    char path[108], error[256];
+    uint64_t listing;
+    int code = CTL_OK;
+    const char *socket = past->ctl->socket ? past->ctl->socket : hasup_client_default_path(path);
+    bool follow = past->wanted->follow;
+    past->client = follow ? ctl_open(past->ctl) : hasup_client_open(socket, error);
+    if (!past->client)
+        return follow ? CTL_UNREACHABLE : CTL_OK;
+    if ((!follow || !ask(past, events_command(past->wanted, true, 0), &past->following)) &&
+        !ask(past, events_command(&ALL, false, 1000000), &listing))
+        code = take_live(past, listing);
     past->sorted = malloc((past->live.count + 1) * sizeof *past->sorted);
     if (!past->sorted)
-        return;
+        return code;
     if (past->live.count)
         memcpy(past->sorted, past->live.list, past->live.count * sizeof *past->sorted);
     qsort(past->sorted, past->live.count, sizeof *past->sorted, compare);
+    return code;
 }
 
 static bool take_stored(void *context, int64_t created_wall_ns, struct journal_bytes body)
@@ -120,7 +148,7 @@ static bool take_stored(void *context, int64_t created_wall_ns, struct journal_b
     (void)created_wall_ns;
     bool live = past->sorted &&
                 bsearch(&line, past->sorted, past->live.count, sizeof line, compare) != NULL;
-    if (!live && is_wanted(past, body.at, body.len))
+    if (!live && is_wanted(past, line.text, line.len))
         lines_add(&past->stored, body.at, body.len);
     return !past->stored.full;
 }
@@ -132,8 +160,8 @@ static int read_stored(struct past *past)
     char *directory = ctl_state_dir(past->ctl);
     snprintf(path, sizeof path, "%s/journal.db", directory ? directory : ".");
     free(directory);
-    int code =
-        journal_past_events(path, past->since_wall_ns, take_stored, past, &incomplete, error);
+    int code = journal_past_events(path, past->wanted->since_wall_ns, take_stored, past,
+                                   &incomplete, error);
     if (code == HASUP_ENOTFOUND && !past->live.count)
         fprintf(stderr, "hasupctl: %s: there is none, so no events of earlier runs are kept\n",
                 path);
@@ -152,9 +180,10 @@ static void print_lines(const struct past *past)
     size_t skip = 0, live = 0;
     for (size_t i = 0; i < past->live.count; i++)
         live += is_wanted(past, past->live.list[i].text, past->live.list[i].len);
+    const long most = past->wanted->most;
     size_t all = past->stored.count + live;
-    if (past->most >= 0 && all > (size_t)past->most)
-        skip = all - (size_t)past->most;
+    if (most >= 0 && all > (size_t)most)
+        skip = all - (size_t)most;
     for (size_t i = 0; i < past->stored.count + past->live.count; i++) {
         bool stored = i < past->stored.count;
         const struct line *line =
@@ -164,65 +193,27 @@ static void print_lines(const struct past *past)
         if (skip)
             skip--;
         else
-            ctl_print_event(past->ctl, line->text, line->len, true);
+            events_print(past->ctl, line->text, line->len, true);
     }
 }
 
-static int run(struct past *past)
+int events_past(const struct ctl *ctl, const struct events_wanted *wanted)
 {
-    if (!past->ctl->state_dir)
-        read_live(past);
-    int code = read_stored(past);
-    if (past->stored.full || past->live.full) {
+    struct past past = {.ctl = ctl, .wanted = wanted};
+    int code = ctl->state_dir ? CTL_OK : read_live(&past);
+    if (!code)
+        code = read_stored(&past);
+    if (past.stored.full || past.live.full) {
         fputs("hasupctl: out of memory; --since or -n asks for less\n", stderr);
         code = CTL_FAILED;
     }
     if (!code)
-        print_lines(past);
-    free(past->sorted);
-    lines_free(&past->stored);
-    lines_free(&past->live);
+        print_lines(&past);
+    if (!code && wanted->follow)
+        code = ctl_stream_on(ctl, past.client, past.following, events_print_dated);
+    hasup_client_close(past.client);
+    free(past.sorted);
+    lines_free(&past.stored);
+    lines_free(&past.live);
     return code;
-}
-
-/* CTL_USAGE: said so. */
-static int read_words(struct past *past)
-{
-    const struct ctl *ctl = past->ctl;
-    for (int i = 0; i < ctl->argc; i++) {
-        const char *word = ctl->argv[i], *value = i + 1 < ctl->argc ? ctl->argv[i + 1] : "";
-        char *end = NULL;
-        if (strcmp(word, "--all") == 0)
-            continue;
-        if (strcmp(word, "--since") == 0) {
-            const char *wrong = ctl_when(value, &past->since_wall_ns);
-            if (wrong)
-                return ctl_usage(ctl, "--since %s", wrong);
-            i++;
-        } else if (strcmp(word, "-n") == 0) {
-            past->most = strtol(value, &end, 10);
-            if (*end || end == value || past->most < 0)
-                return ctl_usage(ctl, "-n wants a number");
-            i++;
-        } else if (word[0] != '-' && !past->target) {
-            past->target = word;
-        } else {
-            return ctl_usage(ctl,
-                             word[0] == '-' ? "%s does not go with --since and --all"
-                                            : "at most one model or slot is named, not %s too",
-                             word);
-        }
-    }
-    return CTL_OK;
-}
-
-int ctl_events(const struct ctl *ctl)
-{
-    struct past past = {.ctl = ctl, .most = -1};
-    for (int i = 0; i < ctl->argc; i++)
-        if (strcmp(ctl->argv[i], "--since") == 0 || strcmp(ctl->argv[i], "--all") == 0) {
-            int wrong = read_words(&past);
-            return wrong ? wrong : run(&past);
-        }
-    return ctl_live_events(ctl);
 }

@@ -7,7 +7,7 @@
 
 #include "supervisor/carry.h"
 #include "supervisor/death.h"
-#include "supervisor/events.h"
+#include "supervisor/event_readers.h"
 #include "supervisor/history.h"
 #include "supervisor/leave.h"
 #include "supervisor/said.h"
@@ -193,6 +193,24 @@ static void run_wait(struct call *call)
     reply_error(call, 400, "bad_request", "\"for\" is ready, stopped or idle");
 }
 
+static void reply_wrong(struct call *call, uint32_t wrong, const char *error)
+{
+    if (wrong)
+        reply_error(call, wrong,
+                    wrong == 404   ? "not_found"
+                    : wrong == 429 ? "overloaded"
+                                   : "bad_request",
+                    "%s", error);
+}
+
+static void run_events(struct call *call)
+{
+    char error[CONFIG_ERROR_MAX];
+    uint32_t wrong = event_readers_add(call->control->event_readers, call->client, call->id,
+                                       call->in, error);
+    reply_wrong(call, wrong, error);
+}
+
 static void run_logs(struct call *call)
 {
     char error[CONFIG_ERROR_MAX];
@@ -200,12 +218,7 @@ static void run_logs(struct call *call)
     uint32_t wrong = json_is_true(json_object_get(call->in, "reopen"))
                          ? readers_reopen(readers, call->client, call->id, error)
                          : readers_add(readers, call->client, call->id, call->in, error);
-    if (wrong)
-        reply_error(call, wrong,
-                    wrong == 404   ? "not_found"
-                    : wrong == 429 ? "overloaded"
-                                   : "bad_request",
-                    "%s", error);
+    reply_wrong(call, wrong, error);
 }
 
 static const struct verb VERBS[] = {
@@ -315,8 +328,10 @@ struct control *control_new(struct engine *engine, const char *config_file, stru
     control->waits = waits_new(engine);
     control->events = events_new(RING_BYTES, followers_event, control);
     control->history = control->events ? history_new(engine, control->events) : NULL;
+    control->event_readers = control->events ? event_readers_new(control->events) : NULL;
     control->readers = readers_new(engine);
-    if (!control->config_file || !control->history || !control->readers || !control->waits) {
+    if (!control->config_file || !control->history || !control->event_readers ||
+        !control->readers || !control->waits) {
         control_free(control);
         return NULL;
     }
@@ -337,6 +352,7 @@ void control_free(struct control *control)
     log_tap(NULL, NULL);
     while (control->followers)
         follower_remove(control, &control->followers);
+    event_readers_free(control->event_readers);
     readers_free(control->readers);
     waits_free(control->waits);
     history_free(control->history);

@@ -37,6 +37,8 @@ void control_handle(struct control *control, struct unix_client *client, uint64_
 /* The client took back what it followed (`id`), or is gone altogether (`everything`). */
 void control_cancel(struct control *control, struct unix_client *client, uint64_t id,
                     bool everything);
+/* All that was sent to the client has left. */
+void control_drained(struct control *control, const struct unix_client *client);
 /* Reads the configuration again; `error` says why the old one stays. */
 int control_reload(struct control *control, char error[CONFIG_ERROR_MAX]);
 /* Drains and stops; a second call hastens. */

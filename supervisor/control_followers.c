@@ -1,18 +1,15 @@
 /*
  * control_followers.c: clients whose command goes on after its first answer.  Owns the list of
- * them: who follows events, who waits for an end (control_awaited.c); what of it holds an upgrade,
- * what goes along.  Who is too slow loses events, and is told how many.
+ * those who wait for an end (control_awaited.c); what of it holds an upgrade, what goes along.
+ * Readers of events and of what workers print have files of their own, and are reached from here.
  */
 #include "supervisor/control_own.h"
 
 #include "supervisor/carry.h"
-#include "supervisor/events.h"
+#include "supervisor/event_readers.h"
 #include "supervisor/history.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-
-enum { LAST_LINES = 100 };
 
 struct follower *follower_add(struct call *call)
 {
@@ -46,6 +43,7 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
 {
     if (!control)
         return;
+    event_readers_cancel(control->event_readers, client, id, everything);
     readers_cancel(control->readers, client, id, everything);
     waits_cancel(control->waits, client, id, everything);
     for (struct follower **at = &control->followers; *at;) {
@@ -57,72 +55,17 @@ void control_cancel(struct control *control, struct unix_client *client, uint64_
     }
 }
 
-/* ---- events ---- */
-
-/* Whether a line is about what `wanted` names: a model or a slot. */
-static bool line_matches(const char *json, size_t len, const char *wanted)
+void control_drained(struct control *control, const struct unix_client *client)
 {
-    char key[ENGINE_NAME + 16];
-    bool slot = strchr(wanted, '/') != NULL;
-    if (!wanted[0])
-        return true;
-    int n = snprintf(key, sizeof key, "\"slot\":\"%s%s", wanted, slot ? "\"" : "/");
-    if (n > 0 && memmem(json, len, key, (size_t)n))
-        return true;
-    n = snprintf(key, sizeof key, "\"model\":\"%s\"", wanted);
-    return !slot && n > 0 && memmem(json, len, key, (size_t)n);
-}
-
-static void follower_tell(struct follower *f, const char *json, size_t len)
-{
-    char lost[96];
-    int n = snprintf(lost, sizeof lost, "{\"event\":\"events.lost\",\"lines\":%llu}",
-                     (unsigned long long)f->lost);
-    if (f->lost && unix_client_chunk(f->client, f->id, lost, (size_t)n))
-        f->lost = 0;
-    if (f->lost || !unix_client_chunk(f->client, f->id, json, len))
-        f->lost++;
+    if (control)
+        event_readers_drained(control->event_readers, client);
 }
 
 void followers_event(void *context, int64_t wall_ns, const char *json, size_t len)
 {
     struct control *control = context;
     history_event(control->history, wall_ns, json, len);
-    for (struct follower *f = control->followers; f; f = f->next)
-        if (f->what == FOLLOWS_EVENTS && line_matches(json, len, f->slot))
-            follower_tell(f, json, len);
-}
-
-struct listing {
-    struct call *call;
-    const char *slot;
-};
-
-static void list_line(void *context, int64_t wall_ns, const char *json, size_t len)
-{
-    const struct listing *listing = context;
-    (void)wall_ns;
-    if (line_matches(json, len, listing->slot))
-        unix_client_chunk(listing->call->client, listing->call->id, json, len);
-}
-
-void run_events(struct call *call)
-{
-    json_t *count = json_object_get(call->in, "count");
-    json_t *slot = json_object_get(call->in, "target");
-    struct listing listing = {call, json_is_string(slot) ? json_string_value(slot) : ""};
-    events_each(call->control->events,
-                json_is_integer(count) ? (size_t)json_integer_value(count) : LAST_LINES, list_line,
-                &listing);
-    if (!json_is_true(json_object_get(call->in, "follow"))) {
-        reply_ok(call);
-        return;
-    }
-    struct follower *follower = follower_add(call);
-    if (!follower)
-        return;
-    follower->what = FOLLOWS_EVENTS;
-    snprintf(follower->slot, sizeof follower->slot, "%s", listing.slot);
+    event_readers_tell(control->event_readers, json, len);
 }
 
 /* ---- upgrades ---- */
@@ -130,7 +73,7 @@ void run_events(struct call *call)
 const char *control_holds(const struct control *control)
 {
     for (const struct follower *f = control->followers; f; f = f->next)
-        if (f->what != FOLLOWS_EVENTS && f->what != AWAITS_UPGRADE)
+        if (f->what != AWAITS_UPGRADE)
             return "a command of hasupctl waits for its end";
     if (waits_any(control->waits))
         return "a hasupctl wait waits";
@@ -166,9 +109,8 @@ void control_carry(struct carry *carry, struct control *control, struct unix_cli
         }
         V(follower->id);
         E(follower->what, AWAITS_UPGRADE);
-        carry_text(carry, follower->slot, sizeof follower->slot);
-        V(follower->lost);
         follower = follower->next;
     }
     readers_carry(carry, control->readers, client);
+    event_readers_carry(carry, control->event_readers, client);
 }

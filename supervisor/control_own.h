@@ -15,19 +15,11 @@
 
 enum { FOLLOWERS_MAX = 64 };
 
-/* A client that wants to hear more: new events, the end of checkpoints, what the journal says. */
+/* A client that wants to hear more: the end of checkpoints, what the journal says. */
 struct follower {
     struct unix_client *client;
     uint64_t id;
-    enum {
-        FOLLOWS_EVENTS,
-        AWAITS_CHECKPOINTS,
-        AWAITS_ROLLOUTS,
-        AWAITS_JOURNAL,
-        AWAITS_UPGRADE
-    } what;
-    char slot[ENGINE_NAME]; /* of FOLLOWS_EVENTS: model or slot; "" : all */
-    uint64_t lost;          /* likewise: events that it was too slow for */
+    enum { AWAITS_CHECKPOINTS, AWAITS_ROLLOUTS, AWAITS_JOURNAL, AWAITS_UPGRADE } what;
     struct follower *next;
     uint32_t waiting; /* of AWAITS_CHECKPOINTS, _ROLLOUTS: slots, models not heard of yet */
     json_t *results;
@@ -40,6 +32,7 @@ struct control {
     struct service *service;
     struct events *events;
     struct history *history;
+    struct event_readers *event_readers;
     struct readers *readers;
     struct waits *waits;
     hasup_ns started;
@@ -80,7 +73,6 @@ void reply_ok(struct call *call);
 struct follower *follower_add(struct call *call);
 void follower_remove(struct control *control, struct follower **at);
 void followers_event(void *context, int64_t wall_ns, const char *json, size_t len);
-void run_events(struct call *call);
 
 /* control_awaited.c */
 void awaited_init(struct control *control);

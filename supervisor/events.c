@@ -96,21 +96,48 @@ void events_tap(void *context, const struct log_entry *entry)
     events->added(events->context, entry->wall_ns, line, len);
 }
 
-void events_each(const struct events *events, size_t count,
+/* The line at *at; then *at is the next one's place. */
+static size_t ring_read(const struct ring *ring, size_t *at, char line[LINE_MAX_BYTES],
+                        int64_t *wall_ns)
+{
+    uint8_t time[8];
+    size_t len = ring_line(ring, *at);
+    ring_get(ring, *at + 4, time, sizeof time);
+    ring_get(ring, *at + HEAD, line, len);
+    *wall_ns = (int64_t)hasup_get64(time);
+    *at = (*at + HEAD + len) % ring->room;
+    return len;
+}
+
+/* How many lines pass. */
+static size_t ring_count(const struct ring *ring, const struct event_filter *filter)
+{
+    char line[LINE_MAX_BYTES];
+    int64_t wall_ns;
+    size_t passing = 0;
+    for (size_t i = 0, at = ring->start; i < ring->lines; i++) {
+        size_t len = ring_read(ring, &at, line, &wall_ns);
+        passing += !filter || event_filter_passes(filter, line, len);
+    }
+    return passing;
+}
+
+void events_each(const struct events *events, size_t count, const struct event_filter *filter,
                  void (*each)(void *context, int64_t wall_ns, const char *json, size_t len),
                  void *context)
 {
     const struct ring *ring = &events->ring;
     char line[LINE_MAX_BYTES];
-    size_t at = ring->start, skip = ring->lines > count ? ring->lines - count : 0;
-    for (size_t i = 0; i < ring->lines; i++) {
-        uint8_t time[8];
-        size_t len = ring_line(ring, at);
-        ring_get(ring, at + 4, time, sizeof time);
-        ring_get(ring, at + HEAD, line, len);
-        at = (at + HEAD + len) % ring->room;
-        if (i >= skip)
-            each(context, (int64_t)hasup_get64(time), line, len);
+    int64_t wall_ns;
+    size_t passing = ring_count(ring, filter), skip = passing > count ? passing - count : 0;
+    for (size_t i = 0, at = ring->start; i < ring->lines; i++) {
+        size_t len = ring_read(ring, &at, line, &wall_ns);
+        if (filter && !event_filter_passes(filter, line, len))
+            continue;
+        if (skip)
+            skip--;
+        else
+            each(context, wall_ns, line, len);
     }
 }
 

@@ -6,6 +6,7 @@
 #ifndef HASUP_SUPERVISOR_EVENTS_H
 #define HASUP_SUPERVISOR_EVENTS_H
 
+#include "supervisor/event_filter.h"
 #include "supervisor/log.h"
 
 struct events;
@@ -18,8 +19,8 @@ struct events *events_new(size_t bytes,
 void events_free(struct events *events);
 /* A log tap: context is the struct events. */
 void events_tap(void *context, const struct log_entry *entry);
-/* The last `count` lines that are still there, oldest first. */
-void events_each(const struct events *events, size_t count,
+/* The last `count` lines that are still there and pass (NULL: all do), oldest first. */
+void events_each(const struct events *events, size_t count, const struct event_filter *filter,
                  void (*each)(void *context, int64_t wall_ns, const char *json, size_t len),
                  void *context);
 

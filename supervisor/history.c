@@ -62,7 +62,7 @@ static void write_line(void *context, int64_t wall_ns, const char *json, size_t 
 static void begin(struct history *history)
 {
     history->begun = true;
-    events_each(history->events, SIZE_MAX, write_line, history);
+    events_each(history->events, SIZE_MAX, NULL, write_line, history);
 }
 
 static void due(void *context)

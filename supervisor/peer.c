@@ -141,9 +141,13 @@ static void peer_flush(struct peer *peer)
         room_give_back(peer);
     if (blocked != peer->blocked) {
         peer->blocked = blocked;
-        if (peer_watch(peer))
+        if (peer_watch(peer)) {
             peer_lose(peer, HASUP_ENOMEM, "out of memory");
+            return;
+        }
     }
+    if (!got && peer->open && peer->ops->drained)
+        peer->ops->drained(peer->context);
 }
 
 static void peers_flush(void *context)

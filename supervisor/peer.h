@@ -36,6 +36,8 @@ struct peer_ops {
     int (*frame)(void *context, const struct hasup_frame *frame, struct body *body);
     /* HASUP_ECLOSED, HASUP_EPROTO, … : the peer is closed already; free or forget it. */
     void (*lost)(void *context, int error, const char *why);
+    /* All that was sent has left; may be NULL. */
+    void (*drained)(void *context);
 };
 
 struct peers *peers_new(struct loop *loop);

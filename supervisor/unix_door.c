@@ -433,7 +433,14 @@ static int client_frame(void *context, const struct hasup_frame *frame, struct b
     return HASUP_EPROTO;
 }
 
-static const struct peer_ops CLIENT_OPS = {.frame = client_frame, .lost = client_lost};
+static void client_drained(void *context)
+{
+    struct unix_client *client = context;
+    control_drained(client->door->control, client);
+}
+
+static const struct peer_ops CLIENT_OPS = {
+    .frame = client_frame, .lost = client_lost, .drained = client_drained};
 
 /* ---- control's answers ---- */
 

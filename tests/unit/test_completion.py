@@ -115,6 +115,11 @@ class Source(unittest.TestCase):
         self.assertEqual(asked("wait", "m", "--"), ["--ready", "--stopped", "--idle", "--timeout", "--json", "--help"])
         self.assertEqual(asked("shutdown", "--"), ["--explain", "--now", "--json", "--help"])
         self.assertEqual(asked("--json", "-s", "x", "conf"), ["config"])
+        self.assertEqual(asked("events", "--level", ""), ["debug", "info", "warning", "error"])
+        self.assertEqual(asked("events", "-f", "--event", "slot.exi"), ["slot.exited"])
+        self.assertEqual(asked("events", "--event", "upgr"), ["upgrade", "upgrade.asked", "upgrade.failed"])
+        self.assertEqual(asked("events", "--event", "slot.exited,state_"),
+                         ["slot.exited,state_dir", "slot.exited,state_dir.shared"])
         for words in (("audit", "-c", ""), ("-s", ""), ("--key-file", "x"), ("upgrade", "--binary", ""), ("infer", "m", ""),
                       ("infer", "--key", "k", "--async", "m", ""), ("checkpoint", "import", ""),
                       ("checkpoint", "export", "m/0", "")):
@@ -122,7 +127,8 @@ class Source(unittest.TestCase):
         for words in (("--state-dir", ""), ("audit", "--state-dir", "")):
             self.assertEqual(asked(*words), [":directories"], words)
         for words in ((), ("nonsense", ""), ("nonsense", "-"), ("scale", "m", ""), ("config", ""), ("checkpoint", "nonsense", ""),
-                      ("infer", "m", "x", ""), ("events", "-n", ""), ("-s",) * 60, ("status", "m" * 5000),
+                      ("infer", "m", "x", ""), ("events", "-n", ""), ("events", "--event", "x" * 5000 + ","), ("events", "--event", "nosuch"),
+                      ("-s",) * 60, ("status", "m" * 5000),
                       ("x" * 5000, ""), ("requests", "-" * 5000, "")):
             self.assertIn(asked(*words), ([], [":files"]), words)
 
@@ -149,6 +155,8 @@ class Shells(unittest.TestCase):
         self.each(["status", "start"], "sta")
         self.each(["list", "letters"], "requests", "l")
         self.each(["--ready"], "wait", "digits", "--r")
+        self.each(["warning"], "events", "-f", "--level", "w")
+        self.each(["socket", "socket.closed", "socket.failed", "socket.listens"], "events", "--event", "so")
 
     def test_names_of_the_hasupd_that_runs(self):
         here = {"socket_path": self.world.socket}

@@ -65,7 +65,7 @@ class Man(unittest.TestCase):
         verbs = set(re.findall(r"^  ([a-z]+)\b", usage, re.M))
         self.assertEqual({re.match(r"[a-z]+", head).group() for head in heads(page["VERBS"])}, verbs)
         every = options(usage).union(*(options(shown("hasupctl", verb, "--help")) for verb in verbs))
-        own = [page[name] for name in ("OPTIONS", "VERBS", "LOGS", "AUDIT")]
+        own = [page[name] for name in ("OPTIONS", "VERBS", "LOGS", "EVENTS", "AUDIT")]
         told = options("\n".join(own))
         self.assertEqual(every - told, set())
         named = options("\n".join(line for section in own for line in heads(section)))

@@ -1,4 +1,4 @@
-/* stream.c: the verbs whose answers come in parts: infer, events. */
+/* infer.c: hasupctl infer: one request, and its answer as it comes. */
 #include "hasupctl/hasupctl.h"
 
 #include "ipc/base.h"
@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* ---- infer ---- */
 
 static char *read_all(int fd, size_t *len)
 {
@@ -173,106 +171,4 @@ int ctl_infer(const struct ctl *ctl)
     hasup_client_close(client);
     free(body);
     return code;
-}
-
-/* ---- events ---- */
-
-static const char *field(json_t *entry, const char *key)
-{
-    const char *value = json_string_value(json_object_get(entry, key));
-    return value ? value : "";
-}
-
-/* The fields of an event that have no column: " position=3 bytes=8". */
-static void print_fields(json_t *entry)
-{
-    static const char *const SHOWN[] = {"time", "level", "slot",
-                                        "event", "message", "pid", "lines"};
-    const char *key;
-    json_t *value;
-    json_object_foreach(entry, key, value)
-    {
-        bool shown = false;
-        for (size_t i = 0; i < HASUP_LEN(SHOWN); i++)
-            shown |= strcmp(key, SHOWN[i]) == 0;
-        if (!shown && json_is_string(value))
-            printf(" %s=%s", key, json_string_value(value));
-        else if (json_is_integer(value) && (!shown || strcmp(key, "lines") == 0))
-            printf(" %s=%lld", key, (long long)json_integer_value(value));
-    }
-}
-
-/* What a worker said last: " | one | two". */
-static void print_last_lines(const char *lines)
-{
-    while (*lines) {
-        size_t len = strcspn(lines, "\n");
-        printf(" | %.*s", (int)len, lines);
-        lines += len + (lines[len] == '\n');
-    }
-}
-
-/* "05:12:07.123 digits/0  slot.ready ready after 3 ms"; `day`: with the date before it. */
-void ctl_print_event(const struct ctl *ctl, const char *line, size_t len, bool day)
-{
-    json_t *entry = ctl->json ? NULL : json_loadb(line, len, 0, NULL);
-    if (!entry) {
-        fwrite(line, 1, len, stdout);
-        putchar('\n');
-        return;
-    }
-    const char *time = field(entry, "time"), *clock = strchr(time, 'T');
-    const char *event = field(entry, "event");
-    const char *message = field(entry, "message"), *slot = field(entry, "slot");
-    if (day && clock)
-        printf("%.*s ", (int)(clock - time), time);
-    printf("%.12s %-10s", clock ? clock + 1 : time, slot[0] ? slot : "hasupd");
-    printf(" %s", event);
-    if (message[0])
-        printf(" %s", message);
-    print_fields(entry);
-    print_last_lines(field(entry, "lines"));
-    putchar('\n');
-    json_decref(entry);
-}
-
-/* NULL: a word that is no option, target or count; said so. */
-static json_t *events_command(const struct ctl *ctl)
-{
-    json_t *command = json_pack("{s:s}", "verb", "events");
-    for (int i = 0; i < ctl->argc; i++) {
-        const char *word = ctl->argv[i], *count = i + 1 < ctl->argc ? ctl->argv[i + 1] : "";
-        char *end = NULL;
-        if (strcmp(word, "-f") == 0 || strcmp(word, "--follow") == 0) {
-            json_object_set_new(command, "follow", json_true());
-        } else if (strcmp(word, "-n") == 0) {
-            long lines = strtol(count, &end, 10);
-            if (*end || end == count || lines < 0)
-                break;
-            json_object_set_new(command, "count", json_integer(lines));
-            i++;
-        } else if (word[0] != '-' && !json_object_get(command, "target")) {
-            json_object_set_new(command, "target", json_string(word));
-        } else {
-            break;
-        }
-        if (i + 1 == ctl->argc)
-            return command;
-    }
-    if (!ctl->argc)
-        return command;
-    json_decref(command);
-    (void)!ctl_usage(ctl, "-n wants a number; at most one model or slot is named");
-    return NULL;
-}
-
-static void print_event(const struct ctl *ctl, const char *line, size_t len)
-{
-    ctl_print_event(ctl, line, len, false);
-}
-
-int ctl_live_events(const struct ctl *ctl)
-{
-    json_t *command = events_command(ctl);
-    return command ? ctl_stream(ctl, command, print_event) : CTL_USAGE;
 }
