@@ -11,7 +11,9 @@
  *   versions.c versions of models, good and bad, and how they are replaced
  *   client.c   fake clients, the operator, and what they must hear
  *   poison.c   requests that kill, bad deployments, quarantine
- *   journal.c  the fake journal, those who come back with their keys, and the death of hasupd
+ *   journal.c  the fake journal
+ *   person.c   those who come back with their keys
+ *   death.c    the death of hasupd, and what the next one recovers
  */
 #ifndef HASUP_SIM_INTERNAL_H
 #define HASUP_SIM_INTERNAL_H
@@ -470,6 +472,13 @@ void journal_release(struct sim *sim, const struct action *action);
 void journal_committed(struct sim *sim);
 /* The row of a record that is durable; NULL: there is none. */
 struct row *journal_row(struct sim *sim, uint64_t record);
+bool row_has_key(const struct row *row);
+/* The write that is next is taken off the queue; it becomes durable. */
+struct journal_write write_take(struct sim *sim);
+void commit_one(struct sim *sim, const struct journal_write *write);
+/* Somebody wants its answer until then; 0: without end. */
+void wants_until(struct client *client, hasup_ns deadline);
+
 /* A request of somebody with a key, or with respond-async. */
 void person_asks(struct sim *sim, uint32_t index);
 /* Somebody asks for a record by its number; false: there is none. */
@@ -483,6 +492,7 @@ void people_return(struct sim *sim);
 /* An operator drops a record: its key may be answered anew. */
 void person_drops(struct sim *sim, uint64_t record);
 void people_complain(struct sim *sim);
+
 void hasupd_dies(struct sim *sim);
 void hasupd_starts(struct sim *sim);
 /* Those that found no room at the start come when there is some. */
