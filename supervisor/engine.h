@@ -1,6 +1,6 @@
 /*
  * engine.h: the shell's middle: it turns the world into events for the core and performs the
- * actions that come back.  It decides nothing.  engine.c steps, perform.c performs, start.c,
+ * actions that come back.  It decides nothing.  engine.c steps, request.c has the requests, perform.c performs, start.c,
  * environment.c and fork.c make a worker's process, notify.c hears its watchdog, worker.c speaks to it and worker_frames.c hears it, state.c moves checkpoints, durable*.c speak with the journal, recovery.c brings
  * back what it holds, letters.c keeps what is known of bodies that kill, said.c what workers print, models.c applies the
  * configuration, rollouts.c knows the versions of a model; this header is theirs and control.c's. Doors see supervisor/request.h only.
@@ -336,6 +336,7 @@ void engine_no_slot(const struct engine *engine, uint32_t model, const char *nam
  */
 void engine_post(struct engine *engine, struct event *event);
 void engine_perform(struct engine *engine, const struct action *action);
+/* request.c; NULL: nothing bears this number any more. */
 struct request *engine_request(const struct engine *engine, uint64_t id);
 /* A request of the table that no door waits for; NULL: no room, no memory. */
 struct request *engine_adopt(struct engine *engine, const struct submission *submission);
