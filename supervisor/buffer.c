@@ -1,7 +1,7 @@
 /*
  * buffer.c: the life of body buffers: references, announcements, the pool.  Owns the descriptors
- * and mappings.  Sends frames only through peer_gone and peer_release (peer.c).  A buffer that
- * cannot be mapped is the announcer's fault and ends that peer, never hasupd: the seals forbid
+ * and mappings.  Sends frames only through peer_gone and peer_release (peer_buffers.c).  A buffer
+ * that cannot be mapped is the announcer's fault and ends that peer, never hasupd: the seals forbid
  * shrinking, so no SIGBUS.
  */
 #include "ipc/frame.h"

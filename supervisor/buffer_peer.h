@@ -1,4 +1,4 @@
-/* buffer_peer.h: what buffer.c and peer.c say to each other, and nobody else. */
+/* buffer_peer.h: what buffer.c and peer_buffers.c say to each other, and nobody else. */
 #ifndef HASUP_SUPERVISOR_BUFFER_PEER_H
 #define HASUP_SUPERVISOR_BUFFER_PEER_H
 

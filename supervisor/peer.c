@@ -1,13 +1,13 @@
 /*
- * peer.c: frames on the loop.  Owns the channel, the watch and the tables of buffers of each peer.
- * Reads at most one scratch of bytes for each readiness, so that one busy peer does not starve the
- * others.  Everything sent in a turn leaves in one write at its end.  A peer that fails while it is
- * being written to is reported at the next turn through its watch, never from inside peer_send.
+ * peer.c: frames on the loop.  Owns the channel and the watch of each peer; its buffers are
+ * peer_buffers.c's.  Reads at most one scratch of bytes for each readiness, so that one busy peer
+ * does not starve the others.  Everything sent in a turn leaves in one write at its end.  A peer
+ * that fails while it is being written to is reported at the next turn through its watch, never
+ * from inside peer_send.
  */
 #include "checkpoints/fault.h"
-#include "supervisor/peer.h"
+#include "supervisor/peer_own.h"
 
-#include "supervisor/buffer_peer.h"
 #include "supervisor/carry.h"
 
 #include <stdlib.h>
@@ -85,10 +85,11 @@ static void dirty_remove(struct peer *peer)
     peer->dirty_next->dirty_prev = peer->dirty_prev;
 }
 
-static int channel_send(struct peer *peer, const struct hasup_frame *frame)
+int peer_put(struct peer *peer, const struct hasup_frame *frame)
 {
     struct hasup_channel *ch = &peer->channel;
     struct peers *peers = peer->peers;
+    dirty_add(peer);
     if (!ch->out.room && peers->room_count) {
         struct room room = peers->rooms[--peers->room_count];
         ch->out.bytes = room.bytes;
@@ -160,188 +161,6 @@ static void peers_flush(void *context)
     }
 }
 
-/* ---- buffers ---- */
-
-static struct buffer *find_buffer(const struct peer *peer, uint32_t id)
-{
-    for (struct buffer *b = peer->buffers; b; b = b->next)
-        if (b->id == id)
-            return b;
-    return NULL;
-}
-
-struct buffer_fields {
-    uint32_t id;
-    uint64_t size, offset;
-    bool has_id;
-};
-
-static int read_buffer_fields(const struct hasup_frame *frame, struct buffer_fields *out)
-{
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    int got;
-    *out = (struct buffer_fields){0};
-    hasup_meta_read(&reader, frame);
-    while ((got = hasup_meta_next(&reader, &field)) > 0) {
-        int error = 0;
-        if (field.tag == HASUP_TAG_BUFFER_ID) {
-            error = hasup_field_get32(&field, &out->id);
-            out->has_id = true;
-        } else if (field.tag == HASUP_TAG_BUFFER_SIZE) {
-            error = hasup_field_get64(&field, &out->size);
-        } else if (field.tag == HASUP_TAG_BUFFER_OFFSET) {
-            error = hasup_field_get64(&field, &out->offset);
-        }
-        if (error)
-            return error;
-    }
-    return got;
-}
-
-static int take_announcement(struct peer *peer, struct hasup_frame *frame)
-{
-    struct buffer_fields fields;
-    struct buffer *buffer;
-    int error = read_buffer_fields(frame, &fields);
-    if (error)
-        return error;
-    if (!fields.has_id || frame->fd < 0 || find_buffer(peer, fields.id) ||
-        peer->buffer_count == HASUP_BUFFERS_MAX)
-        return HASUP_EPROTO;
-    error = buffer_open(frame->fd, fields.size, &buffer);
-    frame->fd = -1;
-    if (error)
-        return error;
-    buffer->id = fields.id;
-    buffer->owner = peer;
-    buffer->next = peer->buffers;
-    peer->buffers = buffer;
-    peer->buffer_count++;
-    return 0;
-}
-
-static int take_withdrawal(struct peer *peer, const struct hasup_frame *frame)
-{
-    struct buffer_fields fields;
-    int error = read_buffer_fields(frame, &fields);
-    if (error)
-        return error;
-    for (struct buffer **at = &peer->buffers; *at; at = &(*at)->next)
-        if ((*at)->id == fields.id) {
-            struct buffer *buffer = *at;
-            *at = buffer->next;
-            peer->buffer_count--;
-            buffer_withdraw(buffer);
-            return 0;
-        }
-    return HASUP_EPROTO;
-}
-
-/* The other end has done with a buffer that hasupd passed on to it (an answer's body). */
-static int take_release(struct peer *peer, const struct hasup_frame *frame)
-{
-    struct buffer_fields fields;
-    int error = read_buffer_fields(frame, &fields);
-    if (error)
-        return error;
-    for (struct announcement *a = peer->told; a; a = a->next_of_peer)
-        if (a->id == fields.id) {
-            if (!a->lent)
-                return HASUP_EPROTO;
-            a->lent--;
-            buffer_unref(a->buffer);
-            return 0;
-        }
-    return HASUP_EPROTO;
-}
-
-static int body_of(struct peer *peer, const struct hasup_frame *frame, struct body *body)
-{
-    *body = (struct body){.bytes = frame->body, .len = frame->body_len};
-    if (!(frame->flags & HASUP_FLAG_BUFFER))
-        return 0;
-    struct buffer_fields fields;
-    int error = read_buffer_fields(frame, &fields);
-    if (error)
-        return error;
-    struct buffer *buffer = fields.has_id ? find_buffer(peer, fields.id) : NULL;
-    if (!buffer || fields.offset > buffer->size || frame->body_len > buffer->size - fields.offset)
-        return HASUP_EPROTO;
-    body->bytes = NULL;
-    body->buffer = buffer;
-    body->offset = fields.offset;
-    return 0;
-}
-
-static void unlink_announcement(struct announcement *a)
-{
-    struct announcement **at = &a->buffer->told;
-    while (*at != a)
-        at = &(*at)->next_of_buffer;
-    *at = a->next_of_buffer;
-    at = &a->peer->told;
-    while (*at != a)
-        at = &(*at)->next_of_peer;
-    *at = a->next_of_peer;
-}
-
-static int send_buffer_frame(struct peer *peer, enum hasup_frame_type type, uint32_t id,
-                             const struct buffer *passed)
-{
-    uint8_t meta[64];
-    struct hasup_meta_writer w;
-    hasup_meta_start(&w, meta, sizeof meta);
-    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, id);
-    if (passed)
-        hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, passed->size);
-    struct hasup_frame frame = {.type = (uint8_t)type,
-                                .flags = passed ? HASUP_FLAG_FD : 0,
-                                .meta = meta,
-                                .meta_len = (uint32_t)w.used,
-                                .fd = passed ? passed->fd : -1};
-    dirty_add(peer);
-    return channel_send(peer, &frame);
-}
-
-void peer_gone(struct announcement *a)
-{
-    unlink_announcement(a);
-    if (a->peer->open)
-        (void)!send_buffer_frame(a->peer, HASUP_BUFFER_GONE, a->id, NULL);
-    free(a);
-}
-
-void peer_release(struct buffer *buffer)
-{
-    buffer->busy = false;
-    /* A peer that does not read its releases runs out of its own buffers; nothing of hasupd's. */
-    if (buffer->owner->open)
-        (void)!send_buffer_frame(buffer->owner, HASUP_RELEASE, buffer->id, NULL);
-}
-
-/* The announcement of `buffer` to `peer`, made where there is none. */
-static struct announcement *announce(struct peer *peer, struct buffer *buffer)
-{
-    for (struct announcement *a = peer->told; a; a = a->next_of_peer)
-        if (a->buffer == buffer)
-            return a;
-    struct announcement *a = calloc(1, sizeof *a);
-    if (!a)
-        return NULL;
-    *a = (struct announcement){.buffer = buffer,
-                               .peer = peer,
-                               .id = ++peer->next_id,
-                               .next_of_buffer = buffer->told,
-                               .next_of_peer = peer->told};
-    if (send_buffer_frame(peer, HASUP_BUFFER, a->id, buffer)) {
-        free(a);
-        return NULL;
-    }
-    buffer->told = peer->told = a;
-    return a;
-}
-
 /* ---- reading ---- */
 
 static int peer_take(struct peer *peer, struct hasup_frame *frame)
@@ -349,11 +168,11 @@ static int peer_take(struct peer *peer, struct hasup_frame *frame)
     struct body body;
     int error;
     switch (frame->type) {
-    case HASUP_BUFFER: return take_announcement(peer, frame);
-    case HASUP_BUFFER_GONE: return take_withdrawal(peer, frame);
-    case HASUP_RELEASE: return take_release(peer, frame);
+    case HASUP_BUFFER:
+    case HASUP_BUFFER_GONE:
+    case HASUP_RELEASE: return peer_take_buffer(peer, frame);
     }
-    error = body_of(peer, frame, &body);
+    error = peer_body(peer, frame, &body);
     if (error)
         return error;
     if (!body.buffer)
@@ -439,61 +258,26 @@ void peer_close(struct peer *peer)
     peer->open = false;
     watch_stop(&peer->watch);
     dirty_remove(peer);
-    while (peer->told) {
-        struct announcement *a = peer->told;
-        unlink_announcement(a);
-        for (; a->lent; a->lent--)
-            buffer_unref(a->buffer);
-        free(a);
-    }
-    while (peer->buffers) {
-        struct buffer *buffer = peer->buffers;
-        peer->buffers = buffer->next;
-        buffer_withdraw(buffer);
-    }
+    peer_buffers_drop(peer);
     hasup_channel_fini(&peer->channel);
 }
 
 /* ---- sending ---- */
 
-static int send_in_buffer(struct peer *peer, struct hasup_frame *frame, struct body *body)
-{
-    struct announcement *a = announce(peer, body->buffer);
-    if (!a)
-        return HASUP_ENOMEM;
-    /* The meta is the caller's memory with PEER_META_ROOM bytes behind it. */
-    struct hasup_meta_writer w;
-    hasup_meta_start(&w, (uint8_t *)(uintptr_t)frame->meta + frame->meta_len, PEER_META_ROOM);
-    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, a->id);
-    hasup_meta_put64(&w, HASUP_TAG_BUFFER_OFFSET, body->offset);
-    frame->meta_len += (uint32_t)w.used;
-    frame->flags |= HASUP_FLAG_BUFFER;
-    frame->body = NULL;
-    frame->body_len = body->len;
-    int error = channel_send(peer, frame);
-    if (!error && frame->type != HASUP_REQUEST) {
-        /* Lent until the RELEASE; a REQUEST's buffer is the request's until its REPLY. */
-        a->lent++;
-        buffer_ref(body->buffer);
-    }
-    return error;
-}
-
 int peer_send(struct peer *peer, struct hasup_frame *frame, struct body *body)
 {
     if (!peer->open)
         return HASUP_ECLOSED;
-    dirty_add(peer);
     frame->fd = -1;
     if (body && body->len > HASUP_INLINE_MAX) {
         if (body->buffer)
-            return send_in_buffer(peer, frame, body);
+            return peer_send_in_buffer(peer, frame, body);
         struct body moved = {.len = body->len};
         moved.buffer = buffer_pool_take(&peer->peers->pool, body->len);
         if (!moved.buffer)
             return HASUP_ENOMEM;
         memcpy(moved.buffer->map, body->bytes, body->len);
-        int error = send_in_buffer(peer, frame, &moved);
+        int error = peer_send_in_buffer(peer, frame, &moved);
         buffer_unref(moved.buffer);
         return error;
     }
@@ -503,17 +287,16 @@ int peer_send(struct peer *peer, struct hasup_frame *frame, struct body *body)
             return HASUP_ENOMEM;
         frame->body_len = body->len;
     }
-    return channel_send(peer, frame);
+    return peer_put(peer, frame);
 }
 
 int peer_pass(struct peer *peer, struct hasup_frame *frame, int fd)
 {
     if (!peer->open)
         return HASUP_ECLOSED;
-    dirty_add(peer);
     frame->flags |= HASUP_FLAG_FD;
     frame->fd = fd;
-    return channel_send(peer, frame);
+    return peer_put(peer, frame);
 }
 
 int peer_say(struct peer *peer, enum hasup_frame_type type, uint64_t id)
@@ -529,71 +312,6 @@ const char *peer_holds(const struct peer *peer)
     const struct hasup_channel *ch = &peer->channel;
     return peer->open && (ch->in.fd_count || ch->out.fd_count) ? "a descriptor is being passed"
                                                                : NULL;
-}
-
-static void buffers_carry(struct carry *carry, struct peer *peer)
-{
-    CARRY(carry);
-    struct buffer *next = peer->buffers, **last = &peer->buffers;
-    V(peer->buffer_count);
-    for (uint32_t i = 0; i < peer->buffer_count && !codec->failed; i++) {
-        struct buffer *buffer = next;
-        next = buffer ? buffer->next : NULL;
-        carry_buffer(carry, &buffer);
-        if (!codec->loading)
-            continue;
-        if (!buffer || buffer->owner || buffer->pool) {
-            codec_fail(codec);
-            return;
-        }
-        buffer->owner = peer;
-        *last = buffer;
-        last = &buffer->next;
-    }
-}
-
-static struct announcement *announcement_loaded(struct carry *carry, struct peer *peer)
-{
-    struct announcement *a = calloc(1, sizeof *a);
-    if (!a) {
-        carry->no_memory = true;
-        codec_fail(&carry->codec);
-        return NULL;
-    }
-    a->peer = peer;
-    return a;
-}
-
-static void announcements_carry(struct carry *carry, struct peer *peer)
-{
-    CARRY(carry);
-    struct announcement *at = peer->told, **last = &peer->told;
-    uint32_t count = 0;
-    for (struct announcement *a = at; a && !codec->loading; a = a->next_of_peer)
-        count++;
-    V(peer->next_id);
-    V(count);
-    for (uint32_t i = 0; i < count && !codec->failed; i++) {
-        struct announcement *a = codec->loading ? announcement_loaded(carry, peer) : at;
-        if (!a)
-            return;
-        carry_buffer(carry, &a->buffer);
-        V(a->id);
-        V(a->lent);
-        at = a->next_of_peer;
-        if (!codec->loading)
-            continue;
-        if (!a->buffer) {
-            free(a);
-            codec_fail(codec);
-            return;
-        }
-        a->buffer->refs += a->lent;
-        a->next_of_buffer = a->buffer->told;
-        a->buffer->told = a;
-        *last = a;
-        last = &a->next_of_peer;
-    }
 }
 
 void peer_carry(struct carry *carry, struct peer *peer, struct peers *peers,
@@ -619,8 +337,7 @@ void peer_carry(struct carry *carry, struct peer *peer, struct peers *peers,
         if (unsent)
             dirty_add(peer);
     }
-    buffers_carry(carry, peer);
-    announcements_carry(carry, peer);
+    peer_buffers_carry(carry, peer);
     codec_leave(codec, outer);
 }
 
