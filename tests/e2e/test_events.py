@@ -2,14 +2,14 @@
 import fcntl
 import json
 import os
-import signal
+import select
 import socket
 import subprocess
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world import BUILD, LIMIT, WORKER, World, wait_until  # noqa: E402
+from world import BUILD, LIMIT, WORKER, World  # noqa: E402
 
 MODELS = f"  m: {{command: [{WORKER}], workers: 2}}\n  n: {{command: [{WORKER}]}}\n"
 KEY = {"Idempotency-Key": "k"}
@@ -25,6 +25,7 @@ class Follower:
     def __init__(self, world, *args):
         self.process = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "--json", "events", "-f", *args],
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.read = b""
 
     def __enter__(self):
         return self
@@ -34,8 +35,13 @@ class Follower:
         self.process.communicate(timeout=LIMIT)
 
     def next(self):
-        line = self.process.stdout.readline()
-        assert line, self.process.stderr.read()
+        stdout = self.process.stdout.fileno()
+        while b"\n" not in self.read:
+            assert select.select([stdout], [], [], LIMIT)[0], "nothing is told"
+            more = os.read(stdout, 4096)
+            assert more, self.process.stderr.read()
+            self.read += more
+        line, self.read = self.read.split(b"\n", 1)
         return json.loads(line)
 
 
