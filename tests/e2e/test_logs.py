@@ -169,6 +169,14 @@ class Lines(unittest.TestCase):
             self.assertIn(line.get("request"), ("r-1", None))
             self.assertIn("\\x1b_0123456789abcdef=r-9", line["message"])
 
+    def test_text_that_cannot_be_encoded_costs_its_request_and_not_the_worker(self):
+        with World(f"  m: {{command: [/usr/bin/python3, -B, {SDK_WORKER}, plain, 2], environment: {{PYTHONIOENCODING: 'utf-8:strict'}}}}") as world:
+            pid = world.pid("m/0")
+            status, _, body = world.post("m", "print-surrogate")
+            self.assertEqual((status, b"UnicodeEncodeError" in body), (500, True), body)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")
+            self.assertEqual(world.pid("m/0"), pid)
+
     def test_marked_lines_are_limited_like_all_others(self):
         with World(MODEL, top="log: {rate: {lines: 10, burst: 10}}") as world:
             for i in range(100):

@@ -43,6 +43,9 @@ class Plain(hasup.Worker):
                     file.read(1)
             print(text, file=sys.stderr)
             return b""
+        if word == b"print-surrogate":  # of a file's name that is no UTF-8, for example
+            print("\udcff", end="")
+            return b"printed"
         if word == b"session":
             return request.session
         if word == b"about":

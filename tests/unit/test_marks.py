@@ -3,6 +3,7 @@ import io
 import logging
 import os
 import re
+import select
 import sys
 import threading
 import unittest
@@ -95,6 +96,81 @@ class Marks(unittest.TestCase):
         self.assertEqual("".join(part for _, part, _ in said[ends[0] + 1:]), "x" * 9000)
         for line in self.out.getvalue().splitlines():
             self.assertLess(len(line.encode()), 4096)
+
+    def test_a_line_that_never_ends_has_a_last_part(self):
+        one = request(1, "r-1")
+        for flush in False, True:
+            with self.subTest(flush=flush):
+                self.out.truncate(self.out.seek(0))
+                with _log.about(one):
+                    self.say("x" * 9000, end="", flush=flush)
+                *parts, last = self.said()
+                self.assertEqual("".join(text for _, text, _ in parts) + last[1], "x" * 9000)
+                self.assertEqual([more for _, _, more in parts] + [last[2]], [True] * len(parts) + [False])
+                self.assertEqual({name for name, _, _ in self.said()}, {"r-1"})
+                self.assertTrue(self.out.getvalue().endswith("x\n"))
+
+    def test_what_follows_a_flush_is_of_its_line_however_long(self):
+        with _log.about(request(1, "r-1")):
+            self.say("begun ", end="", flush=True)
+            self.say("x" * 9000, end="", flush=True)
+            self.say("y" * 9000, end="")
+            self.say("z" * 9000)
+            self.say("next")
+        self.assertEqual(self.said(), [("r-1", "begun " + "x" * 9000 + "y" * 9000 + "z" * 9000, False), ("r-1", "next", False)])
+
+    def test_threads_of_one_request_do_not_join_what_is_flushed(self):
+        one = request(1, "r-1")
+
+        def talk():
+            with _log.about(one):
+                self.say("other")
+        with _log.about(one):
+            self.say("half", end="", flush=True)
+            thread = threading.Thread(target=talk)
+            thread.start()
+            thread.join()
+            self.say(" and half")
+        self.assertEqual(self.said(), [("r-1", "half", False), ("r-1", "other", False), ("r-1", " and half", False)])
+
+    def encoded(self, *how):
+        """Each write that leaves, of a stream that encodes."""
+        writes = []
+
+        class Raw(io.RawIOBase):
+            def writable(self):
+                return True
+
+            def write(self, data):
+                writes.append(bytes(data))
+                return len(data)
+        stream = io.TextIOWrapper(io.BufferedWriter(Raw()), *how)
+        self.lines._stream = stream
+        return writes
+
+    def test_what_cannot_be_encoded_fails_where_it_is_printed_as_without_marks(self):
+        writes = self.encoded("utf-8", "strict")
+        with _log.about(request(1, "r-1")):
+            self.say("before", end="")
+            for end in "", "\n":
+                with self.assertRaises(UnicodeEncodeError):
+                    self.say("a \udc80", end=end)
+            self.say(" and after")
+        self.assertEqual(b"".join(writes), b"\x1b_word=r-1\x1b\\before and after\n")
+
+    def test_each_write_is_short_enough_whatever_its_characters_become(self):
+        for how, text, becomes in ((("utf-8", "backslashreplace"), "\udc80", b"\\udc80"), (("utf-8", "surrogateescape"), "\udc80", b"\x80"),
+                                   (("ascii", "backslashreplace"), "\U0001f600", b"\\U0001f600"),
+                                   (("utf-8", "strict"), "\U0001f600", "\U0001f600".encode())):
+            with self.subTest(how=how):
+                writes = self.encoded(*how)
+                with _log.about(request(1, "r-1")):
+                    self.say(text * 3000)
+                    self.say(text * 3000, end="", flush=True)
+                    self.say(text * 3000)
+                self.assertLessEqual(max(map(len, writes)), select.PIPE_BUF)
+                plain = re.sub(rb"\x1b_word[=+]r-1\x1b\\|\n", b"", b"".join(writes))
+                self.assertEqual(plain, becomes * 9000)
 
     def test_threads_do_not_mix_their_lines(self):
         def talk(number):

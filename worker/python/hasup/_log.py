@@ -15,6 +15,7 @@ from . import _frames as f
 
 _NAME = re.compile(rb"[!-~]{1,128}")
 _KEPT = 4096  # characters of a line without its end
+_Key = Tuple[Any, int]  # a request, and the thread that prints
 _about: "contextvars.ContextVar[Any]" = contextvars.ContextVar("hasup_request", default=None)
 _word = ""  # what hasupd knows the marks by; "": it gave none
 
@@ -64,8 +65,8 @@ class Lines:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._begun: Dict[Tuple[Any, int], str] = {}  # lines without their ends, by request and thread
-        self._open: Any = None  # the request whose line without its end is on the stream already
+        self._begun: Dict[_Key, str] = {}  # lines without their ends
+        self._open: Optional[_Key] = None  # whose line without its end is on the stream already
         self._renew()
 
     def _renew(self) -> None:
@@ -81,13 +82,16 @@ class Lines:
                 self._end_others(None)
                 self._stream.write(text)
                 return len(text)
+            self._encode(text)  # what cannot be written fails here, and not when its line ends
             key = request, threading.get_ident()
             *lines, rest = (self._begun.pop(key, "") + text).split("\n")
             for line in lines:
-                self._put(request, line, "\n")
+                self._put(key, line, "\n")
             if len(rest) > _KEPT:
-                self._put(request, rest, "", goes_on=True)
-            elif rest:
+                *parts, rest = self._cut(rest, self._room(key))
+                for part in parts:
+                    self._put_part(key, part)
+            if rest:
                 self._begun[key] = rest
         return len(text)
 
@@ -97,52 +101,65 @@ class Lines:
 
     def flush(self) -> None:
         """What is there of a line is to be seen, should the process die."""
-        request = _about.get()
+        key = _about.get(), threading.get_ident()
         with self._lock:
-            begun = self._begun.pop((request, threading.get_ident()), "")
+            begun = self._begun.pop(key, "")
             if begun:
-                self._put(request, begun, "")
+                self._put(key, begun, "")
         self._stream.flush()
 
     def end(self, request: Any, thread: Optional[int] = None) -> None:
         """It says no more, or this thread does not: so its lines end."""
-        if not self._begun and self._open is not request:
+        def its(key: _Key) -> bool:
+            return key[0] is request and thread in (None, key[1])
+
+        if not self._begun and self._open is None:
             return
         with self._lock:
-            for key in [key for key in self._begun if key[0] is request and thread in (None, key[1])]:
-                self._put(request, self._begun.pop(key), "\n")
-            if self._open is request:
+            for key in filter(its, list(self._begun)):
+                self._put(key, self._begun.pop(key), "\n")
+            if self._open is not None and its(self._open):
                 self._end_others(None)
 
-    def _end_others(self, request: Any) -> None:
-        if self._open is not None and self._open is not request:
+    def _end_others(self, key: Optional[_Key]) -> None:
+        if self._open is not None and self._open != key:
             self._stream.write("\n")
             self._open = None
 
-    def _put(self, request: Any, line: str, end: str, goes_on: bool = False) -> None:
+    def _put(self, key: _Key, line: str, end: str) -> None:
         """Each write has PIPE_BUF bytes at most: nobody else's line stands in it."""
-        self._end_others(request)
-        name = request.log_name
-        room = select.PIPE_BUF - len(_word) - len(name) - 6
-        parts = _cut(line, room, self._stream.encoding or "utf-8")
-        last = [] if goes_on else [parts.pop()]
+        *parts, last = self._cut(line, self._room(key))
         for part in parts:
-            self._write(f"\033_{_word}+{name}\033\\", request, part + "\n")
-        for part in last:
-            self._write(f"\033_{_word}={name}\033\\", request, part + end)
+            self._put_part(key, part)
+        self._end_others(key)
+        self._write(key, "=", last + end)
 
-    def _write(self, mark: str, request: Any, text: str) -> None:
-        self._stream.write(text if self._open is request else mark + text)
+    def _put_part(self, key: _Key, part: str) -> None:
+        """The line has more, which follows a mark of its own; or right behind, where its begin is on the stream."""
+        self._end_others(key)
+        self._write(key, "+", part if self._open else part + "\n")
+
+    def _write(self, key: _Key, kind: str, text: str) -> None:
+        mark = "" if self._open else f"\033_{_word}{kind}{key[0].log_name}\033\\"
+        self._stream.write(mark + text)
         self._stream.flush()
-        self._open = None if text.endswith("\n") else request
+        self._open = None if text.endswith("\n") else key
 
+    @staticmethod
+    def _room(key: _Key) -> int:
+        return select.PIPE_BUF - len(_word) - len(key[0].log_name) - 6
 
-def _cut(line: str, room: int, encoding: str) -> List[str]:
-    """Into parts that have so many bytes at most."""
-    if len(line) * 4 <= room or len(line.encode(encoding, "replace")) <= room:
-        return [line]
-    step = room // 4
-    return [line[at:at + step] for at in range(0, len(line), step)]
+    def _encode(self, text: str) -> bytes:
+        """As the stream does it; one that does not takes everything."""
+        encoding, errors = getattr(self._stream, "encoding", None), getattr(self._stream, "errors", None)
+        return text.encode(encoding, errors or "strict") if encoding else text.encode("utf-8", "surrogatepass")
+
+    def _cut(self, line: str, room: int) -> List[str]:
+        """Into parts that have so many bytes at most."""
+        if len(line) < 2 or len(self._encode(line)) <= room:
+            return [line]
+        half = len(line) // 2
+        return self._cut(line[:half], room) + self._cut(line[half:], room)
 
 
 _installed: List[Lines] = []
