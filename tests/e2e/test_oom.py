@@ -2,15 +2,17 @@
 
 The test makes a cgroup with a memory limit, of v2 or of v1, and starts hasupd in it, as a container or a service would.
 """
+import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import tempfile
 import unittest
 
 from contained import NO_NAMESPACE, Contained, children
-from world import WORKER, World, wait_until
+from world import LIMIT, WORKER, World, wait_until
 
 LIMIT_MIB = 256  # hasupd and two workers under AddressSanitizer, and room
 HUNGRY = f"eat {4 * LIMIT_MIB}"
@@ -85,10 +87,39 @@ class Kitchen:
     def enter(self):
         self.put("cgroup.procs", "0")
 
+    def kill_all_together(self):
+        """Who hits the limit takes everybody here along.  The kernel's own way is v2's; of v1 it tells, and waits for what
+        is then done: the returned function does it."""
+        if os.path.exists(os.path.join(self.path, "memory.oom.group")):
+            self.put("memory.oom.group", "1")
+            return lambda: None
+        self.put("memory.oom_control", "1")
+        told = os.eventfd(0)
+        with open(os.path.join(self.path, "memory.oom_control")) as control:
+            self.put("cgroup.event_control", f"{told} {control.fileno()}")
+
+        def kill():
+            ready, _, _ = select.select([told], [], [], LIMIT)
+            os.close(told)
+            assert ready, "the limit was never hit"
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError):  # the first of a namespace takes the others along
+                    os.kill(pid, signal.SIGKILL)
+        return kill
+
+    def pids(self):
+        """Of those below, too: hasupd may have made some."""
+        found = []
+        for directory, _, _ in os.walk(self.path):
+            with open(os.path.join(directory, "cgroup.procs")) as file:
+                found += map(int, file.read().split())
+        return found
+
     def close(self):
         def gone():
             try:
-                os.rmdir(self.path)
+                for directory, _, _ in os.walk(self.path, topdown=False):
+                    os.rmdir(directory)
             except OSError:
                 return False
             return True
@@ -154,6 +185,46 @@ class OutOfMemory(unittest.TestCase):
         wait_until(lambda: any(s["state"] == "ready" for s in world.slots()), "none is ready")
         pid = world.kill(next(s["slot"] for s in world.slots() if s["state"] == "ready"), signal.SIGKILL)
         self.assertEqual(world.wait_event("slot.exited", pid=pid)["message"], "killed by signal 9 (Killed)")
+
+
+@unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
+class Container(unittest.TestCase):
+    """hasupd itself is taken, and with it all of its container; what starts that again is the test here."""
+
+    def setUp(self):
+        self.kitchen = Kitchen()
+        self.addCleanup(self.kitchen.close)
+
+    def dies_and_comes_again(self, prepare):
+        world = Contained(MODELS, before=self.kitchen.enter)
+        self.addCleanup(world.close)
+        die = prepare(world)
+        key = {"Idempotency-Key": "once"}
+        self.assertEqual(world.post("m", "echo kept", key)[2], b"kept")
+        hungry = world.begin("m", HUNGRY)
+        self.addCleanup(hungry.close)
+        die()
+        self.assertNotEqual(world.process.wait(LIMIT), 0)
+        world.process.stderr.close()
+        wait_until(lambda: not self.kitchen.pids(), "somebody outlived it")
+        world.start()
+        event = world.wait_event("hasupd.last_run")
+        self.assertEqual((event["level"], event["how"]), ("warning", "killed"))
+        self.assertIn("pid 1, begun at ", event["message"])
+        self.assertIn("did not stop: it was killed (kill -9, or for lack of memory)", event["message"])
+        self.assertEqual(world.status()["last_run"], event["message"])
+        self.assertEqual(world.post("m", "echo kept", key)[2], b"kept")
+        self.assertEqual(world.post("m", "echo well")[2], b"well")
+
+    def test_promise_2_the_next_one_says_that_all_of_the_container_was_killed(self):
+        self.dies_and_comes_again(lambda _: self.kitchen.kill_all_together())
+
+    def test_promise_2_the_next_one_says_that_the_kernel_took_hasupd_itself(self):
+        def first(world):  # whom the kernel takes
+            with open(f"/proc/{world.init}/oom_score_adj", "w") as file:
+                file.write("1000")
+            return lambda: None
+        self.dies_and_comes_again(first)
 
 
 @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
