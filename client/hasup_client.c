@@ -392,30 +392,20 @@ static int release_last(struct hasup_client *client)
     return send_number(client, HASUP_RELEASE, id);
 }
 
-struct answer_fields {
-    uint32_t buffer;
-    uint64_t size, offset;
-};
-
 static void copy_text(char *to, size_t room, const struct hasup_field *field)
 {
     snprintf(to, room, "%.*s", (int)field->len, (const char *)field->value);
 }
 
-static int read_fields(const struct hasup_frame *frame, struct hasup_client_answer *answer,
-                       struct answer_fields *fields)
+static int read_fields(const struct hasup_frame *frame, struct hasup_client_answer *answer)
 {
     struct hasup_meta_reader reader;
     struct hasup_field field;
     int got;
-    *fields = (struct answer_fields){0};
     hasup_meta_read(&reader, frame);
     while ((got = hasup_meta_next(&reader, &field)) > 0) {
         int error = 0;
         switch (field.tag) {
-        case HASUP_TAG_BUFFER_ID: error = hasup_field_get32(&field, &fields->buffer); break;
-        case HASUP_TAG_BUFFER_SIZE: error = hasup_field_get64(&field, &fields->size); break;
-        case HASUP_TAG_BUFFER_OFFSET: error = hasup_field_get64(&field, &fields->offset); break;
         case HASUP_TAG_ATTEMPTS: error = hasup_field_get32(&field, &answer->attempts); break;
         case HASUP_TAG_RETRY_AFTER:
             error = hasup_field_get32(&field, &answer->retry_after_ms);
@@ -435,18 +425,18 @@ static int read_fields(const struct hasup_frame *frame, struct hasup_client_answ
 }
 
 static int body_of(struct hasup_client *client, const struct hasup_frame *frame,
-                   const struct answer_fields *fields, struct hasup_client_answer *answer)
+                   const struct hasup_buffer_place *place, struct hasup_client_answer *answer)
 {
     answer->len = frame->body_len;
     answer->body = frame->body;
     if (!(frame->flags & HASUP_FLAG_BUFFER))
         return 0;
     struct memory *memory = client->theirs;
-    while (memory && memory->id != fields->buffer)
+    while (memory && memory->id != place->id)
         memory = memory->next;
-    if (!memory || fields->offset > memory->size || frame->body_len > memory->size - fields->offset)
+    if (!memory || !hasup_buffer_holds(place, memory->size, frame))
         return HASUP_EPROTO;
-    answer->body = memory->map + fields->offset;
+    answer->body = memory->map + place->offset;
     client->release = memory->id;
     return 0;
 }
@@ -455,14 +445,16 @@ static int body_of(struct hasup_client *client, const struct hasup_frame *frame,
 static int take_frame(struct hasup_client *client, struct hasup_frame *frame,
                       struct hasup_client_answer *answer)
 {
-    struct answer_fields fields;
+    struct hasup_buffer_place place;
     *answer = (struct hasup_client_answer){.id = frame->id, .attempts = 1};
-    int error = read_fields(frame, answer, &fields);
+    int error = hasup_buffer_read(frame, &place);
+    if (!error)
+        error = read_fields(frame, answer);
     if (error)
         return error;
     switch (frame->type) {
-    case HASUP_BUFFER: return take_buffer(client, frame, fields.buffer, fields.size);
-    case HASUP_BUFFER_GONE: drop_buffer(client, fields.buffer); return 0;
+    case HASUP_BUFFER: return take_buffer(client, frame, place.id, place.size);
+    case HASUP_BUFFER_GONE: drop_buffer(client, place.id); return 0;
     case HASUP_RELEASE:
     case HASUP_PONG: return 0;
     case HASUP_REPLY:
@@ -475,7 +467,7 @@ static int take_frame(struct hasup_client *client, struct hasup_frame *frame,
     case HASUP_CHUNK: break;
     default: return HASUP_EPROTO;
     }
-    error = body_of(client, frame, &fields, answer);
+    error = body_of(client, frame, &place, answer);
     return error ? error : 1;
 }
 

@@ -61,41 +61,6 @@ static void fail(struct talk *talk, const char *format, ...)
 
 /* ---- frames ---- */
 
-struct fields {
-    uint64_t abilities, position, size, offset;
-    uint32_t buffer;
-    char error[160];
-    bool wrong, has_error, has_position;
-};
-
-static struct fields read_fields(const struct hasup_frame *frame)
-{
-    struct fields fields = {0};
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    int got, wrong = 0;
-    hasup_meta_read(&reader, frame);
-    while ((got = hasup_meta_next(&reader, &field)) > 0)
-        switch (field.tag) {
-        case HASUP_TAG_ABILITIES: wrong |= hasup_field_get64(&field, &fields.abilities); break;
-        case HASUP_TAG_POSITION:
-            wrong |= hasup_field_get64(&field, &fields.position);
-            fields.has_position = true;
-            break;
-        case HASUP_TAG_BUFFER_ID: wrong |= hasup_field_get32(&field, &fields.buffer); break;
-        case HASUP_TAG_BUFFER_SIZE: wrong |= hasup_field_get64(&field, &fields.size); break;
-        case HASUP_TAG_BUFFER_OFFSET: wrong |= hasup_field_get64(&field, &fields.offset); break;
-        case HASUP_TAG_ERROR:
-            fields.has_error = true;
-            snprintf(fields.error, sizeof fields.error, "%.*s", (int)field.len,
-                     (const char *)field.value);
-            break;
-        default: break; /* hello says more than this test needs */
-        }
-    fields.wrong = wrong || got < 0;
-    return fields;
-}
-
 static struct buffer *buffer_of(struct talk *talk, uint32_t id)
 {
     for (size_t i = 0; i < talk->buffer_count; i++)
@@ -107,8 +72,9 @@ static struct buffer *buffer_of(struct talk *talk, uint32_t id)
 /* BUFFER, BUFFER_GONE, RELEASE; false: it is another. */
 static bool take_buffer(struct talk *talk, struct hasup_frame *frame)
 {
-    struct fields fields = read_fields(frame);
-    struct buffer *buffer = buffer_of(talk, fields.buffer);
+    struct hasup_buffer_place place;
+    const bool wrong = hasup_buffer_read(frame, &place);
+    struct buffer *buffer = buffer_of(talk, place.id);
     struct stat st;
     if (frame->type == HASUP_RELEASE || frame->type == HASUP_PONG)
         return true;
@@ -119,12 +85,12 @@ static bool take_buffer(struct talk *talk, struct hasup_frame *frame)
     }
     if (frame->type != HASUP_BUFFER)
         return false;
-    if (buffer || talk->buffer_count == HASUP_BUFFERS_MAX || frame->fd < 0 || fields.wrong ||
-        fstat(frame->fd, &st) || (uint64_t)st.st_size < fields.size) {
+    if (buffer || talk->buffer_count == HASUP_BUFFERS_MAX || frame->fd < 0 || wrong ||
+        fstat(frame->fd, &st) || (uint64_t)st.st_size < place.size) {
         fail(talk, "broke the protocol: a buffer that cannot be used");
         return true;
     }
-    talk->buffers[talk->buffer_count++] = (struct buffer){fields.buffer, frame->fd, fields.size};
+    talk->buffers[talk->buffer_count++] = (struct buffer){place.id, frame->fd, place.size};
     frame->fd = -1;
     return true;
 }
@@ -263,47 +229,52 @@ static void send_restore(struct talk *talk)
     send_frame(talk, &frame, &w);
 }
 
+/* Its own words, where it could not. */
+static void hear_error(struct talk *talk, const struct hasup_frame *frame, const char *what)
+{
+    struct hasup_field error;
+    if (hasup_meta_find(frame, HASUP_TAG_ERROR, &error))
+        fail(talk, "could not %s: %.*s", what, (int)error.len, (const char *)error.value);
+}
+
 static void restore(struct talk *talk)
 {
     struct hasup_frame frame;
+    uint64_t abilities = 0;
     hasup_ns until = clock_now() + talk->of->start_limit;
     if (!expect(talk, HASUP_HELLO, &frame, until, "its hello"))
         return;
-    struct fields fields = read_fields(&frame);
-    if (fields.wrong)
+    if (hasup_meta_get64(&frame, HASUP_TAG_ABILITIES, &abilities))
         fail(talk, "broke the protocol: a hello that cannot be read");
-    else if (!(fields.abilities & HASUP_CAN_STATE))
+    else if (!(abilities & HASUP_CAN_STATE))
         fail(talk, "says that it keeps no state");
     if (talk->failed)
         return;
-    send_welcome(talk, fields.abilities);
+    send_welcome(talk, abilities);
     send_restore(talk);
-    if (!expect(talk, HASUP_READY, &frame, until, "its ready"))
-        return;
-    fields = read_fields(&frame);
-    if (fields.has_error)
-        fail(talk, "could not restore it: %s", fields.error);
+    if (expect(talk, HASUP_READY, &frame, until, "its ready"))
+        hear_error(talk, &frame, "restore it");
 }
 
 /* Where two states differ, or -1; a part at a time, for the worker's memory may shrink. */
-static int64_t compare(struct talk *talk, const struct hasup_frame *frame,
-                       const struct fields *fields)
+static int64_t compare(struct talk *talk, const struct hasup_frame *frame)
 {
     const uint8_t *state = talk->of->state;
-    struct buffer *buffer = buffer_of(talk, fields->buffer);
+    struct hasup_buffer_place place;
+    const bool wrong = hasup_buffer_read(frame, &place);
+    struct buffer *buffer = buffer_of(talk, place.id);
     uint8_t *part = malloc(READ_STEP);
     uint64_t at = 0;
     if (!(frame->flags & HASUP_FLAG_BUFFER)) {
         while (at < frame->body_len && frame->body[at] == state[at])
             at++;
-    } else if (!buffer || !part || fields->offset > buffer->size ||
-               frame->body_len > buffer->size - fields->offset) {
+    } else if (wrong || !buffer || !part || !hasup_buffer_holds(&place, buffer->size, frame)) {
         fail(talk, "broke the protocol: a state outside of its buffer");
     } else {
         while (at < frame->body_len) {
             size_t len =
                 frame->body_len - at < READ_STEP ? (size_t)(frame->body_len - at) : READ_STEP;
-            if (pread(buffer->fd, part, len, (off_t)(fields->offset + at)) != (ssize_t)len) {
+            if (pread(buffer->fd, part, len, (off_t)(place.offset + at)) != (ssize_t)len) {
                 fail(talk, "its state cannot be read: %s", strerror(errno));
                 break;
             }
@@ -330,17 +301,18 @@ static enum rehearsed save(struct talk *talk)
     send_frame(talk, &frame, &w);
     if (!expect(talk, HASUP_STATE, &frame, clock_now() + talk->of->save_limit, "its state"))
         return REHEARSED_FAILED;
-    struct fields fields = read_fields(&frame);
-    if (fields.has_error)
-        fail(talk, "could not save its state: %s", fields.error);
-    else if (fields.wrong || (fields.has_position && fields.position != talk->of->position))
+    uint64_t position = talk->of->position;
+    hear_error(talk, &frame, "save its state");
+    if (talk->failed)
+        return REHEARSED_FAILED;
+    if (hasup_meta_get64(&frame, HASUP_TAG_POSITION, &position) || position != talk->of->position)
         fail(talk, "broke the protocol: a state at another position");
     else if (frame.body_len != talk->of->len)
         snprintf(talk->text, REHEARSE_ERROR, "it has %llu bytes, not %llu",
                  (unsigned long long)frame.body_len, (unsigned long long)talk->of->len);
     if (talk->failed || frame.body_len != talk->of->len)
         return talk->failed ? REHEARSED_FAILED : REHEARSED_DIFFERS;
-    int64_t at = compare(talk, &frame, &fields);
+    int64_t at = compare(talk, &frame);
     if (talk->failed || at < 0)
         return talk->failed ? REHEARSED_FAILED : REHEARSED_GOOD;
     snprintf(talk->text, REHEARSE_ERROR, "its %llu bytes are other ones from byte %lld on",

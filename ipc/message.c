@@ -120,6 +120,57 @@ int hasup_field_get64(const struct hasup_field *field, uint64_t *value)
     return 0;
 }
 
+bool hasup_meta_find(const struct hasup_frame *frame, enum hasup_tag tag, struct hasup_field *field)
+{
+    struct hasup_meta_reader reader;
+    hasup_meta_read(&reader, frame);
+    while (hasup_meta_next(&reader, field) > 0)
+        if (field->tag == tag)
+            return true;
+    return false;
+}
+
+int hasup_meta_get32(const struct hasup_frame *frame, enum hasup_tag tag, uint32_t *value)
+{
+    struct hasup_field field;
+    return hasup_meta_find(frame, tag, &field) ? hasup_field_get32(&field, value) : 0;
+}
+
+int hasup_meta_get64(const struct hasup_frame *frame, enum hasup_tag tag, uint64_t *value)
+{
+    struct hasup_field field;
+    return hasup_meta_find(frame, tag, &field) ? hasup_field_get64(&field, value) : 0;
+}
+
+int hasup_buffer_read(const struct hasup_frame *frame, struct hasup_buffer_place *place)
+{
+    struct hasup_meta_reader reader;
+    struct hasup_field field;
+    int got;
+    *place = (struct hasup_buffer_place){0};
+    hasup_meta_read(&reader, frame);
+    while ((got = hasup_meta_next(&reader, &field)) > 0) {
+        int error = 0;
+        if (field.tag == HASUP_TAG_BUFFER_ID) {
+            error = hasup_field_get32(&field, &place->id);
+            place->named = true;
+        } else if (field.tag == HASUP_TAG_BUFFER_SIZE) {
+            error = hasup_field_get64(&field, &place->size);
+        } else if (field.tag == HASUP_TAG_BUFFER_OFFSET) {
+            error = hasup_field_get64(&field, &place->offset);
+        }
+        if (error)
+            return error;
+    }
+    return got;
+}
+
+bool hasup_buffer_holds(const struct hasup_buffer_place *place, uint64_t size,
+                        const struct hasup_frame *frame)
+{
+    return place->offset <= size && frame->body_len <= size - place->offset;
+}
+
 static bool is_printable(const struct hasup_field *field)
 {
     for (uint32_t i = 0; i < field->len; i++)
@@ -130,13 +181,10 @@ static bool is_printable(const struct hasup_field *field)
 
 void hasup_request_name(const struct hasup_frame *frame, char name[HASUP_REQUEST_NAME + 1])
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    snprintf(name, HASUP_REQUEST_NAME + 1, "%llu", (unsigned long long)frame->id);
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_REQUEST_ID && field.len <= HASUP_REQUEST_NAME &&
-            is_printable(&field))
-            snprintf(name, HASUP_REQUEST_NAME + 1, "%.*s", (int)field.len,
-                     (const char *)field.value);
+    struct hasup_field id;
+    if (hasup_meta_find(frame, HASUP_TAG_REQUEST_ID, &id) && id.len <= HASUP_REQUEST_NAME &&
+        is_printable(&id))
+        snprintf(name, HASUP_REQUEST_NAME + 1, "%.*s", (int)id.len, (const char *)id.value);
+    else
+        snprintf(name, HASUP_REQUEST_NAME + 1, "%llu", (unsigned long long)frame->id);
 }

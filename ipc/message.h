@@ -53,4 +53,25 @@ void hasup_request_name(const struct hasup_frame *frame, char name[HASUP_REQUEST
 int hasup_field_get32(const struct hasup_field *field, uint32_t *value) HASUP_NODISCARD;
 int hasup_field_get64(const struct hasup_field *field, uint64_t *value) HASUP_NODISCARD;
 
+/* Of the first field with this tag.  false: there is none; of a number, `*value` stays then, and
+ * HASUP_EPROTO is one of another length. */
+bool hasup_meta_find(const struct hasup_frame *frame, enum hasup_tag tag,
+                     struct hasup_field *field);
+int hasup_meta_get32(const struct hasup_frame *frame, enum hasup_tag tag,
+                     uint32_t *value) HASUP_NODISCARD;
+int hasup_meta_get64(const struct hasup_frame *frame, enum hasup_tag tag,
+                     uint64_t *value) HASUP_NODISCARD;
+
+/* Which buffer a frame is about, or its body stands in. */
+struct hasup_buffer_place {
+    uint32_t id;
+    uint64_t size, offset;
+    bool named; /* it has an id */
+};
+int hasup_buffer_read(const struct hasup_frame *frame,
+                      struct hasup_buffer_place *place) HASUP_NODISCARD;
+/* Whether the frame's body stands inside of a buffer of `size` bytes. */
+bool hasup_buffer_holds(const struct hasup_buffer_place *place, uint64_t size,
+                        const struct hasup_frame *frame);
+
 #endif

@@ -210,20 +210,14 @@ struct answer {
 static int read_answer(const struct hasup_frame *frame, struct answer *answer)
 {
     static const char UNFORKABLE[] = "unforkable";
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    *answer = (struct answer){.failed = false};
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0) {
-        if (field.tag == HASUP_TAG_ERROR) {
-            answer->failed = true;
-            snprintf(answer->error, sizeof answer->error, "%.*s", (int)field.len,
-                     (const char *)field.value);
-        } else if (field.tag == HASUP_TAG_CODE) {
-            answer->for_good = field.len == sizeof UNFORKABLE - 1 &&
-                               memcmp(field.value, UNFORKABLE, field.len) == 0;
-        }
-    }
+    struct hasup_field error, code;
+    *answer = (struct answer){.failed = hasup_meta_find(frame, HASUP_TAG_ERROR, &error)};
+    if (answer->failed)
+        snprintf(answer->error, sizeof answer->error, "%.*s", (int)error.len,
+                 (const char *)error.value);
+    answer->for_good = hasup_meta_find(frame, HASUP_TAG_CODE, &code) &&
+                       code.len == sizeof UNFORKABLE - 1 &&
+                       memcmp(code.value, UNFORKABLE, code.len) == 0;
     return !answer->failed == (frame->fd < 0) ? HASUP_EPROTO : 0;
 }
 

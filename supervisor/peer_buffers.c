@@ -20,50 +20,21 @@ static struct buffer *find_buffer(const struct peer *peer, uint32_t id)
     return NULL;
 }
 
-struct buffer_fields {
-    uint32_t id;
-    uint64_t size, offset;
-    bool has_id;
-};
-
-static int read_buffer_fields(const struct hasup_frame *frame, struct buffer_fields *out)
-{
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    int got;
-    *out = (struct buffer_fields){0};
-    hasup_meta_read(&reader, frame);
-    while ((got = hasup_meta_next(&reader, &field)) > 0) {
-        int error = 0;
-        if (field.tag == HASUP_TAG_BUFFER_ID) {
-            error = hasup_field_get32(&field, &out->id);
-            out->has_id = true;
-        } else if (field.tag == HASUP_TAG_BUFFER_SIZE) {
-            error = hasup_field_get64(&field, &out->size);
-        } else if (field.tag == HASUP_TAG_BUFFER_OFFSET) {
-            error = hasup_field_get64(&field, &out->offset);
-        }
-        if (error)
-            return error;
-    }
-    return got;
-}
-
 static int take_announcement(struct peer *peer, struct hasup_frame *frame)
 {
-    struct buffer_fields fields;
+    struct hasup_buffer_place place;
     struct buffer *buffer;
-    int error = read_buffer_fields(frame, &fields);
+    int error = hasup_buffer_read(frame, &place);
     if (error)
         return error;
-    if (!fields.has_id || frame->fd < 0 || find_buffer(peer, fields.id) ||
+    if (!place.named || frame->fd < 0 || find_buffer(peer, place.id) ||
         peer->buffer_count == HASUP_BUFFERS_MAX)
         return HASUP_EPROTO;
-    error = buffer_open(frame->fd, fields.size, &buffer);
+    error = buffer_open(frame->fd, place.size, &buffer);
     frame->fd = -1;
     if (error)
         return error;
-    buffer->id = fields.id;
+    buffer->id = place.id;
     buffer->owner = peer;
     buffer->next = peer->buffers;
     peer->buffers = buffer;
@@ -73,12 +44,12 @@ static int take_announcement(struct peer *peer, struct hasup_frame *frame)
 
 static int take_withdrawal(struct peer *peer, const struct hasup_frame *frame)
 {
-    struct buffer_fields fields;
-    int error = read_buffer_fields(frame, &fields);
+    struct hasup_buffer_place place;
+    int error = hasup_buffer_read(frame, &place);
     if (error)
         return error;
     for (struct buffer **at = &peer->buffers; *at; at = &(*at)->next)
-        if ((*at)->id == fields.id) {
+        if ((*at)->id == place.id) {
             struct buffer *buffer = *at;
             *at = buffer->next;
             peer->buffer_count--;
@@ -91,12 +62,12 @@ static int take_withdrawal(struct peer *peer, const struct hasup_frame *frame)
 /* The other end has done with a buffer that hasupd passed on to it (an answer's body). */
 static int take_release(struct peer *peer, const struct hasup_frame *frame)
 {
-    struct buffer_fields fields;
-    int error = read_buffer_fields(frame, &fields);
+    struct hasup_buffer_place place;
+    int error = hasup_buffer_read(frame, &place);
     if (error)
         return error;
     for (struct announcement *a = peer->told; a; a = a->next_of_peer)
-        if (a->id == fields.id) {
+        if (a->id == place.id) {
             if (!a->lent)
                 return HASUP_EPROTO;
             a->lent--;
@@ -120,16 +91,16 @@ int peer_body(struct peer *peer, const struct hasup_frame *frame, struct body *b
     *body = (struct body){.bytes = frame->body, .len = frame->body_len};
     if (!(frame->flags & HASUP_FLAG_BUFFER))
         return 0;
-    struct buffer_fields fields;
-    int error = read_buffer_fields(frame, &fields);
+    struct hasup_buffer_place place;
+    int error = hasup_buffer_read(frame, &place);
     if (error)
         return error;
-    struct buffer *buffer = fields.has_id ? find_buffer(peer, fields.id) : NULL;
-    if (!buffer || fields.offset > buffer->size || frame->body_len > buffer->size - fields.offset)
+    struct buffer *buffer = place.named ? find_buffer(peer, place.id) : NULL;
+    if (!buffer || !hasup_buffer_holds(&place, buffer->size, frame))
         return HASUP_EPROTO;
     body->bytes = NULL;
     body->buffer = buffer;
-    body->offset = fields.offset;
+    body->offset = place.offset;
     return 0;
 }
 

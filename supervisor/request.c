@@ -179,13 +179,10 @@ uint64_t engine_client(const struct engine *engine, const void *name, size_t len
 static uint64_t field_hash(const uint8_t *meta, size_t len, enum hasup_tag tag)
 {
     const struct hasup_frame frame = {.meta = meta, .meta_len = (uint32_t)len};
-    struct hasup_meta_reader reader;
     struct hasup_field field;
-    hasup_meta_read(&reader, &frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == tag && field.len)
-            return XXH3_64bits(field.value, field.len) | 1;
-    return 0;
+    return hasup_meta_find(&frame, tag, &field) && field.len
+               ? XXH3_64bits(field.value, field.len) | 1
+               : 0;
 }
 
 uint64_t engine_batch_key(const uint8_t *meta, size_t len)

@@ -86,14 +86,10 @@ uint8_t *resume_meta(const struct request *request, const uint8_t *meta, size_t 
 
 int resume_begin(struct request *request, const struct hasup_frame *frame, uint64_t *from)
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
     *from = 0;
     request->resumes = false;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_STREAM_OFFSET && hasup_field_get64(&field, from))
-            return HASUP_EPROTO;
+    if (hasup_meta_get64(frame, HASUP_TAG_STREAM_OFFSET, from))
+        return HASUP_EPROTO;
     return stream_go_on(request, *from) ? 0 : HASUP_EPROTO;
 }
 
@@ -117,23 +113,12 @@ size_t resume_store(struct request *request, uint8_t *meta, size_t room)
 void resume_recover(struct engine *engine, struct request *request, struct journal_bytes meta)
 {
     const struct hasup_frame frame = {.meta = meta.at, .meta_len = (uint32_t)meta.len};
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
+    struct hasup_field blob;
     uint64_t at = 0;
-    const uint8_t *blob = NULL;
-    size_t blob_len = 0;
-    hasup_meta_read(&reader, &frame);
-    while (hasup_meta_next(&reader, &field) > 0) {
-        if (field.tag == HASUP_TAG_PROGRESS_BLOB) {
-            blob = field.value;
-            blob_len = field.len;
-        } else if (field.tag == HASUP_TAG_STREAM_OFFSET && hasup_field_get64(&field, &at)) {
-            return;
-        }
-    }
-    if (!blob || at != stream_produced(request))
+    if (hasup_meta_get64(&frame, HASUP_TAG_STREAM_OFFSET, &at) ||
+        !hasup_meta_find(&frame, HASUP_TAG_PROGRESS_BLOB, &blob) || at != stream_produced(request))
         return; /* it stood before the chunk's first byte */
-    resume_keep(engine, request, blob, blob_len);
+    resume_keep(engine, request, blob.value, blob.len);
     if (request->progress)
         request->progress->stored = true;
 }

@@ -79,15 +79,11 @@ static int on_hello(struct worker *worker, const struct hasup_frame *frame)
 /* The ERROR field of a frame as text; false: there is none. */
 static bool error_text(const struct hasup_frame *frame, char *text, size_t room)
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_ERROR) {
-            snprintf(text, room, "%.*s", (int)field.len, (const char *)field.value);
-            return true;
-        }
-    return false;
+    struct hasup_field error;
+    if (!hasup_meta_find(frame, HASUP_TAG_ERROR, &error))
+        return false;
+    snprintf(text, room, "%.*s", (int)error.len, (const char *)error.value);
+    return true;
 }
 
 static int on_ready(struct worker *worker, const struct hasup_frame *frame)
@@ -131,22 +127,15 @@ static int on_resumed(struct worker *worker, struct request *request,
 static int on_progress(struct worker *worker, const struct hasup_frame *frame)
 {
     struct request *request = request_at(worker, frame->id);
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    const uint8_t *blob = NULL;
-    size_t len = 0;
+    struct hasup_field blob;
     if (!(worker->granted & HASUP_CAN_RESUME) || !request || request->mated ||
         (request->resumes && on_resumed(worker, request, frame)))
         return HASUP_EPROTO;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_PROGRESS_BLOB) {
-            blob = field.value;
-            len = field.len;
-        }
-    if (len > HASUP_PROGRESS_MAX)
+    if (!hasup_meta_find(frame, HASUP_TAG_PROGRESS_BLOB, &blob))
+        blob = (struct hasup_field){0};
+    if (blob.len > HASUP_PROGRESS_MAX)
         return HASUP_EPROTO;
-    resume_keep(worker->slot->engine, request, blob, len);
+    resume_keep(worker->slot->engine, request, blob.value, blob.len);
     worker_post(worker, &(struct event){.type = EVENT_PROGRESSED, .request = request->id});
     return 0;
 }
@@ -221,17 +210,10 @@ static int on_reply(struct worker *worker, const struct hasup_frame *frame, stru
 static int on_state(struct worker *worker, const struct hasup_frame *frame, struct body *body)
 {
     struct slot *slot = worker->slot;
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
     uint64_t position = slot->asked_position;
     char text[ENGINE_REASON];
-    if (!slot->asked)
-        return HASUP_EPROTO;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_POSITION && hasup_field_get64(&field, &position))
-            return HASUP_EPROTO;
-    if (position != slot->asked_position)
+    if (!slot->asked || hasup_meta_get64(frame, HASUP_TAG_POSITION, &position) ||
+        position != slot->asked_position)
         return HASUP_EPROTO;
     slot->asked = false;
     FAULT(checkpoint_taken);

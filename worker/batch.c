@@ -117,23 +117,13 @@ static void close_members(struct hasup_batch *batch)
 
 /* ---- gathering ---- */
 
-static bool key_of(const struct hasup_frame *frame, struct hasup_field *key)
-{
-    struct hasup_meta_reader reader;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, key) > 0)
-        if (key->tag == HASUP_TAG_BATCH_KEY)
-            return true;
-    key->len = 0;
-    return false;
-}
-
 static bool is_like(const struct hasup_frame *a, const struct hasup_frame *b)
 {
     struct hasup_field key, other;
-    bool has = key_of(a, &key), others = key_of(b, &other);
-    return has == others && key.len == other.len &&
-           (!key.len || memcmp(key.value, other.value, key.len) == 0);
+    bool has = hasup_meta_find(a, HASUP_TAG_BATCH_KEY, &key);
+    bool others = hasup_meta_find(b, HASUP_TAG_BATCH_KEY, &other);
+    return has == others && (!has || (key.len == other.len &&
+                                      (!key.len || memcmp(key.value, other.value, key.len) == 0)));
 }
 
 static const char *breach(const struct hasup_runtime *runtime, const struct hasup_frame *frame)

@@ -104,27 +104,33 @@ void hasup_memory_unref(struct hasup_memory *memory)
 
 int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame)
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    uint32_t id = 0;
-    uint64_t size = 0;
-    int got;
-    hasup_meta_read(&reader, frame);
-    while ((got = hasup_meta_next(&reader, &field)) > 0)
-        if ((field.tag == HASUP_TAG_BUFFER_ID && hasup_field_get32(&field, &id)) ||
-            (field.tag == HASUP_TAG_BUFFER_SIZE && hasup_field_get64(&field, &size)))
-            return HASUP_EPROTO;
-    if (got < 0)
-        return got;
+    struct hasup_buffer_place place;
+    int error = hasup_buffer_read(frame, &place);
+    if (error)
+        return error;
     if (frame->type == HASUP_BUFFER)
-        return take_announcement(runtime, frame, id, size);
+        return take_announcement(runtime, frame, place.id, place.size);
     if (frame->type == HASUP_RELEASE) {
         for (struct hasup_memory *m = runtime->ours; m; m = m->next)
-            if (m->id == id)
+            if (m->id == place.id)
                 m->busy = false;
         return 0;
     }
-    memory_withdraw(runtime, id);
+    memory_withdraw(runtime, place.id);
+    return 0;
+}
+
+int hasup_memory_body(struct hasup_runtime *runtime, const struct hasup_frame *frame,
+                      struct hasup_memory **memory, const uint8_t **body)
+{
+    struct hasup_buffer_place place;
+    int error = hasup_buffer_read(frame, &place);
+    if (error)
+        return error;
+    *memory = hasup_memory_theirs(runtime, place.id);
+    if (!*memory || !hasup_buffer_holds(&place, (*memory)->size, frame))
+        return HASUP_EPROTO;
+    *body = (*memory)->map + place.offset;
     return 0;
 }
 

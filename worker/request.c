@@ -201,14 +201,11 @@ int hasup_await_release(struct hasup_runtime *runtime)
 /* ---- requests ---- */
 
 /* One field of a REQUEST. */
-static int read_field(const struct hasup_field *field, struct hasup_request *request,
-                      uint32_t *buffer, uint64_t *offset)
+static int read_field(const struct hasup_field *field, struct hasup_request *request)
 {
     switch (field->tag) {
     case HASUP_TAG_DEADLINE: return hasup_field_get64(field, &request->deadline_ns);
     case HASUP_TAG_POSITION: return hasup_field_get64(field, &request->position);
-    case HASUP_TAG_BUFFER_ID: return hasup_field_get32(field, buffer);
-    case HASUP_TAG_BUFFER_OFFSET: return hasup_field_get64(field, offset);
     case HASUP_TAG_STREAM_OFFSET: return hasup_field_get64(field, &request->progress_at);
     case HASUP_TAG_DELIVERED_LEN: return hasup_field_get64(field, &request->sent_len);
     case HASUP_TAG_DELIVERED: request->sent = field->value; return 0;
@@ -225,8 +222,8 @@ int hasup_running_open(struct hasup_runtime *runtime, struct hasup_running *runn
 {
     struct hasup_meta_reader reader;
     struct hasup_field field;
-    uint32_t buffer = 0;
-    uint64_t offset = 0;
+    struct hasup_memory *memory;
+    const uint8_t *body;
     int got;
     *running = (struct hasup_running){.runtime = runtime, .frame = frame};
     struct hasup_request *request = &running->request;
@@ -238,15 +235,15 @@ int hasup_running_open(struct hasup_runtime *runtime, struct hasup_running *runn
     request->len = (size_t)frame->body_len;
     hasup_meta_read(&reader, frame);
     while ((got = hasup_meta_next(&reader, &field)) > 0)
-        if ((got = read_field(&field, request, &buffer, &offset)) < 0)
+        if ((got = read_field(&field, request)) < 0)
             return got;
     if (got < 0 || !(frame->flags & HASUP_FLAG_BUFFER))
         return got;
-    const struct hasup_memory *memory = hasup_memory_theirs(runtime, buffer);
-    if (!memory || offset > memory->size || frame->body_len > memory->size - offset)
-        return HASUP_EPROTO;
-    request->body = memory->map + offset;
-    running->buffer = buffer;
+    got = hasup_memory_body(runtime, frame, &memory, &body);
+    if (got)
+        return got;
+    request->body = body;
+    running->buffer = memory->id;
     return 0;
 }
 

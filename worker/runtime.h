@@ -101,6 +101,9 @@ struct hasup_response {
 uint8_t *hasup_bytes_room(struct hasup_bytes *bytes, size_t len); /* NULL: no memory */
 struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t id);
 int hasup_memory_frame(struct hasup_runtime *runtime, struct hasup_frame *frame);
+/* The body of a frame with HASUP_FLAG_BUFFER; `*memory` is what it stands in. */
+int hasup_memory_body(struct hasup_runtime *runtime, const struct hasup_frame *frame,
+                      struct hasup_memory **memory, const uint8_t **body) HASUP_NODISCARD;
 /* Sends a frame with a body of any size; meta gets the buffer's fields where it needs one. */
 int hasup_send(struct hasup_runtime *runtime, struct hasup_frame *frame, struct hasup_bytes *meta,
                const uint8_t *body, size_t len);

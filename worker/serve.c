@@ -96,18 +96,15 @@ static int restore(struct hasup_runtime *runtime, const struct hasup_frame *fram
 
 static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *frame)
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
+    struct hasup_field mark;
     uint32_t most = HASUP_INLINE_MAX;
     uint64_t granted = 0;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if ((field.tag == HASUP_TAG_INLINE_MAX && hasup_field_get32(&field, &most)) ||
-            (field.tag == HASUP_TAG_GRANTED && hasup_field_get64(&field, &granted)))
-            return HASUP_EPROTO;
-        else if (field.tag == HASUP_TAG_LOG_MARK && field.len < sizeof runtime->mark)
-            snprintf(runtime->mark, sizeof runtime->mark, "%.*s", (int)field.len,
-                     (const char *)field.value);
+    if (hasup_meta_get32(frame, HASUP_TAG_INLINE_MAX, &most) ||
+        hasup_meta_get64(frame, HASUP_TAG_GRANTED, &granted))
+        return HASUP_EPROTO;
+    if (hasup_meta_find(frame, HASUP_TAG_LOG_MARK, &mark) && mark.len < sizeof runtime->mark)
+        snprintf(runtime->mark, sizeof runtime->mark, "%.*s", (int)mark.len,
+                 (const char *)mark.value);
     if (most < HASUP_INLINE_MAX)
         runtime->inline_max = most;
     runtime->snapshots = granted & HASUP_CAN_SNAPSHOT;
@@ -122,14 +119,9 @@ static int welcome(struct hasup_runtime *runtime, const struct hasup_frame *fram
 /* Of a forked worker, whose output is its zygote's until then. */
 static int take_descriptor(const struct hasup_runtime *runtime, const struct hasup_frame *frame)
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
     uint32_t number = 0;
-    hasup_meta_read(&reader, frame);
-    while (hasup_meta_next(&reader, &field) > 0)
-        if (field.tag == HASUP_TAG_FD_NUMBER && hasup_field_get32(&field, &number))
-            return HASUP_EPROTO;
-    bool known = number == STDOUT_FILENO || number == STDERR_FILENO;
+    int error = hasup_meta_get32(frame, HASUP_TAG_FD_NUMBER, &number);
+    bool known = !error && (number == STDOUT_FILENO || number == STDERR_FILENO);
     if (!runtime->forked || !known || frame->fd < 0)
         return HASUP_EPROTO;
     return dup2(frame->fd, (int)number) < 0 ? HASUP_ESYS : 0;

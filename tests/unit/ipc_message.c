@@ -96,6 +96,68 @@ static void a_critical_stranger_is_refused_another_is_skipped(void **state)
     assert_int_equal(hasup_meta_unknown(&stranger), HASUP_EPROTO);
 }
 
+static void the_first_field_with_a_tag_is_found(void **state)
+{
+    (void)state;
+    uint8_t bytes[128];
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, bytes, sizeof bytes);
+    hasup_meta_put(&w, HASUP_TAG_ERROR, "one", 3);
+    hasup_meta_put32(&w, HASUP_TAG_FD_NUMBER, 2);
+    hasup_meta_put(&w, HASUP_TAG_ERROR, "two", 3);
+    hasup_meta_put64(&w, HASUP_TAG_POSITION, 9);
+    hasup_meta_put(&w, HASUP_TAG_ATTEMPTS, "xx", 2);
+    struct hasup_frame frame = frame_of(bytes, w.used);
+    struct hasup_field field;
+    uint32_t number = 7;
+    uint64_t position = 7;
+    assert_true(hasup_meta_find(&frame, HASUP_TAG_ERROR, &field));
+    assert_memory_equal(field.value, "one", field.len);
+    assert_false(hasup_meta_find(&frame, HASUP_TAG_CODE, &field));
+    assert_int_equal(hasup_meta_get32(&frame, HASUP_TAG_PRIORITY, &number), 0);
+    assert_int_equal(number, 7);
+    assert_int_equal(hasup_meta_get32(&frame, HASUP_TAG_FD_NUMBER, &number), 0);
+    assert_int_equal(number, 2);
+    assert_int_equal(hasup_meta_get64(&frame, HASUP_TAG_POSITION, &position), 0);
+    assert_int_equal(position, 9);
+    assert_int_equal(hasup_meta_get32(&frame, HASUP_TAG_ATTEMPTS, &number), HASUP_EPROTO);
+    assert_int_equal(hasup_meta_get64(&frame, HASUP_TAG_FD_NUMBER, &position), HASUP_EPROTO);
+    frame.meta_len = HASUP_FIELD_HEADER + 2; /* cut off: nothing is there */
+    assert_false(hasup_meta_find(&frame, HASUP_TAG_ERROR, &field));
+}
+
+static void a_body_stands_inside_of_its_buffer_or_nowhere(void **state)
+{
+    (void)state;
+    uint8_t bytes[64];
+    struct hasup_meta_writer w;
+    struct hasup_buffer_place place;
+    struct hasup_frame frame = frame_of(NULL, 0);
+    assert_int_equal(hasup_buffer_read(&frame, &place), 0);
+    assert_false(place.named);
+    assert_true(hasup_buffer_holds(&place, 0, &frame));
+    hasup_meta_start(&w, bytes, sizeof bytes);
+    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, 5);
+    hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, 4096);
+    hasup_meta_put64(&w, HASUP_TAG_BUFFER_OFFSET, 100);
+    frame = frame_of(bytes, w.used);
+    assert_int_equal(hasup_buffer_read(&frame, &place), 0);
+    assert_true(place.named);
+    assert_int_equal(place.id, 5);
+    assert_int_equal(place.size, 4096);
+    assert_int_equal(place.offset, 100);
+    frame.body_len = 28;
+    assert_true(hasup_buffer_holds(&place, 128, &frame));
+    assert_false(hasup_buffer_holds(&place, 127, &frame));
+    assert_false(hasup_buffer_holds(&place, 99, &frame));
+    frame.body_len = UINT64_MAX - 50; /* the sum of both is small again */
+    assert_false(hasup_buffer_holds(&place, 4096, &frame));
+    place.offset = UINT64_MAX;
+    assert_false(hasup_buffer_holds(&place, 4096, &frame));
+    bytes[4] = 3; /* an id of another length */
+    assert_true(hasup_buffer_read(&frame, &place) < 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -104,6 +166,8 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_said_at_the_end),
         cmocka_unit_test(every_cut_of_a_field_is_refused),
         cmocka_unit_test(a_critical_stranger_is_refused_another_is_skipped),
+        cmocka_unit_test(the_first_field_with_a_tag_is_found),
+        cmocka_unit_test(a_body_stands_inside_of_its_buffer_or_nowhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,11 +175,7 @@ static void exchange_free(struct exchange *x)
 /* Where the body of a REQUEST stands until its REPLY. */
 static int take_body(struct exchange *x, const struct hasup_frame *frame, const uint8_t **body)
 {
-    struct hasup_meta_reader reader;
-    struct hasup_field field;
-    uint32_t id = 0;
-    uint64_t offset = 0;
-    int got;
+    struct hasup_memory *memory;
     *body = (const uint8_t *)"";
     if (!frame->body_len)
         return 0;
@@ -190,17 +186,11 @@ static int take_body(struct exchange *x, const struct hasup_frame *frame, const 
         *body = x->copy;
         return x->copy ? 0 : HASUP_ENOMEM;
     }
-    hasup_meta_read(&reader, frame);
-    while ((got = hasup_meta_next(&reader, &field)) > 0)
-        if ((field.tag == HASUP_TAG_BUFFER_ID && hasup_field_get32(&field, &id)) ||
-            (field.tag == HASUP_TAG_BUFFER_OFFSET && hasup_field_get64(&field, &offset)))
-            return HASUP_EPROTO;
-    struct hasup_memory *memory = hasup_memory_theirs(x->relay->runtime, id);
-    if (got < 0 || !memory || offset > memory->size || frame->body_len > memory->size - offset)
-        return HASUP_EPROTO;
+    int error = hasup_memory_body(x->relay->runtime, frame, &memory, body);
+    if (error)
+        return error;
     memory->refs++;
     x->memory = memory;
-    *body = memory->map + offset;
     return 0;
 }
 
