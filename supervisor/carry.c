@@ -186,4 +186,5 @@ void carry_free(struct carry *carry)
     free(carry->fds);
     free(carry->buffers);
     free(carry->core);
+    versions_carry_free(carry->versions);
 }

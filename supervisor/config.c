@@ -166,6 +166,11 @@ static void hash_key(XXH3_state_t *state, const struct config_key *key,
         XXH3_64bits_update(state, value, number_size(key->type));
 }
 
+void config_version_default(uint64_t fingerprint, char text[CONFIG_VERSION_MAX])
+{
+    snprintf(text, CONFIG_VERSION_MAX, "%08x", (unsigned)(fingerprint >> 32));
+}
+
 static bool fill_fingerprint(struct config_model *model)
 {
     XXH3_state_t *state = XXH3_createState();
@@ -177,8 +182,9 @@ static bool fill_fingerprint(struct config_model *model)
             hash_key(state, &config_model_keys[i], model);
     model->fingerprint = XXH3_64bits_digest(state);
     XXH3_freeState(state);
-    return model->version ||
-           asprintf(&model->version, "%08x", (unsigned)(model->fingerprint >> 32)) >= 0;
+    char made[CONFIG_VERSION_MAX];
+    config_version_default(model->fingerprint, made);
+    return model->version || (model->version = strdup(made));
 }
 
 static bool is_model_name(const char *name)

@@ -131,6 +131,8 @@ struct config *config_load(const char *path, char error[CONFIG_ERROR_MAX]);
 struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,
                             char error[CONFIG_ERROR_MAX]);
 void config_free(struct config *config);
+/* What a version is called that has no name. */
+void config_version_default(uint64_t fingerprint, char text[CONFIG_VERSION_MAX]);
 
 /* How many letters to change, add, drop or swap to make `a` into `b`. */
 unsigned config_distance(const char *a, const char *b);

@@ -73,23 +73,87 @@ void followers_event(void *context, int64_t wall_ns, const char *json, size_t le
 const char *control_holds(const struct control *control)
 {
     for (const struct follower *f = control->followers; f; f = f->next)
-        if (f->what != AWAITS_UPGRADE)
-            return "a command of hasupctl waits for its end";
-    if (waits_any(control->waits))
-        return "a hasupctl wait waits";
+        if (f->what == AWAITS_JOURNAL)
+            return "a command of hasupctl waits for the journal";
     return readers_wait(control->readers) ? "log files are being opened anew" : NULL;
 }
 
-static struct follower *follower_loaded(struct control *control, struct unix_client *client)
+static struct follower *follower_loaded(struct control *control, struct unix_client *client,
+                                        uint64_t id)
 {
     struct follower *follower = calloc(1, sizeof *follower);
     if (!follower)
         return NULL;
     follower->client = client;
+    follower->id = id;
     follower->next = control->followers;
     control->followers = follower;
     control->follower_count++;
     return follower;
+}
+
+static struct follower *follower_of(struct control *control, const struct unix_client *client,
+                                    uint64_t id)
+{
+    struct follower *follower = control->followers;
+    while (follower && (follower->client != client || follower->id != id))
+        follower = follower->next;
+    return follower;
+}
+
+/* Of those who wait for several ends: what they have heard of. */
+static void results_carry(struct carry *carry, struct control *control, struct unix_client *client)
+{
+    CARRY(carry);
+    uint32_t count = 0;
+    struct follower *follower = control->followers;
+    for (struct follower *f = follower; f && !codec->loading; f = f->next)
+        count += f->client == client && f->results;
+    E(count, FOLLOWERS_MAX);
+    for (uint32_t i = 0; i < count && !codec->failed; i++) {
+        while (!codec->loading && (follower->client != client || !follower->results))
+            follower = follower->next;
+        uint64_t id = codec->loading ? 0 : follower->id;
+        char *text = codec->loading ? NULL : json_dumps(follower->results, JSON_COMPACT);
+        V(id);
+        carry_string(carry, &text);
+        if (codec->loading) {
+            follower = follower_of(control, client, id);
+            if (follower && text)
+                follower->results = json_loads(text, 0, NULL);
+            if (!follower || !follower->results) {
+                codec_fail(codec);
+                follower = NULL;
+            }
+        }
+        free(text);
+        if (!follower)
+            return;
+        V(follower->waiting);
+        follower = follower->next;
+    }
+}
+
+/* `follower`: NULL while it is loaded.  An older hasupd kept who reads events here, too. */
+static void follower_carry(struct carry *carry, struct control *control, struct unix_client *client,
+                           struct follower *follower)
+{
+    enum { READS_EVENTS, WAITS };
+    CARRY(carry);
+    uint64_t id = follower ? follower->id : 0, lost = 0;
+    uint32_t what = follower ? WAITS + (uint32_t)follower->what : READS_EVENTS;
+    char target[EVENT_TARGET] = "";
+    V(id);
+    E(what, WAITS + AWAITS_UPGRADE);
+    carry_text(carry, target, sizeof target);
+    V(lost);
+    if (!codec->loading || codec->failed)
+        return;
+    if (what == READS_EVENTS ? event_readers_resume(control->event_readers, client, id, target)
+                             : !(follower = follower_loaded(control, client, id)))
+        codec_fail(codec);
+    else if (what != READS_EVENTS)
+        follower->what = what - WAITS;
 }
 
 void control_carry(struct carry *carry, struct control *control, struct unix_client *client)
@@ -103,14 +167,11 @@ void control_carry(struct carry *carry, struct control *control, struct unix_cli
     for (uint32_t i = 0; i < count && !codec->failed; i++) {
         while (!codec->loading && follower->client != client)
             follower = follower->next;
-        if (codec->loading && !(follower = follower_loaded(control, client))) {
-            codec_fail(codec);
-            return;
-        }
-        V(follower->id);
-        E(follower->what, AWAITS_UPGRADE);
-        follower = follower->next;
+        follower_carry(carry, control, client, follower);
+        follower = codec->loading ? NULL : follower->next;
     }
     readers_carry(carry, control->readers, client);
     event_readers_carry(carry, control->event_readers, client);
+    results_carry(carry, control, client);
+    waits_carry(carry, control->waits, client);
 }

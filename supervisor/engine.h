@@ -185,14 +185,16 @@ struct model_version {
     size_t metadata_len;
 };
 
+enum { MODEL_VERSIONS = 3 };
+
 struct model {
     uint32_t index;
     bool used, removing;
-    bool changed; /* the file says otherwise than when hasupd was replaced */
+    bool changed; /* the file says otherwise than when hasupd was replaced: until model_resumed */
     const struct config_model *config; /* its version's, inside engine->config or a retired one */
     uint32_t version, other, newest;   /* numbers: its own, the core's other one, the last given */
     uint32_t coming;                   /* the core is being told of it */
-    struct model_version versions[3];  /* the model's, the other one, and one that comes */
+    struct model_version versions[MODEL_VERSIONS]; /* the model's, the other, one that comes */
     struct {
         char because[ROLLOUT_TEXT]; /* why the last one failed */
         char last[ROLLOUT_TEXT];    /* how the last one ended; "": there was none */
@@ -557,6 +559,11 @@ struct versions *versions_read(struct engine *engine);
 /* The configuration that a model of the file starts with. */
 const struct config_model *versions_instead(struct engine *engine, const struct versions *versions,
                                             const struct config_model *file);
+/* One model's configuration, of what config_model_json said of it, under the label and fingerprint
+ * that it had; `own`: its fingerprint as this hasupd reckons.  NULL: it does not understand it, and
+ * `error` says why. */
+struct config *version_config(const char *name, const char *keys, size_t len, const char *label,
+                              uint64_t fingerprint, uint64_t *own, char error[CONFIG_ERROR_MAX]);
 /* Once they are started: canaries go on. */
 void versions_resume(struct engine *engine, struct versions *versions);
 
@@ -580,8 +587,14 @@ struct engine *engine_resume(struct loop *loop, struct config *config, struct ca
                              char error[CONFIG_ERROR_MAX]);
 /* After everything is loaded: the journal and the letters, and what happened meanwhile. */
 void engine_resumed(struct engine *engine);
-/* Whether the configuration names what runs. */
+/* versions_carry.c */
+/* Whether the configuration names what runs, and what stands behind versions that it does not. */
 void engine_names_carry(struct carry *carry, const struct config *config, struct engine *engine);
+/* The configuration that a version ran; NULL: it was not said. */
+const struct config_model *versions_carried(const struct carry *carry, const struct config *config,
+                                            const char *name, uint64_t fingerprint);
+/* Those that are needed become the engine's. */
+void versions_carried_take(struct carry *carry, struct engine *engine);
 /* The core of an engine, as an engine_resume reads it. */
 void engine_core_carry(struct carry *carry, struct engine *engine);
 struct core_limits engine_limits(const struct config *config);
@@ -602,10 +615,10 @@ struct request *request_make(struct engine *engine, size_t meta_len, size_t body
 
 /* models.c */
 const struct config_model *config_model_named(const struct config *config, const char *name);
-/* Its configuration is not the one that its workers run. */
 /* The file names models that were not there when hasupd was replaced. */
 void models_add_missing(struct engine *engine);
-void model_changed_meanwhile(struct engine *engine, struct model *model);
+/* Of a model that another hasupd ran: what the file says otherwise holds from now on. */
+void model_resumed(struct engine *engine, struct model *model);
 /* Of those that were replaced, frees what no model's version is in, and closes its sockets. */
 void engine_drop_configs(struct engine *engine);
 bool config_holds(const struct config *config, const struct config_model *model);

@@ -25,22 +25,6 @@ static const char *slot_holds(const struct slot *slot)
     return worker ? peer_holds(&worker->peer) : NULL;
 }
 
-static const char *model_holds(const struct engine *engine, const struct model *model)
-{
-    struct model_view view;
-    if (!model->used)
-        return NULL;
-    if (model->removing)
-        return "a model that was removed still finishes what it has";
-    if (model->rollout.tried)
-        return "a model does not run what the configuration says, because that was rolled back: "
-               "change it, and hasupctl reload";
-    if (!core_model_view(engine->core, model->index, &view) || view.rollout.state != ROLLOUT_NONE ||
-        model->other)
-        return "a rollout is under way";
-    return NULL;
-}
-
 const char *engine_holds(struct engine *engine)
 {
     const char *holds = engine->shutting_down ? "hasupd is stopping" : durable_holds(engine);
@@ -50,8 +34,6 @@ const char *engine_holds(struct engine *engine)
         holds = "lines of the log wait for who reads it";
     if (!holds && logfiles_busy(engine->printed.files))
         holds = "lines wait to be written to log files";
-    for (uint32_t i = 0; i < engine->config->limits.models && !holds; i++)
-        holds = model_holds(engine, &engine->models[i]);
     for (uint32_t i = 0; i < engine->config->limits.slots && !holds; i++)
         if (engine->slots[i])
             holds = slot_holds(engine->slots[i]);
@@ -70,20 +52,69 @@ void label_carry(struct carry *carry, const char **label)
         *label = engine_label(carry->engine, text);
 }
 
-static void version_carry(struct carry *carry, struct model *model)
+static struct model_version *version_of(struct model *model, uint32_t number, unsigned place)
+{
+    for (size_t i = 0; number && i < MODEL_VERSIONS; i++)
+        if (model->versions[i].number == number)
+            return &model->versions[i];
+    return &model->versions[place];
+}
+
+static void version_carry(struct carry *carry, struct model_version *version)
 {
     CARRY(carry);
-    struct model_version *version = &model->versions[0];
-    for (size_t i = 0; i < HASUP_LEN(model->versions) && !codec->loading; i++)
-        if (model->versions[i].number == model->version)
-            version = &model->versions[i];
     V(version->number);
     label_carry(carry, &version->label);
     uint8_t *metadata = (uint8_t *)version->metadata;
     carry_block(carry, &metadata, &version->metadata_len, 0);
     version->metadata = (char *)metadata;
-    if (codec->loading)
-        version->config = model->config;
+}
+
+/* Its other version: a canary's, or what comes back where a rollout fails. */
+static void other_carry(struct carry *carry, struct model *model, const char *name)
+{
+    CARRY(carry);
+    struct model_version none = {0}, *other = &none;
+    V(model->other);
+    if (!codec->loading && model->other)
+        other = version_of(model, model->other, 1);
+    else if (codec->loading)
+        other = &model->versions[1];
+    uint64_t fingerprint = other->config ? other->config->fingerprint : 0;
+    V(fingerprint);
+    version_carry(carry, other);
+    if (!codec->loading || !other->number)
+        return;
+    other->config = versions_carried(carry, carry->engine->config, name, fingerprint);
+    if (!other->config || other->number != model->other) {
+        codec->what = "a version that is tried or may come back";
+        codec_fail(codec);
+    }
+}
+
+/* Behind all others of a model. */
+static void model_carry_more(struct carry *carry, struct model *model, const char *name)
+{
+    CARRY(carry);
+    const struct config_model *file = config_model_named(carry->engine->config, name);
+    V(model->removing);
+    other_carry(carry, model, name);
+    V(model->rollout.tried);
+    V(model->rollout.recycles);
+    uint32_t workers = model->config->policy.workers;
+    V(workers);
+    if (codec->loading && file == model->config && workers && workers != file->policy.workers)
+        model->workers = file->policy.workers; /* else it is what scale said */
+    if (!codec->loading || codec->failed)
+        return;
+    carry->engine->noted.versions |= model->rollout.tried != 0;
+    if (file && model->rollout.tried && /* as this hasupd reckons it */
+        versions_carried(carry, carry->engine->config, name, model->rollout.tried) == file)
+        model->rollout.tried = file->fingerprint;
+    if (model->rollout.tried)
+        model->changed = file && file->fingerprint != model->rollout.tried;
+    if (model->removing)
+        model->changed = false;
 }
 
 static void model_carry(struct carry *carry, struct model *model)
@@ -99,13 +130,16 @@ static void model_carry(struct carry *carry, struct model *model)
     carry_text(carry, name, sizeof name);
     V(fingerprint);
     if (codec->loading) {
-        model->config = config_model_named(carry->engine->config, name);
+        const struct config_model *file = config_model_named(carry->engine->config, name);
+        model->config = versions_carried(carry, carry->engine->config, name, fingerprint);
+        model->changed = model->config != file || !file;
+        if (!model->config) /* an older hasupd did not say what it runs */
+            model->config = file;
         if (!model->config) {
             codec->what = "a model that the configuration does not name";
             codec_fail(codec);
             return;
         }
-        model->changed = model->config->fingerprint != fingerprint;
     }
     V(model->version);
     V(model->newest);
@@ -114,8 +148,11 @@ static void model_carry(struct carry *carry, struct model *model)
     carry_text(carry, model->rollout.last, sizeof model->rollout.last);
     V(model->rollout.failed);
     V(model->rollout.wall_ns);
-    version_carry(carry, model);
+    struct model_version *own = version_of(model, model->version, 0);
+    version_carry(carry, own);
+    own->config = model->config;
     stats_carry(carry, model);
+    model_carry_more(carry, model, name);
 }
 
 /* ---- requests ---- */
@@ -213,30 +250,6 @@ struct request *engine_rejoin(struct engine *engine, uint64_t id, const struct d
 
 /* ---- all ---- */
 
-void engine_names_carry(struct carry *carry, const struct config *config, struct engine *engine)
-{
-    CARRY(carry);
-    uint32_t count = 0;
-    for (uint32_t i = 0; engine && i < config->limits.models; i++)
-        count += engine->models[i].used;
-    codec_begin(codec);
-    V(count);
-    for (uint32_t i = 0, at = 0; i < count && !codec->failed; i++, at++) {
-        char name[STORE_MODEL] = "";
-        while (engine && !engine->models[at].used)
-            at++;
-        if (engine)
-            snprintf(name, sizeof name, "%s", engine->models[at].config->name);
-        carry_text(carry, name, sizeof name);
-        codec->what = "a model that runs and that the configuration does not name (hasupctl "
-                      "reload takes it away first)";
-        if (codec->loading && !codec->failed && !config_model_named(config, name))
-            codec_fail(codec);
-        codec->what = "the models' names";
-    }
-    codec_end(codec);
-}
-
 void engine_core_carry(struct carry *carry, struct engine *engine)
 {
     struct codec *codec = &carry->codec;
@@ -271,8 +284,10 @@ void engine_carry(struct carry *carry, struct engine *engine)
         codec_end(codec);
     }
     letters_carry(carry, engine);
-    if (codec->loading && !codec->failed)
-        requests_free_indices(engine);
+    if (!codec->loading || codec->failed)
+        return;
+    requests_free_indices(engine);
+    versions_carried_take(carry, engine);
 }
 
 void engine_resumed(struct engine *engine)
@@ -282,10 +297,12 @@ void engine_resumed(struct engine *engine)
     if (engine->durable.was_open)
         (void)durable_open(engine, false, &summary);
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
-        if (engine->models[i].used && engine->models[i].changed)
-            model_changed_meanwhile(engine, &engine->models[i]);
+        if (engine->models[i].used && !engine->models[i].removing)
+            model_resumed(engine, &engine->models[i]);
     models_add_missing(engine);
     sockets_sweep(engine);
     noted_configuration(engine);
+    if (engine->noted.versions)
+        versions_note(engine);
     processes_look(engine->processes);
 }

@@ -206,6 +206,18 @@ static void reader_carry(struct carry *carry, struct event_reader *reader)
         carry_text(carry, filter->names[i], sizeof filter->names[i]);
 }
 
+int event_readers_resume(struct event_readers *readers, struct unix_client *client, uint64_t id,
+                         const char *target)
+{
+    struct event_reader *reader = reader_new(readers, client);
+    if (!reader)
+        return HASUP_ENOMEM;
+    reader->id = id;
+    reader->follows = true;
+    snprintf(reader->filter.target, sizeof reader->filter.target, "%s", target);
+    return 0;
+}
+
 void event_readers_carry(struct carry *carry, struct event_readers *readers,
                          struct unix_client *client)
 {

@@ -25,6 +25,9 @@ void event_readers_cancel(struct event_readers *readers, const struct unix_clien
                           uint64_t id, bool everything);
 
 struct carry;
+/* One who followed events of `target` in an older hasupd; HASUP_ENOMEM. */
+int event_readers_resume(struct event_readers *readers, struct unix_client *client, uint64_t id,
+                         const char *target) HASUP_NODISCARD;
 void event_readers_carry(struct carry *carry, struct event_readers *readers,
                          struct unix_client *client);
 

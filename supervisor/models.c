@@ -39,15 +39,6 @@ static void model_add(struct engine *engine, const struct config_model *config)
     abort(); /* a model that is configured and does not exist would be refused for ever */
 }
 
-void model_changed_meanwhile(struct engine *engine, struct model *model)
-{
-    model->changed = false;
-    model->workers = model->config->policy.workers;
-    LOG_EVENT(LEVEL_INFO, "model.configured", "restarting its workers",
-              LOG_TEXT("model", model->config->name));
-    model_set(engine, model, model->config, true);
-}
-
 static struct model *model_named(struct engine *engine, const char *name)
 {
     int index = engine_model(engine, name, strlen(name));
@@ -270,6 +261,32 @@ static bool canary_is_refused(const struct engine *engine, const struct model *m
     if (why)
         snprintf(error, CONFIG_ERROR_MAX, "%s: %s", name, why);
     return why != NULL;
+}
+
+/* The core's has fields that an older hasupd did not know, or the file other values. */
+static bool policy_differs(const struct engine *engine, const struct model *model)
+{
+    const struct model_policy *told = core_model_policy(engine->core, model->index);
+    struct model_policy meant = model->config->policy;
+    meant.workers = model->workers;
+    return told && memcmp(told, &meant, sizeof meant) != 0;
+}
+
+void model_resumed(struct engine *engine, struct model *model)
+{
+    const struct config_model *now = config_model_named(engine->config, model->config->name);
+    bool changed = model->changed;
+    model->changed = false;
+    if (changed && (now != model->config || model->rollout.tried)) {
+        model_reconfigure(engine, model, now);
+    } else if (changed) { /* what it ran is not known, but that it is not this */
+        model->workers = now->policy.workers;
+        LOG_EVENT(LEVEL_INFO, "model.configured", "restarting its workers",
+                  LOG_TEXT("model", now->name));
+        model_set(engine, model, now, true);
+    } else if (policy_differs(engine, model)) {
+        model_set(engine, model, model->config, false);
+    }
 }
 
 int engine_canary(struct engine *engine, uint32_t index, const char *file, uint32_t weight,

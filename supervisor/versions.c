@@ -63,7 +63,7 @@ static json_t *kept_json(const struct engine *engine, const struct model *model)
     if (!keys)
         return NULL;
     json_object_del(keys, "fingerprint");
-    drop_empty(keys);
+    drop_empty(keys); /* for who reads the file */
     core_model_view(engine->core, model->index, &view);
     bool canary = view.rollout.state == ROLLOUT_CANARY;
     return json_pack("{s:s, s:o, s:i, s:s, s:s, s:o, s:o}", "model", model->config->name, "tried",
@@ -112,27 +112,50 @@ static bool kept_read(const json_t *object, struct kept *kept)
            kept->tried && kept->fingerprint;
 }
 
-/* NULL: this hasupd does not understand it, which is said. */
-static struct config *kept_config(const struct engine *engine, const struct kept *kept)
+struct config *version_config(const char *name, const char *keys, size_t len, const char *label,
+                              uint64_t fingerprint, uint64_t *own, char error[CONFIG_ERROR_MAX])
 {
-    char error[CONFIG_ERROR_MAX];
-    json_t *whole = json_pack("{s:{s:O}}", "models", kept->name, kept->keys);
+    char made[CONFIG_VERSION_MAX];
+    snprintf(error, CONFIG_ERROR_MAX, "out of memory");
+    json_t *object = json_loadb(keys, len, 0, NULL);
+    drop_empty(object);
+    json_object_del(object, "fingerprint");
+    config_version_default(fingerprint, made);
+    if (strcmp(label, made) == 0)
+        json_object_del(object, "version"); /* it names none */
+    json_t *whole = object ? json_pack("{s:{s:o}}", "models", name, object) : NULL;
     char *text = whole ? json_dumps(whole, JSON_COMPACT) : NULL;
     struct config *config = text ? config_parse(text, strlen(text), FILE_NAME, "/", error) : NULL;
     json_decref(whole);
     free(text);
-    char *label = config ? strdup(kept->label) : NULL;
-    if (!label) {
-        LOG_EVENT(LEVEL_ERROR, "versions.lost", config ? "out of memory" : error,
-                  LOG_TEXT("model", kept->name),
-                  LOG_TEXT("effect", "the configuration file counts"));
+    char *copy = config ? strdup(label) : NULL;
+    if (!copy) {
         config_free(config);
         return NULL;
     }
-    config->limits = engine->config->limits;
+    *own = config->models[0].fingerprint;
     free(config->models[0].version);
-    config->models[0].version = label;
-    config->models[0].fingerprint = kept->fingerprint;
+    config->models[0].version = copy;
+    config->models[0].fingerprint = fingerprint;
+    return config;
+}
+
+/* NULL: this hasupd does not understand it, which is said. */
+static struct config *kept_config(const struct engine *engine, const struct kept *kept)
+{
+    char error[CONFIG_ERROR_MAX] = "out of memory";
+    char *keys = json_dumps(kept->keys, JSON_COMPACT);
+    uint64_t own;
+    struct config *config = keys ? version_config(kept->name, keys, strlen(keys), kept->label,
+                                                  kept->fingerprint, &own, error)
+                                 : NULL;
+    free(keys);
+    if (!config) {
+        LOG_EVENT(LEVEL_ERROR, "versions.lost", error, LOG_TEXT("model", kept->name),
+                  LOG_TEXT("effect", "the configuration file counts"));
+        return NULL;
+    }
+    config->limits = engine->config->limits;
     return config;
 }
 

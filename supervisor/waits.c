@@ -4,6 +4,8 @@
  */
 #include "supervisor/waits.h"
 
+#include "supervisor/carry.h"
+
 #include <stdlib.h>
 
 struct wait {
@@ -117,11 +119,6 @@ int waits_add(struct waits *waits, struct unix_client *client, uint64_t id, uint
     return 0;
 }
 
-bool waits_any(const struct waits *waits)
-{
-    return waits->count > 0;
-}
-
 void waits_cancel(struct waits *waits, const struct unix_client *client, uint64_t id,
                   bool everything)
 {
@@ -130,5 +127,34 @@ void waits_cancel(struct waits *waits, const struct unix_client *client, uint64_
             wait_remove(waits, at);
         else
             at = &(*at)->next;
+    }
+}
+
+static void wait_carry(struct carry *carry, const struct engine *engine, struct wait *wait)
+{
+    CARRY(carry);
+    V(wait->id);
+    E(wait->model, engine->config->limits.models - 1);
+    uint32_t slot = wait->slot == CORE_ALL_SLOTS ? 0 : wait->slot + 1;
+    E(slot, engine->config->limits.slots);
+    wait->slot = slot ? slot - 1 : CORE_ALL_SLOTS;
+    E(wait->what, WAIT_IDLE);
+}
+
+void waits_carry(struct carry *carry, struct waits *waits, struct unix_client *client)
+{
+    CARRY(carry);
+    uint32_t count = 0;
+    for (struct wait *at = waits->list; at && !codec->loading; at = at->next)
+        count += at->client == client;
+    E(count, WAITS_MAX);
+    for (struct wait *at = waits->list; at && !codec->loading; at = at->next)
+        if (at->client == client)
+            wait_carry(carry, waits->engine, at);
+    for (uint32_t i = 0; codec->loading && i < count && !codec->failed; i++) {
+        struct wait wait = {0};
+        wait_carry(carry, waits->engine, &wait);
+        if (!codec->failed && waits_add(waits, client, wait.id, wait.model, wait.slot, wait.what))
+            codec_fail(codec);
     }
 }

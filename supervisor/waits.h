@@ -17,8 +17,10 @@ void waits_free(struct waits *waits);
  * HASUP_EFULL: WAITS_MAX wait; HASUP_ENOMEM. */
 int waits_add(struct waits *waits, struct unix_client *client, uint64_t id, uint32_t model,
               uint32_t slot, enum wait_for what) HASUP_NODISCARD;
-bool waits_any(const struct waits *waits); /* somebody waits */
 void waits_cancel(struct waits *waits, const struct unix_client *client, uint64_t id,
                   bool everything);
+struct carry;
+/* What a client waits for, to another hasupd. */
+void waits_carry(struct carry *carry, struct waits *waits, struct unix_client *client);
 
 #endif

@@ -597,6 +597,8 @@ bool core_hastened(const struct core *core);
 /* false where there is no such slot or model */
 bool core_slot_view(const struct core *core, uint32_t slot, struct slot_view *view);
 bool core_model_view(const struct core *core, uint32_t model, struct model_view *view);
+/* What it was told of its model's version; NULL: there is no such model. */
+const struct model_policy *core_model_policy(const struct core *core, uint32_t model);
 void core_record_view(const struct core *core, uint64_t record, struct record_view *view);
 void core_durable_view(const struct core *core, struct durable_view *view);
 

@@ -79,6 +79,12 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
     return true;
 }
 
+const struct model_policy *core_model_policy(const struct core *core, uint32_t index)
+{
+    return index < core->limits.models && core->models[index].used ? &core->models[index].policy
+                                                                   : NULL;
+}
+
 bool core_wants_hash(const struct core *core, uint32_t model)
 {
     return model < core->limits.models && core->models[model].used && core->models[model].bodies;

@@ -418,6 +418,18 @@ class Upgrade(unittest.TestCase):
                 follower.kill()
                 follower.communicate()
 
+    def test_who_waits_for_a_slot_or_a_model_hears_it_of_the_next_hasupd(self):
+        with World(ONE) as world:
+            gate, waiting = world.occupy()
+            idle = [subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "wait", target, "--idle"])
+                    for target in ("m", "m/0")]
+            wait_until(lambda: b'hasup_connections{door="unix"} 2\n' in world.get("/metrics")[1], "they do not come")
+            upgrade(world)
+            self.assertEqual([wait.poll() for wait in idle], [None, None])
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[2], b"done")
+            self.assertEqual([wait.wait(LIMIT) for wait in idle], [0, 0])
+
     def test_as_pid_1(self):
         with World(ONE, start=False) as world:
             command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", world.program, "-c", world.config]

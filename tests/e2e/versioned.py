@@ -2,7 +2,8 @@
 """A worker of some version.
 
 Its first argument is what it answers.  --never: it says why, and exits before it is ready; --hangs: it is never ready;
---fails: it answers errors; --dies: it dies of every request; --counts: it keeps state.
+--fails: it answers errors; --dies: it dies of every request; --counts: it keeps state; --gate=FIFO: it is ready when
+somebody wrote there.
 """
 import json
 import os
@@ -19,6 +20,10 @@ class Versioned(hasup.Worker):
     total = 0
 
     def load(self):
+        for gate in (argument[7:] for argument in sys.argv if argument.startswith("--gate=")):
+            file = os.open(gate, os.O_RDONLY)
+            os.read(file, 1)
+            os.close(file)
         if "--never" in sys.argv:
             print("there is no file weights.bin", file=sys.stderr, flush=True)
             os._exit(3)

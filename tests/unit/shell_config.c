@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "supervisor/config_tree.h"
+#include "supervisor/engine.h"
 
 static struct config *parse(const char *text, char error[CONFIG_ERROR_MAX])
 {
@@ -420,6 +421,54 @@ static char *read_example(size_t *len)
     return text;
 }
 
+/* What hasupd keeps and hands over of a model, read again, is what a worker was started with. */
+static void same_again(const struct config_model *model)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    uint64_t own = 0;
+    char *keys = config_model_json(model), *again;
+    assert_non_null(keys);
+    struct config *config = version_config(model->name, keys, strlen(keys), model->version,
+                                           model->fingerprint, &own, error);
+    assert_string_equal(error, config ? error : "");
+    assert_non_null(config);
+    assert_true(own == model->fingerprint);
+    assert_string_equal(config->models[0].version, model->version);
+    again = config_model_json(&config->models[0]);
+    assert_string_equal(again, keys);
+    free(again);
+    free(keys);
+    config_free(config);
+}
+
+static void a_configuration_that_is_kept_is_the_same_when_it_is_read_again(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {
+        "", "    version: seven\n", "    version: '12'\n", "    environment: {A: '', B: 'a=b'}\n",
+        "    process: {rlimits: {nofile: 64}, umask: '077', capabilities: [none]}\n",
+        "    sockets: {http: {tcp: '127.0.0.1:0'}, own: {unix: /tmp/x.sock, mode: '0660'}}\n",
+        "    devices: ['0', '1']\n    pre_start: {command: [x, -y], retries: 0}\n",
+        "    adapter: {kind: http, idempotent: [POST /score], ready: {path: /ready}}\n",
+        "    policy: weighted_round_robin\n    weights: [1, 2]\n    batch: {preferred: [2, 4]}\n",
+        "    timeouts: {progress: 5s, ping_every: never}\n    rollout: {max_surge: 0}\n",
+    };
+    for (size_t i = 0; i < HASUP_LEN(keys); i++) {
+        char text[512];
+        snprintf(text, sizeof(text), MODEL "%s", keys[i]);
+        struct config *config = good(text);
+        same_again(&config->models[0]);
+        config_free(config);
+    }
+    size_t len;
+    char error[CONFIG_ERROR_MAX], *text = read_example(&len);
+    struct config *example = config_parse(text, len, "f.yaml", "/etc/hasup", error);
+    for (size_t i = 0; i < example->model_count; i++)
+        same_again(&example->models[i]);
+    config_free(example);
+    free(text);
+}
+
 static const struct node *descend(const struct node *node, const char *path)
 {
     char key[64];
@@ -566,6 +615,7 @@ int main(void)
         cmocka_unit_test(several_mistakes_are_shown_at_once),
         cmocka_unit_test(promise_12_http_beyond_loopback_must_be_said_twice),
         cmocka_unit_test(socket_paths_fit_their_address),
+        cmocka_unit_test(a_configuration_that_is_kept_is_the_same_when_it_is_read_again),
         cmocka_unit_test(the_fingerprint_changes_with_what_a_worker_was_started_with),
         cmocka_unit_test(the_example_names_every_key_with_its_default),
         cmocka_unit_test(the_example_says_exactly_the_defaults),
