@@ -192,6 +192,11 @@ struct http {
 
 /* ---- http.c ---- */
 
+/* 503, and `fd` is closed: there is no room for one more. */
+void http_refuse(struct http *http, int fd);
+
+/* ---- connection.c ---- */
+
 /* One that waits for its first request; NULL: no memory, and `fd` is closed. */
 struct connection *connection_new(struct http *http, int fd);
 /* Something was queued, or the state changed: look at it at the turn's end. */
@@ -202,6 +207,12 @@ void connection_doom(struct connection *c);
 void connection_cut_off(struct connection *c, const char *why);
 /* The answer is all queued: next request, or the end. */
 void connection_answered(struct connection *c);
+/* Of one without a request. */
+void connection_close_idle(struct connection *c);
+/* Of all: what a turn queued is sent, who ended is freed; context: the http. */
+void connections_turn_end(void *context);
+void deadlines_due(void *context); /* of http->timer */
+void connections_free(struct http *http);
 /* Forgets the body and meta of the request. */
 void connection_drop_request(struct connection *c);
 
