@@ -12,7 +12,8 @@
  *   order.c     which model starts after which, and stops before it
  *   watch.c     workers that hang
  *   recycle.c   workers replaced before they do harm
- *   rollout.c   workers replaced without a gap, two versions side by side, rollback
+ *   rollout.c   workers replaced without a gap, rollback
+ *   canary.c    two versions side by side: whose the next request is, which does worse
  *   gate.c      when a slot may start: zygotes, and how many load at the same time
  *   spare.c     loaded workers that take over
  *   request.c   the life of a request: queued, in flight, answered, refused
@@ -364,14 +365,23 @@ void rollout_ready(struct core *core, struct slot *slot);
 void rollout_broke(struct core *core, struct slot *slot); /* its breaker opened */
 void rollout_model_broke(struct core *core, struct model *model);
 void rollout_timed_out(struct core *core, struct model *model);
+/* What is under way has failed because of this slot: what was before comes back. */
+void rollout_fail(struct core *core, struct model *model, enum rollout_why why,
+                  const struct slot *slot);
+/* Whether an extra slot can stand in for one of the model's that is recycled. */
+bool rollout_covers(const struct core *core, const struct model *model);
+void rollout_check(const struct core *core, const struct model *model);
+
+/* ---- canary.c ---- */
+
+enum { PERCENT = 100 };
+
 /* Who of the free workers gets the next request while there is a canary; NULL: nobody may. */
 struct slot *rollout_choose(const struct core *core, const struct model *model);
 void rollout_dispatched(const struct core *core, const struct slot *slot, uint32_t count);
 /* A request ended there. */
 void rollout_outcome(struct core *core, const struct slot *slot, bool failed);
-/* Whether an extra slot can stand in for one of the model's that is recycled. */
-bool rollout_covers(const struct core *core, const struct model *model);
-void rollout_check(const struct core *core, const struct model *model);
+
 /* ---- gate.c ---- */
 
 /* The one that is there, or will be; NULL: the model goes on without. */

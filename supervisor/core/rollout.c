@@ -1,7 +1,7 @@
 /*
  * rollout.c: workers replaced without a gap, and two versions of a model side by side.  Owns which
- * slot is replaced next, the extra slots that stand in meanwhile, which version's policy holds, the
- * share of a canary, and the judgement over what is new.
+ * slot is replaced next, the extra slots that stand in meanwhile, and which version's policy holds.
+ * What a canary gets and how it is judged is in canary.c.
  *
  *   NONE       every slot runs the model's version
  *   ROLLING    the model's version is the new one; slots that bear `restart` still run the old one,
@@ -15,12 +15,7 @@
  */
 #include "supervisor/core/internal.h"
 
-enum {
-    PERCENT = 100,
-    CREDIT_START = 50, /* of a canary; it is due at 100 */
-    CREDIT_MOST = 200, /* one that was busy does not get all that it missed */
-    JUDGED_FOR = 16,   /* times abort_min_requests: then what was counts half */
-};
+enum { CREDIT_START = 50 /* of a canary; it is due at 100 */ };
 
 /* ---- what is there ---- */
 
@@ -194,8 +189,8 @@ static void give_up(struct core *core, struct model *model, enum rollout_why why
     extras_leave(core, model);
 }
 
-static void fail(struct core *core, struct model *model, enum rollout_why why,
-                 const struct slot *culprit)
+void rollout_fail(struct core *core, struct model *model, enum rollout_why why,
+                  const struct slot *culprit)
 {
     bool rolls = model->rollout.state == ROLLOUT_ROLLING;
     if ((rolls && PLANT(PLANT_NO_ROLLBACK)) || model->rollout.state == ROLLOUT_REVERTING)
@@ -425,7 +420,7 @@ void rollout_canary(struct core *core, struct model *model, const struct model_p
     }
     rollout_step(core, model);
     if (!tally(core, model).extras)
-        fail(core, model, ROLLOUT_NO_ROOM, NULL);
+        rollout_fail(core, model, ROLLOUT_NO_ROOM, NULL);
 }
 
 void rollout_promote(struct core *core, struct model *model)
@@ -440,7 +435,7 @@ void rollout_promote(struct core *core, struct model *model)
 
 void rollout_abort(struct core *core, struct model *model)
 {
-    fail(core, model, ROLLOUT_ORDERED, NULL);
+    rollout_fail(core, model, ROLLOUT_ORDERED, NULL);
 }
 
 void rollout_stop(struct core *core, struct model *model)
@@ -465,7 +460,7 @@ void rollout_greeted(struct core *core, struct slot *slot)
     if (!slot->extra || !slot->stateful || slot->removing)
         return;
     if (model->rollout.state == ROLLOUT_CANARY) {
-        fail(core, model, ROLLOUT_STATEFUL, slot);
+        rollout_fail(core, model, ROLLOUT_STATEFUL, slot);
         return;
     }
     model->rollout.alone = true;
@@ -500,7 +495,7 @@ void rollout_timed_out(struct core *core, struct model *model)
         if (slot->used && slot->model == model->index && slot->rolling)
             culprit = sooner(slot, culprit);
     }
-    fail(core, model, ROLLOUT_LATE, culprit);
+    rollout_fail(core, model, ROLLOUT_LATE, culprit);
 }
 
 void rollout_broke(struct core *core, struct slot *slot)
@@ -513,96 +508,13 @@ void rollout_broke(struct core *core, struct slot *slot)
     else if (r->why == ROLLOUT_RECYCLES && !slot->extra)
         return; /* who stands in for it goes on */
     else if (slot->version == tried)
-        fail(core, model, ROLLOUT_BROKEN, slot);
+        rollout_fail(core, model, ROLLOUT_BROKEN, slot);
 }
 
 void rollout_model_broke(struct core *core, struct model *model)
 {
     if (model->rollout.state == ROLLOUT_ROLLING || model->rollout.state == ROLLOUT_CANARY)
-        fail(core, model, ROLLOUT_CRASHES, NULL);
-}
-
-/* ---- the share of a canary ---- */
-
-/* The best free worker of one side. */
-static struct slot *best_of(const struct model *model, bool canary)
-{
-    struct slot *best = NULL;
-    for (uint32_t i = 0; i < model->free_count; i++) {
-        struct slot *slot = model->free[i];
-        bool better = !best || slot->key < best->key ||
-                      (slot->key == best->key && slot->used_seq < best->used_seq);
-        if ((slot->version != model->version) == canary && better)
-            best = slot;
-    }
-    return best;
-}
-
-static bool stable_serves(const struct core *core, const struct model *model)
-{
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        const struct slot *slot = &core->slots[i];
-        if (slot->used && slot->model == model->index && slot->role == ROLE_WORKER &&
-            slot->state == SLOT_READY && slot->version == model->version)
-            return true;
-    }
-    return false;
-}
-
-struct slot *rollout_choose(const struct core *core, const struct model *model)
-{
-    const struct rollout *r = &model->rollout;
-    struct slot *canary = best_of(model, true), *stable = best_of(model, false);
-    bool due = r->credit + (int64_t)r->weight >= PERCENT || PLANT(PLANT_GREEDY_CANARY);
-    if (canary && due)
-        return canary;
-    /* Its share is a limit, too, but not where nobody else is there to answer. */
-    return stable || stable_serves(core, model) ? stable : canary;
-}
-
-void rollout_dispatched(const struct core *core, const struct slot *slot, uint32_t count)
-{
-    struct model *model = &core->models[slot->model];
-    struct rollout *r = &model->rollout;
-    if (r->state != ROLLOUT_CANARY)
-        return;
-    bool canary = slot->version != model->version;
-    if (canary && !stable_serves(core, model))
-        return;
-    r->credit += (int64_t)r->weight * count;
-    if (canary)
-        r->credit -= (int64_t)PERCENT * count;
-    if (r->credit > CREDIT_MOST)
-        r->credit = CREDIT_MOST;
-}
-
-/* Whether the canary fails more often than the stable version does, by more than is allowed. */
-static bool canary_is_worse(const struct model *model)
-{
-    const struct rollout *r = &model->rollout;
-    const uint64_t rate = r->policy.rollout.abort_error_rate;
-    uint64_t stable = r->side[0].ended ? r->side[0].ended : 1;
-    return r->side[1].ended >= r->policy.rollout.abort_min_requests &&
-           r->side[1].failed * PERCENT * stable >
-               r->side[1].ended * (r->side[0].failed * PERCENT + rate * stable);
-}
-
-void rollout_outcome(struct core *core, const struct slot *slot, bool failed)
-{
-    struct model *model = &core->models[slot->model];
-    struct rollout *r = &model->rollout;
-    if (r->state != ROLLOUT_CANARY)
-        return;
-    const uint64_t enough = (uint64_t)r->policy.rollout.abort_min_requests * JUDGED_FOR;
-    bool canary = slot->version != model->version;
-    r->side[canary].ended++;
-    r->side[canary].failed += failed;
-    if (canary && canary_is_worse(model) && !PLANT(PLANT_KEEP_CANARY)) {
-        fail(core, model, ROLLOUT_ERRORS, slot);
-    } else if (r->side[canary].ended >= enough) { /* the other side may have few, and keeps them */
-        r->side[canary].ended /= 2;
-        r->side[canary].failed = (r->side[canary].failed + !canary) / 2; /* in doubt it stays */
-    }
+        rollout_fail(core, model, ROLLOUT_CRASHES, NULL);
 }
 
 bool rollout_covers(const struct core *core, const struct model *model)
