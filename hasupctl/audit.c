@@ -194,14 +194,18 @@ static void print_outcome(const struct order *order, const struct outcome *outco
 
 /* ---- the history ---- */
 
+static const char *verdict_name(const struct outcome *outcome)
+{
+    return outcome->error[0] ? "could_not" : outcome->count ? "findings" : "sound";
+}
+
 static json_t *entry_json(const struct order *order, const struct outcome *outcome, json_int_t ms)
 {
     json_t *kept = json_array(), *one;
     size_t i;
-    const char *verdict = outcome->error[0] ? "could_not" : outcome->count ? "findings" : "sound";
     json_t *entry = json_pack("{s:I, s:I, s:s, s:b}", "wall_ms",
                               (json_int_t)(order->options.now_wall_ns / HASUP_MS), "ms", ms,
-                              "verdict", verdict, "deep", order->options.deep);
+                              "verdict", verdict_name(outcome), "deep", order->options.deep);
     if (outcome->error[0])
         json_object_set_new(entry, "error", any_text(outcome->error));
     json_array_foreach(outcome->findings, i, one) if (json_array_size(kept) < FINDINGS_KEPT)

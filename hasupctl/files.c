@@ -64,17 +64,19 @@ char *ctl_state_dir(const struct ctl *ctl)
 
 static json_t *info_json(const struct checkpoint_info *info)
 {
-    char hash[2 * STORE_HASH + 1] = "", key[KEY_ID_TEXT];
+    char hash[2 * STORE_HASH + 1] = "", key[KEY_ID_TEXT], slot[STORE_MODEL + 16];
     for (uint32_t i = 0; i < info->hash_len; i++)
         snprintf(hash + i * 2, 3, "%02x", info->hash[i]);
+    snprintf(slot, sizeof slot, "%s/%u", info->model, info->ordinal);
     json_t *json =
-        json_pack("{s:I, s:s, s:i, s:I, s:I, s:I, s:I, s:s}", "id", (json_int_t)info->id, "model",
-                  info->model, "slot", (int)info->ordinal, "position", (json_int_t)info->position,
+        json_pack("{s:I, s:s, s:s, s:I, s:I, s:I, s:I}", "id", (json_int_t)info->id, "model",
+                  info->model, "slot", slot, "position", (json_int_t)info->position,
                   "created_wall_ms", (json_int_t)(info->created_wall_ns / HASUP_MS), "bytes",
                   (json_int_t)info->len, "age_ms",
-                  (json_int_t)((ctl_wall_now() - info->created_wall_ns) / HASUP_MS), "hash", hash);
-    json_object_set_new(json, "written", json_integer((json_int_t)info->written));
-    json_object_set_new(json, "shared", json_integer((json_int_t)(info->len - info->fresh)));
+                  (json_int_t)((ctl_wall_now() - info->created_wall_ns) / HASUP_MS));
+    json_object_set_new(json, "hash", hash[0] ? json_string(hash) : json_null());
+    json_object_set_new(json, "written_bytes", json_integer((json_int_t)info->written));
+    json_object_set_new(json, "shared_bytes", json_integer((json_int_t)(info->len - info->fresh)));
     json_object_set_new(json, "key",
                         info->sealed ? json_string(key_id_text(info->key, key)) : json_null());
     return json;
@@ -86,11 +88,9 @@ static bool add_info(void *context, const struct checkpoint_info *info)
     return true;
 }
 
-static const char *slot_name(json_t *one, char out[STORE_MODEL + 16])
+static const char *slot_name(json_t *one)
 {
-    snprintf(out, STORE_MODEL + 16, "%s/%lld", json_string_value(json_object_get(one, "model")),
-             (long long)json_integer_value(json_object_get(one, "slot")));
-    return out;
+    return json_string_value(json_object_get(one, "slot"));
 }
 
 static const char *age_text(json_t *one, char out[64])
@@ -108,13 +108,13 @@ static const char *size_text(json_t *one, const char *key, char out[32])
 
 static void print_list(json_t *list)
 {
-    char age[64], bytes[32], written[32], shared[32], slot[STORE_MODEL + 16];
+    char age[64], bytes[32], written[32], shared[32];
     json_t *one;
     size_t i;
     int wide = 4;
     json_array_foreach(list, i, one)
     {
-        int len = (int)strlen(slot_name(one, slot));
+        int len = (int)strlen(slot_name(one));
         wide = len > wide ? len : wide;
     }
     if (!json_array_size(list))
@@ -123,30 +123,31 @@ static void print_list(json_t *list)
         printf("%-*s %8s %12s %9s %9s %9s  %s\n", wide, "SLOT", "ID", "POSITION", "SIZE", "WRITTEN",
                "SHARED", "AGE");
     json_array_foreach(list, i, one)
-        printf("%-*s %8lld %12lld %9s %9s %9s  %s\n", wide, slot_name(one, slot),
+        printf("%-*s %8lld %12lld %9s %9s %9s  %s\n", wide, slot_name(one),
                (long long)json_integer_value(json_object_get(one, "id")),
                (long long)json_integer_value(json_object_get(one, "position")),
-               size_text(one, "bytes", bytes), size_text(one, "written", written),
-               size_text(one, "shared", shared), age_text(one, age));
+               size_text(one, "bytes", bytes), size_text(one, "written_bytes", written),
+               size_text(one, "shared_bytes", shared), age_text(one, age));
 }
 
 static void print_one(json_t *one, const char *damage)
 {
-    char age[64], bytes[32], slot[STORE_MODEL + 16], when[64] = "?";
+    char age[64], bytes[32], when[64] = "?";
+    const char *hash = json_string_value(json_object_get(one, "hash"));
     time_t created = (time_t)(json_integer_value(json_object_get(one, "created_wall_ms")) / 1000);
     struct tm local;
     if (localtime_r(&created, &local))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S %z", &local);
     long long len = (long long)json_integer_value(json_object_get(one, "bytes"));
     printf("checkpoint %lld of %s\n", (long long)json_integer_value(json_object_get(one, "id")),
-           slot_name(one, slot));
+           slot_name(one));
     printf("  position  %lld\n", (long long)json_integer_value(json_object_get(one, "position")));
     printf("  saved     %s (%s%s)\n", when, age_text(one, age),
            json_integer_value(json_object_get(one, "age_ms")) < 0 ? "" : " ago");
     printf("  size      %s (%lld bytes)\n", ctl_bytes((unsigned long long)len, bytes), len);
     if (json_is_string(json_object_get(one, "key")))
         printf("  key       %s\n", json_string_value(json_object_get(one, "key")));
-    printf("  hash      %s\n", json_string_value(json_object_get(one, "hash")));
+    printf("  hash      %s\n", hash ? hash : "none");
     printf("  state     %s%s\n", damage ? "DAMAGED: " : "good: every part was read and matches",
            damage ? damage : "");
 }
@@ -244,8 +245,7 @@ static int checkpoint_show(const struct ctl *ctl)
     }
     json_t *json = info_json(&info);
     json_object_set_new(json, "sound", json_boolean(!code));
-    if (code)
-        json_object_set_new(json, "damage", json_string(error));
+    json_object_set_new(json, "damage", code ? json_string(error) : json_null());
     if (ctl->json)
         ctl_print_json(json);
     else

@@ -259,5 +259,9 @@ int ctl_stream(const struct ctl *ctl, json_t *command,
 int ctl_logs(const struct ctl *ctl)
 {
     json_t *command = read_words(ctl);
-    return command ? ctl_stream(ctl, command, print_line) : CTL_USAGE;
+    const bool reopens = json_object_get(command, "reopen");
+    int code = command ? ctl_stream(ctl, command, print_line) : CTL_USAGE;
+    if (code == CTL_OK && reopens && ctl->json)
+        puts("{\"ok\": true}");
+    return code;
 }

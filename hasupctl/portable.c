@@ -112,6 +112,25 @@ static int write_file(const char *path, const struct checkpoint_info *info, cons
     return code;
 }
 
+/* A state that goes to standard output is alone there. */
+static void tell_exported(const struct ctl *ctl, const struct checkpoint_info *info, bool sealed,
+                          const char *file)
+{
+    char slot[STORE_MODEL + 16];
+    snprintf(slot, sizeof slot, "%s/%u", info->model, info->ordinal);
+    if (ctl->json && file) {
+        json_t *json = json_pack("{s:s, s:I, s:I, s:b, s:s}", "slot", slot, "position",
+                                 (json_int_t)info->position, "bytes", (json_int_t)info->len,
+                                 "encrypted", sealed, "file", file);
+        ctl_print_json(json);
+        json_decref(json);
+        return;
+    }
+    fprintf(stderr, "%s at position %llu: %llu bytes%s\n", slot,
+            (unsigned long long)info->position, (unsigned long long)info->len,
+            sealed ? ", encrypted" : "");
+}
+
 int checkpoint_export(const struct ctl *ctl)
 {
     char error[STORE_ERROR];
@@ -132,9 +151,7 @@ int checkpoint_export(const struct ctl *ctl)
         code = out ? portable_write(STDOUT_FILENO, &info, bytes, keys, error)
                    : write_file(words.second, &info, bytes, keys, error);
         if (!code)
-            fprintf(stderr, "%s/%u at position %llu: %llu bytes%s\n", info.model, info.ordinal,
-                    (unsigned long long)info.position, (unsigned long long)info.len,
-                    keys ? ", encrypted" : "");
+            tell_exported(ctl, &info, keys != NULL, out ? NULL : words.second);
     }
     free(bytes);
     ctl_store_close(&store);
@@ -228,6 +245,20 @@ static int import_into(const struct ctl *ctl, struct ctl_store *store,
                              &all, error);
 }
 
+static void tell_imported(const struct ctl *ctl, const struct checkpoint_key *key,
+                          uint64_t position)
+{
+    char slot[STORE_MODEL + 16];
+    snprintf(slot, sizeof slot, "%s/%u", key->model, key->ordinal);
+    if (ctl->json) {
+        json_t *json = json_pack("{s:s, s:I}", "slot", slot, "position", (json_int_t)position);
+        ctl_print_json(json);
+        json_decref(json);
+    } else {
+        printf("%s goes on from it at position %llu\n", slot, (unsigned long long)position);
+    }
+}
+
 int checkpoint_import(const struct ctl *ctl)
 {
     char error[STORE_ERROR], model[STORE_MODEL];
@@ -264,8 +295,7 @@ int checkpoint_import(const struct ctl *ctl)
     if (!code)
         code = import_into(ctl, &store, &key, &info, bytes, words.force, &position, error);
     if (!code)
-        printf("%s/%u goes on from it at position %llu\n", key.model, key.ordinal,
-               (unsigned long long)position);
+        tell_imported(ctl, &key, position);
     if (!in)
         close(fd);
     free(bytes);
@@ -298,6 +328,12 @@ int checkpoint_prune(const struct ctl *ctl)
     ctl_store_close(&store);
     if (code)
         return say("", error);
-    printf("%u checkpoints are gone\n", gone);
+    if (ctl->json) {
+        json_t *json = json_pack("{s:I}", "gone", (json_int_t)gone);
+        ctl_print_json(json);
+        json_decref(json);
+    } else {
+        printf("%u checkpoints are gone\n", gone);
+    }
     return CTL_OK;
 }

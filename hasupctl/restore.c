@@ -362,7 +362,7 @@ static enum rehearsed run_worker(const struct tester *tester, const struct candi
 
 static void test_one(struct tester *tester, const struct candidate *one, json_t *model)
 {
-    static const char *const NAMES[] = {"good", "differs", "failed"};
+    static const char *const RESULTS[] = {"good", "differs", "failed"};
     char text[512] = "", error[STORE_ERROR] = "", name[STORE_MODEL + 16];
     const struct checkpoint_key key = {one->model, one->ordinal};
     struct checkpoint_info info = {0};
@@ -386,7 +386,7 @@ static void test_one(struct tester *tester, const struct candidate *one, json_t 
     json_array_append_new(tester->results,
                           json_pack("{s:s, s:I, s:I, s:I, s:s, s:I}", "slot", name, "id",
                                     (json_int_t)info.id, "position", (json_int_t)info.position,
-                                    "bytes", (json_int_t)info.len, "result", NAMES[result], "ms",
+                                    "bytes", (json_int_t)info.len, "result", RESULTS[result], "ms",
                                     (json_int_t)((clock_now() - began) / HASUP_MS)));
     if (result != REHEARSED_GOOD)
         found(tester, one, &info,

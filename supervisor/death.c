@@ -135,12 +135,13 @@ json_t *why_json(const struct engine *engine, const struct slot *slot)
     hasup_ns now = loop_now(engine->loop);
     bool waits = (view.state == SLOT_BACKOFF || view.state == SLOT_BROKEN) &&
                  view.next_start != HASUP_NEVER;
+    const pid_t pid = slot->worker ? process_pid(slot->worker->process) : 0;
     hasup_ns left = waits && view.next_start > now ? view.next_start - now : 0;
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:o, s:{s:s, s:o}}", "slot", slot->name,
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:{s:s, s:o}}", "slot", slot->name,
                      "state", slot_state_name(view.state), "since_ms",
                      (json_int_t)((now - view.since) / HASUP_MS), "starts",
                      (json_int_t)view.starts, "crashes", (json_int_t)view.crashes, "pid",
-                     slot->worker ? (int)process_pid(slot->worker->process) : 0, "death",
+                     pid > 0 ? json_integer(pid) : json_null(), "death",
                      death_json(&slot->death), "next", "text", next_text(engine, &view), "in_ms",
                      waits ? json_integer(left / HASUP_MS) : json_null());
 }

@@ -149,6 +149,7 @@ static bool add_json_field(struct text *t, const struct log_field *field)
     case FIELD_TEXT: return field->text ? add_quoted(t, field->text) : add(t, "null");
     case FIELD_INT:
     case FIELD_NS: return add_format(t, "%lld", (long long)field->number);
+    case FIELD_TRUE: return add(t, "true");
     }
     return true;
 }
@@ -238,6 +239,7 @@ static bool add_text_field(struct text *t, const struct log_field *field)
                                          : add_text(t, field->text, false);
     case FIELD_INT: return add_format(t, "%lld", (long long)field->number);
     case FIELD_NS: span_text(field->number, number); return add(t, number);
+    case FIELD_TRUE: return add(t, "true");
     }
     return true;
 }

@@ -14,7 +14,7 @@ enum log_format { FORMAT_AUTO, FORMAT_TEXT, FORMAT_JSON };
 
 struct log_field {
     const char *name; /* NULL: the field is left out */
-    enum { FIELD_TEXT, FIELD_INT, FIELD_NS } type;
+    enum { FIELD_TEXT, FIELD_INT, FIELD_NS, FIELD_TRUE } type;
     const char *text;
     int64_t number;
 };
@@ -23,6 +23,8 @@ struct log_field {
     ((struct log_field){.name = (key), .type = FIELD_TEXT, .text = (value)})
 #define LOG_INT(key, value)                                                                        \
     ((struct log_field){.name = (key), .type = FIELD_INT, .number = (int64_t)(value)})
+/* There or, where it does not hold, left out: pass NULL for the key. */
+#define LOG_TRUE(key) ((struct log_field){.name = (key), .type = FIELD_TRUE})
 /* "12ms" as text; in JSON a number under the key with "_ns" behind it. */
 #define LOG_NS(key, value)                                                                         \
     ((struct log_field){.name = (key), .type = FIELD_NS, .number = (int64_t)(value)})

@@ -253,14 +253,14 @@ void printed_close(struct printed_reader *reader)
 
 static const struct {
     const char *event, *stream;
-} NAMES[] = {[CAPTURE_STDOUT] = {"worker.stdout", "stdout"},
+} PRINTED_NAMES[] = {[CAPTURE_STDOUT] = {"worker.stdout", "stdout"},
              [CAPTURE_STDERR] = {"worker.stderr", "stderr"},
              [CAPTURE_STATUS] = {"worker.status", "status"},
              [CAPTURE_DROPPED] = {"worker.dropped", "dropped"}};
 
 const char *printed_stream(enum capture_stream stream)
 {
-    return NAMES[stream].stream;
+    return PRINTED_NAMES[stream].stream;
 }
 
 struct log_entry printed_entry(const struct printed_line *line,
@@ -270,12 +270,12 @@ struct log_entry printed_entry(const struct printed_line *line,
         LOG_TEXT("slot", line->slot),
         LOG_INT("pid", line->pid),
         LOG_TEXT(line->request[0] ? "request" : NULL, line->request),
-        LOG_INT(line->said.more ? "more" : NULL, 1),
-        LOG_INT(line->said.partial ? "partial" : NULL, 1)};
+        LOG_TRUE(line->said.more ? "more" : NULL),
+        LOG_TRUE(line->said.partial ? "partial" : NULL)};
     memcpy(fields, all, sizeof all);
     return (struct log_entry){.level =
                                   line->said.stream == CAPTURE_DROPPED ? LEVEL_WARNING : LEVEL_INFO,
-                              .event = NAMES[line->said.stream].event,
+                              .event = PRINTED_NAMES[line->said.stream].event,
                               .message = line->said.text,
                               .wall_ns = line->wall_ns,
                               .fields = fields,

@@ -24,7 +24,8 @@ struct asked {
     uint64_t record, token;    /* of `show` and `drop`; 0: a list */
 };
 
-static const char *const STATES[] = {"waiting", "running", "done", "refused", "quarantined"};
+static const char *const REQUEST_STATES[] = {"waiting", "running", "done", "refused",
+                                             "quarantined"};
 
 void requests_refuse(const struct requests_call *call, uint32_t status, const char *code,
                      const char *format, ...)
@@ -198,8 +199,8 @@ static void ask(const struct requests_call *call, struct asked *asked, uint64_t 
 
 static bool state_is_known(const char *state)
 {
-    for (size_t i = 0; i < HASUP_LEN(STATES); i++)
-        if (strcmp(STATES[i], state) == 0)
+    for (size_t i = 0; i < HASUP_LEN(REQUEST_STATES); i++)
+        if (strcmp(REQUEST_STATES[i], state) == 0)
             return true;
     return false;
 }
@@ -239,7 +240,7 @@ void requests_unknown(const struct requests_call *call)
                     "there is no such request; hasupctl requests lists those that are kept");
 }
 
-/* It is accepted this moment: its row is on its way. */
+/* It is accepted this moment: its row, which knows the rest, is on its way. */
 static void tell_unwritten(const struct asked *asked)
 {
     struct record_info info;
@@ -250,8 +251,13 @@ static void tell_unwritten(const struct asked *asked)
         return;
     }
     asked->call.answer(asked->call.context, asked->call.ticket, 200,
-                       json_pack("{s:s, s:s, s:s, s:i}", "id", id, "model", info.model, "state",
-                                 "waiting", "attempts", (int)info.attempts));
+                       json_pack("{s:s, s:s, s:s, s:i, s:b, s:n, s:n, s:n, s:n, s:n, s:n, s:n, "
+                                 "s:n, s:n, s:b, s:n}",
+                                 "id", id, "model", info.model, "state", "waiting", "attempts",
+                                 (int)info.attempts, "configured", 1, "async", "key",
+                                 "created_wall_ms", "age_ms", "deadline_wall_ms",
+                                 "finished_wall_ms", "expires_wall_ms", "bytes", "status",
+                                 "streamed", 0, "answer_bytes"));
 }
 
 static bool is_quarantined(const json_t *one)

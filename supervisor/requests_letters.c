@@ -136,7 +136,7 @@ static void retried(void *context, const char *id, const struct refusal_text *re
     if (refusal)
         requests_refuse(call, refusal->status, refusal->code, "%s", refusal->message);
     else
-        answer(call, json_pack("{s:s, s:s}", "id", id, "state", "accepted"));
+        answer(call, json_pack("{s:s?, s:s}", "id", *id ? id : NULL, "state", "accepted"));
     free(call);
 }
 

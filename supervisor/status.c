@@ -26,6 +26,17 @@ json_t *json_words(const char *text)
     return string;
 }
 
+/* What does not apply, or is not known, is null. */
+static json_t *words_or_null(const char *text)
+{
+    return text[0] ? json_words(text) : json_null();
+}
+
+static json_t *number_or_null(bool there, int64_t number)
+{
+    return there ? json_integer((json_int_t)number) : json_null();
+}
+
 static json_t *death_json(const struct slot_death *death)
 {
     if (!death->reason[0])
@@ -76,6 +87,15 @@ static void print_text(struct sheet *out, const char *text)
         print_json(out, json_words(text));
 }
 
+static void print_number(struct sheet *out, const char *key, bool there, int64_t number)
+{
+    fprintf(out->file, ",\"%s\":", key);
+    if (there)
+        fprintf(out->file, "%lld", (long long)number);
+    else
+        fputs("null", out->file);
+}
+
 /* An object that goes on: all but its end. */
 static void print_open(struct sheet *out, json_t *json)
 {
@@ -93,27 +113,25 @@ static void print_slot(struct sheet *out, const struct engine *engine, const str
     const hasup_ns now = loop_now(engine->loop);
     bool waits =
         (v->state == SLOT_BACKOFF || v->state == SLOT_BROKEN) && v->next_start != HASUP_NEVER;
+    const pid_t pid = slot->worker ? process_pid(slot->worker->process) : 0;
+    const uint64_t memory = slot->worker ? slot->worker->memory : 0;
     fputs("{\"slot\":", out->file);
     print_text(out, slot->name);
     fprintf(out->file,
-            ",\"state\":\"%s\",\"pid\":%d,\"since_ms\":%lld,\"inflight\":%u,"
+            ",\"state\":\"%s\",\"since_ms\":%lld,\"inflight\":%u,"
             "\"concurrency\":%u,\"starts\":%llu,\"crashes\":%llu,\"answered\":%llu,"
-            "\"replayed\":%llu,\"diverged\":%llu,\"service_us\":%llu,\"recycled\":%llu,"
-            "\"memory_bytes\":%llu,\"queued\":%u,\"extra\":%s,\"version\":",
-            slot_state_name(v->state), slot->worker ? (int)process_pid(slot->worker->process) : 0,
-            (long long)((now - v->since) / HASUP_MS), v->inflight, v->concurrency,
-            (unsigned long long)v->starts, (unsigned long long)v->crashes,
+            "\"replayed\":%llu,\"diverged\":%llu,\"recycled\":%llu,\"queued\":%u,\"extra\":%s",
+            slot_state_name(v->state), (long long)((now - v->since) / HASUP_MS), v->inflight,
+            v->concurrency, (unsigned long long)v->starts, (unsigned long long)v->crashes,
             (unsigned long long)v->answered, (unsigned long long)v->replayed,
-            (unsigned long long)v->diverged, (unsigned long long)(v->service_ns / 1000),
-            (unsigned long long)v->recycled,
-            (unsigned long long)(slot->worker ? slot->worker->memory : 0), v->queued,
+            (unsigned long long)v->diverged, (unsigned long long)v->recycled, v->queued,
             v->extra ? "true" : "false");
-    print_text(out, slot->version);
-    fputs(",\"next_start_ms\":", out->file);
-    if (waits)
-        fprintf(out->file, "%lld", (long long)((v->next_start - now) / HASUP_MS));
-    else
-        fputs("null", out->file);
+    print_number(out, "pid", pid > 0, pid);
+    print_number(out, "service_us", v->service_ns > 0, (int64_t)(v->service_ns / 1000));
+    print_number(out, "memory_bytes", memory > 0, (int64_t)memory);
+    print_number(out, "next_start_ms", waits, (v->next_start - now) / HASUP_MS);
+    fputs(",\"version\":", out->file);
+    print_json(out, words_or_null(slot->version));
     fputs(",\"checkpoint\":", out->file);
     print_json(out, checkpoint_json(slot, v));
     fputs(",\"last_death\":", out->file);
@@ -187,9 +205,10 @@ static json_t *rollout_json(const struct model *model, const struct model_view *
 {
     bool canary = view->rollout.state == ROLLOUT_CANARY;
     json_t *json =
-        json_pack("{s:s, s:s, s:i, s:i}", "state", rollout_state_name(view->rollout.state), "other",
-                  label_of(model, view->rollout.other), "waiting", (int)view->rollout.waiting,
-                  "weight", canary ? (int)view->rollout.weight : 0);
+        json_pack("{s:s, s:o, s:i, s:o}", "state", rollout_state_name(view->rollout.state), "other",
+                  words_or_null(label_of(model, view->rollout.other)), "waiting",
+                  (int)view->rollout.waiting, "weight",
+                  number_or_null(canary, view->rollout.weight));
     json_object_set_new(json, "stable", canary ? side_json(view, 0) : json_null());
     json_object_set_new(json, "canary", canary ? side_json(view, 1) : json_null());
     json_object_set_new(json, "why",
@@ -210,9 +229,10 @@ static json_t *recent_json(const struct engine *engine, const struct model *mode
 {
     struct recent_view view;
     stats_recent(engine, model, &view);
-    return json_pack("{s:f, s:I, s:I}", "per_second", (double)view.per_second_milli / 1000.0,
-                     "p50_us", (json_int_t)(view.p50 / 1000), "p99_us",
-                     (json_int_t)(view.p99 / 1000));
+    const bool any = view.p99 > 0; /* somebody was answered */
+    return json_pack("{s:f, s:o, s:o}", "per_second", (double)view.per_second_milli / 1000.0,
+                     "p50_us", number_or_null(any, view.p50 / 1000), "p99_us",
+                     number_or_null(any, view.p99 / 1000));
 }
 
 static json_t *model_json(const struct engine *engine, const struct model *model)
@@ -220,9 +240,9 @@ static json_t *model_json(const struct engine *engine, const struct model *model
     struct model_view v;
     if (!core_model_view(engine->core, model->index, &v))
         return NULL;
-    json_int_t mends = v.broken ? (v.mends - loop_now(engine->loop)) / HASUP_MS : 0;
+    json_t *mends = number_or_null(v.broken, (v.mends - loop_now(engine->loop)) / HASUP_MS);
     json_t *json = json_pack(
-        "{s:s, s:b, s:b, s:I, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i}", "name",
+        "{s:s, s:b, s:b, s:o, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i}", "name",
         model->config->name, "accepting", v.accepting, "broken", v.broken, "mends_ms", mends,
         "suspects", (int)v.suspects, "ready", (int)v.ready, "workers", (int)model->workers,
         "queued", (int)v.queued, "inflight", (int)v.inflight, "queued_bytes",
@@ -298,8 +318,8 @@ static json_t *journal_json(const struct engine *engine)
     return json_pack(
         "{s:b, s:b, s:o, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "open",
         engine->durable.journal != NULL, "failing", failing, "failing_since_wall_ms",
-        failing ? json_integer(engine->durable.failing_wall_ns / HASUP_MS) : json_null(), "error",
-        json_words(failing ? engine->durable.error : ""), "unfinished", (int)view.unfinished,
+        number_or_null(failing, engine->durable.failing_wall_ns / HASUP_MS), "error",
+        words_or_null(failing ? engine->durable.error : ""), "unfinished", (int)view.unfinished,
         "results", (int)view.finished, "letters", (json_int_t)stats.letters, "events",
         (json_int_t)stats.events, "bytes", size_of(directory, "journal.db"), "wal_bytes",
         size_of(directory, "journal.db-wal"));
@@ -309,13 +329,14 @@ static json_t *journal_json(const struct engine *engine)
 static json_t *head_json(const struct engine *engine, hasup_ns started)
 {
     return json_pack(
-        "{s:s, s:I, s:I, s:b, s:b, s:b, s:i, s:s, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}}",
+        "{s:s, s:I, s:I, s:b, s:b, s:b, s:o, s:s, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}}",
         "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
         (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready", engine_ready(engine),
         "shutting_down", engine->shutting_down, "cgroups", processes_use_cgroups(engine->processes),
-        "http_port", engine->http_port, "state_dir", engine->config->state_dir, "last_run",
-        json_words(engine->noted.last_run), "checkpoints", "failing", engine->checkpoints_failing,
-        "error", json_words(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
+        "http_port", number_or_null(engine->http_port > 0, engine->http_port), "state_dir",
+        engine->config->state_dir, "last_run", words_or_null(engine->noted.last_run), "checkpoints",
+        "failing", engine->checkpoints_failing, "error",
+        words_or_null(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
         journal_json(engine), "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
         (json_int_t)engine->requests.body_bytes);
 }

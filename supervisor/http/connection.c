@@ -150,7 +150,7 @@ void connection_doom(struct connection *c)
 void connection_cut_off(struct connection *c, const char *why)
 {
     LOG_EVENT(LEVEL_WARNING, "client.cut_off", why, LOG_TEXT("door", "http"),
-              LOG_TEXT("request_id", c->id), LOG_INT("unread", out_unsent(c)));
+              LOG_TEXT("request", c->id), LOG_INT("unread", out_unsent(c)));
     connection_doom(c);
 }
 

@@ -217,7 +217,7 @@ class Broken(unittest.TestCase):
             connection.getresponse()  # and not a byte of its body
             with open(fifo) as file:
                 self.assertLess(int(file.read()), 64 << 20)
-            event = w.wait_event("client.cut_off", door="http", request_id="sleeper")
+            event = w.wait_event("client.cut_off", door="http", request="sleeper")
             self.assertIn("limits.stream_bytes", event["message"])
             self.assertGreater(event["unread"], 4 << 20)
             for pid, least in zip(processes, before):

@@ -204,7 +204,7 @@ class Lines(unittest.TestCase):
             text = "".join(pieces)
             parts = lines_when(world, 4, "--since", "1h", "--stream", "stdout")[1:]
             self.assertEqual("".join(p["message"] for p in parts), text)
-            self.assertEqual([p.get("more") for p in parts], [1, 1, None])
+            self.assertEqual([p.get("more") for p in parts], [True, True, None])
             self.assertIn("[...]", world.ctl("logs", "--grep", "begin").stdout.decode())
 
     def test_what_a_dying_worker_did_not_finish_is_there(self):
@@ -213,7 +213,7 @@ class Lines(unittest.TestCase):
             pid = world.kill("m/0")
             world.wait_event("slot.exited", pid=pid)
             line = lines_when(world, 1, "--grep", "last words")[0]
-            self.assertEqual((line["partial"], line["pid"]), (1, pid))
+            self.assertEqual((line["partial"], line["pid"]), (True, pid))
 
     def test_last_words_are_in_status_and_in_the_history(self):
         with World(f"  m: {{command: [{WORKER}], max_attempts: 1}}") as world:

@@ -55,7 +55,7 @@ class Spares(unittest.TestCase):
             self.assertEqual((slot["pid"], slot["crashes"]), (spare, 1))
             self.assertIn("signal 9", slot["last_death"]["reason"])
             (behind,) = helpers(world, "spares")
-            self.assertNotIn(behind["pid"], (0, spare, died))
+            self.assertNotIn(behind["pid"], (None, spare, died))
             self.assertEqual(behind["crashes"], 0)
 
     def test_promise_1_what_the_dead_worker_had_in_hand_is_run_by_the_spare(self):
@@ -111,7 +111,7 @@ class Spares(unittest.TestCase):
             pid, spare = world.pid("m/0"), helpers(world, "spares")[0]["pid"]
             os.kill(spare, signal.SIGKILL)
             world.wait_event("slot.exited", slot="m/spare-0")
-            wait_until(lambda: helpers(world, "spares")[0]["pid"] not in (0, spare), "no new spare")
+            wait_until(lambda: helpers(world, "spares")[0]["pid"] not in (None, spare), "no new spare")
             ready(world)
             self.assertEqual(world.pid("m/0"), pid)
 
@@ -168,7 +168,7 @@ class Zygotes:
             os.kill(zygote["pid"], signal.SIGKILL)
             world.wait_event("slot.exited", since, slot="m/zygote")
             self.assertEqual(world.post("m", "echo x")[2], b"x")
-            wait_until(lambda: helpers(world, "zygotes")[0]["pid"] not in (0, zygote["pid"]), "it is not rebuilt")
+            wait_until(lambda: helpers(world, "zygotes")[0]["pid"] not in (None, zygote["pid"]), "it is not rebuilt")
             ready(world)
             self.assertEqual([slot["pid"] for slot in world.slots()], pids)
             world.kill("m/0")

@@ -19,7 +19,7 @@ class LastRun(unittest.TestCase):
 
     def test_the_next_one_says_how_the_last_one_ended(self):
         with World(MODEL) as world:
-            self.assertEqual(json.loads(world.ctl("--json", "status").stdout)["last_run"], "")
+            self.assertIsNone(json.loads(world.ctl("--json", "status").stdout)["last_run"])
             pid = world.process.pid
             self.assertEqual(world.stop(signal.SIGTERM), 0)
             world.start()

@@ -44,25 +44,28 @@ static void a_text_line_reads_well(void **state)
     struct log_field fields[] = {LOG_TEXT("slot", "digits/0"),    LOG_INT("pid", 123),
                                  LOG_NS("delay", 250 * HASUP_MS), LOG_TEXT("why", "two words"),
                                  LOG_TEXT(NULL, "left out"),      LOG_NS("run", 90 * HASUP_S),
-                                 LOG_TEXT("none", NULL),          LOG_NS("zero", 0)};
+                                 LOG_TEXT("none", NULL),          LOG_NS("zero", 0),
+                                 LOG_TRUE("cut")};
     struct log_entry entry = {LEVEL_INFO, "slot.ready", "ready after 12ms",
                               noon_ns,    fields,       HASUP_LEN(fields)};
     entry_gives(FORMAT_TEXT, &entry,
                 "16:14:56.789 INFO  slot.ready digits/0 ready after 12ms pid=123 delay=250ms "
-                "why=\"two words\" run=1.5m none=- zero=0ns\n");
+                "why=\"two words\" run=1.5m none=- zero=0ns cut=true\n");
 }
 
 static void a_json_line_is_one_object(void **state)
 {
     (void)state;
     struct log_field fields[] = {LOG_TEXT("slot", "digits/0"), LOG_INT("pid", -5),
-                                 LOG_NS("delay", 250 * HASUP_MS), LOG_TEXT("none", NULL)};
+                                 LOG_NS("delay", 250 * HASUP_MS), LOG_TEXT("none", NULL),
+                                 LOG_TRUE("more"), LOG_TRUE(NULL)};
     struct log_entry entry = {LEVEL_WARNING, "slot.exited", "killed by \"9\"",
                               noon_ns,       fields,        HASUP_LEN(fields)};
     entry_gives(FORMAT_AUTO, &entry,
                 "{\"time\":\"2025-11-24T16:14:56.789Z\",\"level\":\"warning\","
                 "\"event\":\"slot.exited\",\"message\":\"killed by \\\"9\\\"\","
-                "\"slot\":\"digits/0\",\"pid\":-5,\"delay_ns\":250000000,\"none\":null}\n");
+                "\"slot\":\"digits/0\",\"pid\":-5,\"delay_ns\":250000000,\"none\":null,"
+                "\"more\":true}\n");
 }
 
 /* Every byte, alone and after a lead byte, gives JSON that a strict parser takes. */
