@@ -320,6 +320,7 @@ includedir ?= $(prefix)/include
 datadir ?= $(prefix)/share
 docdir ?= $(datadir)/doc/hasup
 mandir ?= $(datadir)/man
+schemadir ?= $(datadir)/hasup/schemas
 zshdir ?= $(datadir)/zsh/site-functions
 sysconfdir ?= $(if $(filter /usr,$(prefix)),/etc,$(prefix)/etc)
 crondir ?= $(sysconfdir)/cron.d
@@ -348,6 +349,7 @@ INSTALLED := 755:build/hasupd:$(bindir)/hasupd 755:build/hasupctl:$(bindir)/hasu
   $(foreach f,hasupctl hasupd,644:completion/_$(f):$(zshdir)/_$(f) \
     644:completion/$(f).fish:$(datadir)/fish/vendor_completions.d/$(f).fish) \
   $(foreach f,README.md CHANGELOG.md $(wildcard docs/*.md),644:$(f):$(docdir)/$(f)) \
+  $(foreach f,$(wildcard docs/schemas/*.json),644:$(f):$(schemadir)/$(notdir $(f))) \
   $(foreach f,$(MAN),644:$(f):$(mandir)/$(f:build/man/%=%)) \
   $(foreach f,$(wildcard deploy/prometheus/* deploy/grafana/*),644:$(f):$(docdir)/examples/$(notdir $(f))) \
   $(foreach f,$(wildcard worker/python/hasup/*.py worker/python/hasup/py.typed), \
@@ -376,7 +378,7 @@ uninstall:
 	rm -f $(foreach p,$(PAGES),'$(DESTDIR)$(mandir)/$(patsubst build/man/%,%,$(call page,$(p)))') \
 	  $(foreach i,$(INSTALLED),'$(DESTDIR)$(call part,$(i),3)') $(foreach i,$(LINKS),'$(DESTDIR)$(call part,$(i),2)')
 	rm -rf '$(DESTDIR)$(pythondir)/hasup/__pycache__'
-	for d in '$(pythondir)/hasup' '$(docdir)/docs' '$(docdir)/examples' '$(docdir)'; do \
+	for d in '$(pythondir)/hasup' '$(schemadir)' '$(datadir)/hasup' '$(docdir)/docs' '$(docdir)/examples' '$(docdir)'; do \
 	  [ ! -d "$(DESTDIR)$$d" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$$d"; done
 
 # The commit as a source tarball: the same bytes from the same commit, whoever makes it.

@@ -37,7 +37,9 @@ class Versioned(hasup.Worker):
         if "--fails" in sys.argv:
             raise hasup.Error(500, "this version fails")
         self.total += 1
-        return f"{sys.argv[1]} {self.total}".encode() if STATEFUL else sys.argv[1].encode()
+        if STATEFUL:
+            return f"{sys.argv[1]} {self.total}".encode()
+        return hasup.Reply(sys.argv[1].encode(), content_type="text/plain")
 
     if STATEFUL:
         def save(self):

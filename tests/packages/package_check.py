@@ -69,7 +69,7 @@ SERVICE = textwrap.dedent("""\
     os.unlink("/run/hasup/notify")
     os.unlink("/etc/hasup.yaml")
     subprocess.run(["dpkg", "-P", "python3-hasup", "libhasup-dev", "hasup", "libhasup0"], check=True, timeout=120)
-    left = [path for top in ("/usr/bin", "/usr/lib", "/usr/include", "/usr/share/doc", "/etc", "/lib/systemd/system")
+    left = [path for top in ("/usr/bin", "/usr/lib", "/usr/include", "/usr/share/doc", "/usr/share/hasup", "/etc", "/lib/systemd/system")
             for path, dirs, files in os.walk(top) for path in (os.path.join(path, f) for f in files) if "hasup" in path]
     assert not left, left
     print("installed, served, audited, purged")

@@ -81,6 +81,9 @@ class Install(Directory):
         self.assertEqual(modules, set(os.listdir(self.path("usr/lib/python3/dist-packages/hasup"))))
         own = set(run("git", "ls-files", "docs/*.md").split())
         self.assertEqual(own, {name[len("usr/share/doc/hasup/"):] for name in found if "/doc/hasup/docs/" in name})
+        own = {name[len("docs/schemas/"):] for name in run("git", "ls-files", "docs/schemas/*.json").split()}
+        self.assertEqual(own, {name[len("usr/share/hasup/schemas/"):] for name in found if "/hasup/schemas/" in name})
+        self.assertIn("status.json", own)
         for name in found:
             if not os.path.islink(self.path(name)):
                 self.assertEqual(os.stat(self.path(name)).st_mode & 0o7777, 0o755 if "/bin/" in name else 0o644, name)
