@@ -6,9 +6,9 @@
 
 #include "ipc/channel.h"
 #include "ipc/message.h"
+#include "ipc/shared.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,37 +143,22 @@ int hasup_client_fd(const struct hasup_client *client)
 static struct memory *memory_make(struct hasup_client *client, uint64_t len)
 {
     struct memory *memory = calloc(1, sizeof *memory);
-    uint64_t size = HASUP_INLINE_MAX;
-    while (size < len)
-        size *= 2;
     if (!memory)
         return NULL;
-    *memory = (struct memory){.id = ++client->next_buffer, .size = size, .map = MAP_FAILED};
-    memory->fd = memfd_create("hasup-request", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (memory->fd >= 0 && ftruncate(memory->fd, (off_t)size) == 0 &&
-        fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
-        memory->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
-    if (memory->map == MAP_FAILED) {
-        if (memory->fd >= 0)
-            close(memory->fd);
+    memory->size = hasup_shared_size(len);
+    memory->fd = hasup_shared_make("hasup-request", memory->size, &memory->map);
+    if (memory->fd < 0) {
         free(memory);
         return NULL;
     }
+    memory->id = ++client->next_buffer;
     return memory;
 }
 
 static int send_announcement(struct hasup_client *client, const struct memory *memory)
 {
-    uint8_t meta[64];
-    struct hasup_meta_writer w;
-    hasup_meta_start(&w, meta, sizeof meta);
-    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);
-    hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, memory->size);
-    struct hasup_frame frame = {.type = HASUP_BUFFER,
-                                .flags = HASUP_FLAG_FD,
-                                .meta = meta,
-                                .meta_len = (uint32_t)w.used,
-                                .fd = memory->fd};
+    uint8_t meta[HASUP_BUFFER_META];
+    struct hasup_frame frame = hasup_buffer_frame(meta, memory->id, memory->fd, memory->size);
     return hasup_channel_send(&client->channel, &frame);
 }
 
@@ -354,18 +339,15 @@ int hasup_client_flush(struct hasup_client *client)
 static int take_buffer(struct hasup_client *client, struct hasup_frame *frame, uint32_t id,
                        uint64_t size)
 {
-    struct stat st;
-    struct memory *memory = NULL;
-    void *map = MAP_FAILED;
-    if (frame->fd >= 0 && fstat(frame->fd, &st) == 0 && size && (uint64_t)st.st_size >= size)
-        map = mmap(NULL, size, PROT_READ, MAP_SHARED, frame->fd, 0);
-    if (map == MAP_FAILED || !(memory = calloc(1, sizeof *memory))) {
-        if (map != MAP_FAILED)
-            munmap(map, size);
-        return HASUP_EPROTO;
+    struct memory *memory = calloc(1, sizeof *memory);
+    if (!memory)
+        return HASUP_ENOMEM;
+    *memory = (struct memory){.id = id, .fd = frame->fd, .size = size, .next = client->theirs};
+    int error = hasup_shared_map(frame->fd, size, &memory->map);
+    if (error) {
+        free(memory);
+        return error;
     }
-    *memory = (struct memory){
-        .id = id, .fd = frame->fd, .map = map, .size = size, .next = client->theirs};
     frame->fd = -1;
     client->theirs = memory;
     return 0;

@@ -161,14 +161,19 @@ static bool expect(struct talk *talk, enum hasup_frame_type type, struct hasup_f
     return !talk->failed;
 }
 
+static void put_frame(struct talk *talk, const struct hasup_frame *frame)
+{
+    int error = hasup_channel_send(&talk->channel, frame);
+    if (error)
+        fail(talk, "cannot send: %s", hasup_strerror(error));
+}
+
 static void send_frame(struct talk *talk, struct hasup_frame *frame,
                        const struct hasup_meta_writer *meta)
 {
     frame->meta = meta->bytes;
     frame->meta_len = (uint32_t)meta->used;
-    int error = hasup_channel_send(&talk->channel, frame);
-    if (error)
-        fail(talk, "cannot send: %s", hasup_strerror(error));
+    put_frame(talk, frame);
 }
 
 /* ---- the steps ---- */
@@ -189,9 +194,7 @@ static void send_welcome(struct talk *talk, uint64_t abilities)
 /* A sealed memfd with the state, announced to the worker. */
 static void send_state_buffer(struct talk *talk)
 {
-    uint8_t bytes[64];
-    struct hasup_meta_writer w;
-    struct hasup_frame frame = {.type = HASUP_BUFFER, .flags = HASUP_FLAG_FD};
+    uint8_t meta[HASUP_BUFFER_META];
     uint64_t put = 0;
     int fd = memfd_create("hasup-restore", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     while (fd >= 0 && put < talk->of->len) {
@@ -202,12 +205,9 @@ static void send_state_buffer(struct talk *talk)
     }
     if (put < talk->of->len || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
         fail(talk, "no memory for the state: %s", strerror(errno));
-    hasup_meta_start(&w, bytes, sizeof bytes);
-    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, OUR_BUFFER);
-    hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, talk->of->len);
-    frame.fd = fd;
+    struct hasup_frame frame = hasup_buffer_frame(meta, OUR_BUFFER, fd, talk->of->len);
     if (!talk->failed)
-        send_frame(talk, &frame, &w);
+        put_frame(talk, &frame);
     if (fd >= 0)
         close(fd); /* the channel has its own */
 }

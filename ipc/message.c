@@ -165,6 +165,20 @@ int hasup_buffer_read(const struct hasup_frame *frame, struct hasup_buffer_place
     return got;
 }
 
+struct hasup_frame hasup_buffer_frame(uint8_t meta[HASUP_BUFFER_META], uint32_t id, int fd,
+                                      uint64_t size)
+{
+    struct hasup_meta_writer w;
+    hasup_meta_start(&w, meta, HASUP_BUFFER_META);
+    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, id);
+    hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, size);
+    return (struct hasup_frame){.type = HASUP_BUFFER,
+                                .flags = HASUP_FLAG_FD,
+                                .meta = meta,
+                                .meta_len = (uint32_t)w.used,
+                                .fd = fd};
+}
+
 bool hasup_buffer_holds(const struct hasup_buffer_place *place, uint64_t size,
                         const struct hasup_frame *frame)
 {

@@ -70,6 +70,10 @@ struct hasup_buffer_place {
 };
 int hasup_buffer_read(const struct hasup_frame *frame,
                       struct hasup_buffer_place *place) HASUP_NODISCARD;
+/* The BUFFER that tells the other end of one, with its descriptor; `meta` is borrowed. */
+enum { HASUP_BUFFER_META = 32 };
+struct hasup_frame hasup_buffer_frame(uint8_t meta[HASUP_BUFFER_META], uint32_t id, int fd,
+                                      uint64_t size);
 /* Whether the frame's body stands inside of a buffer of `size` bytes. */
 bool hasup_buffer_holds(const struct hasup_buffer_place *place, uint64_t size,
                         const struct hasup_frame *frame);

@@ -5,6 +5,7 @@
  * shrinking, so no SIGBUS.
  */
 #include "ipc/frame.h"
+#include "ipc/shared.h"
 #include "supervisor/buffer_peer.h"
 
 #include <fcntl.h>
@@ -88,37 +89,23 @@ int buffer_open(int fd, uint64_t size, struct buffer **buffer)
     return 0;
 }
 
-/* Sizes are powers of two so that a free buffer fits many bodies. */
-static uint64_t pool_size(uint64_t len)
-{
-    uint64_t size = HASUP_INLINE_MAX;
-    while (size < len)
-        size *= 2;
-    return size;
-}
-
 static struct buffer *pool_make(struct buffer_pool *pool, uint64_t size)
 {
-    int fd = memfd_create("hasup-body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
+    struct buffer *buffer = calloc(1, sizeof *buffer);
+    if (!buffer)
         return NULL;
-    struct buffer *buffer = NULL;
-    void *map = MAP_FAILED;
-    if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
-        map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED || !(buffer = calloc(1, sizeof *buffer))) {
-        if (map != MAP_FAILED)
-            munmap(map, size);
-        close(fd);
+    *buffer = (struct buffer){.size = size, .pool = pool, .refs = 1};
+    buffer->fd = hasup_shared_make("hasup-body", size, &buffer->map);
+    if (buffer->fd < 0) {
+        free(buffer);
         return NULL;
     }
-    *buffer = (struct buffer){.fd = fd, .size = size, .map = map, .pool = pool, .refs = 1};
     return buffer;
 }
 
 struct buffer *buffer_pool_take(struct buffer_pool *pool, uint64_t len)
 {
-    uint64_t size = pool_size(len);
+    uint64_t size = hasup_shared_size(len);
     for (struct buffer **at = &pool->free; *at; at = &(*at)->next)
         if ((*at)->size == size) {
             struct buffer *buffer = *at;

@@ -118,20 +118,15 @@ static void unlink_announcement(struct announcement *a)
     *at = a->next_of_peer;
 }
 
-static int send_buffer_frame(struct peer *peer, enum hasup_frame_type type, uint32_t id,
-                             const struct buffer *passed)
+/* About a buffer, no more. */
+static int send_number(struct peer *peer, enum hasup_frame_type type, uint32_t id)
 {
-    uint8_t meta[64];
+    uint8_t meta[16];
     struct hasup_meta_writer w;
     hasup_meta_start(&w, meta, sizeof meta);
     hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, id);
-    if (passed)
-        hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, passed->size);
-    struct hasup_frame frame = {.type = (uint8_t)type,
-                                .flags = passed ? HASUP_FLAG_FD : 0,
-                                .meta = meta,
-                                .meta_len = (uint32_t)w.used,
-                                .fd = passed ? passed->fd : -1};
+    struct hasup_frame frame = {
+        .type = (uint8_t)type, .meta = meta, .meta_len = (uint32_t)w.used, .fd = -1};
     return peer_put(peer, &frame);
 }
 
@@ -139,7 +134,7 @@ void peer_gone(struct announcement *a)
 {
     unlink_announcement(a);
     if (a->peer->open)
-        (void)!send_buffer_frame(a->peer, HASUP_BUFFER_GONE, a->id, NULL);
+        (void)!send_number(a->peer, HASUP_BUFFER_GONE, a->id);
     free(a);
 }
 
@@ -148,7 +143,7 @@ void peer_release(struct buffer *buffer)
     buffer->busy = false;
     /* A peer that does not read its releases runs out of its own buffers; nothing of hasupd's. */
     if (buffer->owner->open)
-        (void)!send_buffer_frame(buffer->owner, HASUP_RELEASE, buffer->id, NULL);
+        (void)!send_number(buffer->owner, HASUP_RELEASE, buffer->id);
 }
 
 /* The announcement of `buffer` to `peer`, made where there is none. */
@@ -165,7 +160,9 @@ static struct announcement *announce(struct peer *peer, struct buffer *buffer)
                                .id = ++peer->next_id,
                                .next_of_buffer = buffer->told,
                                .next_of_peer = peer->told};
-    if (send_buffer_frame(peer, HASUP_BUFFER, a->id, buffer)) {
+    uint8_t meta[HASUP_BUFFER_META];
+    struct hasup_frame frame = hasup_buffer_frame(meta, a->id, buffer->fd, buffer->size);
+    if (peer_put(peer, &frame)) {
         free(a);
         return NULL;
     }

@@ -3,12 +3,11 @@
  * the worker's own, which are used again once released, because a fresh memfd costs more than the
  * copy.
  */
+#include "ipc/shared.h"
 #include "worker/runtime.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 uint8_t *hasup_bytes_room(struct hasup_bytes *bytes, size_t len)
@@ -64,18 +63,16 @@ struct hasup_memory *hasup_memory_theirs(struct hasup_runtime *runtime, uint32_t
 static int take_announcement(struct hasup_runtime *runtime, struct hasup_frame *frame, uint32_t id,
                              uint64_t size)
 {
-    struct stat st;
-    struct hasup_memory *memory = NULL;
-    void *map = MAP_FAILED;
-    if (frame->fd >= 0 && size && fstat(frame->fd, &st) == 0 && (uint64_t)st.st_size >= size)
-        map = mmap(NULL, size, PROT_READ, MAP_SHARED, frame->fd, 0);
-    if (map == MAP_FAILED || !(memory = malloc(sizeof *memory))) {
-        if (map != MAP_FAILED)
-            munmap(map, size);
-        return HASUP_EPROTO;
+    struct hasup_memory *memory = malloc(sizeof *memory);
+    if (!memory)
+        return HASUP_ENOMEM;
+    *memory =
+        (struct hasup_memory){.id = id, .fd = frame->fd, .size = size, .next = runtime->theirs};
+    int error = hasup_shared_map(frame->fd, size, &memory->map);
+    if (error) {
+        free(memory);
+        return error;
     }
-    *memory = (struct hasup_memory){
-        .id = id, .fd = frame->fd, .map = map, .size = size, .next = runtime->theirs};
     frame->fd = -1;
     runtime->theirs = memory;
     return 0;
@@ -137,37 +134,23 @@ int hasup_memory_body(struct hasup_runtime *runtime, const struct hasup_frame *f
 static struct hasup_memory *memory_make(struct hasup_runtime *runtime, size_t len)
 {
     struct hasup_memory *memory = malloc(sizeof *memory);
-    uint64_t size = HASUP_INLINE_MAX;
-    while (size < len)
-        size *= 2;
     if (!memory)
         return NULL;
-    *memory = (struct hasup_memory){.id = ++runtime->next_memory, .size = size, .map = MAP_FAILED};
-    memory->fd = memfd_create("hasup-answer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (memory->fd >= 0 && ftruncate(memory->fd, (off_t)size) == 0 &&
-        fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0)
-        memory->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory->fd, 0);
-    if (memory->map == MAP_FAILED) {
-        if (memory->fd >= 0)
-            close(memory->fd);
+    *memory = (struct hasup_memory){.size = hasup_shared_size(len)};
+    memory->fd = hasup_shared_make("hasup-answer", memory->size, &memory->map);
+    if (memory->fd < 0) {
         free(memory);
         return NULL;
     }
+    memory->id = ++runtime->next_memory;
     return memory;
 }
 
 static int announce(struct hasup_runtime *runtime, const struct hasup_memory *memory)
 {
-    uint8_t meta[64];
-    struct hasup_meta_writer w;
-    hasup_meta_start(&w, meta, sizeof meta);
-    hasup_meta_put32(&w, HASUP_TAG_BUFFER_ID, memory->id);
-    hasup_meta_put64(&w, HASUP_TAG_BUFFER_SIZE, memory->size);
-    return hasup_send_frame(runtime, &(struct hasup_frame){.type = HASUP_BUFFER,
-                                                           .flags = HASUP_FLAG_FD,
-                                                           .meta = meta,
-                                                           .meta_len = (uint32_t)w.used,
-                                                           .fd = memory->fd});
+    uint8_t meta[HASUP_BUFFER_META];
+    struct hasup_frame frame = hasup_buffer_frame(meta, memory->id, memory->fd, memory->size);
+    return hasup_send_frame(runtime, &frame);
 }
 
 static int withdraw(struct hasup_runtime *runtime, struct hasup_memory **at)
