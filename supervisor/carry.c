@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
 void carry_text(struct carry *carry, char *text, size_t room)
 {
@@ -64,14 +65,20 @@ static void *grown(struct carry *carry, void *list, size_t count, size_t *room, 
     return larger ? larger : list;
 }
 
+/* Something that can be watched and asked what descriptors are asked, and does nothing. */
+static int stand_in(void)
+{
+    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
 void carry_fd(struct carry *carry, int *fd)
 {
     struct codec *codec = &carry->codec;
     uint32_t number = *fd >= 0 ? (uint32_t)*fd + 1 : 0;
     V(number);
     if (codec->loading) {
-        *fd = (int)number - 1;
-        if (number && !carry->dry && fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0)
+        *fd = number && carry->dry ? stand_in() : (int)number - 1;
+        if (number && (*fd < 0 || fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0))
             codec_fail(codec);
         return;
     }
@@ -155,9 +162,9 @@ static void buffers_load(struct carry *carry, uint64_t count)
         buffer_code(carry, buffer, &pooled);
         codec_end(&carry->codec);
         buffer->pool = pooled ? pool : NULL;
-        void *map = pooled ? mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED,
-                                  buffer->fd, 0)
-                           : NULL;
+        void *map = NULL;
+        if (pooled && !carry->dry)
+            map = mmap(NULL, buffer->size, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd, 0);
         if (map == MAP_FAILED)
             carry->no_memory = true;
         else

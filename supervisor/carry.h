@@ -29,7 +29,7 @@ struct carry {
     struct carried_version *versions; /* versions_carry.c */
     char why[CARRY_WHY]; /* what codec.failed may point to */
     bool no_memory;
-    bool dry; /* loading only to see whether it could be: no descriptor is there */
+    bool dry; /* loading only to see whether it could be: others stand for the descriptors */
 };
 
 /* Fields of the record that is open. */

@@ -351,7 +351,8 @@ static struct engine *engine_make(struct loop *loop, struct config *config, cons
         return engine;
     if (!error[0])
         snprintf(error, CONFIG_ERROR_MAX, "%s", hasup_strerror(failed));
-    engine_free(engine);
+    if (!carry || !carry->dry) /* what a rehearsal has is not its own to end */
+        engine_free(engine);
     return NULL;
 }
 

@@ -593,7 +593,7 @@ void engine_names_carry(struct carry *carry, const struct config *config, struct
 /* The configuration that a version ran; NULL: it was not said. */
 const struct config_model *versions_carried(const struct carry *carry, const struct config *config,
                                             const char *name, uint64_t fingerprint);
-/* Those that are needed become the engine's. */
+/* They become the engine's, which drops what is not needed. */
 void versions_carried_take(struct carry *carry, struct engine *engine);
 /* The core of an engine, as an engine_resume reads it. */
 void engine_core_carry(struct carry *carry, struct engine *engine);

@@ -6,7 +6,6 @@
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 #include "supervisor/logfiles.h"
-#include "supervisor/sockets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,7 +299,7 @@ void engine_resumed(struct engine *engine)
         if (engine->models[i].used && !engine->models[i].removing)
             model_resumed(engine, &engine->models[i]);
     models_add_missing(engine);
-    sockets_sweep(engine);
+    engine_drop_configs(engine);
     noted_configuration(engine);
     if (engine->noted.versions)
         versions_note(engine);

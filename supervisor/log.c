@@ -25,7 +25,7 @@ enum { LINE_MAX_BYTES = PIPE_BUF, NUMBER_ROOM = 48 };
 static struct {
     struct sink out;
     enum log_level level;
-    bool json, colour;
+    bool json, colour, mute;
     uint64_t told; /* lines that were dropped, and it was said */
     void (*tap)(void *context, const struct log_entry *entry);
     void *tap_context;
@@ -352,6 +352,11 @@ void log_attach(struct loop *loop, size_t buffer)
     sink_attach(&sink.out, loop, buffer);
 }
 
+void log_mute(void)
+{
+    sink.mute = true;
+}
+
 void log_end(void)
 {
     if (sink.out.dropped)
@@ -406,7 +411,8 @@ void log_note(const char *event, const struct log_field *fields, size_t count)
 void log_event(enum log_level level, const char *event, const char *message,
                const struct log_field *fields, size_t count)
 {
-    if (!sink.tap && ((sink.out.fd < 0 && !sink.copy) || level < sink.level))
+    bool heard = sink.tap || ((sink.out.fd >= 0 || sink.copy) && level >= sink.level);
+    if (!heard || sink.mute)
         return;
     struct log_entry entry = {.level = level,
                               .event = event,

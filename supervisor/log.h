@@ -46,6 +46,7 @@ void log_set(enum log_level level, enum log_format format);
 /* There is a loop: up to `buffer` bytes wait for a slow reader. */
 struct loop;
 void log_attach(struct loop *loop, size_t buffer);
+void log_mute(void); /* nothing is, from now on */
 /* Before the loop goes: what waits has a moment to leave.  Nothing is logged any more. */
 void log_end(void);
 void log_tap(void (*tap)(void *context, const struct log_entry *entry), void *context);

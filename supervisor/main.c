@@ -39,6 +39,7 @@ struct daemon {
     struct unix_door *door;
     struct control *control;
     struct http *http;
+    bool rehearses; /* --upgrade-check: takes over, up to where it would begin to act */
 };
 
 static const char USAGE[] =
@@ -309,7 +310,8 @@ static int daemon_open(struct daemon *daemon, struct config *config, const char 
         config_free(config);
         return HASUP_ENOMEM;
     }
-    log_attach(daemon->loop, (size_t)config->log.buffer);
+    if (!daemon->rehearses)
+        log_attach(daemon->loop, (size_t)config->log.buffer);
     daemon->engine = takeover
                          ? engine_resume(daemon->loop, config, &takeover->carry, error)
                          : engine_new(daemon->loop, config, "", error);
@@ -331,6 +333,7 @@ static int daemon_take_over(struct daemon *daemon, struct config *config,
         config_free(config);
         return failed;
     }
+    takeover.carry.dry = daemon->rehearses;
     upgrade_head_carry(&takeover.carry, &takeover);
     engine_names_carry(&takeover.carry, config, NULL);
     failed = daemon_open(daemon, config, options->config, &takeover, error);
@@ -339,13 +342,32 @@ static int daemon_take_over(struct daemon *daemon, struct config *config,
         daemon_parts_carry(daemon, &takeover.carry);
         failed = takeover_end(&takeover, error);
     }
-    if (!failed) {
+    if (!failed && !daemon->rehearses) {
         engine_resumed(daemon->engine);
         control_upgraded(daemon->control, takeover.version, loop_clock() - takeover.began);
     }
     takeover_free(&takeover);
     malloc_trim(0); /* what was only needed for that */
     return failed;
+}
+
+/* hasupd --upgrade-check: whether this version could take over all of it.  It does that with what
+ * stands for the descriptors, beside the one that serves, and is gone before anything acts: nothing
+ * is given back in order, because that would end the workers. */
+static void rehearse(const struct options *options)
+{
+    char why[CONFIG_ERROR_MAX] = "";
+    struct daemon daemon = {.rehearses = true};
+    struct options again = *options;
+    again.upgrade = fcntl(options->upgrade_check, F_DUPFD_CLOEXEC, 0);
+    log_mute();
+    int failed = upgrade_check(options->upgrade_check, options->config, why);
+    struct config *config = failed ? NULL : config_load(options->config, why);
+    if (config)
+        failed = daemon_take_over(&daemon, config, &again, why);
+    printf("%s\n", failed || !config ? why : "ok " HASUP_VERSION);
+    fflush(stdout);
+    _exit(failed || !config);
 }
 
 static void close_doors(struct daemon *daemon)
@@ -413,7 +435,7 @@ int main(int argc, char **argv)
     char error[CONFIG_ERROR_MAX] = "";
     struct daemon daemon = {0};
     if (options.upgrade_check >= 0)
-        return upgrade_check(options.upgrade_check, options.config);
+        rehearse(&options);
     struct config *config = config_load(options.config, error);
     if (!config) {
         fprintf(stderr, "hasupd: %s\n", error);

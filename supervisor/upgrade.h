@@ -46,8 +46,8 @@ int takeover_begin(struct takeover *takeover, int fd, char why[UPGRADE_TEXT]) HA
 /* Everything was loaded: HASUP_EPROTO where it was not. */
 int takeover_end(struct takeover *takeover, char why[UPGRADE_TEXT]) HASUP_NODISCARD;
 void takeover_free(struct takeover *takeover);
-/* hasupd --upgrade-check: whether this version could take over; prints that, and the exit code. */
-int upgrade_check(int fd, const char *config_file);
+/* What is looked at first, because a person can do something about it; HASUP_*: `why`. */
+int upgrade_check(int fd, const char *config_file, char why[UPGRADE_TEXT]) HASUP_NODISCARD;
 
 /* The first part: written by `carry` before all others. */
 void upgrade_head_carry(struct carry *carry, struct takeover *head);

@@ -1,8 +1,8 @@
 /*
- * upgrade_check.c: hasupd --upgrade-check: a child of the hasupd that would be replaced, with a
- * copy of what it would hand over.  Says in one line whether this version, with the configuration
- * as it is, could take that; touches nothing but its standard output.  An assertion that fails is a
- * "no".
+ * upgrade_check.c: hasupd --upgrade-check is a child of the hasupd that would be replaced, with a
+ * copy of what it would hand over.  Here is what it looks at first: the format, the models, the
+ * core's invariants and limits, with words for a person.  Then main.c rehearses the rest.  Touches
+ * nothing.  An assertion that fails is a "no".
  */
 #include "supervisor/config.h"
 #include "supervisor/engine.h"
@@ -30,10 +30,9 @@ static int check_core(struct carry *carry, const struct config *config, char why
     return 0;
 }
 
-int upgrade_check(int fd, const char *config_file)
+int upgrade_check(int fd, const char *config_file, char why[UPGRADE_TEXT])
 {
     struct takeover takeover;
-    char why[CONFIG_ERROR_MAX] = "";
     struct config *config = config_load(config_file, why);
     int failed = config ? takeover_begin(&takeover, fd, why) : HASUP_ECONFIG;
     if (config && !failed) {
@@ -43,18 +42,14 @@ int upgrade_check(int fd, const char *config_file)
         failed = takeover.carry.codec.failed ? HASUP_EPROTO
                                              : check_core(&takeover.carry, config, why);
         if (takeover.carry.codec.failed)
-            snprintf(why, sizeof why, "it does not know %s", takeover.carry.codec.failed);
+            snprintf(why, UPGRADE_TEXT, "it does not know %s", takeover.carry.codec.failed);
         if (!failed && (takeover.http >= 0) != (config->listen_http != NULL)) {
-            snprintf(why, sizeof why,
+            snprintf(why, UPGRADE_TEXT,
                      "listen.http came or went in the configuration, which needs a restart");
             failed = HASUP_ECONFIG;
         }
         takeover_free(&takeover);
     }
     config_free(config);
-    if (failed)
-        printf("%s\n", why);
-    else
-        printf("ok " HASUP_VERSION "\n");
-    return failed ? 1 : 0;
+    return failed;
 }

@@ -147,7 +147,6 @@ void versions_carried_take(struct carry *carry, struct engine *engine)
             engine->retired = config;
         }
     }
-    engine_drop_configs(engine);
 }
 
 /* ---- both ways ---- */
