@@ -47,9 +47,11 @@ static void print_death(const json_t *death)
     if (json_is_object(exit)) {
         printf("  process   pid %lld, lived %s\n", number(exit, "pid"),
                ctl_duration(number(exit, "lived_ms"), lived));
-        printf("  used      %lld ms user, %lld ms system, at most %s\n", number(exit, "user_ms"),
-               number(exit, "system_ms"),
-               ctl_bytes((unsigned long long)number(exit, "max_rss_kib") * 1024, rss));
+        printf("  used      %lld ms user, %lld ms system, at most %s, %lld major page faults, %lld "
+               "context switches\n",
+               number(exit, "user_ms"), number(exit, "system_ms"),
+               ctl_bytes((unsigned long long)number(exit, "max_rss_kib") * 1024, rss),
+               number(exit, "major_faults"), number(exit, "context_switches"));
         print_requests(death);
     }
     json_array_foreach(json_object_get(death, "stderr"), i, line)
@@ -60,8 +62,9 @@ static void print_why(const json_t *slot)
 {
     char since[32], in[32];
     const json_t *death = json_object_get(slot, "death"), *next = json_object_get(slot, "next");
+    const char *state = text(slot, "state");
     json_t *in_ms = json_object_get(next, "in_ms");
-    printf("%s: %s for %s, %lld start%s, %lld crash%s\n", text(slot, "slot"), text(slot, "state"),
+    printf("%s: %s for %s, %lld start%s, %lld crash%s\n", text(slot, "slot"), state,
            ctl_duration(number(slot, "since_ms"), since), number(slot, "starts"),
            number(slot, "starts") == 1 ? "" : "s", number(slot, "crashes"),
            number(slot, "crashes") == 1 ? "" : "es");
@@ -71,7 +74,9 @@ static void print_why(const json_t *slot)
         puts("  died      never");
     printf("  next      %s%s%s\n", text(next, "text"), json_is_integer(in_ms) ? ", in " : "",
            json_is_integer(in_ms) ? ctl_duration(json_integer_value(in_ms), in) : "");
-    if (strcmp(text(slot, "state"), "broken") == 0 || strcmp(text(slot, "state"), "stopped") == 0)
+    if (strcmp(state, "broken") == 0 || strcmp(state, "backoff") == 0)
+        printf("  at once   hasupctl start %s\n", text(slot, "slot"));
+    else if (strcmp(state, "stopped") == 0)
         printf("  to start  hasupctl start %s\n", text(slot, "slot"));
 }
 

@@ -74,6 +74,19 @@ static json_t *hand_json(const struct death_hand *hand)
     return ids;
 }
 
+/* Whether the model has a zygote that is on its way. */
+static bool zygote_comes(const struct engine *engine, uint32_t model)
+{
+    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+        struct slot_view view;
+        if (engine->slots[i] && core_slot_view(engine->core, i, &view) && view.model == model &&
+            view.role == ROLE_ZYGOTE && view.wanted && view.state != SLOT_READY &&
+            view.state != SLOT_BROKEN)
+            return true;
+    }
+    return false;
+}
+
 static json_t *death_json(const struct slot_death *death)
 {
     const struct rusage *used = &death->exit.usage;
@@ -111,7 +124,10 @@ static const char *next_text(const struct engine *engine, const struct slot_view
     case SLOT_BACKOFF: return "it is started again";
     case SLOT_DONE: return "nothing: it did what it was to do";
     case SLOT_BROKEN: return "it failed too often in a row: one more try";
-    case SLOT_WAITING: return "it waits for its model's zygote, or for its turn to load";
+    case SLOT_WAITING:
+        return zygote_comes(engine, view->model)
+                   ? "it waits for its model's zygote, which loads and then forks it"
+                   : "it waits for its turn to load (limits.loading)";
     case SLOT_PREPARING: return "its pre_start command runs; then it is started";
     case SLOT_STARTING: return "it was started, and has yet to say hello";
     case SLOT_LOADING: return "it loads; then it serves";

@@ -8,6 +8,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from world import BUILD, LIMIT, WORKER, World, wait_until  # noqa: E402
 
+VERSIONED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "versioned.py")
 MODELS = f"  m: {{command: [{WORKER}], concurrency_max: 1}}\n"
 BROKEN = (f"  bad: {{command: [{WORKER}, --die], "
           "restart: {backoff_min: 10ms, start_limit: 2, breaker: 1h}}\n")
@@ -15,6 +16,10 @@ BROKEN = (f"  bad: {{command: [{WORKER}, --die], "
 
 def why(world, target):
     return json.loads(world.ctl("--json", "why", target).stdout)["slots"]
+
+
+def told(world, target):
+    return world.ctl("why", target).stdout.decode().splitlines()
 
 
 class Why(unittest.TestCase):
@@ -36,7 +41,10 @@ class Why(unittest.TestCase):
             self.assertEqual((death["exit"]["signal"], death["exit"]["pid"], death["cause"]), (9, pid, "crash"))
             self.assertEqual((death["requests"], death["request_count"]), (["order-66"], 1))
             self.assertGreater(death["exit"]["max_rss_kib"], 0)
-            self.assertIn("order-66", world.ctl("why", "m/0").stdout.decode())
+            said = world.ctl("why", "m/0").stdout.decode()
+            self.assertIn("  in hand   order-66\n", said)
+            self.assertRegex(said, r"  used      \d+ ms user, \d+ ms system, at most [0-9.]+ MiB, \d+ major page faults, "
+                                   r"\d+ context switches\n")
             world.release(gate)
             self.assertEqual(world.finish(waiting)[0], 200)
 
@@ -47,6 +55,68 @@ class Why(unittest.TestCase):
             self.assertEqual(one["state"], "broken")
             self.assertGreater(one["next"]["in_ms"], 0)
             self.assertIn("hasupctl start bad/0", world.ctl("why", "bad/0").stdout.decode())
+
+    def test_a_slot_that_backs_off_says_why_when_it_is_tried_and_how_to_try_at_once(self):
+        with World(f"  bad: {{command: [{WORKER}, --die], restart: {{backoff_min: 1h, backoff_max: 1h}}}}",
+                   wait=False) as world:
+            world.wait_event("slot.backoff", slot="bad/0")
+            one = why(world, "bad/0")[0]
+            self.assertEqual((one["state"], one["starts"], one["crashes"]), ("backoff", 1, 1))
+            self.assertEqual(one["death"]["exit"]["code"], 3)
+            self.assertTrue(0 < one["next"]["in_ms"] <= 75 * 60 * 1000, one["next"])  # an hour, a quarter more or less
+            lines = told(world, "bad/0")
+            self.assertRegex(lines[0], r"^bad/0: backoff for [0-9.]+ m?s, 1 start, 1 crash$")
+            self.assertEqual(lines[1], "  died      exited with code 3 before its hello (is it a hasup worker?)")
+            self.assertRegex(lines[2], r"^  when      [0-9.]+ m?s ago, counted as exit$")
+            self.assertEqual(lines[-3:-2], ["    | cannot find the GPU"])
+            self.assertRegex(lines[-2], r"^  next      it is started again, in \d+ min$")
+            self.assertEqual(lines[-1], "  at once   hasupctl start bad/0")
+            world.ctl("start", "bad/0")  # as it says
+            wait_until(lambda: why(world, "bad/0")[0]["starts"] == 2, "it is not tried")
+
+    def test_a_slot_that_was_stopped_says_so_and_how_it_is_started(self):
+        with World(MODELS) as world:
+            pid = world.pid("m/0")
+            world.ctl("stop", "m/0")
+            world.ctl("wait", "m/0", "--stopped")
+            one = why(world, "m/0")[0]
+            self.assertEqual((one["state"], one["crashes"], one["next"]["in_ms"]), ("stopped", 0, None))
+            self.assertEqual((one["death"]["cause"], one["death"]["exit"]["pid"]), ("ordered", pid))
+            lines = told(world, "m/0")
+            self.assertRegex(lines[0], r"^m/0: stopped for [0-9.]+ m?s, 1 start, 0 crashes$")
+            self.assertEqual(lines[-2:], ["  next      nothing: it is stopped", "  to start  hasupctl start m/0"])
+            world.ctl("start", "m/0")  # as it says
+            world.ctl("wait", "m/0", "--ready")
+            self.assertEqual(told(world, "m/0")[-1], "  next      it serves")
+
+    def test_a_slot_that_waits_for_its_turn_to_load_says_so(self):
+        with World("", start=False) as world:
+            gate = world.fifo("load")
+            world.write(f"  m: {{command: [{WORKER}, --load, {gate}], workers: 2}}", "limits: {loading: 1}")
+            world.start(wait=False)
+            wait_until(lambda: sorted(s["state"] for s in world.slots()) == ["loading", "waiting"], "nobody waits")
+            waits, loads = (next(s["slot"] for s in world.slots() if s["state"] == state)
+                            for state in ("waiting", "loading"))
+            lines = told(world, waits)
+            self.assertRegex(lines[0], f"^{waits}: waiting for [0-9.]+ m?s, 0 starts, 0 crashes$")
+            self.assertEqual(lines[1:], ["  died      never",
+                                         "  next      it waits for its turn to load (limits.loading)"])
+            self.assertIsNone(why(world, waits)[0]["next"]["in_ms"])
+            self.assertEqual(told(world, loads)[-1], "  next      it loads; then it serves")
+            world.unlock(gate)
+            world.ctl("wait", "m", "--ready")
+
+    def test_a_slot_that_waits_for_its_zygote_says_so(self):
+        with World("", start=False) as world:
+            gate = world.fifo("load")
+            world.write(f"  m: {{command: [{sys.executable}, -B, {VERSIONED}, one, --gate={gate}], preload: true}}")
+            world.start(wait=False)
+            wait_until(lambda: world.slot("m/0")["state"] == "waiting", "it does not wait")
+            self.assertEqual(told(world, "m/0")[1:], [
+                "  died      never", "  next      it waits for its model's zygote, which loads and then forks it"])
+            world.release(gate)
+            world.ctl("wait", "m", "--ready")
+            self.assertEqual(told(world, "m/0")[-1], "  next      it serves")
 
     def test_a_slot_that_is_not_there_is_answered_with_those_that_are(self):
         with World(MODELS) as world:
