@@ -231,6 +231,7 @@ static struct core *core_carried(struct carry *carry, const struct core_limits *
     const uint8_t *bytes = NULL;
     const char *why = NULL;
     size_t len = 0;
+    carry->codec.what = "its core";
     codec_begin(&carry->codec);
     codec_bytes(&carry->codec, &bytes, &len);
     codec_end(&carry->codec);
@@ -276,6 +277,7 @@ static int engine_own(struct engine *engine, const char *cgroup, char error[CONF
 void engine_base_carry(struct carry *carry, struct engine *engine)
 {
     CARRY(carry);
+    codec->what = "its processes and sockets";
     codec_begin(codec);
     V(engine->id_high);
     V(engine->id_low);

@@ -270,18 +270,22 @@ void engine_carry(struct carry *carry, struct engine *engine)
 {
     CARRY(carry);
     carry->engine = engine;
+    codec->what = "its models";
     for (uint32_t i = 0; i < engine->config->limits.models && !codec->failed; i++) {
         engine->models[i].index = i;
         codec_begin(codec);
         model_carry(carry, &engine->models[i]);
         codec_end(codec);
     }
+    codec->what = "its slots";
     slots_carry(carry, engine);
+    codec->what = "its requests";
     for (uint32_t i = 0; i < engine->requests.high && !codec->failed; i++) {
         codec_begin(codec);
         request_carry(carry, i);
         codec_end(codec);
     }
+    codec->what = "its dead letters";
     letters_carry(carry, engine);
     if (!codec->loading || codec->failed)
         return;

@@ -227,13 +227,17 @@ static const char *daemon_holds(void *context)
 /* All that stands behind the core's part. */
 static void daemon_parts_carry(struct daemon *daemon, struct carry *carry)
 {
+    carry->codec.what = "its shared memory";
     carry_buffers(carry);
     codec_begin(&carry->codec);
     peers_carry(carry, daemon->engine->peers);
     codec_end(&carry->codec);
     engine_carry(carry, daemon->engine);
+    carry->codec.what = "its events and lines";
     control_base_carry(carry, daemon->control);
+    carry->codec.what = "its local clients";
     unix_door_carry(carry, daemon->door);
+    carry->codec.what = "its HTTP clients";
     if (daemon->http)
         http_carry(carry, daemon->http);
 }
@@ -341,6 +345,8 @@ static int daemon_take_over(struct daemon *daemon, struct config *config,
         takeover.carry.engine = daemon->engine;
         daemon_parts_carry(daemon, &takeover.carry);
         failed = takeover_end(&takeover, error);
+    } else if (takeover.carry.codec.failed) {
+        failed = takeover_end(&takeover, error); /* says which part it was */
     }
     if (!failed && !daemon->rehearses) {
         engine_resumed(daemon->engine);

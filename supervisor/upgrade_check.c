@@ -16,6 +16,7 @@ static int check_core(struct carry *carry, const struct config *config, char why
     const uint8_t *bytes = NULL;
     const char *wrong = NULL;
     size_t len = 0;
+    carry->codec.what = "its core";
     codec_begin(&carry->codec);
     codec_bytes(&carry->codec, &bytes, &len);
     codec_end(&carry->codec);

@@ -11,6 +11,7 @@ import base64
 import fcntl
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -71,6 +72,22 @@ ALTERED = {
 
 def summed(data):
     return data + sum_of(data)
+
+
+def mutated(data, seed):
+    """Damaged by chance, with a sum that is right."""
+    chance, body = random.Random(seed), bytearray(data[:-SUM])
+    for _ in range(chance.choice((1, 1, 2, 5, 20))):
+        at, how = chance.randrange(len(body)), chance.randrange(4)
+        if how == 0:
+            body[at] = chance.randrange(256)
+        elif how == 1:
+            body[at] ^= 1 << chance.randrange(8)
+        elif how == 2:
+            del body[at:at + chance.randrange(1, 9)]
+        else:
+            body[at:at] = chance.randbytes(chance.randrange(1, 9))
+    return summed(bytes(body))
 
 
 def memfd(data, sealed=True):

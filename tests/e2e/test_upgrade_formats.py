@@ -3,11 +3,13 @@ import glob
 import http.client
 import json
 import os
+import signal
 import socket
+import subprocess
 import unittest
 
 import handed
-from world import ROOT, WORKER, World, wait_until
+from world import LIMIT, ROOT, WORKER, World, wait_until
 
 KEPT = sorted(glob.glob(os.path.join(ROOT, "tests/vectors/handed-*.json")))
 
@@ -18,7 +20,7 @@ class Refused(unittest.TestCase):
         refusals = {"a byte": "what is handed over cannot be read", "its end": "what is handed over cannot be read",
                     "all of it": "what is handed over cannot be read", "no seal": "what is handed over cannot be read",
                     "its format": "it does not know its format",
-                    "a field more at the end": "what is handed over cannot be taken: ",
+                    "a field more at the end": "what is handed over cannot be taken: its HTTP clients",
                     "a record more": "it has parts that this version does not know",
                     "bytes that are no records": "what is handed over cannot be taken: "}
         with World(f"  m: {{command: [{WORKER}]}}") as world:
@@ -37,6 +39,19 @@ class Refused(unittest.TestCase):
             self.assertEqual(world.finish(waiting)[2], b"done")
             self.assertEqual(world.pid("m/0"), pid)
 
+
+    def test_whatever_is_handed_over_the_check_says_yes_or_no(self):
+        kept = handed.Handed(KEPT[-1])
+        with World(kept.told["models"], start=False) as world:
+            os.mkdir(world.state, 0o700)
+            for seed in range(200):
+                with self.subTest(seed=seed):
+                    fd = handed.memfd(handed.mutated(kept.data, seed))
+                    done = subprocess.run([world.program, "--upgrade-check", str(fd), "-c", world.config], pass_fds=[fd],
+                                          capture_output=True, timeout=LIMIT)
+                    os.close(fd)
+                    self.assertIn(done.returncode, (0, 1, -signal.SIGABRT))  # an invariant that does not hold is a no
+                    self.assertNotIn(b"Sanitizer", done.stderr)
 
     def test_a_rehearsal_that_fails_half_way_ends_nothing_of_the_hasupd_that_serves(self):
         with World(f"  m: {{command: [{WORKER}]}}", start=False) as world:
