@@ -17,8 +17,6 @@ static const char *slot_holds(const struct slot *slot)
     const struct worker *worker = slot->worker;
     if (slot->jobs || slot->taken || slot->restoring.there)
         return "a checkpoint is on its way";
-    if (slot->kept.there)
-        return "a state is in memory only, because the disk does not take it";
     if (worker && worker->fork.zygote)
         return "a worker is being forked";
     return worker ? peer_holds(&worker->peer) : NULL;

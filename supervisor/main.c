@@ -303,7 +303,7 @@ static int daemon_open_rest(struct daemon *daemon, const char *file)
 static int daemon_open(struct daemon *daemon, struct config *config, const char *file,
                        struct takeover *takeover, char error[CONFIG_ERROR_MAX])
 {
-    int failed = make_directories(config, error);
+    int failed = daemon->rehearses ? 0 : make_directories(config, error);
     if (failed) {
         config_free(config);
         return failed;

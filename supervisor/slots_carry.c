@@ -186,14 +186,30 @@ static void slot_fields_carry(struct carry *carry, struct slot *slot)
     V(slot->checkpoints_failing);
 }
 
+/* The newest state, where the disk does not take it: it may be the only one. */
+static void kept_carry(struct carry *carry, struct slot_state_bytes *kept)
+{
+    CARRY(carry);
+    struct body body = {
+        .bytes = kept->bytes, .buffer = kept->buffer, .offset = kept->offset, .len = kept->len};
+    V(kept->there);
+    V(kept->position);
+    carry_body(carry, &body);
+    kept->bytes = (uint8_t *)(uintptr_t)body.bytes;
+    kept->buffer = body.buffer;
+    kept->offset = body.offset;
+    kept->len = body.len;
+}
+
 /* Behind all others of a slot, in the order in which they were added. */
 static void behind_carry(struct carry *carry, struct slot *slot)
 {
     death_carry_more(carry, &slot->death);
-    if (!slot->worker)
-        return;
-    usage_carry_more(carry, &slot->worker->exit.how.usage);
-    hand_carry(carry, &slot->worker->held);
+    if (slot->worker) {
+        usage_carry_more(carry, &slot->worker->exit.how.usage);
+        hand_carry(carry, &slot->worker->held);
+    }
+    kept_carry(carry, &slot->kept);
 }
 
 static void slot_carry(struct carry *carry, uint32_t index)

@@ -153,6 +153,26 @@ class BadDisks(unittest.TestCase):
         with Disk("8m") as disk, World(BULKY + STATELESS, state=disk.path) as world:
             self.fails_then_recovers(world, "full", disk.fill, 1, disk.free, disk.fill)
 
+    def test_promise_4_a_state_that_the_disk_does_not_take_goes_along_in_an_upgrade(self):
+        for models, message, break_it, mend in (
+                (BULKY, "full", Disk.fill, Disk.free),  # in a memfd
+                (COUNTER, "checkpoints.db: ", lambda disk: disk.read_only(True), lambda disk: disk.read_only(False))):
+            with self.subTest(message), Disk("8m") as disk, World(models + STATELESS, state=disk.path) as world:
+                n = self.count_on(world, 1, 4)
+                break_it(disk)
+                mark = world.mark()
+                n = self.count_on(world, n, 6)
+                self.assert_loud(world, message)
+                self.assertTrue(json.loads(world.ctl("--json", "upgrade").stdout)["ok"])
+                self.assertTrue(world.slot("counter/0")["checkpoint"]["in_memory_only"])
+                n = self.count_on(world, n, 6)
+                self.assert_loud(world, message)
+                mend(disk)
+                world.wait_event("checkpoints.recovered", since=mark)
+                self.assertEqual(world.stop(), 0)
+                position, state = state_of(world.state, "counter")
+                self.assertEqual((position, int.from_bytes(state[:8], "little")), (n - 1, n - 1))
+
     def test_promise_11_a_directory_removed_under_it(self):
         with World(COUNTER + STATELESS) as world:
             self.fails_then_recovers(world, "No such file or directory", lambda: shutil.rmtree(world.state), 2,
