@@ -214,6 +214,7 @@ struct engine {
     struct config *config;
     struct config *retired; /* replaced, but a model's version is in it */
     struct label *labels;   /* rollouts.c */
+    char holds[ENGINE_NAME + 64]; /* engine_holds */
     struct listener *listeners; /* sockets.c */
     struct processes *processes;
     struct peers *peers;

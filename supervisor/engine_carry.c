@@ -22,6 +22,13 @@ static const char *slot_holds(const struct slot *slot)
     return worker ? peer_holds(&worker->peer) : NULL;
 }
 
+static const char *slot_named(struct engine *engine, const struct slot *slot, const char *holds)
+{
+    if (holds)
+        snprintf(engine->holds, sizeof engine->holds, "%s: %s", slot->name, holds);
+    return holds ? engine->holds : NULL;
+}
+
 const char *engine_holds(struct engine *engine)
 {
     const char *holds = engine->shutting_down ? "hasupd is stopping" : durable_holds(engine);
@@ -33,7 +40,7 @@ const char *engine_holds(struct engine *engine)
         holds = "lines wait to be written to log files";
     for (uint32_t i = 0; i < engine->config->limits.slots && !holds; i++)
         if (engine->slots[i])
-            holds = slot_holds(engine->slots[i]);
+            holds = slot_named(engine, engine->slots[i], slot_holds(engine->slots[i]));
     return holds;
 }
 

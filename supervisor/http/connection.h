@@ -188,6 +188,7 @@ struct http {
     int64_t date_s;
     char date[32];
     int64_t begun_s; /* Unix time of the door's start */
+    char holds[192]; /* http_holds */
 };
 
 /* ---- http.c ---- */

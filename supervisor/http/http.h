@@ -37,7 +37,7 @@ uint16_t http_port(const struct http *http);
 int http_listener(const struct http *http);
 struct carry;
 /* What cannot go along to another hasupd now; NULL: all can.  Its connections, after the requests. */
-const char *http_holds(const struct http *http);
+const char *http_holds(struct http *http);
 void http_carry(struct carry *carry, struct http *http);
 /* Accepts nothing more, closes idle connections, and every other after its answer. */
 void http_drain(struct http *http);

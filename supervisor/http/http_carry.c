@@ -7,16 +7,30 @@
 
 #include "supervisor/carry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-const char *http_holds(const struct http *http)
+static const char *body_holds(struct http *http, const struct connection *c)
+{
+    int used = snprintf(http->holds, sizeof http->holds,
+                        "a client is in the middle of a request's body: %llu bytes have come",
+                        (unsigned long long)c->body.len);
+    if (c->body.whole != UINT64_MAX)
+        used += snprintf(http->holds + used, sizeof http->holds - (size_t)used, " of %llu",
+                         (unsigned long long)c->body.whole);
+    if (c->id[0])
+        snprintf(http->holds + used, sizeof http->holds - (size_t)used, " (%.64s)", c->id);
+    return http->holds;
+}
+
+const char *http_holds(struct http *http)
 {
     if (http->fd < 0)
         return "the HTTP door is closed";
     for (int i = 0; i < DEADLINES; i++)
         for (const struct connection *c = http->deadlines[i].first; c; c = c->next)
             if (c->state == CONNECTION_BODY)
-                return "a client is in the middle of a request's body";
+                return body_holds(http, c);
     return NULL;
 }
 

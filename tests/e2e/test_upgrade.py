@@ -133,11 +133,12 @@ class Upgrade(unittest.TestCase):
     def test_what_does_not_end_in_time_is_refused_at_once_in_an_idle_hasupd(self):
         with World(ONE) as world:
             client = world.raw()
-            client.sendall(b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nech")
+            client.sendall(b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow-1\r\nContent-Length: 6\r\n\r\nech")
             done = subprocess.run([f"{BUILD}/hasupctl", "-s", world.socket, "upgrade"], stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, timeout=30)  # it gives up after 10 s
             self.assertEqual(done.returncode, 1)
-            self.assertIn(b"not now: ", done.stderr)
+            self.assertIn(b"not now: a client is in the middle of a request's body: 3 bytes have come of 6 (slow-1)",
+                          done.stderr)
             client.sendall(b"o x")
             answer = http.client.HTTPResponse(client)
             answer.begin()
