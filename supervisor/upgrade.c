@@ -84,55 +84,51 @@ static size_t pass(struct upgrade *upgrade, struct carry *carry, uint8_t *bytes,
     return carry->codec.used;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t len)
-{
-    for (size_t at = 0; at < len;) {
-        ssize_t put = write(fd, bytes + at, len - at);
-        if (put < 0 && errno != EINTR)
-            return -1;
-        at += put > 0 ? (size_t)put : 0;
-    }
-    return 0;
-}
-
 /* A sealed memfd with all that is carried and the sum of it; -1. */
 static int save(struct upgrade *upgrade, struct carry *carry)
 {
     enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL };
     pass(upgrade, carry, NULL, 0); /* finds the buffers */
     size_t len = pass(upgrade, carry, NULL, 0);
-    uint8_t *bytes = malloc(len + SUM);
-    int fd = bytes && !carry->no_memory
-                 ? memfd_create("hasup-upgrade", MFD_CLOEXEC | MFD_ALLOW_SEALING)
-                 : -1;
-    if (fd >= 0) {
-        size_t again = pass(upgrade, carry, bytes, len);
-        uint64_t sum = codec_sum(bytes, len);
+    int fd = carry->no_memory ? -1 : memfd_create("hasup-upgrade", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -1;
+    uint8_t *bytes = fallocate(fd, 0, 0, (off_t)(len + SUM)) /* no memory is told here, not later */
+                         ? MAP_FAILED
+                         : mmap(NULL, len + SUM, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    bool saved = false;
+    if (bytes != MAP_FAILED) {
+        saved = pass(upgrade, carry, bytes, len) == len;
+        uint64_t sum = XXH3_64bits(bytes, len);
         memcpy(bytes + len, &sum, SUM);
-        if (again != len || write_all(fd, bytes, len + SUM) || fcntl(fd, F_ADD_SEALS, SEALS)) {
-            close(fd);
-            fd = -1;
-        }
+        munmap(bytes, len + SUM);
     }
-    free(bytes);
-    return fd;
+    if (saved && !fcntl(fd, F_ADD_SEALS, SEALS))
+        return fd;
+    close(fd);
+    return -1;
 }
 
 int takeover_begin(struct takeover *takeover, int fd, char why[UPGRADE_TEXT])
 {
+    enum { SEALED = F_SEAL_SHRINK | F_SEAL_WRITE };
     struct stat st;
     uint64_t sum;
     *takeover = (struct takeover){.http = -1, .unix_door = -1};
     snprintf(why, UPGRADE_TEXT, "what is handed over cannot be read");
-    if (fstat(fd, &st) || st.st_size < SUM || !(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE))
+    int seals = fcntl(fd, F_GET_SEALS);
+    if (fstat(fd, &st) || st.st_size < SUM || seals < 0 || (seals & SEALED) != SEALED)
         return HASUP_EPROTO;
     size_t len = (size_t)st.st_size - SUM;
-    takeover->bytes = malloc(len + SUM);
-    if (!takeover->bytes || pread(fd, takeover->bytes, len + SUM, 0) != (ssize_t)(len + SUM))
-        return HASUP_EIO;
+    uint8_t *bytes = mmap(NULL, len + SUM, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
     close(fd);
+    if (bytes == MAP_FAILED)
+        return HASUP_EIO;
+    takeover->bytes = bytes;
+    takeover->len = len + SUM;
     memcpy(&sum, takeover->bytes + len, SUM);
-    if (sum != codec_sum(takeover->bytes, len))
+    /* The first hasupds summed like the core, which is slow where there are bodies. */
+    if (sum != XXH3_64bits(takeover->bytes, len) && sum != codec_sum(takeover->bytes, len))
         return HASUP_ECORRUPT;
     codec_load(&takeover->carry.codec, takeover->bytes, len);
     return 0;
@@ -153,7 +149,8 @@ int takeover_end(struct takeover *takeover, char why[UPGRADE_TEXT])
 void takeover_free(struct takeover *takeover)
 {
     carry_free(&takeover->carry);
-    free(takeover->bytes);
+    if (takeover->bytes)
+        munmap(takeover->bytes, takeover->len);
 }
 
 /* ---- the end ---- */

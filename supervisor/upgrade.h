@@ -36,7 +36,8 @@ int upgrade_ask(struct upgrade *upgrade, const char *binary, char why[UPGRADE_TE
 /* What an older one left in a memfd. */
 struct takeover {
     struct carry carry;
-    uint8_t *bytes;
+    uint8_t *bytes; /* mapped */
+    size_t len;
     char version[64]; /* of the one before, */
     hasup_ns began;   /* which stopped then */
     int http, unix_door; /* what listens; http 0: nothing */
