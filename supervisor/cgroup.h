@@ -1,6 +1,6 @@
 /*
  * cgroup.h: cgroup v2 leaves, one for each slot, under a directory of hasupd's own.  Used by
- * process.c. Where cgroup v2 is not there or not writable, cgroups_open gives NULL and trees are
+ * processes.c. Where cgroup v2 is not there or not writable, cgroups_open gives NULL and trees are
  * followed otherwise.
  */
 #ifndef HASUP_SUPERVISOR_CGROUP_H
