@@ -193,5 +193,6 @@ void carry_free(struct carry *carry)
     free(carry->fds);
     free(carry->buffers);
     free(carry->core);
-    versions_carry_free(carry->versions);
+    if (carry->versions)
+        carry->versions_free(carry->versions);
 }

@@ -26,7 +26,8 @@ struct carry {
     size_t buffer_count, buffer_room;
     uint8_t *core; /* its bytes, while saving */
     size_t core_len;
-    struct carried_version *versions; /* versions_carry.c */
+    struct carried_version *versions; /* versions_carry.c's, */
+    void (*versions_free)(struct carried_version *list); /* where there are some */
     char why[CARRY_WHY]; /* what codec.failed may point to */
     bool no_memory;
     bool dry; /* loading only to see whether it could be: others stand for the descriptors */
@@ -46,7 +47,6 @@ void carry_body(struct carry *carry, struct body *body);
 /* The table of buffers, before what uses them. */
 void carry_buffers(struct carry *carry);
 void carry_free(struct carry *carry);
-void versions_carry_free(struct carried_version *list);
 
 #define CARRY(carry_) struct codec *codec = &(carry_)->codec
 

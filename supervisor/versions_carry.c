@@ -21,7 +21,7 @@ struct carried_version {
     struct config *config;  /* NULL: the file says the same */
 };
 
-void versions_carry_free(struct carried_version *list)
+static void versions_free(struct carried_version *list)
 {
     while (list) {
         struct carried_version *version = list;
@@ -40,6 +40,7 @@ static struct carried_version *version_add(struct carry *carry)
         codec_fail(&carry->codec);
         return NULL;
     }
+    carry->versions_free = versions_free;
     version->next = carry->versions;
     carry->versions = version;
     return version;
