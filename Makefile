@@ -97,8 +97,9 @@ $(B)/hasupctl.a: $(patsubst %.c,$(B)/%.o,$(call src,hasupctl))
 	@ar rcs $@ $^
 
 # Of supervisor/ the configuration, the cgroups and the filter of events, which need nothing else of it.
-CTL_SUPERVISOR := address config config_adapter config_envfile config_json config_keys config_model_keys config_probe config_process \
-                  config_sockets config_start config_template config_top_keys config_value config_yaml cgroup event_filter
+CTL_SUPERVISOR := address config config_adapter config_envfile config_json config_keys config_model_keys config_models config_order \
+                  config_probe config_process config_sockets config_start config_template config_top_keys config_value config_yaml \
+                  cgroup event_filter signals
 $(OUT)/hasupctl: $(B)/hasupctl/main.o $(B)/hasupctl.a $(call lib,client) $(call lib,checkpoints) $(call lib,ipc) \
                  $(CTL_SUPERVISOR:%=$(B)/supervisor/%.o)
 	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(call STATIC,-lsqlite3 -lxxhash -ljansson -lyaml -lncurses -ltinfo) -lm -lpthread

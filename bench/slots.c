@@ -1,5 +1,5 @@
 /*
- * slots.c: a thousand slots in one hasupd: from its start until the last of them runs, beside a
+ * slots.c: a program with a thousand slots in one hasupd: from its start until the last of them runs, beside a
  * bare loop of posix_spawn and the supervisors of Debian with the same program; how long hasupctl
  * status takes then, what hasupd holds (s6 and runit with the processes that watch one service
  * each), and how often it wakes while nothing happens.
@@ -189,12 +189,12 @@ struct own {
 static void own_measure(struct own *own, const struct notes *notes)
 {
     struct daemon daemon;
-    char models[512];
-    snprintf(models, sizeof models,
-             "  first:\n    command: [%s]\n    workers: %d\nlimits: {slots: %d}\n", program, SLOTS,
+    char programs[512];
+    snprintf(programs, sizeof programs,
+             "programs: {first: {command: [%s], slots: %d}}\nlimits: {slots: %d}\n", program, SLOTS,
              SLOTS + 100);
     hasup_ns begun = bench_now();
-    daemon_start(&daemon, models, NULL, false);
+    daemon_start(&daemon, programs, NULL, false);
     figure_add(&own->ms, all_started(notes, begun));
     bench_pause(SETTLE);
     struct figure status = {0};

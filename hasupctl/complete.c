@@ -168,23 +168,16 @@ static void give_up(int signal)
     _exit(CTL_OK);
 }
 
-/* Models of the hasupd that runs; the slots of one once its name is there; `only`: slots alone. */
-static void offer_names(const struct ctl *ctl, bool slots, bool only, const char *begun)
+/* Of the models, or of the programs, of an answer. */
+static void offer_all(json_t *models, bool slots, bool only, const char *begun)
 {
-    static const char NOWHERE[] = "/dev/null";
-    json_t *answer, *model, *slot;
+    json_t *model, *slot;
     size_t i, j;
-    fflush(stdout);
-    signal(SIGALRM, give_up);
-    alarm(GIVE_UP_S);
-    if (!freopen(NOWHERE, "w", stderr) ||
-        ctl_call(ctl, json_pack("{s:s}", "verb", "status"), &answer) != CTL_OK)
-        return;
-    json_array_foreach(json_object_get(answer, "models"), i, model)
+    json_array_foreach(models, i, model)
     {
         const char *name = json_string_value(json_object_get(model, "name"));
         if (name && !only)
-            offer(name, "model", begun);
+            offer(name, json_object_get(model, "kind") ? "program" : "model", begun);
         json_array_foreach(json_object_get(model, "slots"), j, slot)
         {
             const char *of = json_string_value(json_object_get(slot, "slot"));
@@ -192,6 +185,22 @@ static void offer_names(const struct ctl *ctl, bool slots, bool only, const char
                 offer(of, "slot", begun);
         }
     }
+}
+
+/* Models and programs of the hasupd that runs; the slots of one once its name is there; `only`:
+ * slots alone. */
+static void offer_names(const struct ctl *ctl, bool slots, bool only, const char *begun)
+{
+    static const char NOWHERE[] = "/dev/null";
+    json_t *answer;
+    fflush(stdout);
+    signal(SIGALRM, give_up);
+    alarm(GIVE_UP_S);
+    if (!freopen(NOWHERE, "w", stderr) ||
+        ctl_call(ctl, json_pack("{s:s}", "verb", "status"), &answer) != CTL_OK)
+        return;
+    offer_all(json_object_get(answer, "models"), slots, only, begun);
+    offer_all(json_object_get(answer, "programs"), slots, only, begun);
     alarm(0);
     json_decref(answer);
 }

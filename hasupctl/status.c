@@ -86,14 +86,20 @@ static const char *restarts_text(json_t *slot, char out[32])
     return number_text(starts ? starts - 1 : 0, out);
 }
 
+/* A program knows nothing of requests. */
+static bool serves(const json_t *slot)
+{
+    return !json_is_true(json_object_get(slot, "program"));
+}
+
 static const char *running_text(json_t *slot, char out[32])
 {
-    return number_text(number(slot, "inflight"), out);
+    return serves(slot) ? number_text(number(slot, "inflight"), out) : "-";
 }
 
 static const char *answered_text(json_t *slot, char out[32])
 {
-    return number_text(number(slot, "answered"), out);
+    return serves(slot) ? number_text(number(slot, "answered"), out) : "-";
 }
 
 static const char *checkpoint_text(json_t *slot, char out[32])
@@ -139,7 +145,7 @@ static int layout_width(const struct layout *layout)
     return width;
 }
 
-/* A model's slots, in the order in which they are shown. */
+/* A model's slots, or a program's, in the order in which they are shown. */
 static const char *const KINDS[] = {"slots", "spares", "zygotes"};
 
 static void layout_fit(struct layout *layout, json_t *slots)
@@ -154,13 +160,19 @@ static void layout_fit(struct layout *layout, json_t *slots)
     }
 }
 
-static struct layout layout_of(const struct ctl *ctl, json_t *models)
+static void layout_fit_all(struct layout *layout, json_t *models)
 {
-    struct layout layout = {.name = NAME_MIN};
     json_t *model;
     size_t i;
     json_array_foreach(models, i, model) for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
-        layout_fit(&layout, json_object_get(model, KINDS[kind]));
+        layout_fit(layout, json_object_get(model, KINDS[kind]));
+}
+
+static struct layout layout_of(const struct ctl *ctl, json_t *status)
+{
+    struct layout layout = {.name = NAME_MIN};
+    layout_fit_all(&layout, json_object_get(status, "models"));
+    layout_fit_all(&layout, json_object_get(status, "programs"));
     while (layout_width(&layout) > ctl->width && layout.leaving < (int)HASUP_LEN(COLUMNS))
         layout.leaving++;
     return layout;
@@ -179,7 +191,7 @@ static const char *state_colour(const struct ctl *ctl, const char *state)
 {
     if (!ctl->colour)
         return "";
-    if (strcmp(state, "ready") == 0)
+    if (strcmp(state, "ready") == 0 || strcmp(state, "done") == 0)
         return "\033[32m";
     if (strcmp(state, "broken") == 0 || strcmp(state, "backoff") == 0)
         return "\033[31m";
@@ -211,13 +223,14 @@ static void print_death(json_t *slot)
     json_t *death = json_object_get(slot, "last_death"), *line;
     size_t i;
     char age[32];
-    bool serves = strcmp(text(slot, "state"), "ready") == 0;
-    if (!json_is_object(death) || (serves && !number(slot, "crashes")))
+    bool fine = strcmp(text(slot, "state"), "ready") == 0 ||
+                strcmp(text(slot, "state"), "done") == 0;
+    if (!json_is_object(death) || (fine && !number(slot, "crashes")))
         return;
     long long ago = ctl_wall_now() / HASUP_MS - number(death, "wall_ms");
-    printf("    last worker: %s, %s ago\n", text(death, "reason"),
+    printf("    last %s: %s, %s ago\n", serves(slot) ? "worker" : "run", text(death, "reason"),
            ctl_duration(ago < 0 ? 0 : ago, age));
-    if (!serves)
+    if (!fine)
         json_array_foreach(json_object_get(death, "stderr"), i, line)
             printf("      | %s\n", json_string_value(line));
 }
@@ -231,6 +244,8 @@ static void print_troubles(json_t *slot)
     if (json_is_integer(next_ms))
         printf("    %sstarts again in %s\n", broken ? "it failed too often; " : "",
                ctl_duration(json_integer_value(next_ms), next));
+    if (*text(slot, "waits_for"))
+        printf("    waits for %s, which comes before it\n", text(slot, "waits_for"));
     if (broken)
         printf("    to try now: hasupctl start %s\n", text(slot, "slot"));
     if (number(slot, "diverged"))
@@ -400,6 +415,26 @@ static void print_model(const struct ctl *ctl, const struct layout *layout, json
         }
 }
 
+static void print_program(const struct ctl *ctl, const struct layout *layout, json_t *program)
+{
+    json_t *slot;
+    size_t i;
+    const bool oneshot = strcmp(text(program, "kind"), "oneshot") == 0;
+    printf("%s: %s, %lld of %lld ", text(program, "name"), text(program, "kind"),
+           number(program, oneshot ? "done" : "ready"), number(program, "wanted"));
+    fputs(oneshot ? "done" : "ready", stdout);
+    if (!oneshot && number(program, "done"))
+        printf(", %lld done", number(program, "done"));
+    puts(json_is_true(json_object_get(program, "accepting")) ? "" : "; stopped");
+    print_rollout(program);
+    json_array_foreach(json_object_get(program, "slots"), i, slot)
+    {
+        json_object_set_new(slot, "program", json_true());
+        print_row(ctl, layout, slot);
+        print_troubles(slot);
+    }
+}
+
 static void print_head(json_t *status)
 {
     char uptime[32];
@@ -418,7 +453,8 @@ static void print_head(json_t *status)
 static void print_status(const struct ctl *ctl, json_t *status)
 {
     json_t *model, *models = json_object_get(status, "models");
-    struct layout layout = layout_of(ctl, models);
+    json_t *program, *programs = json_object_get(status, "programs");
+    struct layout layout = layout_of(ctl, status);
     size_t i;
     print_head(status);
     print_journal(ctl, status);
@@ -429,6 +465,13 @@ static void print_status(const struct ctl *ctl, json_t *status)
         if (i == 0)
             print_titles(&layout);
         print_model(ctl, &layout, model);
+    }
+    json_array_foreach(programs, i, program)
+    {
+        putchar('\n');
+        if (i == 0 && !json_array_size(models))
+            print_titles(&layout);
+        print_program(ctl, &layout, program);
     }
 }
 

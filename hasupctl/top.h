@@ -13,6 +13,7 @@ enum top_sort { TOP_NAME, TOP_MEMORY, TOP_RATE, TOP_CRASHES, TOP_QUEUE };
 struct top_row {
     const char *name, *model, *state;
     bool is_model;
+    bool is_program; /* or one of its slots */
     unsigned ready, workers; /* of a model */
     double rate, key, model_key;
     long long up_ms, restarts, crashes, running, queued, memory;

@@ -81,6 +81,26 @@ static struct top_row model_row(json_t *model)
     };
 }
 
+/* It has no requests. */
+static struct top_row program_row(json_t *program)
+{
+    return (struct top_row){
+        .name = text(program, "name"),
+        .model = text(program, "name"),
+        .is_model = true,
+        .is_program = true,
+        .state = "",
+        .ready = (unsigned)(number_or(program, "ready", 0) + number_or(program, "done", 0)),
+        .workers = (unsigned)number_or(program, "wanted", 0),
+        .rate = -1,
+        .up_ms = -1,
+        .p50_us = -1,
+        .p99_us = -1,
+        .checkpoint_ms = -1,
+        .next_ms = -1,
+    };
+}
+
 static double sort_key(const struct top_row *row, enum top_sort sort)
 {
     switch (sort) {
@@ -110,15 +130,16 @@ static int compare(const void *a_, const void *b_)
 }
 
 /* A model and its slots; the model has the sum of what only slots have. */
-static size_t add_model(struct top_row *rows, json_t *model, enum top_sort sort)
+static size_t add_model(struct top_row *rows, json_t *model, bool program, enum top_sort sort)
 {
     json_t *slot;
     size_t i, count = 1;
-    rows[0] = model_row(model);
+    rows[0] = program ? program_row(model) : model_row(model);
     for (size_t kind = 0; kind < HASUP_LEN(KINDS); kind++)
         json_array_foreach(json_object_get(model, KINDS[kind]), i, slot)
         {
             rows[count] = slot_row(rows[0].name, slot);
+            rows[count].is_program = program;
             rows[0].memory += rows[count].memory;
             rows[0].crashes += rows[count].crashes;
             rows[0].restarts += rows[count].restarts;
@@ -134,14 +155,18 @@ static size_t add_model(struct top_row *rows, json_t *model, enum top_sort sort)
 struct top_rows top_rows(json_t *status, enum top_sort sort)
 {
     json_t *model, *models = json_object_get(status, "models");
+    json_t *programs = json_object_get(status, "programs");
     size_t i, room = 0;
     struct top_rows all = {0};
     json_array_foreach(models, i, model) room += 1 + slots_of(model);
+    json_array_foreach(programs, i, model) room += 1 + slots_of(model);
     all.rows = room ? calloc(room, sizeof *all.rows) : NULL;
     if (!all.rows)
         return all;
     json_array_foreach(models, i, model)
-        all.count += add_model(all.rows + all.count, model, sort);
+        all.count += add_model(all.rows + all.count, model, false, sort);
+    json_array_foreach(programs, i, model)
+        all.count += add_model(all.rows + all.count, model, true, sort);
     qsort(all.rows, all.count, sizeof *all.rows, compare);
     return all;
 }
@@ -219,12 +244,12 @@ static const char *crashes_text(const struct top_row *row, char out[32])
 
 static const char *running_text(const struct top_row *row, char out[32])
 {
-    return count_text(row->running, out);
+    return row->is_program ? "" : count_text(row->running, out);
 }
 
 static const char *queued_text(const struct top_row *row, char out[32])
 {
-    return count_text(row->queued, out);
+    return row->is_program ? "" : count_text(row->queued, out);
 }
 
 static const char *memory_text(const struct top_row *row, char out[32])
@@ -350,7 +375,7 @@ static enum top_style state_style(const char *state)
     for (size_t i = 0; i < HASUP_LEN(BAD); i++)
         if (strcmp(state, BAD[i]) == 0)
             return TOP_BAD;
-    if (strcmp(state, "ready") == 0)
+    if (strcmp(state, "ready") == 0 || strcmp(state, "done") == 0)
         return TOP_GOOD;
     return strcmp(state, "stopped") == 0 ? TOP_DIM : TOP_BUSY;
 }
@@ -429,7 +454,7 @@ static struct top_line state_line(const struct top_view *view, const struct top_
     struct top_line line = {.style = TOP_BAD};
     json_t *journal = json_object_get(view->status, "journal");
     json_t *checkpoints = json_object_get(view->status, "checkpoints");
-    size_t slots = 0;
+    size_t slots = 0, programs = 0;
     unsigned long long ready = 0;
     double rate = 0;
     if (view->trouble) {
@@ -442,11 +467,14 @@ static struct top_line state_line(const struct top_view *view, const struct top_
         for (size_t i = 0; i < rows->count; i++) {
             slots += !rows->rows[i].is_model;
             ready += rows->rows[i].ready;
-            rate += rows->rows[i].is_model ? rows->rows[i].rate : 0;
+            programs += rows->rows[i].is_model && rows->rows[i].is_program;
+            rate += rows->rows[i].is_model && !rows->rows[i].is_program ? rows->rows[i].rate : 0;
         }
         line.style = TOP_PLAIN;
-        append(&line, view->width, "%zu models, %zu slots, %llu ready, %.1f req/s",
-               rows->count - slots, slots, ready, rate);
+        append(&line, view->width, "%zu models, ", rows->count - slots - programs);
+        if (programs)
+            append(&line, view->width, "%zu programs, ", programs);
+        append(&line, view->width, "%zu slots, %llu ready, %.1f req/s", slots, ready, rate);
     }
     return line;
 }

@@ -58,7 +58,8 @@ HASUP_PRINTF(2, 3) static bool complain(const struct look *look, const char *for
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    snprintf(path, sizeof path, "models.%s.%s", look->model->name, look->key);
+    snprintf(path, sizeof path, "%s.%s.%s", config_section_of(look->model), look->model->name,
+             look->key);
     config_error(look->errors, look->model->line, look->model->column, path, "%s%s", text,
                  whose(look, slot));
     return false;
@@ -136,6 +137,11 @@ static void check_commands(struct config_errors *errors, const struct config_mod
         each_slot(look, model->command, command_is_there);
     if (model->pre_start)
         each_slot(look_at(errors, model, "pre_start.command"), model->pre_start, command_is_there);
+    if (model->ready.probe.spec.exec)
+        each_slot(look_at(errors, model, "ready.exec"), model->ready.probe.spec.exec,
+                  command_is_there);
+    if (model->live.spec.exec)
+        each_slot(look_at(errors, model, "live.exec"), model->live.spec.exec, command_is_there);
 }
 
 static bool environment_files_are_there(const struct look *look, const void *what)

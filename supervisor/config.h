@@ -22,11 +22,37 @@ struct config_process {
     char **read_only_paths; /* absolute; those with a "-" in front may be missing */
     uint64_t private_tmp;   /* bytes; 0: none */
     bool no_new_privs;
-    struct attributes attributes; /* what these say, without user and group */
+    struct attributes *attributes; /* what these say, without user and group; NULL: nothing */
     char **read_only; /* the attributes' */
 };
 
 enum { CONFIG_SOCKETS_MAX = 16 };
+
+/* One look at a program (probe.h). */
+enum probe_kind { PROBE_NONE, PROBE_EXEC, PROBE_TCP, PROBE_HTTP };
+
+/* Its texts stand here as they are written; who starts a probe has replaced the placeholders
+ * (config_probe_fill). */
+struct probe_spec {
+    enum probe_kind kind;
+    char **exec;                     /* argv, NULL-terminated */
+    char *address;                   /* of tcp and http, for address_read */
+    char *path;                      /* of http: "/healthz?full=1" */
+    uint32_t status_min, status_max; /* of http: what is well */
+    hasup_ns timeout;                /* of the whole */
+};
+
+struct config_probe {
+    struct probe_spec spec; /* PROBE_NONE: nothing is asked */
+    hasup_ns interval;      /* from the end of one to the start of the next */
+    uint32_t failures;      /* so many in a row mean something */
+};
+
+/* How a program becomes ready. */
+struct config_ready {
+    enum { READY_AT_ONCE, READY_NOTIFY, READY_FD, READY_PROBE } how;
+    struct config_probe probe;
+};
 
 /* What a model's processes inherit, to listen at. */
 struct config_socket {
@@ -36,12 +62,19 @@ struct config_socket {
     uint32_t mode, backlog;
 };
 
+/* A model; or a program, of which no more counts than what config_program_keys has. */
 struct config_model {
     char *name;         /* [A-Za-z0-9][A-Za-z0-9._-]{0,62} */
     char **command;     /* argv, NULL-terminated; argv[0] absolute where it was a path to a file */
     char **environment; /* "KEY=value", NULL-terminated; added to hasupd's own */
     char **environment_files; /* paths of files of such; those with a "-" in front may be missing */
     struct config_socket *sockets; /* the last has no name; NULL: none */
+    char **after, **requires; /* names of those that its slots start after; see core.h */
+    struct config_ready ready; /* of a program, as the next ones */
+    struct config_probe live;
+    bool oneshot;
+    char *stop_name; /* "TERM" */
+    int stop_signal; /* what ends it; of a model: SIGTERM */
     char **pre_start;   /* argv of what must succeed before each start; NULL: nothing */
     char **devices;     /* spread over the slots; NULL: none */
     uint32_t devices_per_worker;
@@ -117,12 +150,20 @@ struct config {
     uint32_t events_max;  /* journal.events: lifecycle events kept at most; 0: none */
     hasup_ns events_age;  /* journal.events_age; 0: however old they are */
     hasup_ns shutdown_grace;
-    struct config_model *models;
+    struct config_model *models; /* those of `models`, then those of `programs` */
     size_t model_count;
     struct config *next; /* the engine's list of replaced ones */
 };
 
 enum { CONFIG_ERROR_MAX = 1024, CONFIG_VERSION_MAX = 64 };
+
+/* What runs in its slots knows nothing of requests. */
+bool config_is_program(const struct config_model *model);
+/* "models" or "programs": where it stands. */
+const char *config_section_of(const struct config_model *model);
+
+/* NULL: there is none. */
+const struct config_model *config_model_named(const struct config *config, const char *name);
 
 /* Reads a file.  NULL: `error` is one message of one or more lines, each file:line:column: path:
  * what. */

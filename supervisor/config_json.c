@@ -3,7 +3,7 @@
  * values that hold, written as they are written there, and each model's fingerprint.
  * Must not show anything that is not in the table.  Failure mode: NULL where there is no memory.
  */
-#include "supervisor/config_tree.h"
+#include "supervisor/config_probe.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -70,7 +70,10 @@ static json_t *value_of(const struct config_key *key, const void *object)
     case CONFIG_WORDS: return strings(*(char **const *)at);
     case CONFIG_VARIABLES: return variables(*(char **const *)at);
     case CONFIG_SOCKETS: return sockets(*(struct config_socket *const *)at);
-    case CONFIG_MODELS: return json_object();
+    case CONFIG_PROBE: return config_probe_json(at);
+    case CONFIG_READY: return config_ready_json(at);
+    case CONFIG_MODELS:
+    case CONFIG_PROGRAMS: return json_object();
     }
     return NULL;
 }
@@ -97,7 +100,8 @@ static json_t *model_json(const struct config_model *model)
 {
     char fingerprint[24];
     snprintf(fingerprint, sizeof(fingerprint), "%016llx", (unsigned long long)model->fingerprint);
-    json_t *object = table_json(config_model_keys, config_model_key_count, model);
+    const struct config_table table = config_table_of(model);
+    json_t *object = table_json(table.keys, table.count, model);
     json_object_set_new(object, "fingerprint", json_string(fingerprint));
     return object;
 }
@@ -113,9 +117,9 @@ char *config_model_json(const struct config_model *model)
 char *config_json(const struct config *config)
 {
     json_t *whole = table_json(config_top_keys, config_top_key_count, config);
-    json_t *models = json_object_get(whole, "models");
     for (size_t i = 0; i < config->model_count; i++)
-        json_object_set_new(models, config->models[i].name, model_json(&config->models[i]));
+        json_object_set_new(json_object_get(whole, config_section_of(&config->models[i])),
+                            config->models[i].name, model_json(&config->models[i]));
     char *text = json_dumps(whole, JSON_COMPACT);
     json_decref(whole);
     return text;

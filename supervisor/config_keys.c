@@ -6,7 +6,7 @@
  * Failure modes: each wrong key or value is one error with its place, and reading goes on, so that
  * one run shows several.
  */
-#include "supervisor/config_tree.h"
+#include "supervisor/config_probe.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -385,7 +385,10 @@ static void read_value(const struct place *p, void *object)
     case CONFIG_VARIABLES: read_variables(p, target); break;
     case CONFIG_PATTERNS: read_patterns(p, target); break;
     case CONFIG_SOCKETS: config_sockets_read(p->reader, p->node, p->path, target); break;
-    case CONFIG_MODELS: break; /* each model has a table of its own: config.c */
+    case CONFIG_PROBE: config_probe_read(p->reader, p->node, p->path, target); break;
+    case CONFIG_READY: config_ready_read(p->reader, p->node, p->path, target); break;
+    case CONFIG_MODELS:
+    case CONFIG_PROGRAMS: break; /* each has a table of its own: config_models.c */
     }
 }
 
@@ -406,10 +409,23 @@ static const char *within(const struct group *group, const char *path)
     return strncmp(path, group->name, len) == 0 && path[len] == '.' ? path + len + 1 : NULL;
 }
 
+/* Into a list, unless it is there. */
+static void add_word(char *list, size_t room, const char *word)
+{
+    size_t len = strlen(list);
+    for (const char *at = list; *at; at += strspn(at, ", ")) {
+        size_t word_len = strcspn(at, ",");
+        if (strlen(word) == word_len && strncmp(at, word, word_len) == 0)
+            return;
+        at += word_len;
+    }
+    snprintf(list + len, room - len, "%s%s", len ? ", " : "", word);
+}
+
 static void unknown_key(struct config_reader *reader, const struct group *group,
                         const struct node *child, const char *path)
 {
-    char guess[CONFIG_PATH_MAX] = "", known[CONFIG_PATH_MAX] = "", name[64];
+    char guess[CONFIG_PATH_MAX] = "", known[512] = "", name[64];
     char elsewhere[CONFIG_PATH_MAX] = "";
     unsigned best = UINT32_MAX;
     for (size_t i = 0; i < group->count; i++) {
@@ -419,10 +435,7 @@ static void unknown_key(struct config_reader *reader, const struct group *group,
         snprintf(name, sizeof(name), "%.*s", (int)strcspn(rest, "."), rest);
         if (is_near(child->key, name, &best))
             snprintf(guess, sizeof(guess), "%s", name);
-        size_t len = strlen(known);
-        const char *last = strrchr(known, ' ');
-        if (strcmp(last ? last + 1 : known, name) != 0)
-            snprintf(known + len, sizeof(known) - len, "%s%s", len ? ", " : "", name);
+        add_word(known, sizeof known, name);
     }
     /* A key of another group is a key in the wrong place. */
     for (size_t i = 0; i < group->count && best > 0; i++) {
@@ -506,5 +519,9 @@ void config_keys_free(const struct config_key *keys, size_t count, void *object)
             config_strings_free(*(char ***)target);
         else if (keys[i].type == CONFIG_SOCKETS)
             config_sockets_free(*(struct config_socket **)target);
+        else if (keys[i].type == CONFIG_PROBE)
+            config_probe_free(target);
+        else if (keys[i].type == CONFIG_READY)
+            config_probe_free(&((struct config_ready *)target)->probe);
     }
 }

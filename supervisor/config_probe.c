@@ -242,6 +242,40 @@ void config_probe_read(struct config_reader *reader, const struct node *node, co
     config_keys_free(keys, HASUP_LEN(keys), &w);
 }
 
+/* One that is not ready yet is asked until timeouts.start ends it: no number of failures. */
+static void read_ready_probe(struct config_reader *reader, const struct node *node,
+                             const char *path, struct config_ready *ready)
+{
+    const struct config_section section = {reader->errors, node, path};
+    config_probe_read(reader, node, path, &ready->probe);
+    if (ready->probe.spec.kind != PROBE_NONE)
+        ready->how = READY_PROBE;
+    if (config_tree_find(node, "failures"))
+        config_complain(&section, "failures",
+                        "what is not ready yet is asked until timeouts.start is over; live: has "
+                        "failures");
+}
+
+void config_ready_read(struct config_reader *reader, const struct node *node, const char *path,
+                       struct config_ready *ready)
+{
+    const struct config_section section = {reader->errors, node, path};
+    if (config_tree_is_nothing(node))
+        return;
+    if (node->kind == NODE_MAP)
+        read_ready_probe(reader, node, path, ready);
+    else if (node->kind == NODE_SCALAR && strcmp(node->text, "notify") == 0)
+        ready->how = READY_NOTIFY;
+    else if (node->kind == NODE_SCALAR && strcmp(node->text, "fd") == 0)
+        ready->how = READY_FD;
+    else
+        config_complain(&section, "",
+                        "expected notify, fd, or keys such as {tcp: 8080}; found %s%.40s%s",
+                        node->kind == NODE_LIST ? "a list" : "\"",
+                        node->kind == NODE_LIST ? "" : node->text,
+                        node->kind == NODE_LIST ? "" : "\"");
+}
+
 bool config_probe_fill(const struct probe_spec *spec, const struct template_values *values,
                        struct probe_spec *filled)
 {
@@ -307,4 +341,15 @@ json_t *config_probe_json(const struct config_probe *probe)
     json_object_set_new(json, "timeout", json_string(timeout));
     json_object_set_new(json, "failures", json_integer(probe->failures));
     return json;
+}
+
+json_t *config_ready_json(const struct config_ready *ready)
+{
+    switch (ready->how) {
+    case READY_AT_ONCE: return json_null();
+    case READY_NOTIFY: return json_string("notify");
+    case READY_FD: return json_string("fd");
+    case READY_PROBE: return config_probe_json(&ready->probe);
+    }
+    return NULL;
 }

@@ -155,9 +155,21 @@ static bool read_paths(struct config_process *process, struct attributes *a)
     return !count || process->read_only;
 }
 
+/* A copy, unless they say nothing: with a thousand programs that is a megabyte. */
+static bool keep(struct config_process *process, const struct attributes *a)
+{
+    static const struct attributes nothing;
+    if (memcmp(a, &nothing, sizeof *a) == 0)
+        return true;
+    process->attributes = malloc(sizeof *a);
+    if (process->attributes)
+        *process->attributes = *a;
+    return process->attributes != NULL;
+}
+
 void config_process_read(struct config_process *process, const struct config_section *section)
 {
-    struct attributes *a = &process->attributes;
+    struct attributes all = {0}, *a = &all;
     int mask = 0;
     *a = (struct attributes){.sets_umask = process->umask,
                              .sets_nice = process->nice,
@@ -183,4 +195,6 @@ void config_process_read(struct config_process *process, const struct config_sec
         config_complain(section, "process.read_only_paths", "out of memory");
     read_capabilities(section, process, a);
     read_rlimits(section, process, a);
+    if (!keep(process, a))
+        config_complain(section, "process", "out of memory");
 }

@@ -72,5 +72,6 @@ const struct config_key config_top_keys[] = {
         .max = DAY),
     TOP("security.insecure", CONFIG_BOOL, insecure, .fallback = "false"),
     TOP("models", CONFIG_MODELS, models, .fallback = NULL),
+    TOP("programs", CONFIG_PROGRAMS, models, .fallback = NULL),
 };
 const size_t config_top_key_count = HASUP_LEN(config_top_keys);

@@ -29,6 +29,7 @@ void config_errors_init(struct config_errors *errors, const char *file, char *ou
 HASUP_PRINTF(5, 6)
 void config_error(struct config_errors *errors, unsigned line, unsigned column, const char *path,
                   const char *format, ...);
+void config_no_memory(struct config_errors *errors);
 /* Closes the message: says how many errors are not shown. */
 void config_errors_end(struct config_errors *errors);
 
@@ -89,7 +90,10 @@ enum config_type {
     CONFIG_VARIABLES, /* char **: a map */
     CONFIG_PATTERNS,  /* char **: a list of words that may be empty, and has a default */
     CONFIG_SOCKETS,   /* struct config_socket * */
+    CONFIG_PROBE,     /* struct config_probe */
+    CONFIG_READY,     /* struct config_ready */
     CONFIG_MODELS,
+    CONFIG_PROGRAMS,
 };
 
 /* One row of the reference: what supervisor.yaml.example shows, what is read, what is printed. */
@@ -115,6 +119,15 @@ extern const struct config_key config_top_keys[];
 extern const size_t config_top_key_count;
 extern const struct config_key config_model_keys[];
 extern const size_t config_model_key_count;
+extern const struct config_key config_program_keys[];
+extern const size_t config_program_key_count;
+
+/* The keys of a model, or of a program. */
+struct config_table {
+    const struct config_key *keys;
+    size_t count;
+};
+struct config_table config_table_of(const struct config_model *model);
 
 struct config_reader {
     struct config_errors *errors;
@@ -130,6 +143,9 @@ void config_read(struct config_reader *reader, const struct config_key *keys, si
 void config_keys_free(const struct config_key *keys, size_t count, void *object);
 /* Whether its value is a char **, NULL-terminated. */
 bool config_is_strings(enum config_type type);
+/* `models` and `programs` of the file. */
+void config_models_read(struct config_reader *reader, struct config *config,
+                        const struct node *root);
 void config_adapter_check(const struct config_model *model, const struct config_section *section);
 /* Placeholders in what a process is started with, and the files of its variables. */
 void config_start_check(const struct config_model *model, const struct config_section *section);

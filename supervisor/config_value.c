@@ -171,6 +171,11 @@ void config_error(struct config_errors *errors, unsigned line, unsigned column, 
     va_end(args);
 }
 
+void config_no_memory(struct config_errors *errors)
+{
+    config_error(errors, 0, 0, NULL, "out of memory");
+}
+
 const struct node *config_place(const struct node *node, const char *path)
 {
     while (*path && node->kind == NODE_MAP) {

@@ -111,7 +111,7 @@ static void run_scale(struct call *call)
 static int reload(struct control *control, char error[CONFIG_ERROR_MAX])
 {
     struct config *config = config_load(control->config_file, error);
-    if (!config || !engine_has_room(control->engine, config, error)) {
+    if (!config || !engine_can_take(control->engine, config, error)) {
         LOG_EVENT(LEVEL_ERROR, "config.refused", error,
                   LOG_TEXT("effect", "the old configuration stays"));
         config_free(config);
@@ -257,7 +257,7 @@ static bool find_target(struct call *call)
     json_t *target = json_object_get(call->in, "target");
     const char *name = json_is_string(target) ? json_string_value(target) : "";
     size_t len = strcspn(name, "/");
-    int model = engine_model(engine, name, len);
+    int model = engine_named(engine, name, len);
     if (model < 0) {
         char text[ENGINE_REASON];
         engine_no_model(engine, name, len, text);

@@ -115,10 +115,39 @@ static json_t *death_json(const struct slot_death *death)
     return json;
 }
 
+/* Of a program, where it is not as with a worker; else NULL. */
+static const char *program_next_text(const struct engine *engine, const struct slot_view *view)
+{
+    const struct config_model *config = engine->models[view->model].config;
+    if (!config_is_program(config))
+        return NULL;
+    switch ((int)view->state) {
+    case SLOT_STARTING: return "it does its task";
+    case SLOT_LOADING:
+        return config->ready.how == READY_PROBE ? "it runs, and its probe has yet to succeed"
+                                                : "it runs, and has yet to say that it is ready";
+    case SLOT_READY: return "it runs";
+    case SLOT_STOPPING: return "it was told to end";
+    case SLOT_BROKEN:
+        if (config->policy.revival == REVIVE_NEVER)
+            return "nothing: it failed, and is not to run again (restart.when)";
+    }
+    return NULL;
+}
+
 /* What the slot does or waits for now, in words. */
-static const char *next_text(const struct engine *engine, const struct slot_view *view)
+static const char *next_text(const struct engine *engine, const struct slot_view *view,
+                             char text[ENGINE_REASON])
 {
     bool stays = !view->wanted || engine->shutting_down;
+    const char *other = program_next_text(engine, view);
+    if (view->waits_for != UINT32_MAX && engine->models[view->waits_for].used) {
+        snprintf(text, ENGINE_REASON, "it waits for %s, which comes before it",
+                 engine->models[view->waits_for].config->name);
+        return text;
+    }
+    if (other)
+        return other;
     switch (view->state) {
     case SLOT_READY: return "it serves";
     case SLOT_BACKOFF: return "it is started again";
@@ -146,6 +175,7 @@ static const char *next_text(const struct engine *engine, const struct slot_view
 json_t *why_json(const struct engine *engine, const struct slot *slot)
 {
     struct slot_view view;
+    char text[ENGINE_REASON];
     if (!core_slot_view(engine->core, slot->index, &view))
         return NULL;
     hasup_ns now = loop_now(engine->loop);
@@ -158,6 +188,6 @@ json_t *why_json(const struct engine *engine, const struct slot *slot)
                      (json_int_t)((now - view.since) / HASUP_MS), "starts",
                      (json_int_t)view.starts, "crashes", (json_int_t)view.crashes, "pid",
                      pid > 0 ? json_integer(pid) : json_null(), "death",
-                     death_json(&slot->death), "next", "text", next_text(engine, &view), "in_ms",
-                     waits ? json_integer(left / HASUP_MS) : json_null());
+                     death_json(&slot->death), "next", "text", next_text(engine, &view, text),
+                     "in_ms", waits ? json_integer(left / HASUP_MS) : json_null());
 }

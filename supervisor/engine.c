@@ -126,7 +126,7 @@ void engine_shutdown(struct engine *engine)
 
 /* ---- what doors ask ---- */
 
-int engine_model(const struct engine *engine, const char *name, size_t len)
+int engine_named(const struct engine *engine, const char *name, size_t len)
 {
     for (uint32_t i = 0; i < engine->config->limits.models; i++) {
         const struct model *model = &engine->models[i];
@@ -137,6 +137,13 @@ int engine_model(const struct engine *engine, const char *name, size_t len)
     return HASUP_ENOTFOUND;
 }
 
+int engine_model(const struct engine *engine, const char *name, size_t len)
+{
+    int index = engine_named(engine, name, len);
+    bool serves = index >= 0 && !config_is_program(engine->models[index].config);
+    return serves || index < 0 ? index : HASUP_ENOTFOUND;
+}
+
 static bool model_ready(const struct engine *engine, uint32_t model)
 {
     struct model_view view;
@@ -144,9 +151,20 @@ static bool model_ready(const struct engine *engine, uint32_t model)
            view.accepting && view.ready > 0 && !view.broken;
 }
 
+/* A program that is not essential may be down, as far as serving goes. */
+static bool is_needed_and_down(const struct engine *engine, const struct model *model)
+{
+    if (!model->used)
+        return false;
+    if (!config_is_program(model->config))
+        return !model_ready(engine, model->index);
+    return model->config->policy.essential && !program_is_up(engine, model->index);
+}
+
 bool engine_model_info(const struct engine *engine, uint32_t index, struct model_info *info)
 {
-    if (index >= engine->config->limits.models || !engine->models[index].used)
+    if (index >= engine->config->limits.models || !engine->models[index].used ||
+        config_is_program(engine->models[index].config))
         return false;
     const struct model *model = &engine->models[index];
     const struct model_version *speaker = model_speaker(model);
@@ -175,7 +193,7 @@ uint32_t engine_models(const struct engine *engine)
 bool engine_ready(const struct engine *engine)
 {
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
-        if (engine->models[i].used && !model_ready(engine, i))
+        if (is_needed_and_down(engine, &engine->models[i]))
             return false;
     return !engine->shutting_down;
 }

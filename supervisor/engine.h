@@ -29,6 +29,7 @@ enum { ENGINE_SPARES = 256, ENGINE_SPARE_BYTES = 512, ENGINE_TOKENS = 32 };
 #define NO_SLOT UINT32_MAX
 
 struct notify;     /* notify.c */
+struct program;    /* program.c */
 struct label;      /* rollouts.c */
 struct stream;     /* stream.c */
 struct held;       /* durable_kept.c: a reply that waits to be stored */
@@ -147,7 +148,8 @@ struct worker {
     struct process *process;
     struct capture *capture;
     struct peer peer;
-    struct notify *notify; /* its watchdog; NULL: it has none */
+    struct notify *notify; /* what it says by sd_notify; NULL: nothing */
+    struct program *program; /* of one that knows nothing of requests; else NULL */
     char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
     hasup_ns spawned;
     uint64_t memory; /* bytes, when it was measured last; 0: never */
@@ -309,10 +311,13 @@ void engine_free(struct engine *engine); /* ends it where that was not done */
 
 /* Starts what the configuration names. */
 void engine_start(struct engine *engine);
-/* Whether there is room for the models that it adds; `error` says why not. */
-bool engine_has_room(struct engine *engine, const struct config *config,
+/* Whether what runs can become this: there is room for the models that it adds, and none is a
+ * program now; `error` says why not. */
+bool engine_can_take(struct engine *engine, const struct config *config,
                      char error[CONFIG_ERROR_MAX]);
-/* Takes `config`, which has room, and makes it so: models added, changed (restarted one worker at a time), removed.
+/* The index of a model or program; HASUP_ENOTFOUND. */
+int engine_named(const struct engine *engine, const char *name, size_t len) HASUP_NODISCARD;
+/* Takes `config`, which engine_can_take, and makes it so: models added, changed (restarted one worker at a time), removed.
  */
 void engine_reconfigure(struct engine *engine, struct config *config);
 /* Tries what the file says of the model beside what runs; or goes on with another weight.
@@ -407,6 +412,26 @@ struct notify *notify_new(struct worker *worker); /* NULL: errno says why */
 const char *notify_path(const struct notify *notify);
 void notify_close(struct notify *notify); /* hears no more; NULL: there is none */
 void notify_free(struct notify *notify);
+
+/* program.c */
+/* Whether it knows nothing of requests, nor is the pre_start command of something. */
+bool worker_is_program(const struct worker *worker);
+/* Before it is started.  `end`: its end of the readiness descriptor, the caller's, where it has one.
+ * 0, or an errno. */
+int program_open(struct worker *worker, int *end) HASUP_NODISCARD;
+void program_close(struct worker *worker); /* nobody hears or asks it any more */
+void program_free(struct worker *worker);
+bool program_is_told(const struct worker *worker); /* its READY=1 counts */
+void program_is_ready(struct worker *worker);
+void program_ask(struct slot *slot, uint32_t number, enum question question);
+/* Why its last probe failed; NULL: it did not. */
+const char *program_why(const struct worker *worker);
+/* Each of its slots is ready, or done. */
+bool program_is_up(const struct engine *engine, uint32_t model);
+int program_stop_signal(const struct worker *worker);
+/* No probe is under way while another hasupd takes over; those that were are asked again. */
+void programs_pause(struct engine *engine);
+void programs_go_on(struct engine *engine);
 
 /* stream.c: what a streamed answer's runs produced, compared by hash. */
 int stream_open(struct request *request) HASUP_NODISCARD; /* at its first chunk; HASUP_ENOMEM */
@@ -563,8 +588,9 @@ const struct config_model *versions_instead(struct engine *engine, const struct 
 /* One model's configuration, of what config_model_json said of it, under the label and fingerprint
  * that it had; `own`: its fingerprint as this hasupd reckons.  NULL: it does not understand it, and
  * `error` says why. */
-struct config *version_config(const char *name, const char *keys, size_t len, const char *label,
-                              uint64_t fingerprint, uint64_t *own, char error[CONFIG_ERROR_MAX]);
+struct config *version_config(const char *section, const char *name, const char *keys, size_t len,
+                              const char *label, uint64_t fingerprint, uint64_t *own,
+                              char error[CONFIG_ERROR_MAX]);
 /* Once they are started: canaries go on. */
 void versions_resume(struct engine *engine, struct versions *versions);
 
@@ -608,6 +634,7 @@ void resume_carry(struct carry *carry, struct request *request);
 void durable_carry(struct carry *carry, struct request *request);
 const char *durable_holds(struct engine *engine);
 void notify_carry(struct carry *carry, struct worker *worker);
+void program_carry(struct carry *carry, struct worker *worker);
 const char *engine_label(struct engine *engine, const char *text); /* rollouts.c */
 void stats_carry(struct carry *carry, struct model *model);
 void counts_carry(struct carry *carry, void *counts, size_t bytes);
@@ -615,7 +642,6 @@ void counts_carry(struct carry *carry, void *counts, size_t bytes);
 struct request *request_make(struct engine *engine, size_t meta_len, size_t body_len);
 
 /* models.c */
-const struct config_model *config_model_named(const struct config *config, const char *name);
 /* The file names models that were not there when hasupd was replaced. */
 void models_add_missing(struct engine *engine);
 /* Of a model that another hasupd ran: what the file says otherwise holds from now on. */

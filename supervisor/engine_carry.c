@@ -308,6 +308,7 @@ void engine_resumed(struct engine *engine)
         if (engine->models[i].used && !engine->models[i].removing)
             model_resumed(engine, &engine->models[i]);
     models_add_missing(engine);
+    programs_go_on(engine);
     engine_drop_configs(engine);
     noted_configuration(engine);
     if (engine->noted.versions)

@@ -90,7 +90,7 @@ static bool put_watchdog(struct list *list, const struct worker *worker)
     const hasup_ns watchdog = worker->slot->config->policy.timeouts.watchdog;
     return !worker->notify ||
            (put_text(list, "NOTIFY_SOCKET=%s", notify_path(worker->notify)) &&
-            put_text(list, "WATCHDOG_USEC=%lld", (long long)(watchdog / HASUP_US)));
+            (!watchdog || put_text(list, "WATCHDOG_USEC=%lld", (long long)(watchdog / HASUP_US))));
 }
 
 /* sd_listen_fds(3); LISTEN_PID is process.c's. */

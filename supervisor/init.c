@@ -11,6 +11,7 @@
 
 #include "ipc/base.h"
 #include "supervisor/memory.h"
+#include "supervisor/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,6 @@
 
 enum {
     KILL_PATIENCE = 10 /* seconds */,
-    SIGNALS = 65,
     SET_BYTES = (SIGNALS - 1) / 8, /* as the kernel has a set of signals */
     SAID_MAX = 512,
     PROCESSES_ASKED = 4096, /* to end, where all get time for it */
@@ -87,18 +87,6 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
         (void)!write(STDERR_FILENO, line, len);
 }
 
-/* As -r takes it. */
-static const char *signal_name(int signo, char text[16])
-{
-    if (signo >= SIGRTMIN && signo <= SIGRTMAX)
-        snprintf(text, 16, "RTMIN+%d", signo - SIGRTMIN);
-    else if (signo < SIGRTMIN && sigabbrev_np(signo))
-        snprintf(text, 16, "%s", sigabbrev_np(signo));
-    else
-        snprintf(text, 16, "%d", signo);
-    return text;
-}
-
 static void say_ended(const char *who, pid_t pid, int status)
 {
     char text[16];
@@ -109,29 +97,6 @@ static void say_ended(const char *who, pid_t pid, int status)
 }
 
 /* ---- options ---- */
-
-/* By name, with SIG or without, or by number; -1: there is none. */
-static int signal_number(const char *text, size_t len)
-{
-    char name[16], *end;
-    if (len >= sizeof name)
-        return -1;
-    snprintf(name, sizeof name, "%.*s", (int)len, text);
-    const char *bare = strncmp(name, "SIG", 3) == 0 ? name + 3 : name;
-    for (int s = 1; s < SIGRTMIN; s++)
-        if (sigabbrev_np(s) && strcmp(bare, sigabbrev_np(s)) == 0)
-            return s;
-    int base = strncmp(bare, "RTMIN", 5) == 0   ? SIGRTMIN
-               : strncmp(bare, "RTMAX", 5) == 0 ? SIGRTMAX
-                                                : 0;
-    const char *digits = base ? bare + 5 : name;
-    if (base && !*digits)
-        return base;
-    long number = strtol(digits, &end, 10);
-    bool fine = *digits && !*end && number > -SIGNALS && number < SIGNALS;
-    number += base;
-    return fine && number >= 0 && number < SIGNALS ? (int)number : -1;
-}
 
 _Noreturn static void usage(const char *what, const char *which)
 {

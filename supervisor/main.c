@@ -257,14 +257,24 @@ static void daemon_carry(void *context, struct carry *carry)
     daemon_parts_carry(daemon, carry);
 }
 
+static void daemon_leaving(void *context)
+{
+    struct daemon *daemon = context;
+    programs_pause(daemon->engine);
+}
+
 static void daemon_upgrade_failed(void *context, const char *why)
 {
     struct daemon *daemon = context;
+    programs_go_on(daemon->engine);
     control_upgrade_failed(daemon->control, why);
 }
 
 static const struct upgrade_ops UPGRADE_OPS = {
-    .holds = daemon_holds, .carry = daemon_carry, .failed = daemon_upgrade_failed};
+    .holds = daemon_holds,
+    .carry = daemon_carry,
+    .leaving = daemon_leaving,
+    .failed = daemon_upgrade_failed};
 
 static int daemon_upgrade(void *context, const char *binary, char why[CONFIG_ERROR_MAX])
 {
@@ -405,6 +415,18 @@ static void daemon_close(struct daemon *daemon)
         loop_free(daemon->loop);
 }
 
+static void print_fine(const struct config *config)
+{
+    size_t programs = 0;
+    for (size_t i = 0; i < config->model_count; i++)
+        programs += config_is_program(&config->models[i]);
+    const size_t models = config->model_count - programs;
+    printf("%s: ok, %zu model%s", config->file, models, models == 1 ? "" : "s");
+    if (programs)
+        printf(", %zu program%s", programs, programs == 1 ? "" : "s");
+    putchar('\n');
+}
+
 /* The exit code.  Takes `config`. */
 static int check(struct config *config)
 {
@@ -413,8 +435,7 @@ static int check(struct config *config)
     if (failed)
         fprintf(stderr, "hasupd: %s\n", error);
     else
-        printf("%s: ok, %zu model%s\n", config->file, config->model_count,
-               config->model_count == 1 ? "" : "s");
+        print_fine(config);
     config_free(config);
     return failed ? EXIT_USAGE_OR_CONFIG : 0;
 }

@@ -36,9 +36,9 @@ struct slot_row {
 };
 
 struct rows {
-    struct model_row *models;
+    struct model_row *models; /* and behind them the programs */
     struct slot_row *slots;
-    size_t model_count, slot_count;
+    size_t model_count, all_count, slot_count; /* model_count: without the programs */
 };
 
 #define MODEL_FAMILIES(X)                                                                          \
@@ -79,6 +79,25 @@ static void put_models(struct out *out, const struct rows *rows)
 #undef MODEL_FAMILY
 }
 
+#define PROGRAM_FAMILIES(X)                                                                        \
+    X(hasup_program_up, GAUGE, "Whether each slot of the program is ready, or done.",              \
+      program_is_up(engine, m->model->index))                                                      \
+    X(hasup_program_slots, GAUGE, "Slots that are wanted.", m->model->workers)                     \
+    X(hasup_program_slots_ready, GAUGE, "Slots that are ready.", m->view.ready)                    \
+    X(hasup_program_slots_done, GAUGE, "Slots that ended, and are not to run again.", m->view.done)
+
+static void put_programs(struct out *out, const struct engine *engine, const struct rows *rows)
+{
+#define PROGRAM_FAMILY(name_, kind_, help_, value_)                                                \
+    put_family(out, &(struct family){#name_, kind_, help_});                                       \
+    for (size_t i = rows->model_count; i < rows->all_count; i++) {                                 \
+        const struct model_row *m = &rows->models[i];                                              \
+        put_line(out, #name_, "", m->labels, (int64_t)(value_), WHOLE);                            \
+    }
+    PROGRAM_FAMILIES(PROGRAM_FAMILY)
+#undef PROGRAM_FAMILY
+}
+
 static void put_model_info(struct out *out, const struct rows *rows)
 {
     static const struct family info = {"hasup_model_info", GAUGE,
@@ -116,12 +135,11 @@ static void put_outcomes(struct out *out, const struct rows *rows)
 static void put_ends(struct out *out, const struct rows *rows)
 {
     static const struct family ends = {"hasup_worker_ends_total", COUNTER,
-                                       "Workers that ended, by why; each is started again where "
-                                       "its slot is wanted."},
+                                       "Workers and programs that ended, by why."},
                                checkpoints = {"hasup_checkpoints_total", COUNTER,
                                               "Checkpoints that were to be stored."};
     put_family(out, &ends);
-    for (size_t i = 0; i < rows->model_count; i++)
+    for (size_t i = 0; i < rows->all_count; i++)
         for (unsigned k = 0; k < STATS_END_COUNT; k++)
             put_labelled(out, ends.name, rows->models[i].labels, "cause", stats_end_name(k),
                          (int64_t)rows->models[i].stats->ends[k]);
@@ -169,11 +187,13 @@ static void put_times(struct out *out, const struct rows *rows)
 
 /* ---- slots ---- */
 
+#define SERVING(value)                                                                             \
+    (config_is_program(s->slot->model->config) ? METRIC_ABSENT : (int64_t)(value))
 #define STATEFUL(value) (s->view.stateful ? (int64_t)(value) : METRIC_ABSENT)
 #define STORED(value)   (s->slot->stored_wall_ns ? (int64_t)(value) : METRIC_ABSENT)
 
 #define SLOT_FAMILIES(X)                                                                           \
-    X(hasup_slot_ready, GAUGE, WHOLE, "Whether the slot's worker is ready.",                       \
+    X(hasup_slot_ready, GAUGE, WHOLE, "Whether the slot's process is ready.",                      \
       s->view.state == SLOT_READY)                                                                 \
     X(hasup_slot_starts_total, COUNTER, WHOLE, "Processes that were started in the slot.",         \
       s->view.starts)                                                                              \
@@ -181,15 +201,15 @@ static void put_times(struct out *out, const struct rows *rows)
     X(hasup_slot_recycled_total, COUNTER, WHOLE, "Workers of the slot that recycle replaced.",     \
       s->view.recycled)                                                                            \
     X(hasup_slot_answered_total, COUNTER, WHOLE, "Requests that the slot answered.",               \
-      s->view.answered)                                                                            \
+      SERVING(s->view.answered))                                                                   \
     X(hasup_slot_replayed_total, COUNTER, WHOLE,                                                   \
-      "Requests that the slot ran again for its state.", s->view.replayed)                         \
+      "Requests that the slot ran again for its state.", SERVING(s->view.replayed))                \
     X(hasup_slot_diverged_total, COUNTER, WHOLE,                                                   \
-      "Those that were answered otherwise than before.", s->view.diverged)                         \
+      "Those that were answered otherwise than before.", SERVING(s->view.diverged))                \
     X(hasup_slot_running_requests, GAUGE, WHOLE, "Requests that the slot's worker has.",           \
-      s->view.inflight)                                                                            \
+      SERVING(s->view.inflight))                                                                   \
     X(hasup_slot_queue_requests, GAUGE, WHOLE, "Requests that wait for this slot alone.",          \
-      s->view.queued)                                                                              \
+      SERVING(s->view.queued))                                                                     \
     X(hasup_slot_memory_bytes, GAUGE, WHOLE,                                                       \
       "Memory of the worker and its children, when it was measured last.",                         \
       s->slot->worker && s->slot->worker->memory ? (int64_t)s->slot->worker->memory                \
@@ -326,7 +346,7 @@ static void put_hasupd(struct out *out, struct engine *engine, const struct rows
     put_family(out, &build);
     put_labelled(out, build.name, "", "version", HASUP_VERSION, 1);
     put_one(out, "hasup_ready", GAUGE, WHOLE, engine_ready(engine),
-            "Whether every model is ready and hasupd is not stopping.");
+            "Whether every model and essential program is ready and hasupd is not stopping.");
     put_one(out, "hasup_stopping", GAUGE, WHOLE, engine->shutting_down, "Whether hasupd stops.");
     put_one(out, "hasup_held_requests", GAUGE, WHOLE, engine->requests.count,
             "Requests that hasupd holds, of all models.");
@@ -337,7 +357,7 @@ static void put_hasupd(struct out *out, struct engine *engine, const struct rows
     put_one(out, "hasup_held_limit_bytes", GAUGE, WHOLE, (int64_t)engine->config->limits.body_bytes,
             "As many it may hold (limits.body_bytes).");
     put_one(out, "hasup_slots", GAUGE, WHOLE, (int64_t)rows->slot_count,
-            "Slots that there are: of workers, spares and zygotes.");
+            "Slots that there are: of workers, spares, zygotes and programs.");
     put_one(out, "hasup_slots_limit", GAUGE, WHOLE, engine->config->limits.slots,
             "As many there may be (limits.slots).");
     put_one(out, "hasup_checkpoints_failing", GAUGE, WHOLE, engine->checkpoints_failing,
@@ -348,19 +368,21 @@ static void put_hasupd(struct out *out, struct engine *engine, const struct rows
 
 /* ---- all of it ---- */
 
-static void rows_models(struct engine *engine, struct rows *rows)
+static void rows_models(struct engine *engine, struct rows *rows, bool programs)
 {
     static const struct model_stats nothing;
     for (uint32_t i = 0; i < engine->config->limits.models; i++) {
-        struct model_row *row = &rows->models[rows->model_count];
+        struct model_row *row = &rows->models[rows->all_count];
         const struct model *model = &engine->models[i];
-        if (!model->used || !core_model_view(engine->core, i, &row->view))
+        if (!model->used || config_is_program(model->config) != programs ||
+            !core_model_view(engine->core, i, &row->view))
             continue;
         row->model = model;
         row->stats = model->stats ? model->stats : &nothing;
         row->labels[0] = '\0';
         label(row->labels, "model", model->config->name);
-        rows->model_count++;
+        rows->all_count++;
+        rows->model_count += !programs;
     }
 }
 
@@ -406,7 +428,8 @@ char *engine_metrics(struct engine *engine, size_t *len)
                         .slots = calloc(engine->config->limits.slots + 1, sizeof *rows.slots)};
     if (rows.models && rows.slots) {
         engine_measure(engine);
-        rows_models(engine, &rows);
+        rows_models(engine, &rows, false);
+        rows_models(engine, &rows, true);
         rows_slots(engine, &rows);
         put_hasupd(&out, engine, &rows);
         put_process(&out);
@@ -414,6 +437,7 @@ char *engine_metrics(struct engine *engine, size_t *len)
         put_journal(&out, engine);
         put_model_info(&out, &rows);
         put_models(&out, &rows);
+        put_programs(&out, engine, &rows);
         put_outcomes(&out, &rows);
         put_ends(&out, &rows);
         put_times(&out, &rows);

@@ -1,7 +1,8 @@
 /*
- * models.c: the configuration made so: models added, changed, removed.  A model keeps its index
- * while it lives; one that is removed drains first.  What changed is told to the core, which
- * restarts workers one at a time.
+ * models.c: the configuration made so: models and programs added, changed, removed.  One keeps its
+ * index while it lives; one that is removed drains first.  What changed is told to the core, which
+ * restarts workers one at a time.  All that come at once have their indices before the core hears
+ * of the first: who starts after another names it.
  */
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
@@ -19,8 +20,8 @@ static void model_set(struct engine *engine, struct model *model, const struct c
                &(struct event){.model_set = {.restart = restart, .version = number}});
 }
 
-/* The configuration's check, or engine_has_room, has seen to it that an index is free. */
-static void model_add(struct engine *engine, const struct config_model *config)
+/* The configuration's check, or engine_can_take, has seen to it that an index is free. */
+static void model_place(struct engine *engine, const struct config_model *config)
 {
     for (uint32_t i = 0; i < engine->config->limits.models; i++) {
         struct model *model = &engine->models[i];
@@ -29,40 +30,47 @@ static void model_add(struct engine *engine, const struct config_model *config)
         *model = (struct model){.index = i,
                                 .used = true,
                                 .config = config,
-                                .version = 1,
-                                .newest = 1,
                                 .workers = config->policy.workers};
-        model_set(engine, model, config, false);
-        letters_model_added(engine, model);
         return;
     }
     abort(); /* a model that is configured and does not exist would be refused for ever */
 }
 
+/* The core has not heard of it. */
+static bool model_is_new(const struct model *model)
+{
+    return model->used && !model->newest;
+}
+
+static void models_begin(struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->config->limits.models; i++) {
+        struct model *model = &engine->models[i];
+        if (!model_is_new(model))
+            continue;
+        model->version = model->newest = 1;
+        model_set(engine, model, model->config, false);
+        letters_model_added(engine, model);
+    }
+}
+
 static struct model *model_named(struct engine *engine, const char *name)
 {
-    int index = engine_model(engine, name, strlen(name));
+    int index = engine_named(engine, name, strlen(name));
     return index < 0 ? NULL : &engine->models[index];
 }
 
 void models_add_missing(struct engine *engine)
 {
     char error[CONFIG_ERROR_MAX];
-    if (!engine_has_room(engine, engine->config, error)) {
+    if (!engine_can_take(engine, engine->config, error)) {
         LOG_EVENT(LEVEL_ERROR, "config.refused", error, LOG_TEXT("file", engine->config->file));
         return;
     }
     for (size_t i = 0; i < engine->config->model_count; i++)
         if (!model_named(engine, engine->config->models[i].name))
-            model_add(engine, &engine->config->models[i]);
-}
-
-const struct config_model *config_model_named(const struct config *config, const char *name)
-{
-    for (size_t i = 0; i < config->model_count; i++)
-        if (strcmp(config->models[i].name, name) == 0)
-            return &config->models[i];
-    return NULL;
+            model_place(engine, &engine->config->models[i]);
+    models_begin(engine);
 }
 
 void engine_no_model(const struct engine *engine, const char *name, size_t len,
@@ -71,20 +79,27 @@ void engine_no_model(const struct engine *engine, const char *name, size_t len,
     char asked[64]; /* as long as a name can be */
     unsigned best = UINT32_MAX;
     const char *near = NULL;
+    bool programs = false;
     snprintf(asked, sizeof asked, "%.*s", (int)(len < sizeof asked ? len : sizeof asked - 1), name);
     for (size_t i = 0; i < engine->config->model_count; i++) {
         const char *known = engine->config->models[i].name;
         unsigned distance = config_distance(asked, known);
+        programs |= config_is_program(&engine->config->models[i]);
         if (distance * 3 <= strlen(known) + 1 && distance < best) {
             best = distance;
             near = known;
         }
     }
+    if (engine_named(engine, asked, strlen(asked)) >= 0) { /* only a door does not find it */
+        snprintf(text, ENGINE_REASON, "\"%s\" is a program, which takes no requests", asked);
+        return;
+    }
+    const char *kind = programs ? "model or program" : "model";
     if (near)
-        snprintf(text, ENGINE_REASON, "there is no model \"%s\"; did you mean \"%s\"?", asked,
+        snprintf(text, ENGINE_REASON, "there is no %s \"%s\"; did you mean \"%s\"?", kind, asked,
                  near);
     else
-        snprintf(text, ENGINE_REASON, "there is no model \"%s\"; hasupctl status lists them",
+        snprintf(text, ENGINE_REASON, "there is no %s \"%s\"; hasupctl status lists them", kind,
                  asked);
 }
 
@@ -140,7 +155,8 @@ void engine_start(struct engine *engine)
     recovery_begin(engine);
     struct versions *versions = versions_read(engine);
     for (size_t i = 0; i < engine->config->model_count; i++)
-        model_add(engine, versions_instead(engine, versions, &engine->config->models[i]));
+        model_place(engine, versions_instead(engine, versions, &engine->config->models[i]));
+    models_begin(engine);
     versions_resume(engine, versions);
     recovery_run(engine);
 }
@@ -186,8 +202,28 @@ static void config_retire(struct engine *engine, struct config *config)
     engine_drop_configs(engine);
 }
 
+/* A model that runs cannot become a program: what it has in hand is of another kind. */
+static bool kinds_stay(struct engine *engine, const struct config *config,
+                       char error[CONFIG_ERROR_MAX])
+{
+    static const char *const KINDS[] = {"a model", "a program", "a oneshot"};
+    for (size_t i = 0; i < config->model_count; i++) {
+        const struct config_model *now = &config->models[i];
+        const struct model *model = model_named(engine, now->name);
+        if (!model || model->config->policy.kind == now->policy.kind)
+            continue;
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "%s:%u:%u: %s.%s: it runs as %s, which cannot become %s: give it another name, or "
+                 "reload without it first",
+                 config->file, now->line, now->column, config_section_of(now), now->name,
+                 KINDS[model->config->policy.kind], KINDS[now->policy.kind]);
+        return false;
+    }
+    return true;
+}
+
 /* A model that is removed keeps its index until it has drained. */
-bool engine_has_room(struct engine *engine, const struct config *config,
+static bool has_room(struct engine *engine, const struct config *config,
                      char error[CONFIG_ERROR_MAX])
 {
     uint32_t used = 0, added = 0, leaving = 0, most = engine->config->limits.models;
@@ -207,6 +243,12 @@ bool engine_has_room(struct engine *engine, const struct config *config,
              "first, and with them when hasupctl status shows that the old ones are gone",
              added, most, used, leaving);
     return false;
+}
+
+bool engine_can_take(struct engine *engine, const struct config *config,
+                     char error[CONFIG_ERROR_MAX])
+{
+    return kinds_stay(engine, config, error) && has_room(engine, config, error);
 }
 
 /* What is tried as a canary is in the file already: that goes on. */
@@ -245,7 +287,9 @@ static bool canary_is_refused(const struct engine *engine, const struct model *m
     const char *name = model->config->name, *why = NULL;
     core_model_view(engine->core, model->index, &view);
     bool goes_on = tried && is_tried(engine, model, tried);
-    if (!tried)
+    if (config_is_program(model->config))
+        why = "a program gets no requests that a canary could have a part of; reload replaces it";
+    else if (!tried)
         why = "the file does not name it";
     else if (view.rollout.state == ROLLOUT_CANARY && !goes_on)
         why = "another canary of it is tried: promote or abort that one first";
@@ -322,9 +366,12 @@ void engine_reconfigure(struct engine *engine, struct config *config)
     config->limits = old->limits;
     engine->config = config;
     descriptors_check(engine);
+    for (size_t i = 0; i < config->model_count; i++)
+        if (!model_named(engine, config->models[i].name))
+            model_place(engine, &config->models[i]);
     for (uint32_t i = 0; i < config->limits.models; i++) {
         struct model *model = &engine->models[i];
-        if (!model->used || model->removing)
+        if (!model->used || model->removing || model_is_new(model))
             continue;
         const struct config_model *now = config_model_named(config, model->config->name);
         if (!now) {
@@ -334,9 +381,7 @@ void engine_reconfigure(struct engine *engine, struct config *config)
         }
         model_reconfigure(engine, model, now);
     }
-    for (size_t i = 0; i < config->model_count; i++)
-        if (!model_named(engine, config->models[i].name))
-            model_add(engine, &config->models[i]);
+    models_begin(engine);
     config_retire(engine, old);
     noted_configuration(engine);
     versions_note(engine);

@@ -1,7 +1,8 @@
 /*
- * notify.c: a worker's watchdog, as systemd has it (sd_notify): a datagram socket whose name is in
- * the worker's environment, and lines in what arrives there.  Each worker has one of its own, so
- * that whatever arrives is its own or its children's; it is there where timeouts.watchdog is set.
+ * notify.c: what a process says by sd_notify, as with systemd: a datagram socket whose name is in
+ * its environment, and lines in what arrives there: its watchdog, and that a program is ready.
+ * Each has one of its own, so that whatever arrives is its own or its children's; it is there where
+ * timeouts.watchdog is set, or ready: notify.
  * Owns the socket and its file.  Failure mode: a datagram that says nothing known is passed over,
  * as sd_notify(3) wants it.
  */
@@ -43,14 +44,18 @@ static void notify_status(const struct notify *notify, const char *text)
 /* The lines of one datagram; false: the worker is given up, and with it `notify`'s use. */
 static void notify_lines(struct notify *notify, char *text)
 {
-    bool alive = false, hangs = false;
+    struct worker *worker = notify->worker;
+    bool alive = false, hangs = false, ready = false;
     char *rest = NULL;
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         alive = alive || strcmp(line, "WATCHDOG=1") == 0 || strcmp(line, "READY=1") == 0;
         hangs = hangs || strcmp(line, "WATCHDOG=trigger") == 0;
+        ready = ready || strcmp(line, "READY=1") == 0;
         if (strncmp(line, "STATUS=", 7) == 0)
             notify_status(notify, line + 7);
     }
+    if (ready && worker->program && program_is_told(worker))
+        program_is_ready(worker);
     if (alive || hangs)
         notify_alive(notify, hangs);
 }

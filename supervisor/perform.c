@@ -225,7 +225,7 @@ static void perform_slot_added(struct engine *engine, const struct action *actio
     slot_name(slot);
     slot_place(slot);
     engine->slots[action->slot] = slot;
-    if (slot->role == ROLE_WORKER)
+    if (slot->role == ROLE_WORKER && !config_is_program(slot->model->config))
         recovery_slot(slot);
 }
 
@@ -274,10 +274,13 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
         slot_free(slot);
 }
 
-/* What hasupd ends with, where this slot's worker was the last one of an essential model. */
+/* What hasupd ends with, where this slot's worker was the last one of an essential model: a program
+ * may end well. */
 static int essential_code(const struct slot *slot)
 {
-    return slot->death.code ? slot->death.code : ENGINE_FAILED;
+    struct slot_view view;
+    bool done = core_slot_view(slot->engine->core, slot->index, &view) && view.state == SLOT_DONE;
+    return slot->death.code || done ? slot->death.code : ENGINE_FAILED;
 }
 
 /* ---- notices ---- */
@@ -319,8 +322,9 @@ static void notice_state(struct slot *slot, const struct action *action)
     else if (to == SLOT_BACKOFF)
         snprintf(text, sizeof text, "starts again in %lld ms",
                  (long long)(action->notice.delay / HASUP_MS));
-    enum log_level level =
-        to == SLOT_READY || to == SLOT_BACKOFF || to == SLOT_STOPPED ? LEVEL_INFO : LEVEL_DEBUG;
+    bool told =
+        to == SLOT_READY || to == SLOT_BACKOFF || to == SLOT_STOPPED || to == SLOT_DONE;
+    enum log_level level = told ? LEVEL_INFO : LEVEL_DEBUG;
     LOG_EVENT(level, event, text[0] ? text : NULL, LOG_TEXT("slot", slot->name),
               LOG_INT("pid", slot->worker ? process_pid(slot->worker->process) : 0));
 }
@@ -331,8 +335,17 @@ static bool is_blame(enum notice what)
     return what == NOTICE_HUNG || what == NOTICE_START_TIMEOUT || what == NOTICE_PRE_START_TIMEOUT;
 }
 
-static void hang_cause(const struct model_policy *policy, enum hang why, char cause[ENGINE_REASON])
+static void probe_cause(const struct slot *slot, char cause[ENGINE_REASON])
 {
+    const char *why = program_why(slot->worker);
+    snprintf(cause, ENGINE_REASON,
+             "hung: its probe failed %u times in a row (live.failures): %.240s",
+             slot->model->config->live.failures, why ? why : "");
+}
+
+static void hang_cause(const struct slot *slot, enum hang why, char cause[ENGINE_REASON])
+{
+    const struct model_policy *policy = &slot->model->config->policy;
     const struct {
         const char *what, *key;
         hasup_ns limit;
@@ -345,11 +358,23 @@ static void hang_cause(const struct model_policy *policy, enum hang why, char ca
         [HANG_WATCHDOG] = {"its watchdog was not fed", "timeouts.watchdog",
                            policy->timeouts.watchdog},
     };
-    if (why == HANG_TOLD)
+    if (why == HANG_PROBE)
+        probe_cause(slot, cause);
+    else if (why == HANG_TOLD)
         snprintf(cause, ENGINE_REASON, "hung: its watchdog says so (WATCHDOG=trigger)");
     else
         snprintf(cause, ENGINE_REASON, "hung: %s within its limit (%s %lld ms)", hangs[why].what,
                  hangs[why].key, (long long)(hangs[why].limit / HASUP_MS));
+}
+
+static void start_cause(const struct slot *slot, char cause[ENGINE_REASON])
+{
+    const struct model_policy *policy = &slot->model->config->policy;
+    const char *why = program_why(slot->worker);
+    snprintf(cause, ENGINE_REASON, "not %s within timeouts.start (%lld ms)%s%.240s",
+             policy->kind == KIND_ONESHOT ? "done" : "ready",
+             (long long)(policy->timeouts.start / HASUP_MS), why ? "; its last probe: " : "",
+             why ? why : "");
 }
 
 /* Why hasupd ends a worker, for the slot's history. */
@@ -361,13 +386,12 @@ static void notice_blame(struct slot *slot, const struct action *action)
         slot->worker->end =
             action->notice.what == NOTICE_HUNG ? STATS_END_HANG : STATS_END_START_TIMEOUT;
     if (action->notice.what == NOTICE_HUNG)
-        hang_cause(policy, (enum hang)action->notice.value, cause);
+        hang_cause(slot, (enum hang)action->notice.value, cause);
     else if (action->notice.what == NOTICE_PRE_START_TIMEOUT)
         snprintf(cause, sizeof cause, "not done within pre_start.timeout (%lld ms)",
                  (long long)(policy->pre_start.timeout / HASUP_MS));
     else
-        snprintf(cause, sizeof cause, "not ready within timeouts.start (%lld ms)",
-                 (long long)(policy->timeouts.start / HASUP_MS));
+        start_cause(slot, cause);
     worker_blame(slot, cause);
 }
 
@@ -411,6 +435,20 @@ static const char *pre_start_text(const struct slot *slot, const struct action *
     return text;
 }
 
+static const char *broken_text(const struct slot *slot, const struct action *action,
+                               char text[ENGINE_REASON])
+{
+    const char *last = slot ? slot->death.reason : "";
+    if (action->notice.delay)
+        snprintf(text, ENGINE_REASON,
+                 "too many failed starts; one more try in %lld s; last: %.200s",
+                 (long long)(action->notice.delay / HASUP_S), last);
+    else
+        snprintf(text, ENGINE_REASON, "it failed, and is not to run again (restart.when): %.200s",
+                 last);
+    return text;
+}
+
 static const char *notice_text(const struct engine *engine, const struct slot *slot,
                                const struct action *action, char text[ENGINE_REASON])
 {
@@ -443,11 +481,7 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
     case NOTICE_MODEL_MENDED: return "a request was answered; all go on";
     case NOTICE_RECYCLED: return slot ? recycled_text(slot, action, text) : "";
     case NOTICE_PRE_START_FAILED: return pre_start_text(slot, action, text);
-    case NOTICE_BREAKER_OPEN:
-        snprintf(text, ENGINE_REASON,
-                 "too many failed starts; one more try in %lld s; last: %.200s",
-                 (long long)(action->notice.delay / HASUP_S), slot ? slot->death.reason : "");
-        return text;
+    case NOTICE_BREAKER_OPEN: return broken_text(slot, action, text);
     case NOTICE_CHECKPOINT_FAILED: return engine->checkpoint_error;
     case NOTICE_STATE_LOST:
         return "the newest good checkpoint, if any is left, is older than what was answered; the "
@@ -541,7 +575,7 @@ void engine_perform(struct engine *engine, const struct action *action)
     case ACTION_CANCEL: worker_say(slot, action->worker, HASUP_CANCEL, action->request); break;
     case ACTION_PING: worker_say(slot, action->worker, HASUP_PING, 0); break;
     case ACTION_MEASURE: worker_measure(slot, action->worker); break;
-    case ACTION_PROBE: break; /* of programs, which no configuration has yet */
+    case ACTION_PROBE: program_ask(slot, action->worker, action->probe); break;
     case ACTION_TAKE_STATE: worker_take_state(slot, action); break;
     case ACTION_STORE_CHECKPOINT: state_store(slot, action->position); break;
     case ACTION_DRAIN: worker_drain(slot, action->worker); break;

@@ -24,7 +24,18 @@ struct numbers {
     char channel[32], listen_pid[sizeof LISTEN_PID + SPAWN_PID_ROOM];
 };
 
-/* The environment with HASUP_FD, HASUP_WORKER and LISTEN_PID; NULL: no memory. */
+/* What a process has of hasupd, and not of who started hasupd. */
+static const char *const OWN[] = {"HASUP_FD", "HASUP_READY_FD", "HASUP_WORKER"};
+
+static bool is_own(const char *variable)
+{
+    for (size_t i = 0; i < HASUP_LEN(OWN); i++)
+        if (strncmp(variable, OWN[i], strlen(OWN[i])) == 0 && variable[strlen(OWN[i])] == '=')
+            return true;
+    return false;
+}
+
+/* The environment with the channel's variable, HASUP_WORKER and LISTEN_PID; NULL: no memory. */
 static const char **extend_environment(const struct process_spec *spec, const char *token,
                                        struct numbers *numbers)
 {
@@ -34,8 +45,8 @@ static const char **extend_environment(const struct process_spec *spec, const ch
     const char **env = calloc(count + 4, sizeof *env);
     if (!env)
         return NULL;
-    snprintf(numbers->channel, sizeof numbers->channel, "HASUP_FD=%u",
-             SPAWN_FD + spec->socket_count);
+    snprintf(numbers->channel, sizeof numbers->channel, "%s=%u",
+             spec->channel_name ? spec->channel_name : OWN[0], SPAWN_FD + spec->socket_count);
     snprintf(numbers->listen_pid, sizeof numbers->listen_pid, LISTEN_PID);
     if (spec->channel >= 0)
         env[used++] = numbers->channel;
@@ -43,7 +54,7 @@ static const char **extend_environment(const struct process_spec *spec, const ch
         env[used++] = numbers->listen_pid;
     env[used++] = token;
     for (size_t i = 0; i < count; i++)
-        if (strncmp(spec->env[i], "HASUP_FD=", 9) && strncmp(spec->env[i], "HASUP_WORKER=", 13))
+        if (!is_own(spec->env[i]))
             env[used++] = spec->env[i];
     return env;
 }

@@ -38,10 +38,11 @@ struct process_spec {
     const char *name; /* "digits/0": names the cgroup leaf; NULL: it has none of its own */
     const char *const *argv; /* argv[0] is looked up on PATH of the environment given */
     const char *const
-        *env; /* whole environment, NULL-terminated; HASUP_FD and HASUP_WORKER are added */
+        *env; /* whole environment, NULL-terminated; that of the channel and HASUP_WORKER are added */
     const char *directory; /* NULL: hasupd's own */
     const struct attributes *attributes; /* NULL: as hasupd is */
-    int channel;           /* passed as HASUP_FD; -1: none */
+    int channel;           /* passed on, with its number in a variable; -1: none */
+    const char *channel_name; /* of that variable; NULL: HASUP_FD */
     const int *sockets;    /* passed from 3 on, with LISTEN_PID; the environment says the rest */
     unsigned socket_count;
     int out, err;          /* become stdout and stderr */

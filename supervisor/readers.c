@@ -150,7 +150,7 @@ static bool known_target(const struct readers *readers, const char *target,
     const struct engine *engine = readers->engine;
     size_t len = strcspn(target, "/");
     char text[ENGINE_REASON];
-    const int model = engine_model(engine, target, len);
+    const int model = engine_named(engine, target, len);
     if (!target[0] || (model >= 0 && !target[len]) || is_slot(engine, target) ||
         printed_knows(engine->printed.lines, target))
         return true;

@@ -115,11 +115,34 @@ static void versions_settle(struct model *model, uint32_t number, uint32_t other
             version_free(&model->versions[i]);
 }
 
+static void after_add(const struct engine *engine, struct model_policy *policy, char *const *names,
+                      bool required)
+{
+    for (; names && *names; names++) {
+        int index = engine_named(engine, *names, strlen(*names));
+        bool known = index < 0 || policy->after.count == CORE_AFTER;
+        for (uint32_t i = 0; i < policy->after.count && !known; i++)
+            known = policy->after.list[i].model == (uint32_t)index;
+        if (known) /* a configuration that was replaced may name who is there no more */
+            continue;
+        policy->after.list[policy->after.count].model = (uint32_t)index;
+        policy->after.list[policy->after.count++].required = required;
+    }
+}
+
+static void after_fill(const struct engine *engine, const struct config_model *config,
+                       struct model_policy *policy)
+{
+    after_add(engine, policy, config->requires, true);
+    after_add(engine, policy, config->after, false);
+}
+
 void model_tell(struct engine *engine, struct model *model, const struct config_model *config,
                 struct event *event)
 {
     struct model_policy policy = config->policy;
     policy.workers = model->workers;
+    after_fill(engine, config, &policy);
     event->type = EVENT_MODEL_SET;
     event->model = model->index;
     event->model_set.policy = &policy;

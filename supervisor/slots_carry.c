@@ -210,6 +210,8 @@ static void behind_carry(struct carry *carry, struct slot *slot)
         hand_carry(carry, &slot->worker->held);
     }
     kept_carry(carry, &slot->kept);
+    if (slot->worker)
+        program_carry(carry, slot->worker);
 }
 
 static void slot_carry(struct carry *carry, uint32_t index)

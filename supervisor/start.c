@@ -1,7 +1,7 @@
 /*
- * start.c: a slot's process made: its pipes, its socket, its environment, for a worker and for the
- * pre_start command that comes before one (which gets no socket).  It says why one could not be
- * started, and decides nothing: when one starts is the core's.
+ * start.c: a slot's process made: its pipes, its socket, its environment, for a worker, a program
+ * (which has no socket), and the pre_start command that comes before one (which has none, either).
+ * It says why one could not be started, and decides nothing: when one starts is the core's.
  */
 #include "supervisor/config_template.h"
 #include "supervisor/config_tree.h"
@@ -72,6 +72,7 @@ static int worker_process(struct worker *worker, const struct attributes *attrib
                                       .directory = made.directory,
                                       .attributes = attributes,
                                       .channel = channel,
+                                      .channel_name = worker->program ? "HASUP_READY_FD" : NULL,
                                       .sockets = sockets,
                                       .socket_count = (unsigned)count,
                                       .out = out,
@@ -90,6 +91,14 @@ static void close_all(const int *fds, size_t count)
             close(fds[i]);
 }
 
+/* By sd_notify. */
+static bool is_heard(const struct worker *worker)
+{
+    const struct config_model *config = worker->slot->config;
+    return !worker->hook &&
+           (config->policy.timeouts.watchdog || config->ready.how == READY_NOTIFY);
+}
+
 /* 0, or the errno of what failed, with its text in `error`. */
 int worker_start(struct worker *worker, char error[ENGINE_REASON])
 {
@@ -98,10 +107,12 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
     int failed = users_find(&worker->slot->config->process, &attributes, error);
     if (failed)
         return failed;
-    bool watched = !worker->hook && worker->slot->model->config->policy.timeouts.watchdog;
-    if (!worker->hook && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+    const bool program = worker_is_program(worker), speaks = !worker->hook && !program;
+    if (speaks && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         failed = errno;
-    if (!failed && watched && !(worker->notify = notify_new(worker)))
+    if (program)
+        failed = program_open(worker, &pair[1]);
+    if (!failed && is_heard(worker) && !(worker->notify = notify_new(worker)))
         failed = errno ? errno : ENOMEM;
     worker->capture =
         failed ? NULL : said_capture(worker, &pipes[0], &pipes[1]);
@@ -111,7 +122,7 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
         snprintf(error, ENGINE_REASON, "cannot make its sockets: %s", strerror(failed));
     else
         failed = worker_process(worker, &attributes, pair[1], pipes[0], pipes[1], error);
-    if (!failed && !worker->hook &&
+    if (!failed && speaks &&
         peer_open(&worker->peer, worker->slot->engine->peers, pair[0], &worker_ops, worker)) {
         process_kill_tree(worker->process);
         pair[0] = -1;

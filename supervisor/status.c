@@ -107,6 +107,16 @@ static void print_open(struct sheet *out, json_t *json)
     json_decref(json);
 }
 
+/* The name of the model or program that comes before it. */
+static void print_awaited(struct sheet *out, const struct engine *engine,
+                          const struct slot_view *view)
+{
+    if (view->waits_for == UINT32_MAX || !engine->models[view->waits_for].used)
+        fputs("null", out->file);
+    else
+        print_text(out, engine->models[view->waits_for].config->name);
+}
+
 static void print_slot(struct sheet *out, const struct engine *engine, const struct slot *slot,
                        const struct slot_view *v)
 {
@@ -132,6 +142,8 @@ static void print_slot(struct sheet *out, const struct engine *engine, const str
     print_number(out, "next_start_ms", waits, (v->next_start - now) / HASUP_MS);
     fputs(",\"version\":", out->file);
     print_json(out, words_or_null(slot->version));
+    fputs(",\"waits_for\":", out->file);
+    print_awaited(out, engine, v);
     fputs(",\"checkpoint\":", out->file);
     print_json(out, checkpoint_json(slot, v));
     fputs(",\"last_death\":", out->file);
@@ -256,6 +268,33 @@ static json_t *model_json(const struct engine *engine, const struct model *model
     return json;
 }
 
+/* ---- programs ---- */
+
+static json_t *program_json(const struct engine *engine, const struct model *model)
+{
+    struct model_view v;
+    if (!core_model_view(engine->core, model->index, &v))
+        return NULL;
+    json_t *json = json_pack("{s:s, s:s, s:b, s:b, s:i, s:i, s:i}", "name", model->config->name,
+                             "kind", v.kind == KIND_ONESHOT ? "oneshot" : "program", "accepting",
+                             v.accepting, "up", program_is_up(engine, model->index), "ready",
+                             (int)v.ready, "done", (int)v.done, "wanted", (int)model->workers);
+    json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
+    json_object_set_new(json, "rollout", rollout_json(model, &v));
+    return json;
+}
+
+static void print_program(struct sheet *out, const struct engine *engine, struct slots *slots,
+                          const struct model *model)
+{
+    print_open(out, program_json(engine, model));
+    fputs(",\"slots\":[", out->file);
+    print_slots(out, engine, slots, model, ROLE_WORKER);
+    fputs("]}", out->file);
+}
+
+/* ---- all of them ---- */
+
 static void print_model(struct sheet *out, const struct engine *engine, struct slots *slots,
                         const struct model *model)
 {
@@ -280,21 +319,24 @@ static bool is_named(const struct model *model, const char *target)
            (strncmp(model->config->name, target, len) == 0 && strcspn(target, "/") == len);
 }
 
+/* Of what is named, the models or the programs. */
 static void print_models(struct sheet *out, const struct engine *engine, struct slots *slots,
-                         const char *target)
+                         const char *target, bool programs)
 {
     const char *between = "";
+    slots->at = 0;
     for (uint32_t i = 0; i < engine->config->limits.models; i++) {
         const struct model *model = &engine->models[i];
         struct model_view view;
         while (slots->at < slots->count && slots->list[slots->at]->model->index < i)
             slots->at++;
         if (!model->used || !is_named(model, target) ||
+            config_is_program(model->config) != programs ||
             !core_model_view(engine->core, i, &view))
             continue;
         fputs(between, out->file);
         between = ",";
-        print_model(out, engine, slots, model);
+        (programs ? print_program : print_model)(out, engine, slots, model);
     }
 }
 
@@ -325,7 +367,7 @@ static json_t *journal_json(const struct engine *engine)
         size_of(directory, "journal.db-wal"));
 }
 
-/* All but the models. */
+/* All but the models and programs. */
 static json_t *head_json(const struct engine *engine, hasup_ns started)
 {
     return json_pack(
@@ -352,7 +394,9 @@ char *status_text(const struct engine *engine, hasup_ns started, const char *tar
     if (!out.failed) {
         print_open(&out, head);
         fputs(",\"models\":[", out.file);
-        print_models(&out, engine, &slots, target);
+        print_models(&out, engine, &slots, target, false);
+        fputs("],\"programs\":[", out.file);
+        print_models(&out, engine, &slots, target, true);
         fputs("]}", out.file);
         out.failed |= ferror(out.file) != 0;
     } else {
@@ -370,14 +414,14 @@ char *status_config(const struct engine *engine)
 {
     char *text = config_json(engine->config);
     json_t *json = text ? json_loads(text, 0, NULL) : NULL;
-    json_t *models = json_object_get(json, "models");
     free(text);
     for (uint32_t i = 0; json && i < engine->config->limits.models; i++) {
         const struct model *model = &engine->models[i];
         if (!model->used || model->removing || config_holds(engine->config, model->config))
             continue;
         text = config_model_json(model->config);
-        json_object_set_new(models, model->config->name, text ? json_loads(text, 0, NULL) : NULL);
+        json_object_set_new(json_object_get(json, config_section_of(model->config)),
+                            model->config->name, text ? json_loads(text, 0, NULL) : NULL);
         free(text);
     }
     text = json ? json_dumps(json, JSON_COMPACT) : NULL;

@@ -309,6 +309,7 @@ static void go(struct upgrade *upgrade)
     struct carry carry = {0};
     char number[16], why[UPGRADE_TEXT];
     sigset_t all, before;
+    upgrade->ops->leaving(upgrade->context);
     int state = save(upgrade, &carry);
     if (state < 0) {
         snprintf(why, sizeof why, "its state cannot be written: %s", strerror(errno));

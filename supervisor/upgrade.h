@@ -21,6 +21,8 @@ struct upgrade_ops {
     const char *(*holds)(void *context);
     /* All of it, in its order. */
     void (*carry)(void *context, struct carry *carry);
+    /* Now, or another moment: what would not survive the next hasupd's coming ends. */
+    void (*leaving)(void *context);
     /* It did not happen, and the old one goes on. */
     void (*failed)(void *context, const char *why);
 };

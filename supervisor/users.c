@@ -64,7 +64,7 @@ static int find_group(const char *name, struct attributes *a, char error[USERS_E
 int users_find(const struct config_process *process, struct attributes *a, char error[USERS_ERROR])
 {
     int failed = 0;
-    *a = process->attributes;
+    *a = process->attributes ? *process->attributes : (struct attributes){0};
     a->uid = geteuid();
     a->gid = getegid();
     if (process->user)

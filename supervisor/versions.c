@@ -22,7 +22,7 @@ struct versions {
 };
 
 struct kept {
-    const char *name, *label, *why;
+    const char *section, *name, *label, *why;
     uint64_t tried, fingerprint;
     int weight;
     json_t *keys;
@@ -66,7 +66,8 @@ static json_t *kept_json(const struct engine *engine, const struct model *model)
     drop_empty(keys); /* for who reads the file */
     core_model_view(engine->core, model->index, &view);
     bool canary = view.rollout.state == ROLLOUT_CANARY;
-    return json_pack("{s:s, s:o, s:i, s:s, s:s, s:o, s:o}", "model", model->config->name, "tried",
+    return json_pack("{s:s, s:s, s:o, s:i, s:s, s:s, s:o, s:o}", "section",
+                     config_section_of(model->config), "model", model->config->name, "tried",
                      number_json(model->rollout.tried), "weight",
                      canary ? (int)view.rollout.weight : 0, "why",
                      canary ? "" : model->rollout.last, "label", model->config->version,
@@ -102,6 +103,15 @@ static uint64_t number_at(const json_t *object, const char *key)
     return text ? strtoull(text, NULL, 16) : 0;
 }
 
+/* Where the file has it; one that an older hasupd has written is a model. */
+static bool section_read(const json_t *object, struct kept *kept)
+{
+    json_t *section = json_object_get(object, "section");
+    kept->section = section ? json_string_value(section) : "models";
+    return kept->section &&
+           (strcmp(kept->section, "models") == 0 || strcmp(kept->section, "programs") == 0);
+}
+
 static bool kept_read(const json_t *object, struct kept *kept)
 {
     *kept = (struct kept){.tried = number_at(object, "tried"),
@@ -109,11 +119,12 @@ static bool kept_read(const json_t *object, struct kept *kept)
     return json_unpack((json_t *)(uintptr_t)object, "{s:s, s:s, s:s, s:i, s:o}", "model",
                        &kept->name, "label", &kept->label, "why", &kept->why, "weight",
                        &kept->weight, "config", &kept->keys) == 0 &&
-           kept->tried && kept->fingerprint;
+           kept->tried && kept->fingerprint && section_read(object, kept);
 }
 
-struct config *version_config(const char *name, const char *keys, size_t len, const char *label,
-                              uint64_t fingerprint, uint64_t *own, char error[CONFIG_ERROR_MAX])
+struct config *version_config(const char *section, const char *name, const char *keys, size_t len,
+                              const char *label, uint64_t fingerprint, uint64_t *own,
+                              char error[CONFIG_ERROR_MAX])
 {
     char made[CONFIG_VERSION_MAX];
     snprintf(error, CONFIG_ERROR_MAX, "out of memory");
@@ -123,7 +134,7 @@ struct config *version_config(const char *name, const char *keys, size_t len, co
     config_version_default(fingerprint, made);
     if (strcmp(label, made) == 0)
         json_object_del(object, "version"); /* it names none */
-    json_t *whole = object ? json_pack("{s:{s:o}}", "models", name, object) : NULL;
+    json_t *whole = object ? json_pack("{s:{s:o}}", section, name, object) : NULL;
     char *text = whole ? json_dumps(whole, JSON_COMPACT) : NULL;
     struct config *config = text ? config_parse(text, strlen(text), FILE_NAME, "/", error) : NULL;
     json_decref(whole);
@@ -146,9 +157,10 @@ static struct config *kept_config(const struct engine *engine, const struct kept
     char error[CONFIG_ERROR_MAX] = "out of memory";
     char *keys = json_dumps(kept->keys, JSON_COMPACT);
     uint64_t own;
-    struct config *config = keys ? version_config(kept->name, keys, strlen(keys), kept->label,
-                                                  kept->fingerprint, &own, error)
-                                 : NULL;
+    struct config *config = keys
+                                ? version_config(kept->section, kept->name, keys, strlen(keys),
+                                                 kept->label, kept->fingerprint, &own, error)
+                                : NULL;
     free(keys);
     if (!config) {
         LOG_EVENT(LEVEL_ERROR, "versions.lost", error, LOG_TEXT("model", kept->name),
@@ -252,7 +264,7 @@ void versions_resume(struct engine *engine, struct versions *versions)
 {
     for (size_t i = 0; versions && i < engine->config->model_count; i++) {
         const struct config_model *file = &engine->config->models[i];
-        struct model *model = &engine->models[engine_model(engine, file->name, strlen(file->name))];
+        struct model *model = &engine->models[engine_named(engine, file->name, strlen(file->name))];
         struct kept kept;
         if (model->config != file && kept_of(versions, file, &kept))
             resume(engine, model, file, &kept);

@@ -73,6 +73,7 @@ static bool is_needed(const struct engine *engine, const struct model *model)
 /* ---- loaded ---- */
 
 struct version_fields {
+    const char *section; /* where the file would have it */
     uint64_t fingerprint;
     char label[CONFIG_VERSION_MAX + 1];
     const uint8_t *keys;
@@ -107,8 +108,9 @@ static bool version_keep(struct carry *carry, const struct config *config, const
     if (file && file->fingerprint == fields->fingerprint)
         return true;
     struct config *parsed = fields->keys_len
-                                ? version_config(name, (const char *)fields->keys, fields->keys_len,
-                                                 fields->label, fields->fingerprint, &own, error)
+                                ? version_config(fields->section, name, (const char *)fields->keys,
+                                                 fields->keys_len, fields->label,
+                                                 fields->fingerprint, &own, error)
                                 : NULL;
     if (!parsed && needed)
         refuse(carry, name, fields->label, error);
@@ -160,30 +162,58 @@ static void version_fields_carry(struct carry *carry, struct version_fields *fie
     codec_bytes(codec, &fields->keys, &fields->keys_len);
 }
 
+static void version_fill(struct carry *carry, const struct model_version *version,
+                         struct version_fields *fields)
+{
+    fields->fingerprint = version->config->fingerprint;
+    snprintf(fields->label, sizeof fields->label, "%s", version->label);
+    fields->keys = (const uint8_t *)keys_of(carry, version->config);
+    fields->keys_len = strlen((const char *)fields->keys);
+}
+
+/* What it is, which it stays; an older hasupd had models alone, and says nothing.  Where the file
+ * has such. */
+static const char *kind_carry(struct carry *carry, const struct config *config, const char *name,
+                              const struct model *model, bool removing)
+{
+    struct codec *codec = &carry->codec;
+    struct config_model own = {.policy = {.kind = KIND_WORKERS}};
+    const struct config_model *file = config_model_named(config, name);
+    if (model)
+        own.policy.kind = model->config->policy.kind;
+    E(own.policy.kind, KIND_ONESHOT);
+    if (codec->loading && file && !removing && file->policy.kind != own.policy.kind) {
+        codec->what = "a model that the configuration has as a program, a program that it has as "
+                      "a model, or a oneshot that is one no more (hasupctl reload says what to do)";
+        codec_fail(codec);
+    }
+    return config_section_of(&own);
+}
+
 /* `model`: NULL while it is loaded. */
 static void model_versions_carry(struct carry *carry, const struct config *config,
                                  const struct engine *engine, const char *name,
-                                 const struct model *model)
+                                 const struct model *model, bool removing)
 {
     CARRY(carry);
+    struct version_fields fields[MODEL_VERSIONS] = {{.fingerprint = 0}};
     bool needed = model && is_needed(engine, model), same = true;
     uint64_t tried = model ? model->rollout.tried : 0;
     V(needed);
     V(tried);
     for (size_t i = 0; i < MODEL_VERSIONS && !codec->failed; i++) {
-        struct version_fields fields = {0};
         const struct model_version *version = model ? &model->versions[i] : NULL;
-        if (version && version->number) {
-            fields.fingerprint = version->config->fingerprint;
-            snprintf(fields.label, sizeof fields.label, "%s", version->label);
-            fields.keys = (const uint8_t *)keys_of(carry, version->config);
-            fields.keys_len = strlen((const char *)fields.keys);
-        }
+        if (version && version->number)
+            version_fill(carry, version, &fields[i]);
         struct codec_outer outer = codec_enter(codec);
-        version_fields_carry(carry, &fields);
+        version_fields_carry(carry, &fields[i]);
         codec_leave(codec, outer);
-        if (codec->loading && !codec->failed && fields.fingerprint)
-            same &= version_keep(carry, config, name, needed, &fields);
+    }
+    const char *section = kind_carry(carry, config, name, model, removing);
+    for (size_t i = 0; codec->loading && i < MODEL_VERSIONS && !codec->failed; i++) {
+        fields[i].section = section;
+        if (fields[i].fingerprint)
+            same &= version_keep(carry, config, name, needed, &fields[i]);
     }
     if (codec->loading && tried && !same && !codec->failed && !version_find(carry, name, tried))
         refuse(carry, name, "that was taken back",
@@ -235,7 +265,8 @@ void engine_names_carry(struct carry *carry, const struct config *config, struct
         while (engine && (!engine->models[at].used || engine->models[at].removing != (i >= stay)))
             at++;
         struct codec_outer outer = codec_enter(codec);
-        model_versions_carry(carry, config, engine, names[i], engine ? &engine->models[at] : NULL);
+        model_versions_carry(carry, config, engine, names[i], engine ? &engine->models[at] : NULL,
+                             i >= stay);
         codec_leave(codec, outer);
     }
     codec_end(codec);

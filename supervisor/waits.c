@@ -25,20 +25,23 @@ struct waits {
 static bool slot_is(const struct slot_view *view, enum wait_for what)
 {
     switch (what) {
-    case WAIT_READY: return view->state == SLOT_READY;
+    case WAIT_READY: return view->state == SLOT_READY || view->state == SLOT_DONE;
     case WAIT_STOPPED: return view->state == SLOT_STOPPED;
     case WAIT_IDLE: return !view->inflight && !view->queued;
     }
     return false;
 }
 
-/* A model: ready, where as many serve as are wanted; stopped and idle, where all its slots are. */
+/* Ready: a program as program_is_up has it, a model where as many serve as are wanted; stopped and
+ * idle, where all its slots are. */
 static bool model_is(const struct engine *engine, const struct wait *wait)
 {
     struct model_view model;
     struct slot_view slot;
     if (!core_model_view(engine->core, wait->model, &model))
         return wait->what != WAIT_READY;
+    if (wait->what == WAIT_READY && model.kind != KIND_WORKERS)
+        return program_is_up(engine, wait->model);
     if (wait->what == WAIT_READY)
         return model.accepting && !model.broken && model.ready > 0 &&
                model.ready >= engine->models[wait->model].workers;

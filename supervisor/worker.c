@@ -64,6 +64,7 @@ void worker_free(struct worker *worker)
 {
     peer_close(&worker->peer);
     notify_free(worker->notify);
+    program_free(worker);
     if (worker->capture)
         capture_free(worker->capture);
     free(worker->held);
@@ -272,7 +273,7 @@ void worker_terminate(struct slot *slot, uint32_t number)
         return;
     worker->leaving = true;
     if (!fork_give_up(worker))
-        process_signal(worker->process, SIGTERM);
+        process_signal(worker->process, worker->program ? program_stop_signal(worker) : SIGTERM);
 }
 
 /* Nobody listens to it any more. */
@@ -280,6 +281,7 @@ static void worker_leave(struct worker *worker)
 {
     peer_close(&worker->peer);
     notify_close(worker->notify);
+    program_close(worker);
     worker->slot->asked = false;
     forks_lost(worker);
 }
@@ -333,7 +335,7 @@ static void exit_reason(const struct worker *worker, const struct process_exit *
                  strsignal(exit->signal));
     else
         snprintf(reason, ENGINE_REASON, "exited with code %d%s", exit->code,
-                 worker->greeted || worker->hook ? ""
+                 worker->greeted || worker->hook || worker->program ? ""
                                                  : " before its hello (is it a hasup worker?)");
 }
 
@@ -387,6 +389,12 @@ static void keep_tail(struct slot *slot, const struct capture *capture)
     }
 }
 
+/* A program that ends well did what it was for. */
+static bool is_meant(const struct worker *worker, const struct process_exit *exit)
+{
+    return worker->leaving || (worker->program && !exit->signal && !exit->code);
+}
+
 void worker_exited(void *context, struct process *process, const struct process_exit *exit)
 {
     struct engine *engine = context;
@@ -398,6 +406,7 @@ void worker_exited(void *context, struct process *process, const struct process_
     peer_drain(&worker->peer);
     said_until_now(worker);
     peer_close(&worker->peer);
+    program_close(worker);
     worker->slot->asked = false;
     worker->exit.reaped = true;
     worker->exit.how = *exit;
@@ -413,7 +422,7 @@ void worker_exited(void *context, struct process *process, const struct process_
         letters_worker_exited(worker, exit);
         if (slot == worker->slot)
             state_done(slot, 0, reason);
-        LOG_EVENT(worker->leaving ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
+        LOG_EVENT(is_meant(worker, exit) ? LEVEL_INFO : LEVEL_WARNING, "slot.exited", reason,
                   LOG_TEXT("slot", slot->name), LOG_INT("pid", process_pid(process)),
                   LOG_NS("lived", loop_now(engine->loop) - worker->spawned),
                   LOG_INT("max_rss_kib", exit->usage.ru_maxrss));
@@ -435,7 +444,7 @@ void worker_tree_empty(void *context, struct process *process)
     bool passed = worker->hook && !worker->exit.how.signal && !worker->exit.how.code;
     if (!passed) { /* else why the last worker died stays known */
         keep_tail(worker->home, worker->capture);
-        said_last(worker, !worker->leaving);
+        said_last(worker, !is_meant(worker, &worker->exit.how));
     }
     if (!worker->hook)
         letters_worker_gone(engine, worker);

@@ -554,6 +554,7 @@ struct model_view {
     enum model_kind kind;
     bool accepting; /* not draining, not stopped */
     uint32_t ready, slots, queued, inflight; /* ready, slots: those that serve */
+    uint32_t done;   /* of a program: slots that ended, and are not to run again */
     uint32_t spares; /* loaded */
     uint64_t queued_bytes, answered, refused, attempts, replays;
     uint32_t unstored; /* replied, and not durable yet */

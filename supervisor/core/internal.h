@@ -445,6 +445,8 @@ const struct model *order_blocker(const struct core *core, const struct model *m
 bool order_holds(const struct core *core, const struct model *model);
 /* While hasupd stops: a slot stopped, and those that come before its model may be next. */
 void order_released(struct core *core, const struct model *model);
+/* It is removed: nobody comes after it any more. */
+void order_forget(struct core *core, const struct model *gone);
 /* Counts what is not saved. */
 void order_loaded(struct core *core);
 void order_check(const struct core *core, const struct model *model);

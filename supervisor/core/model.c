@@ -94,6 +94,7 @@ void model_settle(struct core *core, struct model *model)
         timer_clear(&core->wheel, &model->batch.timer);
         timer_clear(&core->wheel, &model->rollout.timer);
         bodies_forget(core, model->index);
+        order_forget(core, model);
         action_add(core, ACTION_MODEL_GONE)->model = model->index;
     }
     core_settle(core);

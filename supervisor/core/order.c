@@ -6,15 +6,18 @@
  * A model is up while one of its workers is ready; a program, while each of its slots is ready or
  * done.  One that comes after another waits while that is on its way; where it is required, until
  * it is up.  Only starts wait: what runs goes on while what it requires is down, and its next start
- * waits.  The configuration has no cycles; how one would end is that everybody in it waits, and
+ * waits.  One that is not there yet is on its way; one that was removed is waited for no more.  The
+ * configuration has no cycles; how one would end is that everybody in it waits, and
  * stops when the grace is over.
  */
 #include "supervisor/core/internal.h"
 
-static bool is_coming(enum slot_state state)
+/* A oneshot's end is known when nothing of it is left. */
+static bool is_coming(const struct model *model, enum slot_state state)
 {
     return state == SLOT_WAITING || state == SLOT_PREPARING || state == SLOT_STARTING ||
-           state == SLOT_LOADING || state == SLOT_REPLAYING;
+           state == SLOT_LOADING || state == SLOT_REPLAYING ||
+           (state == SLOT_KILLING && model->policy.kind == KIND_ONESHOT);
 }
 
 void order_changed(struct core *core, const struct slot *slot, enum slot_state from)
@@ -24,8 +27,8 @@ void order_changed(struct core *core, const struct slot *slot, enum slot_state f
     model->unstopped -= from != SLOT_STOPPED;
     if (slot->role != ROLE_WORKER)
         return;
-    model->coming += is_coming(slot->state);
-    model->coming -= is_coming(from);
+    model->coming += is_coming(model, slot->state);
+    model->coming -= is_coming(model, from);
     model->done += slot->state == SLOT_DONE;
     model->done -= from == SLOT_DONE;
 }
@@ -47,6 +50,18 @@ const struct model *order_blocker(const struct core *core, const struct model *m
             return before;
     }
     return NULL;
+}
+
+void order_forget(struct core *core, const struct model *gone)
+{
+    for (uint32_t i = 0; i < core->limits.models; i++) {
+        struct model_policy *policy = &core->models[i].policy;
+        uint32_t kept = 0;
+        for (uint32_t k = 0; k < policy->after.count; k++)
+            if (policy->after.list[k].model != gone->index)
+                policy->after.list[kept++] = policy->after.list[k];
+        policy->after.count = kept;
+    }
 }
 
 static bool comes_after(const struct model *model, const struct model *before)
@@ -91,7 +106,7 @@ void order_check(const struct core *core, const struct model *model)
         if (!slot->used || slot->model != model->index)
             continue;
         unstopped += slot->state != SLOT_STOPPED;
-        coming += slot->role == ROLE_WORKER && is_coming(slot->state);
+        coming += slot->role == ROLE_WORKER && is_coming(model, slot->state);
         done += slot->role == ROLE_WORKER && slot->state == SLOT_DONE;
     }
     assert(coming == model->coming && done == model->done && unstopped == model->unstopped);

@@ -52,6 +52,7 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
                                 .accepting = model->accepting,
                                 .ready = model->ready,
                                 .slots = model->slots - model->helpers,
+                                .done = model->done,
                                 .spares = model->spares,
                                 .queued = model->queued + model->suspects.count + model->storing,
                                 .inflight = model->inflight,
@@ -73,7 +74,7 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
         view->rollout.side[i].ended = model->rollout.side[i].ended;
         view->rollout.side[i].failed = model->rollout.side[i].failed;
     }
-    for (uint32_t i = 0; i < core->slots_high; i++)
+    for (uint32_t i = 0; i < core->slots_high && model->rollout.state != ROLLOUT_NONE; i++)
         view->rollout.waiting +=
             core->slots[i].used && core->slots[i].model == index && core->slots[i].restart;
     return true;

@@ -392,6 +392,8 @@ static inline bool worker_is_loaded(const struct worker *worker)
 /* program.c */
 void program_shape(struct sim *sim, struct model_shape *shape);
 void order_shape(struct sim *sim, uint32_t model);
+/* It was removed, and nobody waits for it any more. */
+void order_gone(struct sim *sim, uint32_t model);
 bool slot_is_program(const struct sim *sim, const struct sim_slot *slot);
 void program_begins(struct sim *sim, struct sim_slot *slot);
 hasup_ns program_moves(struct sim *sim, struct sim_slot *slot);

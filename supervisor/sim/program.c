@@ -21,6 +21,18 @@ void order_shape(struct sim *sim, uint32_t model)
     }
 }
 
+void order_gone(struct sim *sim, uint32_t model)
+{
+    for (uint32_t i = 0; i < SIM_ALL; i++) {
+        struct model_policy *policy = &sim->models[i].policy;
+        uint32_t kept = 0;
+        for (uint32_t k = 0; k < policy->after.count; k++)
+            if (policy->after.list[k].model != model)
+                policy->after.list[kept++] = policy->after.list[k];
+        policy->after.count = kept;
+    }
+}
+
 void program_shape(struct sim *sim, struct model_shape *shape)
 {
     struct random *r = &sim->random;

@@ -67,6 +67,7 @@ static void model_gone(struct sim *sim, uint32_t model)
         if (sim->clients[i].id && sim->clients[i].model == model)
             sim_fail(sim, "model %u is gone with request %llx", model,
                      (unsigned long long)sim->clients[i].id);
+    order_gone(sim, model);
     versions_configured(sim, model);
     poison_recover(sim, model);
 }

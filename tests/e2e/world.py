@@ -114,7 +114,8 @@ class World:
         return json.loads(self.ctl("--json", "status").stdout)
 
     def slots(self):
-        return [slot for model in self.status()["models"] for slot in model["slots"]]
+        status = self.status()
+        return [slot for model in status["models"] + status["programs"] for slot in model["slots"]]
 
     def slot(self, name):
         return next(slot for slot in self.slots() if slot["slot"] == name)

@@ -191,6 +191,19 @@ static void who_only_comes_after_starts_also_when_it_has_failed(void **state)
     assert_int_equal(state_of(w, 1), SLOT_STARTING);
 }
 
+static void who_waits_for_one_that_is_removed_starts(void **state)
+{
+    struct world *w = *state;
+    set_program(w, KIND_ONESHOT, REVIVE_ON_FAILURE);
+    set_after(w, true);
+    says(w, EVENT_SPAWNED, 0);
+    world_do(w, (struct event){.type = EVENT_MODEL_REMOVED, .model = WORLD_MODEL});
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+    leaves(w, 0);
+    assert_int_equal(seen_count(w, ACTION_MODEL_GONE), 1);
+    assert_int_equal(state_of(w, 1), SLOT_STARTING);
+}
+
 static void what_runs_goes_on_while_what_it_requires_is_down(void **state)
 {
     struct world *w = *state;
@@ -253,6 +266,7 @@ int main(void)
         STORY(an_essential_program_that_is_done_ends_hasupd_but_no_oneshot),
         STORY(who_requires_a_oneshot_starts_when_it_has_succeeded),
         STORY(who_only_comes_after_starts_also_when_it_has_failed),
+        STORY(who_waits_for_one_that_is_removed_starts),
         STORY(what_runs_goes_on_while_what_it_requires_is_down),
         STORY(what_came_first_stops_last),
         STORY(who_is_in_a_hurry_stops_all_at_once),
