@@ -585,9 +585,9 @@ struct versions *versions_read(struct engine *engine);
 /* The configuration that a model of the file starts with. */
 const struct config_model *versions_instead(struct engine *engine, const struct versions *versions,
                                             const struct config_model *file);
-/* One model's configuration, of what config_model_json said of it, under the label and fingerprint
- * that it had; `own`: its fingerprint as this hasupd reckons.  NULL: it does not understand it, and
- * `error` says why. */
+/* One configuration of a model or program, which the file has in `section`, of what
+ * config_model_json said of it, under the label and fingerprint that it had; `own`: its fingerprint
+ * as this hasupd reckons.  NULL: it does not understand it, and `error` says why. */
 struct config *version_config(const char *section, const char *name, const char *keys, size_t len,
                               const char *label, uint64_t fingerprint, uint64_t *own,
                               char error[CONFIG_ERROR_MAX]);
