@@ -123,6 +123,9 @@ static void directories_follow_the_user(void **state)
 }
 
 #define MODEL "models:\n  digits:\n    command: [x]\n"
+#define NONE                                                                                       \
+    "models: required: at least one model, such as digits: {command: [./digits]}; or one of "      \
+    "programs"
 
 /* Every kind of mistake, and what its author reads. */
 static const struct {
@@ -141,7 +144,7 @@ static const struct {
      "f.yaml:4:11: journal.result: unknown key; did you mean \"results\"?"},
     {MODEL "zzzzzz: {}\n",
      "f.yaml:4:1: zzzzzz: unknown key; known here: state_dir, runtime_dir, listen, log, limits, "
-     "journal, checkpoints, shutdown, security, models"},
+     "journal, checkpoints, shutdown, security, models, programs"},
     {MODEL "    devices: 0\n",
      "f.yaml:4:14: models.digits.devices: expected a list of words; found text: write [0]"},
     {MODEL "    devices: []\n",
@@ -204,7 +207,7 @@ static const struct {
     {MODEL "    timeouts: {request: 1us}\n",
      "f.yaml:4:25: models.digits.timeouts.request: 1us is out of range: 1ms to 24h, or never"},
     {MODEL "    timeouts: 5s\n",
-     "f.yaml:4:15: models.digits.timeouts: expected keys such as request:; found \"5s\""},
+     "f.yaml:4:15: models.digits.timeouts: expected keys such as start:; found \"5s\""},
     {MODEL "    body_max: 64MB\n",
      "f.yaml:4:15: models.digits.body_max: expected a size such as 64KiB, 1GiB; found \"64MB\""},
     {MODEL "    body_max: 0\n",
@@ -257,16 +260,13 @@ static const struct {
      "f.yaml:2:3: models.-digits: a model's name has 1 to 63 letters, digits, '.', '_', '-', and "
      "begins with a letter or digit"},
     {"models: [a]\n", "f.yaml:1:9: models: expected a map from names to models; found a list"},
-    {"models: {}\n", "f.yaml:1:1: models: required: at least one model, such as digits: "
-                     "{command: [./digits]}"},
-    {"", "f.yaml:1:1: models: required: at least one model, such as digits: "
-         "{command: [./digits]}"},
-    {"# nothing\n", "f.yaml:1:1: models: required: at least one model, such as digits: "
-                    "{command: [./digits]}"},
+    {"models: {}\n", "f.yaml:1:1: " NONE},
+    {"", "f.yaml:1:1: " NONE},
+    {"# nothing\n", "f.yaml:1:1: " NONE},
     {"just text\n", "f.yaml:1:1: expected keys such as models:; found text"},
     {"- a\n", "f.yaml:1:1: expected keys such as models:; found a list"},
     {"limits: {models: 1}\nmodels: {a: {command: [x]}, b: {command: [x]}}\n",
-     "f.yaml:2:1: models: 2 models, but limits.models is 1"},
+     "f.yaml:2:1: models: 2 models and programs, but limits.models is 1"},
     {"checkpoints: {encrypt: true}\n" MODEL,
      "f.yaml:1:24: checkpoints.encrypt: needs a key: name its file in checkpoints.key_file"},
     {"security: {insecure: yes}\n" MODEL,
@@ -481,8 +481,8 @@ static const struct node *descend(const struct node *node, const char *path)
     return node;
 }
 
-/* Each key of a table stands in the example: with its default, or in a comment where it has none.
- */
+/* Each key of a table stands in this part of the example: with its default, or in a comment where it
+ * has none. */
 static void names_all(const struct config_key *keys, size_t count, const struct node *node,
                       const char *text)
 {
@@ -492,13 +492,13 @@ static void names_all(const struct config_key *keys, size_t count, const struct 
         char comment[64];
         snprintf(comment, sizeof(comment), "# %s:", dot ? dot + 1 : keys[i].path);
         if (strcmp(keys[i].path, "command") == 0 || keys[i].type == CONFIG_MODELS ||
-            keys[i].type == CONFIG_PATTERNS)
+            keys[i].type == CONFIG_PROGRAMS || keys[i].type == CONFIG_PATTERNS)
             assert_non_null(found);
-        else if (!keys[i].fallback)
-            assert_non_null(strstr(text, comment));
-        else if (!found)
+        else if (!keys[i].fallback && !strstr(text, comment))
+            fail_msg("the example lacks %s", comment);
+        else if (keys[i].fallback && !found)
             fail_msg("the example lacks %s", keys[i].path);
-        else
+        else if (keys[i].fallback)
             assert_string_equal(found->text, keys[i].fallback);
     }
 }
@@ -513,6 +513,11 @@ static void the_example_names_every_key_with_its_default(void **state)
     config_errors_init(&errors, "example", error);
     struct node *root = config_tree_parse(text, len, &errors);
     assert_non_null(root);
+    char *programs = strstr(text, "\nprograms:");
+    assert_non_null(programs);
+    names_all(config_program_keys, config_program_key_count, descend(root, "programs.web"),
+              programs);
+    *programs = '\0';
     names_all(config_top_keys, config_top_key_count, root, text);
     names_all(config_model_keys, config_model_key_count, descend(root, "models.digits"), text);
     config_tree_free(root);
@@ -527,7 +532,9 @@ static void the_example_says_exactly_the_defaults(void **state)
     char *text = read_example(&len);
     struct config *example = config_parse(text, len, "f.yaml", "/etc/hasup", error);
     assert_string_equal(error, "");
-    struct config *shortest = good("models: {digits: {command: [build/examples/digits]}}\n");
+    struct config *shortest =
+        good("models: {digits: {command: [build/examples/digits]}}\n"
+             "programs: {web: {command: [python3, -m, http.server, --bind, 127.0.0.1, 8090]}}\n");
     char *a = config_json(example), *b = config_json(shortest);
     assert_string_equal(a, b);
     free(a);

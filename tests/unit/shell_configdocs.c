@@ -15,12 +15,14 @@
 
 #include "supervisor/config_tree.h"
 
-#define MODEL "models.M."
+#define MODEL   "models.M."
+#define PROGRAM "programs.P."
 
 enum { WORD = 128, DOCUMENTED = 256 };
 
 struct documented {
     char path[WORD], value[WORD]; /* value: its default */
+    bool of_both;                 /* said to be of a program as of a model */
 };
 
 struct page {
@@ -41,16 +43,22 @@ static char *read_file(const char *path)
     return text;
 }
 
-static const struct config_key *key_of(const char *path)
+static const struct config_key *find_key(const struct config_key *keys, size_t count,
+                                         const char *path)
 {
-    bool model = strncmp(path, MODEL, strlen(MODEL)) == 0;
-    const struct config_key *keys = model ? config_model_keys : config_top_keys;
-    size_t count = model ? config_model_key_count : config_top_key_count;
-    path += model ? strlen(MODEL) : 0;
     for (size_t i = 0; i < count; i++)
         if (strcmp(keys[i].path, path) == 0)
             return &keys[i];
     return NULL;
+}
+
+static const struct config_key *key_of(const char *path)
+{
+    if (strncmp(path, MODEL, strlen(MODEL)) == 0)
+        return find_key(config_model_keys, config_model_key_count, path + strlen(MODEL));
+    if (strncmp(path, PROGRAM, strlen(PROGRAM)) == 0)
+        return find_key(config_program_keys, config_program_key_count, path + strlen(PROGRAM));
+    return find_key(config_top_keys, config_top_key_count, path);
 }
 
 /* The next word between `...` of a cell; where it ends, or NULL. */
@@ -100,6 +108,7 @@ static void read_row(struct page *page, const char *line)
             for (char name[WORD]; (value = quoted(value, last, name));) {
                 struct documented *one = add(page, word, name);
                 value = item(value, last, one->value);
+                one->of_both = strcmp(word, PROGRAM) == 0;
             }
             return;
         }
@@ -129,9 +138,18 @@ static void are_documented(const struct page *page, const struct config_key *key
         snprintf(path, WORD, "%s%s", prefix, keys[i].path);
         for (size_t k = 0; k < page->count; k++)
             found += strcmp(page->list[k].path, path) == 0;
-        if (found != 1 && keys[i].type != CONFIG_MODELS)
+        if (found != 1 && keys[i].type != CONFIG_MODELS && keys[i].type != CONFIG_PROGRAMS)
             fail_msg("docs/configuration.md names %s %zu times", path, found);
     }
+}
+
+/* A program's key that a model has, too, in the same place and with the same default. */
+static bool is_of_both(const struct config_key *key)
+{
+    const struct config_key *other = find_key(config_model_keys, config_model_key_count, key->path);
+    return other && other->offset == key->offset && other->type == key->type &&
+           other->restarts == key->restarts &&
+           strcmp(other->fallback ? other->fallback : "", key->fallback ? key->fallback : "") == 0;
 }
 
 static void the_page_names_every_key_with_its_default_and_no_other(void **state)
@@ -149,23 +167,33 @@ static void the_page_names_every_key_with_its_default_and_no_other(void **state)
                  strcmp(key->fallback, page.list[i].value) != 0)
             fail_msg("docs/configuration.md: the default of %s is %s, not %s", page.list[i].path,
                      key->fallback, page.list[i].value);
+        if (key && page.list[i].of_both && !is_of_both(key))
+            fail_msg("docs/configuration.md: %s is not as a model's", page.list[i].path);
     }
     are_documented(&page, config_top_keys, config_top_key_count, "");
     are_documented(&page, config_model_keys, config_model_key_count, MODEL);
+    are_documented(&page, config_program_keys, config_program_key_count, PROGRAM);
 }
 
-static void the_page_says_which_keys_restart_a_model(void **state)
+static void are_told_to_restart(const struct config_key *keys, size_t count, const char *line)
+{
+    char quote[WORD];
+    for (size_t i = 0; i < count; i++) {
+        snprintf(quote, WORD, "`%s`", keys[i].path);
+        if ((strstr(line, quote) != NULL) != keys[i].restarts)
+            fail_msg("docs/configuration.md on %s and reloads", keys[i].path);
+    }
+}
+
+static void the_page_says_which_keys_restart_a_model_or_program(void **state)
 {
     (void)state;
-    char *text = read_file("docs/configuration.md"), quote[WORD];
+    char *text = read_file("docs/configuration.md");
     char *line = strstr(text, "A reload restarts only");
     assert_non_null(line);
     *strchr(line, ';') = '\0';
-    for (size_t i = 0; i < config_model_key_count; i++) {
-        snprintf(quote, WORD, "`%s`", config_model_keys[i].path);
-        if ((strstr(line, quote) != NULL) != config_model_keys[i].restarts)
-            fail_msg("docs/configuration.md on %s and reloads", config_model_keys[i].path);
-    }
+    are_told_to_restart(config_model_keys, config_model_key_count, line);
+    are_told_to_restart(config_program_keys, config_program_key_count, line);
     free(text);
 }
 
@@ -195,6 +223,8 @@ static void the_examples_comments_name_keys(void **state)
             known |= is_last_name(config_top_keys[i].path, at + 2, len);
         for (size_t i = 0; i < config_model_key_count; i++)
             known |= is_last_name(config_model_keys[i].path, at + 2, len);
+        for (size_t i = 0; i < config_program_key_count; i++)
+            known |= is_last_name(config_program_keys[i].path, at + 2, len);
         if (!known)
             fail_msg("supervisor.yaml.example: there is no key %.*s", (int)len, at + 2);
         names++;
@@ -217,12 +247,14 @@ static bool is_key_like(const char *word)
 
 static void check_words(const char *path)
 {
-    char *text = read_file(path), word[WORD], model[WORD + sizeof MODEL];
+    char *text = read_file(path), word[WORD], model[WORD + sizeof MODEL],
+         program[WORD + sizeof PROGRAM];
     for (const char *at = text; (at = strchr(at, '`'));) {
         size_t len = strcspn(at + 1, "`: \n");
         snprintf(word, WORD, "%.*s", (int)(len < WORD ? len : 0), at + 1);
         snprintf(model, sizeof model, MODEL "%s", word);
-        if (is_key_like(word) && !key_of(word) && !key_of(model))
+        snprintf(program, sizeof program, PROGRAM "%s", word);
+        if (is_key_like(word) && !key_of(word) && !key_of(model) && !key_of(program))
             fail_msg("%s: there is no key %s", path, word);
         at += len + 1;
     }
@@ -240,13 +272,51 @@ static void other_pages_name_keys_that_there_are(void **state)
     globfree(&pages);
 }
 
+/* The next configuration that a page shows, indented by four, as a file; NULL: there is none. */
+static const char *shown(const char *at, char *file, size_t room)
+{
+    static const char INDENT[] = "    ";
+    size_t len = 0;
+    for (bool inside = false; *at; at += strcspn(at, "\n"), at += *at == '\n') {
+        const bool indented = strncmp(at, INDENT, strlen(INDENT)) == 0;
+        const char *line = at + (indented ? strlen(INDENT) : 0);
+        if (!inside && indented &&
+            (strncmp(line, "programs:", 9) == 0 || strncmp(line, "models:", 7) == 0))
+            inside = true;
+        if (inside && !indented && *at != '\n')
+            break;
+        if (inside)
+            len += (size_t)snprintf(file + len, room - len, "%.*s\n", (int)strcspn(line, "\n"),
+                                    line);
+    }
+    return len ? at : NULL;
+}
+
+static void what_the_page_on_programs_shows_is_read(void **state)
+{
+    (void)state;
+    enum { ROOM = 8192 };
+    char file[ROOM], error[CONFIG_ERROR_MAX];
+    char *text = read_file("docs/programs.md");
+    size_t count = 0;
+    for (const char *at = text; (at = shown(at, file, ROOM)); count++) {
+        struct config *config = config_parse(file, strlen(file), "f.yaml", "/etc/hasup", error);
+        if (!config)
+            fail_msg("docs/programs.md shows\n%s\n%s", file, error);
+        config_free(config);
+    }
+    assert_true(count >= 5);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_page_names_every_key_with_its_default_and_no_other),
-        cmocka_unit_test(the_page_says_which_keys_restart_a_model),
+        cmocka_unit_test(the_page_says_which_keys_restart_a_model_or_program),
         cmocka_unit_test(the_examples_comments_name_keys),
         cmocka_unit_test(other_pages_name_keys_that_there_are),
+        cmocka_unit_test(what_the_page_on_programs_shows_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
