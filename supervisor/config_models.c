@@ -336,7 +336,7 @@ static void check_slots(struct config_reader *reader, const struct config *confi
                  (uint64_t)config->models[i].policy.preload;
     if (slots > config->limits.slots)
         config_error(reader->errors, at->key_line, at->key_column, at->key,
-                     "%llu workers in all, but limits.slots is %u", (unsigned long long)slots,
+                     "%llu slots in all, but limits.slots is %u", (unsigned long long)slots,
                      config->limits.slots);
 }
 

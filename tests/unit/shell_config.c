@@ -226,7 +226,7 @@ static const struct {
      "f.yaml:4:13: models.digits.workers: expected a whole number; found nothing"},
     {MODEL "    workers: {a: 1}\n",
      "f.yaml:4:14: models.digits.workers: expected a whole number; found keys"},
-    {MODEL "    workers: 300\n", "f.yaml:1:1: models: 300 workers in all, but limits.slots is 256"},
+    {MODEL "    workers: 300\n", "f.yaml:1:1: models: 300 slots in all, but limits.slots is 256"},
     {MODEL "    policy: fastes\n",
      "f.yaml:4:13: models.digits.policy: expected one of fastest, least_loaded, round_robin, "
      "weighted_round_robin, random; found \"fastes\"; did you mean \"fastest\"?"},
@@ -481,8 +481,8 @@ static const struct node *descend(const struct node *node, const char *path)
     return node;
 }
 
-/* Each key of a table stands in this part of the example: with its default, or in a comment where it
- * has none. */
+/* Each key of a table stands in this part of the example: with its default, or in a comment where
+ * it has none. */
 static void names_all(const struct config_key *keys, size_t count, const struct node *node,
                       const char *text)
 {

@@ -286,8 +286,8 @@ static const char *shown(const char *at, char *file, size_t room)
         if (inside && !indented && *at != '\n')
             break;
         if (inside)
-            len += (size_t)snprintf(file + len, room - len, "%.*s\n", (int)strcspn(line, "\n"),
-                                    line);
+            len +=
+                (size_t)snprintf(file + len, room - len, "%.*s\n", (int)strcspn(line, "\n"), line);
     }
     return len ? at : NULL;
 }
