@@ -270,17 +270,22 @@ static json_t *model_json(const struct engine *engine, const struct model *model
 
 /* ---- programs ---- */
 
+static const char *program_kind_name(enum model_kind kind)
+{
+    return kind == KIND_ONESHOT ? "oneshot" : "program";
+}
+
 static json_t *program_json(const struct engine *engine, const struct model *model)
 {
     struct model_view v;
     if (!core_model_view(engine->core, model->index, &v))
         return NULL;
     json_t *json = json_pack("{s:s, s:s, s:b, s:b, s:i, s:i, s:i}", "name", model->config->name,
-                             "kind", v.kind == KIND_ONESHOT ? "oneshot" : "program", "accepting",
-                             v.accepting, "up", program_is_up(engine, model->index), "ready",
+                             "kind", program_kind_name(v.kind), "accepting", v.accepting, "up", program_is_up(engine, model->index), "ready",
                              (int)v.ready, "done", (int)v.done, "wanted", (int)model->workers);
     json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
     json_object_set_new(json, "rollout", rollout_json(model, &v));
+    json_object_set_new(json, "sockets", sockets_json(engine, model->config));
     return json;
 }
 

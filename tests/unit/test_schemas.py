@@ -42,7 +42,10 @@ def table(comment):
 
 
 def config_keys(name):
-    (body,) = re.findall(rf"config_key {name}\[\] = \{{(.*?)^\}};", "\n".join(C.values()), re.S | re.M)
+    text = "\n".join(C.values())
+    (body,) = re.findall(rf"config_key {name}\[\] = \{{(.*?)^\}};", text, re.S | re.M)
+    for macro in re.findall(r"^    (\w+_KEYS),", body, re.M):
+        body += "".join(re.findall(rf"#define {macro}\b((?:[^\n]*\\\n)*[^\n]*\n)", text))
     return {"." + key for key in re.findall(r'^    (?:TOP|MODEL)\("([\w.]+)"', body, re.M)}
 
 
@@ -123,9 +126,11 @@ class Schemas(unittest.TestCase):
         root = self.schemas["config"]
         leaves = {path for path, s in schemas.walk(root) if path and "[]" not in path and "properties" not in schemas.resolved(root, s)}
         top = {path for path in leaves if path.startswith(".")}
-        model = {path[len("model"):] for path in leaves - top} - {".fingerprint"}
         self.assertEqual(top, config_keys("config_top_keys"))
-        self.assertEqual(model, config_keys("config_model_keys"))
+        for kind in ("model", "program"):
+            keys = {path[len(kind):] for path in leaves if path.startswith(f"{kind}.")} - {".fingerprint"}
+            said = {re.sub(r"^(\.(?:ready|live)\b).*", r"\1", path) for path in keys}  # what a probe is has its own table
+            self.assertEqual(said, config_keys(f"config_{kind}_keys"))
 
     def test_the_page_names_each_one(self):
         with open(f"{ROOT}/docs/hasupctl.md", encoding="utf-8") as file:
