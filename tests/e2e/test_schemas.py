@@ -14,7 +14,14 @@ from world import BUILD, LIMIT, WORKER, World, wait_until  # noqa: E402
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERSIONED = f"/usr/bin/python3, -B, {HERE}/versioned.py"
 PRELOADED, BULKY = (os.path.join(os.path.dirname(WORKER), name) for name in ("preloaded", "bulky"))
-TOP = "log: {line_max: 256, rate: {lines: 1000, burst: 100}}\ncheckpoints: {key_file: keys}\n"
+TOP = """log: {line_max: 256, rate: {lines: 1000, burst: 100}}
+checkpoints: {key_file: keys}
+programs:
+  setup: {command: [sh, -c, "exit 3"], oneshot: true, restart: {when: never}}
+  done: {command: ["true"], oneshot: true}
+  proxy: {command: [sleep, "1000"], after: [done], live: {exec: ["true"], interval: 1h}, sockets: {door: {unix: door.sock}}}
+  late: {command: [sleep, "1000"], requires: [setup], ready: {tcp: 1}, stop_signal: INT}
+"""
 MODELS = f"""
   m:
     command: [{WORKER}]
@@ -85,7 +92,8 @@ class Schemas(unittest.TestCase):
     def slots(self, world):
         """Ready, broken, in backoff, stopped, a spare, a zygote; after crashes, with answers, with a memory that was measured."""
         for event, slot in (("slot.broken", "bad/0"), ("slot.backoff", "again/0"), ("slot.ready", "rolled/0"),
-                            ("slot.ready", "forked/0"), ("slot.ready", "m/spare-0")):
+                            ("slot.ready", "forked/0"), ("slot.ready", "m/spare-0"), ("slot.done", "done/0"),
+                            ("slot.broken", "setup/0"), ("slot.ready", "proxy/0")):
             world.wait_event(event, slot=slot)
         world.get("/metrics")  # measures
         self.ask(world, "ok", "stop", "forked")
@@ -102,8 +110,10 @@ class Schemas(unittest.TestCase):
         status = self.ask(world, "status", "status")
         self.assertGreaterEqual({slot["state"] for model in status["models"] for slot in model["slots"]},
                                 {"ready", "broken", "backoff", "stopped"})
+        self.assertEqual({program["name"]: [slot["state"] for slot in program["slots"]] for program in status["programs"]},
+                         {"setup": ["broken"], "done": ["done"], "proxy": ["ready"], "late": ["waiting"]})
         self.ask(world, "status", "status", "counter")
-        for model in ("m", "counter", "bad", "again", "forked", "other"):
+        for model in ("m", "counter", "bad", "again", "forked", "other", "late", "setup", "proxy"):
             self.ask(world, "why", "why", model)
         self.ask(world, "why", "why", "bad/0")
 
