@@ -1,8 +1,8 @@
 /*
  * slots.c: a program with a thousand slots in one hasupd: from its start until the last of them
  * runs, beside a bare loop of posix_spawn and the supervisors of Debian with the same program; how
- * long hasupctl status takes then, what hasupd holds (s6 and runit with the processes that watch one
- * service each), and how often it wakes while nothing happens.
+ * long hasupctl status takes then, what hasupd holds (s6 and runit with the processes that watch
+ * one service each), and how often it wakes while nothing happens.
  */
 #include "bench/bench.h"
 

@@ -280,9 +280,11 @@ static json_t *program_json(const struct engine *engine, const struct model *mod
     struct model_view v;
     if (!core_model_view(engine->core, model->index, &v))
         return NULL;
-    json_t *json = json_pack("{s:s, s:s, s:b, s:b, s:i, s:i, s:i}", "name", model->config->name,
-                             "kind", program_kind_name(v.kind), "accepting", v.accepting, "up", program_is_up(engine, model->index), "ready",
-                             (int)v.ready, "done", (int)v.done, "wanted", (int)model->workers);
+    json_t *json =
+        json_pack("{s:s, s:s, s:b, s:b, s:i, s:i, s:i}", "name", model->config->name, "kind",
+                  program_kind_name(v.kind), "accepting", v.accepting, "up",
+                  program_is_up(engine, model->index), "ready", (int)v.ready, "done", (int)v.done,
+                  "wanted", (int)model->workers);
     json_object_set_new(json, "version", json_string(label_of(model, v.rollout.version)));
     json_object_set_new(json, "rollout", rollout_json(model, &v));
     json_object_set_new(json, "sockets", sockets_json(engine, model->config));
