@@ -150,11 +150,11 @@ static void read_all(struct config_reader *reader, struct config *config, const 
     config_models_read(reader, config, root);
 }
 
-struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,
-                            char error[CONFIG_ERROR_MAX])
+static struct config *parse(const char *text, size_t len, const char *name, const char *directory,
+                            bool part, char error[CONFIG_ERROR_MAX])
 {
     struct config_errors errors;
-    struct config_reader reader = {.errors = &errors, .directory = directory};
+    struct config_reader reader = {.errors = &errors, .directory = directory, .part = part};
     config_errors_init(&errors, name, error);
     if (len > CONFIG_FILE_MAX) {
         config_error(&errors, 0, 0, NULL, "larger than 1MiB");
@@ -176,6 +176,18 @@ struct config *config_parse(const char *text, size_t len, const char *name, cons
         return config;
     config_free(config);
     return NULL;
+}
+
+struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,
+                            char error[CONFIG_ERROR_MAX])
+{
+    return parse(text, len, name, directory, false, error);
+}
+
+struct config *config_parse_part(const char *text, size_t len, const char *name,
+                                 const char *directory, char error[CONFIG_ERROR_MAX])
+{
+    return parse(text, len, name, directory, true, error);
 }
 
 /* Room for at least one byte more of the text; false: none.  It grows from a little, because the

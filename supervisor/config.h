@@ -171,6 +171,9 @@ struct config *config_load(const char *path, char error[CONFIG_ERROR_MAX]);
 /* The same from memory; relative paths are taken from `directory`. */
 struct config *config_parse(const char *text, size_t len, const char *name, const char *directory,
                             char error[CONFIG_ERROR_MAX]);
+/* A part of one: whom it names in `after` and `requires` may stand in another part. */
+struct config *config_parse_part(const char *text, size_t len, const char *name,
+                                 const char *directory, char error[CONFIG_ERROR_MAX]);
 void config_free(struct config *config);
 /* What a version is called that has no name. */
 void config_version_default(uint64_t fingerprint, char text[CONFIG_VERSION_MAX]);

@@ -375,6 +375,7 @@ void config_models_read(struct config_reader *reader, struct config *config,
     for (size_t i = 0; i < HASUP_LEN(maps); i++)
         for (const struct node *node = maps[i] ? maps[i]->first : NULL; node; node = node->next)
             read_model(reader, config, node, i == 0 ? KIND_WORKERS : KIND_PROGRAM);
-    config_order_check(config, root, reader->errors);
+    if (!reader->part)
+        config_order_check(config, root, reader->errors);
     check_slots(reader, config, at);
 }

@@ -132,6 +132,7 @@ struct config_table config_table_of(const struct config_model *model);
 struct config_reader {
     struct config_errors *errors;
     const char *directory; /* absolute */
+    bool part;             /* whom it names may stand elsewhere */
 };
 
 /* Puts the defaults of a table into `object`; false where there is no memory. */

@@ -136,7 +136,8 @@ struct config *version_config(const char *section, const char *name, const char 
         json_object_del(object, "version"); /* it names none */
     json_t *whole = object ? json_pack("{s:{s:o}}", section, name, object) : NULL;
     char *text = whole ? json_dumps(whole, JSON_COMPACT) : NULL;
-    struct config *config = text ? config_parse(text, strlen(text), FILE_NAME, "/", error) : NULL;
+    struct config *config =
+        text ? config_parse_part(text, strlen(text), FILE_NAME, "/", error) : NULL;
     json_decref(whole);
     free(text);
     char *copy = config ? strdup(label) : NULL;

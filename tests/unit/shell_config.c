@@ -428,8 +428,9 @@ static void same_again(const struct config_model *model)
     uint64_t own = 0;
     char *keys = config_model_json(model), *again;
     assert_non_null(keys);
-    struct config *config = version_config(model->name, keys, strlen(keys), model->version,
-                                           model->fingerprint, &own, error);
+    struct config *config =
+        version_config(config_section_of(model), model->name, keys, strlen(keys), model->version,
+                       model->fingerprint, &own, error);
     assert_string_equal(error, config ? error : "");
     assert_non_null(config);
     assert_true(own == model->fingerprint);
@@ -445,7 +446,10 @@ static void a_configuration_that_is_kept_is_the_same_when_it_is_read_again(void 
 {
     (void)state;
     static const char *const keys[] = {
-        "", "    version: seven\n", "    version: '12'\n", "    environment: {A: '', B: 'a=b'}\n",
+        "",
+        "    version: seven\n",
+        "    version: '12'\n",
+        "    environment: {A: '', B: 'a=b'}\n",
         "    process: {rlimits: {nofile: 64}, umask: '077', capabilities: [none]}\n",
         "    sockets: {http: {tcp: '127.0.0.1:0'}, own: {unix: /tmp/x.sock, mode: '0660'}}\n",
         "    devices: ['0', '1']\n    pre_start: {command: [x, -y], retries: 0}\n",
@@ -453,11 +457,30 @@ static void a_configuration_that_is_kept_is_the_same_when_it_is_read_again(void 
         "    policy: weighted_round_robin\n    weights: [1, 2]\n    batch: {preferred: [2, 4]}\n",
         "    timeouts: {progress: 5s, ping_every: never}\n    rollout: {max_surge: 0}\n",
     };
+    static const char *const programs[] = {
+        "",
+        "    oneshot: true\n",
+        "    slots: 2\n    ready: {tcp: '{slot+80}', interval: 2s}\n    restart: {when: never}\n",
+        "    ready: {http: {socket: /a, path: /b}, status: 200-299}\n    stop_signal: RTMIN+2\n",
+        "    ready: notify\n    live: {exec: [x, '{slot}'], failures: 7, timeout: 2s}\n",
+        "    ready: fd\n    live: {http: 'http://127.0.0.1:80/'}\n    essential: true\n",
+        "    after: [digits]\n    requires: [other]\n",
+    };
+    char text_of[512];
     for (size_t i = 0; i < HASUP_LEN(keys); i++) {
-        char text[512];
-        snprintf(text, sizeof(text), MODEL "%s", keys[i]);
-        struct config *config = good(text);
+        snprintf(text_of, sizeof(text_of), MODEL "%s", keys[i]);
+        struct config *config = good(text_of);
         same_again(&config->models[0]);
+        config_free(config);
+    }
+    for (size_t i = 0; i < HASUP_LEN(programs); i++) {
+        snprintf(text_of, sizeof(text_of),
+                 MODEL "    requires: [other]\nprograms:\n  other: {command: [x]}\n"
+                       "  web:\n    command: [x]\n%s",
+                 programs[i]);
+        struct config *config = good(text_of);
+        for (size_t k = 0; k < config->model_count; k++)
+            same_again(&config->models[k]);
         config_free(config);
     }
     size_t len;
