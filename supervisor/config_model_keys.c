@@ -18,8 +18,9 @@ static const char *const adapter_names[] = {"none", "http", NULL};
         __VA_ARGS__                                                                                \
     }
 
-/* Of both. */
-#define SHARED_KEYS                                                                                \
+/* Of both, in two parts: fingerprints are made in the order of a table, and with another one an
+ * upgrade would restart all that runs. */
+#define START_KEYS                                                                                 \
     MODEL("command", CONFIG_COMMAND, command, .restarts = true),                                   \
     MODEL("essential", CONFIG_BOOL, policy.essential, .fallback = "false"),                        \
     MODEL("after", CONFIG_WORDS, after, .fallback = NULL),                                         \
@@ -29,9 +30,6 @@ static const char *const adapter_names[] = {"none", "http", NULL};
     MODEL("environment", CONFIG_VARIABLES, environment, .restarts = true),                         \
     MODEL("environment_files", CONFIG_FILE_PATHS, environment_files, .restarts = true),            \
     MODEL("sockets", CONFIG_SOCKETS, sockets, .restarts = true),                                   \
-    MODEL("devices", CONFIG_WORDS, devices, .restarts = true),                                     \
-    MODEL("devices_per_worker", CONFIG_COUNT, devices_per_worker, .fallback = "1", .min = 1,       \
-          .max = 64, .restarts = true),                                                            \
     MODEL("process.user", CONFIG_TEXT, process.user, .restarts = true),                            \
     MODEL("process.group", CONFIG_TEXT, process.group, .restarts = true),                          \
     MODEL("process.umask", CONFIG_TEXT, process.umask, .restarts = true),                          \
@@ -46,6 +44,9 @@ static const char *const adapter_names[] = {"none", "http", NULL};
           .max = GIB(16384), .restarts = true),                                                    \
     MODEL("process.no_new_privs", CONFIG_BOOL, process.no_new_privs, .fallback = "false",          \
           .restarts = true),                                                                       \
+    MODEL("devices", CONFIG_WORDS, devices, .restarts = true),                                     \
+    MODEL("devices_per_worker", CONFIG_COUNT, devices_per_worker, .fallback = "1", .min = 1,       \
+          .max = 64, .restarts = true),                                                            \
     MODEL("pre_start.command", CONFIG_COMMAND, pre_start, .fallback = NULL),                       \
     MODEL("pre_start.timeout", CONFIG_DURATION, policy.pre_start.timeout, .fallback = "30s",       \
           .min = HASUP_MS, .max = DAY),                                                            \
@@ -63,7 +64,9 @@ static const char *const adapter_names[] = {"none", "http", NULL};
     MODEL("restart.start_limit", CONFIG_COUNT, policy.restart.start_limit, .fallback = "5",        \
           .min = 1, .max = 1000),                                                                  \
     MODEL("restart.breaker", CONFIG_DURATION, policy.restart.breaker, .fallback = "1m",            \
-          .min = HASUP_MS, .max = DAY),                                                            \
+          .min = HASUP_MS, .max = DAY)
+
+#define TIME_KEYS                                                                                  \
     MODEL("timeouts.start", CONFIG_DURATION, policy.timeouts.start, .fallback = "5m",              \
           .min = HASUP_MS, .max = DAY),                                                            \
     MODEL("timeouts.watchdog", CONFIG_DURATION, policy.timeouts.watchdog, .fallback = "never",     \
@@ -82,7 +85,7 @@ static const char *const adapter_names[] = {"none", "http", NULL};
           .fallback = "10m", .min = HASUP_MS, .max = DAY, .never = true)
 
 const struct config_key config_model_keys[] = {
-    SHARED_KEYS,
+    START_KEYS,
     MODEL("workers", CONFIG_COUNT, policy.workers, .fallback = "1", .min = 1, .max = 4096),
     MODEL("spares", CONFIG_COUNT, policy.spares, .fallback = "0", .max = 4096),
     MODEL("preload", CONFIG_BOOL, policy.preload, .fallback = "false"),
@@ -118,6 +121,7 @@ const struct config_key config_model_keys[] = {
     MODEL("adapter.invoke", CONFIG_TEXT, adapter.invoke, .fallback = "/"),
     MODEL("adapter.whole_max", CONFIG_SIZE, adapter.whole_max, .fallback = "1MiB", .max = GIB(1),
           .restarts = true),
+    TIME_KEYS,
     MODEL("timeouts.request", CONFIG_DURATION, request_timeout, .fallback = "1m", .min = HASUP_MS,
           .max = DAY, .never = true),
     MODEL("timeouts.attempt", CONFIG_DURATION, policy.timeouts.attempt, .fallback = "1m",
@@ -180,7 +184,8 @@ const struct config_key config_model_keys[] = {
 const size_t config_model_key_count = HASUP_LEN(config_model_keys);
 
 const struct config_key config_program_keys[] = {
-    SHARED_KEYS,
+    START_KEYS,
+    TIME_KEYS,
     MODEL("slots", CONFIG_COUNT, policy.workers, .fallback = "1", .min = 1, .max = 4096),
     MODEL("oneshot", CONFIG_BOOL, oneshot, .fallback = "false"),
     MODEL("stop_signal", CONFIG_TEXT, stop_name, .fallback = "TERM"),

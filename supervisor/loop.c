@@ -33,6 +33,7 @@ struct loop {
     void *woken_context;
     hasup_ns now;
     uint64_t turn;
+    bool stopped;
     struct {
         void (*end)(void *context);
         void *context;
@@ -140,12 +141,15 @@ void loop_free(struct loop *loop)
 
 void loop_run(struct loop *loop)
 {
-    ev_run(loop->ev, 0);
+    if (!loop->stopped) /* ev_run knows nothing of an ev_break before it */
+        ev_run(loop->ev, 0);
+    loop->stopped = false;
     run_hooks(loop); /* what the last turn had to say still leaves */
 }
 
 void loop_stop(struct loop *loop)
 {
+    loop->stopped = true;
     ev_break(loop->ev, EVBREAK_ALL);
 }
 

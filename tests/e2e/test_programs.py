@@ -169,6 +169,13 @@ class Ends(unittest.TestCase):
             world.wait_event("slot.done", slot="main/0")  # it was to end
             world.wait_event("slot.ready", slot="m/0")
 
+    def test_hasupd_ends_also_where_what_is_essential_cannot_even_be_started(self):
+        for models, top in ((model("essential: true, restart: {start_limit: 1}").replace(WORKER, "/nonexistent"), ""),
+                            (model(), programs("  p: {command: [/nonexistent], essential: true, restart: {when: never}}\n"))):
+            with self.subTest(models=models, top=top):
+                with World(models, top, wait=False) as world:
+                    self.assertEqual(world.process.wait(LIMIT), 127)
+
     def test_it_ends_by_its_own_signal_and_leaves_nothing(self):
         with World("", start=False) as world:
             left = os.path.join(world.directory, "left")
