@@ -44,6 +44,7 @@ static void model_check(const struct core *core, const struct model *model)
     dispatch_check(core, model);
     recycle_check(core, model);
     order_check(core, model);
+    model_check_hope(core, model);
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)

@@ -240,6 +240,7 @@ void core_step(struct core *core, const struct event *event, struct actions *out
     }
     spares_settle(core);
     gate_open(core);
+    order_settle(core);
     essentials_settle(core);
     core->out = NULL;
 }

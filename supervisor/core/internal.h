@@ -445,6 +445,10 @@ const struct model *order_blocker(const struct core *core, const struct model *m
 bool order_holds(const struct core *core, const struct model *model);
 /* While hasupd stops: a slot stopped, and those that come before its model may be next. */
 void order_released(struct core *core, const struct model *model);
+/* Whether something that its slots wait for has failed, or is stopped, as things stand. */
+bool order_waits_in_vain(const struct core *core, const struct model *model);
+/* At the end of a step: requests whose model waits for what broke or was stopped are refused. */
+void order_settle(struct core *core);
 /* It is removed: nobody comes after it any more. */
 void order_forget(struct core *core, const struct model *gone);
 /* Counts what is not saved. */
@@ -568,6 +572,7 @@ void entries_check(const struct entries *entries);
 
 /* Whether some slot serves, or will without anybody's help. */
 bool model_has_hope(const struct core *core, const struct model *model);
+void model_check_hope(const struct core *core, const struct model *model);
 /* After a slot stopped, broke or a request ended: refuses, removes, finishes what can be. */
 void model_settle(struct core *core, struct model *model);
 /* Its policy is another one. */

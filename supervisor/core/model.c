@@ -4,17 +4,31 @@
  */
 #include "supervisor/core/internal.h"
 
-bool model_has_hope(const struct core *core, const struct model *model)
+/* `in_vain`: what its slots wait for will not come. */
+static bool may_serve(const struct core *core, const struct model *model, bool in_vain)
 {
     if (model->ready)
         return true;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
         if (slot->used && slot->model == model->index && slot->role == ROLE_WORKER &&
-            slot->wanted && slot->state != SLOT_STOPPED && slot->state != SLOT_BROKEN)
+            slot->wanted && slot->state != SLOT_STOPPED && slot->state != SLOT_BROKEN &&
+            !(slot->state == SLOT_WAITING && in_vain))
             return true;
     }
     return false;
+}
+
+bool model_has_hope(const struct core *core, const struct model *model)
+{
+    return may_serve(core, model,
+                     !PLANT(PLANT_WAIT_IN_VAIN) && order_waits_in_vain(core, model));
+}
+
+void model_check_hope(const struct core *core, const struct model *model)
+{
+    assert((!model->queued && !model->suspects.count) ||
+           may_serve(core, model, order_waits_in_vain(core, model)));
 }
 
 static bool model_is_idle(const struct core *core, const struct model *model)
@@ -276,6 +290,7 @@ void model_set(struct core *core, const struct event *event)
     } else {
         model->policy = *event->model_set.policy;
     }
+    core->order_moved = true;
     model_changed(core, model);
     if (!model->removing) /* a slot more would be gone again before anybody could use it */
         model_scale(core, model);

@@ -23,6 +23,8 @@ static bool is_coming(const struct model *model, enum slot_state state)
 void order_changed(struct core *core, const struct slot *slot, enum slot_state from)
 {
     struct model *model = model_of(core, slot);
+    core->order_moved |= slot->state == SLOT_STOPPED || slot->state == SLOT_BROKEN ||
+                         slot->state == SLOT_WAITING;
     model->unstopped += slot->state != SLOT_STOPPED;
     model->unstopped -= from != SLOT_STOPPED;
     if (slot->role != ROLE_WORKER)
@@ -64,6 +66,59 @@ void order_forget(struct core *core, const struct model *gone)
     }
 }
 
+/* ---- what is waited for in vain ---- */
+
+enum { CHAIN = 64 /* of models that wait for each other, as far as it is looked at */ };
+
+static bool waits_in_vain(const struct core *core, const struct model *model, unsigned depth);
+
+/* Of a model one worker is enough, of a program all are needed. */
+static bool will_be_up(const struct core *core, const struct model *model, unsigned depth)
+{
+    const bool all = model_is_program(model), in_vain = waits_in_vain(core, model, depth);
+    bool any = false;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (!slot->used || slot->model != model->index || slot->role != ROLE_WORKER)
+            continue;
+        const bool comes = slot->wanted && slot->state != SLOT_BROKEN &&
+                           !(slot->state == SLOT_WAITING && in_vain);
+        if (all && !comes)
+            return false;
+        any |= comes;
+    }
+    return any;
+}
+
+static bool waits_in_vain(const struct core *core, const struct model *model, unsigned depth)
+{
+    for (uint32_t i = 0; i < model->policy.after.count && depth < CHAIN; i++) {
+        const struct model *before = &core->models[model->policy.after.list[i].model];
+        if (model->policy.after.list[i].required && before->used && !model_is_up(before) &&
+            !will_be_up(core, before, depth + 1))
+            return true;
+    }
+    return false;
+}
+
+bool order_waits_in_vain(const struct core *core, const struct model *model)
+{
+    return waits_in_vain(core, model, 0);
+}
+
+void order_settle(struct core *core)
+{
+    const bool moved = core->order_moved;
+    core->order_moved = false;
+    for (uint32_t i = 0; i < core->limits.models && moved; i++) {
+        struct model *model = &core->models[i];
+        if (model->used && model->policy.after.count && (model->queued || model->suspects.count))
+            model_settle(core, model);
+    }
+}
+
+/* ---- stops ---- */
+
 static bool comes_after(const struct model *model, const struct model *before)
 {
     for (uint32_t i = 0; i < model->policy.after.count; i++)
@@ -96,6 +151,7 @@ void order_loaded(struct core *core)
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used)
             order_changed(core, &core->slots[i], SLOT_STOPPED);
+    core->order_moved = false;
 }
 
 void order_check(const struct core *core, const struct model *model)

@@ -387,6 +387,7 @@ struct core {
     uint32_t loading, waiting; /* slots that load; that are SLOT_WAITING */
     uint64_t waits;
     struct timer_node shutdown_timer;
+    bool order_moved; /* in this step what models wait for may have failed, or be other models */
     bool spare_came; /* in this step somebody may have become able to take over, or to be relieved */
     bool essential_down; /* likewise: an essential model has nobody who is ready */
 };

@@ -21,6 +21,15 @@ static void set_after(struct world *w, bool required)
                     .type = EVENT_MODEL_SET, .model = AFTER, .model_set = {.policy = &policy}});
 }
 
+/* To the model that comes after. */
+static uint64_t submit_after(struct world *w)
+{
+    uint64_t id = (uint64_t)1 << 32 | w->made++;
+    world_do(w, (struct event){
+                    .type = EVENT_SUBMITTED, .model = AFTER, .request = id, .submitted = {.size = 9}});
+    return id;
+}
+
 static void probed(struct world *w, enum question probe, bool well)
 {
     struct event event = of_worker(w, EVENT_PROBED, 0);
@@ -191,6 +200,26 @@ static void who_only_comes_after_starts_also_when_it_has_failed(void **state)
     assert_int_equal(state_of(w, 1), SLOT_STARTING);
 }
 
+static void requests_do_not_wait_for_what_has_failed(void **state)
+{
+    struct world *w = *state;
+    set_program(w, KIND_ONESHOT, REVIVE_NEVER);
+    set_after(w, true);
+    says(w, EVENT_SPAWNED, 0);
+    uint64_t queued = submit_after(w);
+    assert_int_equal(seen_count(w, ACTION_REFUSE), 0);
+    dies(w, 0);
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+    assert_refused(w, queued, REFUSED_UNAVAILABLE);
+    assert_refused(w, submit_after(w), REFUSED_UNAVAILABLE);
+    world_do(w, (struct event){.type = EVENT_COMMAND,
+                               .model = WORLD_MODEL,
+                               .slot = CORE_ALL_SLOTS,
+                               .command = COMMAND_START}); /* somebody mended it */
+    queued = submit_after(w);
+    assert_int_equal(seen_count(w, ACTION_REFUSE), 0);
+}
+
 static void who_waits_for_one_that_is_removed_starts(void **state)
 {
     struct world *w = *state;
@@ -266,6 +295,7 @@ int main(void)
         STORY(an_essential_program_that_is_done_ends_hasupd_but_no_oneshot),
         STORY(who_requires_a_oneshot_starts_when_it_has_succeeded),
         STORY(who_only_comes_after_starts_also_when_it_has_failed),
+        STORY(requests_do_not_wait_for_what_has_failed),
         STORY(who_waits_for_one_that_is_removed_starts),
         STORY(what_runs_goes_on_while_what_it_requires_is_down),
         STORY(what_came_first_stops_last),
