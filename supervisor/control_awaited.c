@@ -124,7 +124,7 @@ static void rollout_done(void *context, const struct model *model)
     while (*(at = rollout_awaited(control, name))) {
         json_object_set_new((*at)->results, name,
                             json_pack("{s:b, s:o}", "ok", !model->rollout.failed, "text",
-                                      json_words(model->rollout.last)));
+                                      json_words(model->rollout.last ? model->rollout.last : "")));
         if (!--(*at)->waiting)
             rollouts_reply(control, at);
     }

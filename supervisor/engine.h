@@ -198,8 +198,8 @@ struct model {
     uint32_t coming;                   /* the core is being told of it */
     struct model_version versions[MODEL_VERSIONS]; /* the model's, the other, one that comes */
     struct {
-        char because[ROLLOUT_TEXT]; /* why the last one failed */
-        char last[ROLLOUT_TEXT];    /* how the last one ended; "": there was none */
+        char *because; /* why the last one failed; malloc'ed, as the next one; NULL: it did not */
+        char *last;    /* how the last one ended; NULL: there was none, or no memory to say it */
         bool failed;
         uint64_t tried; /* fingerprint: the file has it and the model has not (versions.c); 0: none */
         bool recycles;              /* it is none: a worker is recycled while another stands in */
@@ -569,7 +569,8 @@ void model_version_describe(struct model *model, uint32_t number, const uint8_t 
                             size_t len);
 /* The version that speaks for the model: its own, before the first hello of that the other one. */
 const struct model_version *model_speaker(const struct model *model);
-void model_versions_free(struct model *model);
+void model_versions_free(struct model *model); /* and what is told of its rollouts */
+void rollout_note(char **noted, const char *text);
 /* "none", "rolling", "canary", "rolling_back" */
 const char *rollout_state_name(enum rollout_state state);
 void rollout_perform(struct engine *engine, const struct action *action);

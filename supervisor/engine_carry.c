@@ -148,8 +148,8 @@ static void model_carry(struct carry *carry, struct model *model)
     V(model->version);
     V(model->newest);
     V(model->workers);
-    carry_text(carry, model->rollout.because, sizeof model->rollout.because);
-    carry_text(carry, model->rollout.last, sizeof model->rollout.last);
+    carry_string(carry, &model->rollout.because);
+    carry_string(carry, &model->rollout.last);
     V(model->rollout.failed);
     V(model->rollout.wall_ns);
     struct model_version *own = version_of(model, model->version, 0);

@@ -355,7 +355,8 @@ int engine_canary(struct engine *engine, uint32_t index, const char *file, uint3
     versions_note(engine); /* its weight, too */
     if (view.rollout.state == ROLLOUT_CANARY)
         return 0;
-    snprintf(error, CONFIG_ERROR_MAX, "%s: %.900s", model->config->name, model->rollout.last);
+    snprintf(error, CONFIG_ERROR_MAX, "%s: %.900s", model->config->name,
+             model->rollout.last ? model->rollout.last : "no memory to say why");
     return HASUP_EFULL;
 }
 

@@ -99,6 +99,15 @@ void model_versions_free(struct model *model)
 {
     for (size_t i = 0; i < HASUP_LEN(model->versions); i++)
         version_free(&model->versions[i]);
+    free(model->rollout.because);
+    free(model->rollout.last);
+    model->rollout.because = model->rollout.last = NULL;
+}
+
+void rollout_note(char **noted, const char *text)
+{
+    free(*noted);
+    *noted = *text ? strdup(text) : NULL;
 }
 
 /* The model's is the core's now; what is neither that nor the other is needed no more. */
@@ -296,13 +305,14 @@ static bool tell(struct engine *engine, struct model *model, const struct action
     model->rollout.recycles = why == ROLLOUT_RECYCLES && to == ROLLOUT_ROLLING;
     size_t used = strlen(text);
     if (from == ROLLOUT_REVERTING) { /* why is known since it began */
-        snprintf(text + used, sizeof text - used, "%s", model->rollout.because);
+        snprintf(text + used, sizeof text - used, "%s",
+                 model->rollout.because ? model->rollout.because : "");
     } else {
         const struct config_model *judged = other_failed ? other->config : now.config;
         snprintf(text + used, sizeof text - used, "%s", why_text(&judged->policy, why, reason));
         if (culprit)
             tell_culprit(culprit, text, sizeof text);
-        snprintf(model->rollout.because, sizeof model->rollout.because, "%s", text + used);
+        rollout_note(&model->rollout.because, text + used);
     }
     bool meant = why == ROLLOUT_FINE || why == ROLLOUT_STOPPED || why == ROLLOUT_REPLACED;
     LOG_EVENT(why == ROLLOUT_RECYCLES ? LEVEL_DEBUG
@@ -312,7 +322,7 @@ static bool tell(struct engine *engine, struct model *model, const struct action
               event, text, LOG_TEXT("model", model->config->name), LOG_TEXT("version", now.label));
     if (outcome == GOES_ON)
         return false;
-    snprintf(model->rollout.last, sizeof model->rollout.last, "%s", text);
+    rollout_note(&model->rollout.last, text);
     model->rollout.failed = outcome == WENT_WRONG;
     model->rollout.wall_ns = loop_wall_now();
     return true;

@@ -225,10 +225,10 @@ static json_t *rollout_json(const struct model *model, const struct model_view *
     json_object_set_new(json, "canary", canary ? side_json(view, 1) : json_null());
     json_object_set_new(json, "why",
                         view->rollout.state == ROLLOUT_REVERTING
-                            ? json_words(model->rollout.because)
+                            ? json_words(model->rollout.because ? model->rollout.because : "")
                             : json_null());
     json_object_set_new(json, "last",
-                        model->rollout.last[0]
+                        model->rollout.last
                             ? json_pack("{s:b, s:o, s:I}", "ok", !model->rollout.failed, "text",
                                         json_words(model->rollout.last), "wall_ms",
                                         (json_int_t)(model->rollout.wall_ns / HASUP_MS))

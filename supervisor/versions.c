@@ -70,7 +70,7 @@ static json_t *kept_json(const struct engine *engine, const struct model *model)
                      config_section_of(model->config), "model", model->config->name, "tried",
                      number_json(model->rollout.tried), "weight",
                      canary ? (int)view.rollout.weight : 0, "why",
-                     canary ? "" : model->rollout.last, "label", model->config->version,
+                     canary || !model->rollout.last ? "" : model->rollout.last, "label", model->config->version,
                      "fingerprint", number_json(model->config->fingerprint), "config", keys);
 }
 
@@ -253,7 +253,7 @@ static void resume(struct engine *engine, struct model *model, const struct conf
 {
     model->rollout.tried = kept->tried;
     model->rollout.failed = !kept->weight;
-    snprintf(model->rollout.last, sizeof model->rollout.last, "%s", kept->why);
+    rollout_note(&model->rollout.last, kept->why);
     tell(model, kept, file->version);
     if (kept->weight)
         model_tell(engine, model, file,
