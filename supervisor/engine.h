@@ -150,7 +150,7 @@ struct worker {
     struct peer peer;
     struct notify *notify; /* what it says by sd_notify; NULL: nothing */
     struct program *program; /* of one that knows nothing of requests; else NULL */
-    char cause[ENGINE_REASON]; /* why hasupd ended it; "" : it ended by itself */
+    char *cause; /* why hasupd ended it, malloc'ed; NULL: it ended by itself */
     hasup_ns spawned;
     uint64_t memory; /* bytes, when it was measured last; 0: never */
     const char *version; /* label */
@@ -385,6 +385,8 @@ void worker_terminate(struct slot *slot, uint32_t number);
 void worker_abort(struct slot *slot, uint32_t number);
 void worker_kill(struct slot *slot, uint32_t number);
 void worker_blame(struct slot *slot, const char *cause);
+/* Why it is ended; the first time counts. */
+HASUP_PRINTF(2, 3) void worker_note_cause(struct worker *worker, const char *format, ...);
 void worker_exited(void *context, struct process *process, const struct process_exit *exit);
 void worker_tree_empty(void *context, struct process *process);
 

@@ -268,7 +268,7 @@ int fork_answered(struct worker *zygote, const struct hasup_frame *frame)
     }
     if (answer.failed) {
         if (answer.for_good)
-            snprintf(zygote->cause, sizeof zygote->cause, "%s", answer.error);
+            worker_note_cause(zygote, "%s", answer.error);
         fork_failed(worker, answer.for_good ? HASUP_EWORKER : EAGAIN, answer.error);
     } else {
         adopt(worker, frame->fd);

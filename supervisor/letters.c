@@ -201,7 +201,7 @@ static void report_add(struct letter *letter, const struct worker *worker)
     snprintf(report->slot, sizeof report->slot, "%s", worker->home->name);
     if (worker->exit.reaped) {
         report_reaped(letter, report, slot, &worker->exit.how);
-    } else if (worker->cause[0]) {
+    } else if (worker->cause) {
         snprintf(report->reason, sizeof report->reason, "%.*s", REASON - 1, worker->cause);
         memcpy(letter->summary, report->reason, sizeof letter->summary);
     }

@@ -449,13 +449,18 @@ static const char *broken_text(const struct slot *slot, const struct action *act
     return text;
 }
 
+static const char *cause_of(const struct worker *worker)
+{
+    return worker->cause ? worker->cause : "";
+}
+
 static const char *notice_text(const struct engine *engine, const struct slot *slot,
                                const struct action *action, char text[ENGINE_REASON])
 {
     switch (action->notice.what) {
     case NOTICE_HUNG:
     case NOTICE_PRE_START_TIMEOUT:
-    case NOTICE_START_TIMEOUT: return slot && slot->worker ? slot->worker->cause : "";
+    case NOTICE_START_TIMEOUT: return slot && slot->worker ? cause_of(slot->worker) : "";
     case NOTICE_DIVERGED: return "a replayed request was answered otherwise than before";
     case NOTICE_QUARANTINED:
         snprintf(text, ENGINE_REASON,
@@ -474,7 +479,7 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
         snprintf(text, ENGINE_REASON,
                  "preload is of no use: %.170s; its workers are started one by one, and each "
                  "loads by itself",
-                 slot && slot->worker && slot->worker->cause[0]
+                 slot && slot->worker && slot->worker->cause
                      ? slot->worker->cause
                      : "the worker offers no zygote (docs/protocol.md)");
         return text;

@@ -106,7 +106,7 @@ static void worker_flags_carry(struct carry *carry, struct worker *worker)
 {
     CARRY(carry);
     V(worker->number);
-    carry_text(carry, worker->cause, sizeof worker->cause);
+    carry_string(carry, &worker->cause);
     V(worker->spawned);
     V(worker->memory);
     label_carry(carry, &worker->version);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -28,10 +29,21 @@ void worker_post(struct worker *worker, struct event *event)
     engine_post(worker->slot->engine, event);
 }
 
+void worker_note_cause(struct worker *worker, const char *format, ...)
+{
+    char cause[ENGINE_REASON];
+    va_list args;
+    if (worker->cause)
+        return;
+    va_start(args, format);
+    vsnprintf(cause, sizeof cause, format, args);
+    va_end(args);
+    worker->cause = strdup(cause);
+}
+
 void worker_broke(struct worker *worker, const char *why)
 {
-    if (!worker->cause[0])
-        snprintf(worker->cause, sizeof worker->cause, "broke the protocol: %s", why);
+    worker_note_cause(worker, "broke the protocol: %s", why);
     if (worker->end == STATS_END_EXIT)
         worker->end = STATS_END_PROTOCOL;
     LOG_EVENT(LEVEL_WARNING, "slot.broke", worker->cause, LOG_TEXT("slot", worker->home->name),
@@ -65,6 +77,7 @@ void worker_free(struct worker *worker)
     peer_close(&worker->peer);
     notify_free(worker->notify);
     program_free(worker);
+    free(worker->cause);
     if (worker->capture)
         capture_free(worker->capture);
     free(worker->held);
@@ -310,8 +323,8 @@ void worker_blame(struct slot *slot, const char *cause)
 {
     if (slot->worker)
         death_note_hand(slot->worker);
-    if (slot->worker && !slot->worker->cause[0])
-        snprintf(slot->worker->cause, sizeof slot->worker->cause, "%s", cause);
+    if (slot->worker)
+        worker_note_cause(slot->worker, "%s", cause);
 }
 
 /* ---- its end ---- */
@@ -325,7 +338,7 @@ static int exit_code(const struct process_exit *exit)
 static void exit_reason(const struct worker *worker, const struct process_exit *exit,
                         char reason[ENGINE_REASON])
 {
-    if (worker->cause[0])
+    if (worker->cause)
         snprintf(reason, ENGINE_REASON, "%s", worker->cause);
     else if (exit->oom)
         snprintf(reason, ENGINE_REASON, "oom: killed for lack of memory%s",

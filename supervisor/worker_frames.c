@@ -94,7 +94,7 @@ static int on_ready(struct worker *worker, const struct hasup_frame *frame)
     if (!worker->welcomed && !failed)
         return HASUP_EPROTO;
     if (failed) {
-        snprintf(worker->cause, sizeof worker->cause, "could not load: %s", text);
+        worker_note_cause(worker, "could not load: %s", text);
         worker->end = STATS_END_LOAD_FAILED;
     }
     worker_post(worker,
