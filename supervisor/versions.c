@@ -70,7 +70,8 @@ static json_t *kept_json(const struct engine *engine, const struct model *model)
                      config_section_of(model->config), "model", model->config->name, "tried",
                      number_json(model->rollout.tried), "weight",
                      canary ? (int)view.rollout.weight : 0, "why",
-                     canary || !model->rollout.last ? "" : model->rollout.last, "label", model->config->version,
+                     canary || !model->rollout.last ? "" : model->rollout.last, "label",
+                     model->config->version,
                      "fingerprint", number_json(model->config->fingerprint), "config", keys);
 }
 

@@ -25,8 +25,10 @@ static void set_after(struct world *w, bool required)
 static uint64_t submit_after(struct world *w)
 {
     uint64_t id = (uint64_t)1 << 32 | w->made++;
-    world_do(w, (struct event){
-                    .type = EVENT_SUBMITTED, .model = AFTER, .request = id, .submitted = {.size = 9}});
+    world_do(w, (struct event){.type = EVENT_SUBMITTED,
+                               .model = AFTER,
+                               .request = id,
+                               .submitted = {.size = 9}});
     return id;
 }
 
