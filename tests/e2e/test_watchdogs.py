@@ -26,11 +26,12 @@ class Aborts(unittest.TestCase):
             self.assertIn("in wait_for_the_device", "\n".join(death["stderr"]))
 
     def test_a_worker_that_hangs_in_load_says_where(self):
-        models = watched("timeouts: {start: 500ms, abort: 30s}, restart: {backoff_min: 1m, backoff_max: 1m}", ", --load")
+        # Python itself must be up by then, else nobody is there to say anything.
+        models = watched("timeouts: {start: 5s, abort: 30s}, restart: {backoff_min: 1m, backoff_max: 1m}", ", --load")
         with World(models, wait=False) as world:
             world.wait_event("slot.backoff", slot="m/0")
             death = world.slot("m/0")["last_death"]
-            self.assertEqual(death["reason"], "not ready within timeouts.start (500 ms)")
+            self.assertEqual(death["reason"], "not ready within timeouts.start (5000 ms)")
             self.assertIn("in wait_for_the_device", "\n".join(death["stderr"]))
 
     def test_promise_1_requests_move_before_the_abort_ends(self):
