@@ -104,6 +104,8 @@ void connection_drop_request(struct connection *c)
     c->meta = NULL;
     free(c->head);
     c->head = NULL;
+    free(c->head_bytes);
+    c->head_bytes = NULL;
 }
 
 static void connection_close(struct connection *c)

@@ -136,6 +136,8 @@ struct connection {
     uint64_t heard, heard_of;  /* Last-Event-ID: a number, and the run that it is of */
     char record[RECORD_ID + 1]; /* of a route about a durable request; "": none */
     uint64_t raw; /* bytes of a chunked body with its framing */
+    uint8_t *head_bytes; /* while a body of known length comes: what stood before it */
+    uint32_t head_len;
     struct {
         uint8_t *bytes;        /* heap, or the buffer's; NULL: `view` */
         const uint8_t *view;   /* the whole body, inside the input */
@@ -189,6 +191,7 @@ struct http {
     char date[32];
     int64_t begun_s; /* Unix time of the door's start */
     char holds[192]; /* http_holds */
+    bool resuming;   /* what is parsed was parsed by another hasupd, up to here */
 };
 
 /* ---- http.c ---- */

@@ -1,7 +1,8 @@
 /*
  * http_carry.c: clients' connections, to another hasupd.  What of a head has come is parsed again
- * there, so no parser's state goes along; a connection in the middle of a body has to wait.  What a
- * connection was to send goes along as bytes.
+ * there, so no parser's state goes along.  So is the head of a body that comes, and then what there
+ * is of the body, where it stands; a chunked one has to wait.  What a connection was to send goes
+ * along as bytes.
  */
 #include "supervisor/http/connection.h"
 
@@ -12,10 +13,11 @@
 
 static const char *body_holds(struct http *http, const struct connection *c)
 {
+    const bool chunked = c->body.whole == UINT64_MAX;
     int used = snprintf(http->holds, sizeof http->holds,
-                        "a client is in the middle of a request's body: %llu bytes have come",
-                        (unsigned long long)c->body.len);
-    if (c->body.whole != UINT64_MAX)
+                        "a client is in the middle of a request's %sbody: %llu bytes have come",
+                        chunked ? "chunked " : "", (unsigned long long)c->body.len);
+    if (!chunked)
         used += snprintf(http->holds + used, sizeof http->holds - (size_t)used, " of %llu",
                          (unsigned long long)c->body.whole);
     if (c->id[0])
@@ -29,7 +31,7 @@ const char *http_holds(struct http *http)
         return "the HTTP door is closed";
     for (int i = 0; i < DEADLINES; i++)
         for (const struct connection *c = http->deadlines[i].first; c; c = c->next)
-            if (c->state == CONNECTION_BODY)
+            if (c->state == CONNECTION_BODY && (!c->head_bytes || c->verdict.status))
                 return body_holds(http, c);
     return NULL;
 }
@@ -91,6 +93,45 @@ static void input_carry(struct carry *carry, struct connection *c)
     c->in_len = c->in_room = (uint32_t)len;
 }
 
+/* Parsed as if it came now, without a copy of the body. */
+static void body_resume(struct connection *c, const uint8_t *head, size_t head_len,
+                        const struct body *body)
+{
+    struct http *http = c->http;
+    http->resuming = true;
+    connection_feed(c, head, head_len, 0);
+    if (c->state == CONNECTION_BODY && !c->verdict.status && body->len) {
+        c->body.buffer = body->buffer;
+        c->body.bytes = body->buffer ? body->buffer->map : (uint8_t *)(uintptr_t)body->bytes;
+        c->body.room = body->buffer ? body->buffer->size : body->len;
+        connection_feed(c, c->body.bytes, body->len, 0);
+    } else if (body->buffer) { /* it is refused here */
+        buffer_unref(body->buffer);
+    } else {
+        free((uint8_t *)(uintptr_t)body->bytes);
+    }
+    http->resuming = false;
+}
+
+/* Of a request whose body comes: its head, and the body so far. */
+static void body_carry(struct carry *carry, struct connection *c, bool comes)
+{
+    CARRY(carry);
+    const uint8_t *head = comes ? c->head_bytes : NULL;
+    size_t head_len = comes ? c->head_len : 0;
+    struct body body = {0};
+    if (comes)
+        body = (struct body){.bytes = c->body.bytes, .buffer = c->body.buffer, .len = c->body.len};
+    codec_bytes(codec, &head, &head_len);
+    carry_body(carry, &body);
+    if (!codec->loading || codec->failed || !head_len)
+        return;
+    if (body.buffer && body.len > body.buffer->size)
+        codec_fail(codec);
+    else if (!carry->dry)
+        body_resume(c, head, head_len, &body);
+}
+
 static void connection_carry(struct carry *carry, struct http *http, struct connection *c)
 {
     CARRY(carry);
@@ -102,18 +143,25 @@ static void connection_carry(struct carry *carry, struct http *http, struct conn
     }
     bool pending = c->state == CONNECTION_PENDING;
     uint64_t id = pending && !codec->loading ? engine_request_id(c->request) : 0;
-    E(c->state, CONNECTION_LINGER);
+    bool comes = c->state == CONNECTION_BODY;
+    uint8_t state = comes ? CONNECTION_HEAD : c->state;
+    E(state, CONNECTION_LINGER);
+    if (codec->loading)
+        c->state = state;
     V(c->eof);
     V(c->doomed);
     V(id);
     answer_carry(carry, c);
     input_carry(carry, c);
     output_carry(carry, c);
-    if (!codec->loading)
+    if (!codec->loading) {
+        body_carry(carry, c, comes);
         return;
+    }
     c->request = id ? engine_rejoin(http->engine, id, &HTTP_DOOR, c) : NULL;
     if (c->state == CONNECTION_PENDING && !c->request)
         codec_fail(codec);
+    body_carry(carry, c, false);
     connection_mark(c);
 }
 

@@ -264,7 +264,7 @@ static int keep_meta(struct connection *c)
     static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
     free(c->head);
     c->head = NULL;
-    if (c->expects && !c->body.len)
+    if (c->expects && !c->body.len && !c->http->resuming)
         out_write(c, go_on, sizeof go_on - 1);
     c->expects = false;
     if (c->meta != c->http->meta || !c->meta)
@@ -276,11 +276,24 @@ static int keep_meta(struct connection *c)
     return 0;
 }
 
-/* All bytes in hand are used and the request is not whole. */
-static int feed_pause(struct connection *c, const uint8_t *bytes, size_t len, size_t fresh)
+/* Another hasupd parses it again (http_carry.c).  Without it that waits for the body's end. */
+static void keep_head_bytes(struct connection *c, const uint8_t *bytes, size_t len)
+{
+    c->head_bytes = malloc(len);
+    if (!c->head_bytes)
+        return;
+    memcpy(c->head_bytes, bytes, len);
+    c->head_len = (uint32_t)len;
+}
+
+/* All bytes in hand are used and the request is not whole; `head`: they begin with its head. */
+static int feed_pause(struct connection *c, const uint8_t *bytes, size_t len, size_t fresh,
+                      bool head)
 {
     if (c->state == CONNECTION_HEAD)
         return c->begun ? keep_head(c, bytes, len) : 0;
+    if (head && c->body.whole != UINT64_MAX && !c->verdict.status)
+        keep_head_bytes(c, bytes, len - c->body.len);
     if (c->body.whole == UINT64_MAX) {
         /* Chunk sizes, extensions and trailers must stay in proportion to what they frame. */
         c->raw += fresh;
@@ -321,10 +334,11 @@ void connection_feed(struct connection *c, const uint8_t *bytes, size_t len, siz
     while (len > parsed) {
         http->base = (const char *)bytes;
         http->end = (const char *)bytes + len;
+        const bool head = c->state == CONNECTION_HEAD;
         enum llhttp_errno why =
             llhttp_execute(&c->parser, (const char *)bytes + parsed, len - parsed);
         if (why == HPE_OK) {
-            int error = feed_pause(c, bytes, len, len - parsed);
+            int error = feed_pause(c, bytes, len, len - parsed, head);
             if (error == HPE_USER)
                 feed_failed(c, why);
             else if (error)

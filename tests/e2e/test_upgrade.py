@@ -35,6 +35,20 @@ def descriptors(world):
     return len(os.listdir(f"/proc/{world.process.pid}/fd"))
 
 
+CHUNKED = (b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow-1\r\n"
+           b"Transfer-Encoding: chunked\r\n\r\n")
+
+
+def post_head(length, more=b""):
+    return b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\n%sContent-Length: %d\r\n\r\n" % (more, length)
+
+
+def answer_of(client):
+    answer = http.client.HTTPResponse(client)
+    answer.begin()
+    return answer.status, answer.read()
+
+
 class Client(threading.Thread):
     """Asks one thing after the other over one connection, until it is told to stop."""
 
@@ -130,35 +144,83 @@ class Upgrade(unittest.TestCase):
             self.assertEqual((answer.status, answer.read()), (200, b"x"))
             client.close()
 
-    def test_what_does_not_end_in_time_is_refused_at_once_in_an_idle_hasupd(self):
+    def test_what_does_not_end_in_time_is_refused_and_named(self):
         with World(ONE) as world:
             client = world.raw()
-            client.sendall(b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow-1\r\nContent-Length: 6\r\n\r\nech")
+            client.sendall(CHUNKED + b"6\r\nech")
             done = subprocess.run([f"{BUILD}/hasupctl", "-s", world.socket, "upgrade"], stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, timeout=30)  # it gives up after 10 s
             self.assertEqual(done.returncode, 1)
-            self.assertIn(b"not now: a client is in the middle of a request's body: 3 bytes have come of 6 (slow-1)",
+            self.assertIn(b"not now: a client is in the middle of a request's chunked body: 3 bytes have come (slow-1)",
                           done.stderr)
-            client.sendall(b"o x")
-            answer = http.client.HTTPResponse(client)
-            answer.begin()
-            self.assertEqual((answer.status, answer.read()), (200, b"x"))
+            client.sendall(b"o x\r\n0\r\n\r\n")
+            self.assertEqual(answer_of(client), (200, b"x"))
             client.close()
 
-    def test_a_body_that_came_in_pieces_is_waited_for(self):
+    def test_a_chunked_body_that_came_in_pieces_is_waited_for(self):
         with World(ONE) as world:
             client = world.raw()
-            client.sendall(b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nech")
+            client.sendall(CHUNKED + b"6\r\nech")
             asked = subprocess.Popen([f"{BUILD}/hasupctl", "-s", world.socket, "--json", "upgrade"],
                                      stdout=subprocess.PIPE)
             world.wait_event("upgrade.asked")
-            client.sendall(b"o x")
-            answer = http.client.HTTPResponse(client)
-            answer.begin()
-            self.assertEqual((answer.status, answer.read()), (200, b"x"))
+            client.sendall(b"o x\r\n0\r\n\r\n")
+            self.assertEqual(answer_of(client), (200, b"x"))
             self.assertTrue(json.loads(asked.communicate(timeout=LIMIT)[0])["ok"])
             self.assertEqual(asked.returncode, 0)
             client.close()
+
+    def test_promise_1_a_body_that_came_in_pieces_goes_along(self):
+        """Small ones stand in the heap, large ones in memfds that workers map."""
+        with World(ONE) as world:
+            for size in 6, 5000, 300000, 3000000:
+                with self.subTest(size=size):
+                    body = b"sum " + b"x" * size
+                    expected = world.post("m", body)[2]
+                    client = world.raw()
+                    client.sendall(post_head(len(body)) + body[:3])
+                    upgrade(world)
+                    half = size // 2
+                    client.sendall(body[3:half])
+                    upgrade(world)
+                    client.sendall(body[half:])
+                    self.assertEqual(answer_of(client), (200, expected))
+                    client.sendall(post_head(6) + b"echo x")  # its connection is as good as before
+                    self.assertEqual(answer_of(client), (200, b"x"))
+                    client.close()
+
+    def test_a_body_of_which_nothing_came_goes_along_and_is_asked_for_once(self):
+        with World(ONE) as world:
+            client = world.raw()
+            client.sendall(post_head(6, b"Expect: 100-continue\r\n"))
+            self.assertEqual(client.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+            upgrade(world)
+            client.sendall(b"echo x")
+            self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200 "))
+            client.close()
+
+    def test_promise_3_the_key_of_a_request_whose_body_comes_goes_along(self):
+        with World(ONE) as world:
+            client = world.raw()
+            client.sendall(post_head(7, b"Idempotency-Key: k\r\n") + b"non")
+            upgrade(world)
+            client.sendall(b"ce a")
+            status, first = answer_of(client)
+            self.assertEqual((status, world.post("m", "nonce a", {"Idempotency-Key": "k"})[2]), (200, first))
+            client.close()
+
+    def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing(self):
+        with World(ONE) as world:
+            clients = []
+            for size in 5000, 3000000:
+                clients.append(world.raw())
+                clients[-1].sendall(post_head(size) + b"x" * (size // 2))
+            upgrade(world)
+            for client in clients:
+                client.close()
+            wait_until(lambda: b'hasup_connections{door="http"} 1\n' in world.get("/metrics")[1], "they are still there")
+            self.assertEqual(world.post("m", b"echo x")[2], b"x")
+            self.assertEqual(world.stop(), 0)
 
     def test_large_bodies_and_their_memfds_go_along(self):
         with World(ONE) as world:
