@@ -576,6 +576,9 @@ void rollout_note(char **noted, const char *text);
 /* "none", "rolling", "canary", "rolling_back" */
 const char *rollout_state_name(enum rollout_state state);
 void rollout_perform(struct engine *engine, const struct action *action);
+/* What the core is to be told of a model that has this configuration. */
+void model_policy_meant(const struct engine *engine, const struct model *model,
+                        const struct config_model *config, struct model_policy *policy);
 /* Posts a MODEL_SET of this configuration; `event` says its number, and how. */
 void model_tell(struct engine *engine, struct model *model, const struct config_model *config,
                 struct event *event);

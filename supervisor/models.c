@@ -311,8 +311,8 @@ static bool canary_is_refused(const struct engine *engine, const struct model *m
 static bool policy_differs(const struct engine *engine, const struct model *model)
 {
     const struct model_policy *told = core_model_policy(engine->core, model->index);
-    struct model_policy meant = model->config->policy;
-    meant.workers = model->workers;
+    struct model_policy meant;
+    model_policy_meant(engine, model, model->config, &meant);
     return told && memcmp(told, &meant, sizeof meant) != 0;
 }
 

@@ -146,12 +146,19 @@ static void after_fill(const struct engine *engine, const struct config_model *c
     after_add(engine, policy, config->after, false);
 }
 
+void model_policy_meant(const struct engine *engine, const struct model *model,
+                        const struct config_model *config, struct model_policy *policy)
+{
+    *policy = config->policy;
+    policy->workers = model->workers;
+    after_fill(engine, config, policy);
+}
+
 void model_tell(struct engine *engine, struct model *model, const struct config_model *config,
                 struct event *event)
 {
-    struct model_policy policy = config->policy;
-    policy.workers = model->workers;
-    after_fill(engine, config, &policy);
+    struct model_policy policy;
+    model_policy_meant(engine, model, config, &policy);
     event->type = EVENT_MODEL_SET;
     event->model = model->index;
     event->model_set.policy = &policy;
