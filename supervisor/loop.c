@@ -143,8 +143,8 @@ void loop_run(struct loop *loop)
 {
     if (!loop->stopped) /* ev_run knows nothing of an ev_break before it */
         ev_run(loop->ev, 0);
-    loop->stopped = false;
     run_hooks(loop); /* what the last turn had to say still leaves */
+    loop->stopped = false;
 }
 
 void loop_stop(struct loop *loop)
