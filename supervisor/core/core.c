@@ -199,12 +199,19 @@ void core_step(struct core *core, const struct event *event, struct actions *out
         timer_fired(core, timer);
     switch (event->type) {
     case EVENT_TIMEOUT: break;
-    case EVENT_MODEL_SET: model_set(core, event); break;
+    case EVENT_MODEL_SET:
+        core->order_moved = true;
+        model_set(core, event);
+        break;
     case EVENT_MODEL_REMOVED:
+        core->order_moved = true;
         if (event->model < core->limits.models && core->models[event->model].used)
             model_removed(core, &core->models[event->model]);
         break;
-    case EVENT_COMMAND: command_run(core, event); break;
+    case EVENT_COMMAND:
+        core->order_moved = true;
+        command_run(core, event);
+        break;
     case EVENT_SUBMITTED: request_submitted(core, event); break;
     case EVENT_PERSISTED: durable_persisted(core, event); break;
     case EVENT_CANCELLED: request_cancelled(core, event); break;

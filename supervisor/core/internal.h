@@ -438,15 +438,18 @@ void program_check(const struct core *core, const struct slot *slot);
 /* ---- order.c ---- */
 
 /* The slot's state was another one. */
-void order_changed(struct core *core, const struct slot *slot, enum slot_state from);
+void order_changed(struct core *core, struct slot *slot, enum slot_state from);
 /* The model that the slots of this one wait for before they start; NULL: they may. */
 const struct model *order_blocker(const struct core *core, const struct model *model);
-/* Whether hasupd stops, and those that start after this one have not stopped yet. */
+/* Whether hasupd stops, or it is removed, and those that start after this one, and go too, have not
+ * stopped yet. */
 bool order_holds(const struct core *core, const struct model *model);
-/* While hasupd stops: a slot stopped, and those that come before its model may be next. */
+/* While hasupd stops, or it is removed: a slot stopped, and those that come before its model may be next. */
 void order_released(struct core *core, const struct model *model);
 /* Whether something that its slots wait for has failed, or is stopped, as things stand. */
 bool order_waits_in_vain(const struct core *core, const struct model *model);
+/* Likewise, where that is no person's will, who may start again what he has stopped. */
+bool order_waits_for_broken(const struct core *core, const struct model *model);
 /* At the end of a step: requests whose model waits for what broke or was stopped are refused. */
 void order_settle(struct core *core);
 /* It is removed: nobody comes after it any more. */

@@ -72,7 +72,8 @@ static void essential_settle(struct core *core, const struct model *model)
             !slot->wanted)
             continue;
         bool ended = slot->state == SLOT_BROKEN ||
-                     (slot->state == SLOT_DONE && model->policy.kind == KIND_PROGRAM);
+                     (slot->state == SLOT_DONE && model->policy.kind == KIND_PROGRAM) ||
+                     (slot->state == SLOT_WAITING && order_waits_for_broken(core, model));
         if (!ended && !PLANT(PLANT_ESSENTIAL_EARLY))
             return;
         if (ended && (!broken || slot->since >= broken->since))
@@ -290,7 +291,6 @@ void model_set(struct core *core, const struct event *event)
     } else {
         model->policy = *event->model_set.policy;
     }
-    core->order_moved = true;
     model_changed(core, model);
     if (!model->removing) /* a slot more would be gone again before anybody could use it */
         model_scale(core, model);

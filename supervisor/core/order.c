@@ -4,33 +4,48 @@
  * that changed something, and who is held while hasupd stops is looked at when a slot has stopped.
  *
  * A model is up while one of its workers is ready; a program, while each of its slots is ready or
- * done.  One that comes after another waits while that is on its way; where it is required, until
- * it is up.  Only starts wait: what runs goes on while what it requires is down, and its next start
+ * done.  One that comes after another waits while that is on its way, and does not itself wait for
+ * what has failed; where it is required, until it is up.  Only starts wait: what runs goes on while what it requires is down, and its next start
  * waits.  One that is not there yet is on its way; one that was removed is waited for no more.  The
  * configuration has no cycles; how one would end is that everybody in it waits, and
  * stops when the grace is over.
  */
 #include "supervisor/core/internal.h"
 
-/* A oneshot's end is known when nothing of it is left. */
-static bool is_coming(const struct model *model, enum slot_state state)
+/* On its way to be ready.  A oneshot's end is known when nothing of it is left; so is that of a
+ * pre_start command, which is tried again after a while.  One that is restarted comes back. */
+static bool is_coming(const struct model *model, const struct slot *slot)
 {
-    return state == SLOT_WAITING || state == SLOT_PREPARING || state == SLOT_STARTING ||
-           state == SLOT_LOADING || state == SLOT_REPLAYING ||
-           (state == SLOT_KILLING && model->policy.kind == KIND_ONESHOT);
+    const bool again = slot->ordered && slot->wanted;
+    switch ((int)slot->state) {
+    case SLOT_WAITING:
+    case SLOT_PREPARING:
+    case SLOT_STARTING:
+    case SLOT_LOADING:
+    case SLOT_REPLAYING: return true;
+    case SLOT_DRAINING:
+    case SLOT_STOPPING: return again;
+    case SLOT_KILLING:
+        return again || (slot->hook.on && !PLANT(PLANT_AFTER_UNPREPARED)) ||
+               model->policy.kind == KIND_ONESHOT;
+    case SLOT_BACKOFF: return slot->hook.tries > 0;
+    }
+    return false;
 }
 
-void order_changed(struct core *core, const struct slot *slot, enum slot_state from)
+void order_changed(struct core *core, struct slot *slot, enum slot_state from)
 {
     struct model *model = model_of(core, slot);
+    const bool comes = slot->role == ROLE_WORKER && is_coming(model, slot);
+    model->coming += comes;
+    model->coming -= slot->comes;
+    slot->comes = comes;
     core->order_moved |= slot->state == SLOT_STOPPED || slot->state == SLOT_BROKEN ||
                          slot->state == SLOT_WAITING;
     model->unstopped += slot->state != SLOT_STOPPED;
     model->unstopped -= from != SLOT_STOPPED;
     if (slot->role != ROLE_WORKER)
         return;
-    model->coming += is_coming(model, slot->state);
-    model->coming -= is_coming(model, from);
     model->done += slot->state == SLOT_DONE;
     model->done -= from == SLOT_DONE;
 }
@@ -41,29 +56,6 @@ static bool model_is_up(const struct model *model)
         return false;
     uint32_t enough = model_is_program(model) ? model->policy.workers : 1;
     return model->ready + model->done >= enough;
-}
-
-const struct model *order_blocker(const struct core *core, const struct model *model)
-{
-    for (uint32_t i = 0; i < model->policy.after.count && !PLANT(PLANT_START_UNORDERED); i++) {
-        const struct model *before = &core->models[model->policy.after.list[i].model];
-        bool comes = !before->used || before->coming;
-        if (!model_is_up(before) && (comes || model->policy.after.list[i].required))
-            return before;
-    }
-    return NULL;
-}
-
-void order_forget(struct core *core, const struct model *gone)
-{
-    for (uint32_t i = 0; i < core->limits.models; i++) {
-        struct model_policy *policy = &core->models[i].policy;
-        uint32_t kept = 0;
-        for (uint32_t k = 0; k < policy->after.count; k++)
-            if (policy->after.list[k].model != gone->index)
-                policy->after.list[kept++] = policy->after.list[k];
-        policy->after.count = kept;
-    }
 }
 
 /* ---- what is waited for in vain ---- */
@@ -101,15 +93,82 @@ static bool waits_in_vain(const struct core *core, const struct model *model, un
     return false;
 }
 
+/* Not all that is left on its way waits in vain. */
+static bool still_comes(const struct core *core, const struct model *model)
+{
+    if (!model->coming || !waits_in_vain(core, model, 1))
+        return model->coming;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        if (slot->used && slot->model == model->index && slot->comes && slot->state != SLOT_WAITING)
+            return true;
+    }
+    return false;
+}
+
+static bool has_broken(const struct core *core, const struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++)
+        if (core->slots[i].used && core->slots[i].model == model->index &&
+            core->slots[i].role == ROLE_WORKER && core->slots[i].state == SLOT_BROKEN)
+            return true;
+    return false;
+}
+
+static bool waits_for_broken(const struct core *core, const struct model *model, unsigned depth)
+{
+    for (uint32_t i = 0; i < model->policy.after.count && depth < CHAIN; i++) {
+        const struct model *before = &core->models[model->policy.after.list[i].model];
+        if (!model->policy.after.list[i].required || !before->used || model_is_up(before) ||
+            will_be_up(core, before, depth + 1))
+            continue;
+        if (has_broken(core, before) || waits_for_broken(core, before, depth + 1))
+            return true;
+    }
+    return false;
+}
+
+bool order_waits_for_broken(const struct core *core, const struct model *model)
+{
+    return waits_for_broken(core, model, 0);
+}
+
 bool order_waits_in_vain(const struct core *core, const struct model *model)
 {
     return waits_in_vain(core, model, 0);
+}
+
+/* ---- who waits ---- */
+
+const struct model *order_blocker(const struct core *core, const struct model *model)
+{
+    for (uint32_t i = 0; i < model->policy.after.count && !PLANT(PLANT_START_UNORDERED); i++) {
+        const struct model *before = &core->models[model->policy.after.list[i].model];
+        const bool comes = !before->used || still_comes(core, before);
+        const bool required = model->policy.after.list[i].required && !core->shutting_down;
+        if (!model_is_up(before) && (comes || required))
+            return before;
+    }
+    return NULL;
+}
+
+void order_forget(struct core *core, const struct model *gone)
+{
+    for (uint32_t i = 0; i < core->limits.models; i++) {
+        struct model_policy *policy = &core->models[i].policy;
+        uint32_t kept = 0;
+        for (uint32_t k = 0; k < policy->after.count; k++)
+            if (policy->after.list[k].model != gone->index)
+                policy->after.list[kept++] = policy->after.list[k];
+        policy->after.count = kept;
+    }
 }
 
 void order_settle(struct core *core)
 {
     const bool moved = core->order_moved;
     core->order_moved = false;
+    core->essential_down |= moved;
     for (uint32_t i = 0; i < core->limits.models && moved; i++) {
         struct model *model = &core->models[i];
         if (model->used && model->policy.after.count && (model->queued || model->suspects.count))
@@ -127,20 +186,24 @@ static bool comes_after(const struct model *model, const struct model *before)
     return false;
 }
 
+/* All stop, or it is removed: then those that are removed with it go before it. */
 bool order_holds(const struct core *core, const struct model *model)
 {
-    if (!core->shutting_down || core->hastened || PLANT(PLANT_STOP_UNORDERED))
+    const bool all = core->shutting_down;
+    if ((!all && !model->removing) || core->hastened || PLANT(PLANT_STOP_UNORDERED))
         return false;
-    for (uint32_t i = 0; i < core->limits.models; i++)
-        if (core->models[i].used && core->models[i].unstopped &&
-            comes_after(&core->models[i], model))
+    for (uint32_t i = 0; i < core->limits.models; i++) {
+        const struct model *other = &core->models[i];
+        if (other->used && other->unstopped && (all || other->removing) &&
+            comes_after(other, model))
             return true;
+    }
     return false;
 }
 
 void order_released(struct core *core, const struct model *model)
 {
-    if (!core->shutting_down || core->hastened || model->unstopped)
+    if ((!core->shutting_down && !model->removing) || core->hastened || model->unstopped)
         return;
     for (uint32_t i = 0; i < model->policy.after.count; i++)
         model_settle(core, &core->models[model->policy.after.list[i].model]);
@@ -148,10 +211,15 @@ void order_released(struct core *core, const struct model *model)
 
 void order_loaded(struct core *core)
 {
-    for (uint32_t i = 0; i < core->slots_high; i++)
-        if (core->slots[i].used)
-            order_changed(core, &core->slots[i], SLOT_STOPPED);
-    core->order_moved = false;
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        const struct slot *slot = &core->slots[i];
+        struct model *model = model_of(core, slot);
+        if (!slot->used)
+            continue;
+        model->unstopped += slot->state != SLOT_STOPPED;
+        model->coming += slot->comes;
+        model->done += slot->role == ROLE_WORKER && slot->state == SLOT_DONE;
+    }
 }
 
 void order_check(const struct core *core, const struct model *model)
@@ -162,7 +230,7 @@ void order_check(const struct core *core, const struct model *model)
         if (!slot->used || slot->model != model->index)
             continue;
         unstopped += slot->state != SLOT_STOPPED;
-        coming += slot->role == ROLE_WORKER && is_coming(model, slot->state);
+        coming += slot->comes;
         done += slot->role == ROLE_WORKER && slot->state == SLOT_DONE;
     }
     assert(coming == model->coming && done == model->done && unstopped == model->unstopped);

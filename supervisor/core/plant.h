@@ -59,6 +59,8 @@
     X(PATIENT_STOP)            /* who tells it to stop for the third time waits for workers yet */ \
     X(START_UNORDERED)         /* a slot starts before those that it requires are up */            \
     X(STOP_UNORDERED)          /* a model stops before those that start after it */                \
+    X(FORGIVE_ABORTED)         /* who hangs, and ends well when it is aborted, has done its task */ \
+    X(AFTER_UNPREPARED)        /* who prepares to start is not waited for */                      \
     X(WAIT_IN_VAIN)            /* requests wait whose model waits for what has failed */           \
     X(READY_UNTOLD)            /* a program is called ready that has not said so */                \
     X(REVIVE)                  /* a program runs again that was to run once */                     \

@@ -250,6 +250,7 @@ struct slot {
     hasup_ns since, ready_since, last_active, progress, ping_due, next_start;
     hasup_ns alive; /* its watchdog's last word */
     bool was_ready;
+    bool comes; /* order.c: it is counted as on its way */
     uint64_t run_answered; /* by this worker, replays not counted */
     uint32_t unhealthy, breakers;
     uint64_t service_ns; /* moving average; 0: unknown */

@@ -44,7 +44,7 @@ static struct tally tally(struct core *core, const struct model *model)
             slot->role != ROLE_WORKER)
             continue;
         bool ready = slot->state == SLOT_READY;
-        t.ready += ready;
+        t.ready += ready || slot->state == SLOT_DONE;
         t.regular += slot->wanted && !slot->extra;
         t.busy += slot->rolling;
         t.stateful |= slot->stateful;

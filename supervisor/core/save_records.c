@@ -298,6 +298,7 @@ static void slot_life_code(struct core *core, struct codec *codec, struct slot *
     V(slot->probe_timer.kind);
     V(slot->probe.asked);
     V(slot->probe.failed);
+    V(slot->comes);
 }
 
 static void slot_work_code(struct core *core, struct codec *codec, struct slot *slot)

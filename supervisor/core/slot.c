@@ -271,6 +271,7 @@ void slot_abort(struct core *core, struct slot *slot)
     }
     if (!slot_has_worker(slot))
         return;
+    slot->died = !PLANT(PLANT_FORGIVE_ABORTED); /* however it ends now */
     action_slot(core, ACTION_ABORT, slot);
     slot_abandon(core, slot, PLANT(PLANT_ABORT_FOREVER) ? SLOT_KILLING : SLOT_ABORTING);
 }
@@ -438,10 +439,10 @@ void slot_exited(struct core *core, struct slot *slot, const struct event *event
     slot->exited = true;
     slot->tree_empty |= event->exited.tree_empty;
     bool died = event->exited.signal || event->exited.code;
-    slot->died = died;
+    slot->died |= died;
     if (died)
         slot_ended(slot);
-    bool task = model_is_program(model_of(core, slot)) && !died; /* it did what it was for */
+    bool task = model_is_program(model_of(core, slot)) && !slot->died; /* it did what it was for */
     slot->crashes += !slot->ordered && !slot->hook.on && !slot->counted && !task;
     slot->hook.passed = slot->hook.on && !died;
     if (slot->state != SLOT_KILLING && !slot->tree_empty)

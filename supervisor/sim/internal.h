@@ -401,6 +401,8 @@ void program_exits(const struct sim *sim, struct sim_slot *slot);
 void program_asked(struct sim *sim, const struct action *action);
 void program_answers(struct sim *sim, struct sim_slot *slot, uint32_t number, enum question probe);
 /* A process of the slot starts; another version than before. */
+/* Whether something that it requires broke, or itself requires what did. */
+bool order_is_lost(const struct sim *sim, uint32_t model);
 void order_starts(struct sim *sim, struct sim_slot *slot, bool changed);
 /* The slot is STOPPED. */
 void order_stops(struct sim *sim, const struct sim_slot *slot);

@@ -114,7 +114,7 @@ hasup_ns program_moves(struct sim *sim, struct sim_slot *slot)
 void program_exits(const struct sim *sim, struct sim_slot *slot)
 {
     const struct model_policy *policy = &sim->models[slot->model].policy;
-    bool well = slot->worker.exiting;
+    bool well = slot->worker.exiting && !slot->worker.aborted_at; /* it hung, whatever it says */
     if (!slot_is_program(sim, slot) || slot->worker.prepares || slot->ordered)
         return;
     slot->last =
@@ -166,6 +166,49 @@ static bool is_up(const struct sim *sim, uint32_t model)
     return up >= (policy->kind == KIND_WORKERS ? 1 : policy->workers);
 }
 
+/* It will not be up, and that is because of what broke. */
+static bool is_lost(const struct sim *sim, uint32_t model)
+{
+    struct slot_view view;
+    bool broken = false, down = false, alive = false;
+    const bool chain = order_is_lost(sim, model);
+    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+        if (!core_slot_view(sim->core, i, &view) || view.model != model ||
+            view.role != ROLE_WORKER)
+            continue;
+        const bool waits = view.state == SLOT_WAITING && chain;
+        const bool dead = view.state == SLOT_BROKEN || !view.wanted || waits;
+        broken |= view.state == SLOT_BROKEN || waits;
+        down |= dead;
+        alive |= !dead;
+    }
+    return broken && (sim->models[model].policy.kind == KIND_WORKERS ? !alive : down);
+}
+
+bool order_is_lost(const struct sim *sim, uint32_t model)
+{
+    const struct model_policy *policy = &sim->models[model].policy;
+    for (unsigned i = 0; i < policy->after.count; i++)
+        if (policy->after.list[i].required && !is_up(sim, policy->after.list[i].model) &&
+            is_lost(sim, policy->after.list[i].model))
+            return true;
+    return false;
+}
+
+/* A slot of it is on its way to be ready, and waits for nothing. */
+static bool is_starting(const struct sim *sim, uint32_t model)
+{
+    struct slot_view view;
+    for (uint32_t i = 0; i < SIM_SLOTS; i++)
+        if (core_slot_view(sim->core, i, &view) && view.model == model &&
+            view.role == ROLE_WORKER &&
+            (view.state == SLOT_PREPARING || view.state == SLOT_STARTING ||
+             view.state == SLOT_LOADING ||
+             (view.state == SLOT_KILLING && sim->slots[i].worker.prepares)))
+            return true;
+    return false;
+}
+
 void order_starts(struct sim *sim, struct sim_slot *slot, bool changed)
 {
     const struct model_policy *policy = &sim->models[slot->model].policy;
@@ -173,6 +216,10 @@ void order_starts(struct sim *sim, struct sim_slot *slot, bool changed)
     for (unsigned i = 0; i < policy->after.count; i++)
         if (policy->after.list[i].required && !is_up(sim, policy->after.list[i].model))
             sim_fail(sim, "slot %u starts before model %u, which it requires, is up", index,
+                     policy->after.list[i].model);
+        else if (!policy->after.list[i].required && !is_up(sim, policy->after.list[i].model) &&
+                 is_starting(sim, policy->after.list[i].model))
+            sim_fail(sim, "slot %u starts while model %u, which comes before it, starts", index,
                      policy->after.list[i].model);
     if (slot->last && !slot->wild && !changed)
         sim_fail(sim, "slot %u runs again, and its last run was to be the last", index);

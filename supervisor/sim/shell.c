@@ -319,6 +319,7 @@ static void check_essential(struct sim *sim, const struct sim_slot *slot)
     for (unsigned i = 0; i < SIM_SLOTS; i++)
         lives |= core_slot_view(sim->core, i, &view) && view.model == slot->model &&
                  view.role == ROLE_WORKER && view.wanted && view.state != SLOT_BROKEN &&
+                 !(view.state == SLOT_WAITING && order_is_lost(sim, slot->model)) &&
                  !(view.state == SLOT_DONE && policy->kind == KIND_PROGRAM);
     if (lives)
         sim_fail(sim,
@@ -344,6 +345,8 @@ static void notice(struct sim *sim, const struct action *action)
         slot->state = action->notice.to;
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_STOPPED)
         order_stops(sim, slot);
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_DONE && !slot->last)
+        sim_fail(sim, "slot %u is done, and is to run again", action->slot);
     if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_DRAINING) {
         slot->ordered = true;
         versions_drained(sim, slot);

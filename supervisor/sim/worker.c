@@ -480,8 +480,10 @@ void worker_aborted(struct sim *sim, struct sim_slot *slot)
     worker->aborted_at = sim->now;
     release_requests(sim, slot);
     slot->running = 0;
-    if (worker->alive && !worker->ignores_abort)
+    if (worker->alive && !worker->ignores_abort) {
+        worker->exiting = slot_is_program(sim, slot) && random_below(&sim->random, 3) == 0;
         worker_dies(sim, slot, false);
+    }
 }
 
 void worker_exit_noticed(struct sim *sim, struct sim_slot *slot, uint32_t number)
