@@ -215,13 +215,18 @@ static void fill_program(struct config_model *model)
         policy->probes[PROBE_LIVE].interval = model->live.interval;
         policy->probes[PROBE_LIVE].failures = model->live.failures;
     }
-    if (model->oneshot) /* it has its own: timeouts.start */
-        policy->rollout.progress_deadline = 0;
+    if (model->oneshot && policy->rollout.progress_deadline) /* it may do its task for so long */
+        policy->rollout.progress_deadline += policy->timeouts.start;
 }
 
 static void check_stop_signal(struct config_model *model, const struct config_section *section)
 {
+    static const int NOT[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGCHLD, SIGURG, SIGWINCH};
     model->stop_signal = signal_number(model->stop_name, strlen(model->stop_name));
+    for (size_t i = 0; i < HASUP_LEN(NOT); i++)
+        if (model->stop_signal == NOT[i])
+            config_complain(section, "stop_signal",
+                            "%.40s ends nothing: a signal such as TERM, INT or QUIT", model->stop_name);
     if (model->stop_signal < 1)
         config_complain(section, "stop_signal",
                         "expected a signal such as TERM, INT or QUIT; found \"%.40s\"",

@@ -424,7 +424,7 @@ int program_open(struct worker *worker, int *end) HASUP_NODISCARD;
 void program_close(struct worker *worker); /* nobody hears or asks it any more */
 void program_free(struct worker *worker);
 bool program_is_told(const struct worker *worker); /* its READY=1 counts */
-void program_is_ready(struct worker *worker);
+void program_came_up(struct worker *worker);
 void program_ask(struct slot *slot, uint32_t number, enum question question);
 /* Why its last probe failed; NULL: it did not. */
 const char *program_why(const struct worker *worker);

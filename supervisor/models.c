@@ -267,7 +267,8 @@ static void model_reconfigure(struct engine *engine, struct model *model,
 {
     if (now->policy.workers != model->config->policy.workers)
         model->workers = now->policy.workers;
-    if (is_tried(engine, model, now)) {
+    if (is_tried(engine, model, now)) { /* its workers and its order hold for the other one, too */
+        model_set(engine, model, model->config, false);
         LOG_EVENT(LEVEL_INFO, "model.configured", "it is tried as a canary, which goes on",
                   LOG_TEXT("model", now->name));
         return;

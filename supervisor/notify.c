@@ -41,7 +41,7 @@ static void notify_status(const struct notify *notify, const char *text)
         capture_say(notify->worker->capture, CAPTURE_STATUS, text);
 }
 
-/* The lines of one datagram; false: the worker is given up, and with it `notify`'s use. */
+/* The lines of one datagram.  They may be the last that `notify` hears. */
 static void notify_lines(struct notify *notify, char *text)
 {
     struct worker *worker = notify->worker;
@@ -55,7 +55,7 @@ static void notify_lines(struct notify *notify, char *text)
             notify_status(notify, line + 7);
     }
     if (ready && worker->program && program_is_told(worker))
-        program_is_ready(worker);
+        program_came_up(worker);
     if (alive || hangs)
         notify_alive(notify, hangs);
 }

@@ -274,6 +274,32 @@ static void perform_slot_removed(struct engine *engine, const struct action *act
         slot_free(slot);
 }
 
+/* Where it waits for what broke, the slot that did. */
+static const struct slot *culprit_of(const struct slot *slot)
+{
+    const struct engine *engine = slot->engine;
+    struct slot_view view;
+    for (uint32_t steps = 0; steps < engine->config->limits.models; steps++) {
+        if (!core_slot_view(engine->core, slot->index, &view) || view.state != SLOT_WAITING ||
+            view.waits_for == UINT32_MAX)
+            return slot;
+        const struct slot *next = slot;
+        for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+            const struct slot *other = engine->slots[i];
+            const bool its = other && other->model->index == view.waits_for &&
+                             other->role == ROLE_WORKER;
+            struct slot_view at;
+            if (its && core_slot_view(engine->core, i, &at) &&
+                (at.state == SLOT_BROKEN || (next == slot && at.state == SLOT_WAITING)))
+                next = other;
+        }
+        if (next == slot)
+            return slot;
+        slot = next;
+    }
+    return slot;
+}
+
 /* What hasupd ends with, where this slot's worker was the last one of an essential model: a program
  * may end well. */
 static int essential_code(const struct slot *slot)
@@ -454,6 +480,18 @@ static const char *cause_of(const struct worker *worker)
     return worker->cause ? worker->cause : "";
 }
 
+static const char *essential_text(const struct slot *slot, char text[ENGINE_REASON])
+{
+    const struct slot *culprit = slot ? culprit_of(slot) : NULL;
+    snprintf(text, ENGINE_REASON,
+             "%s%.90s%s, and it is essential: hasupd stops, with exit code %d; last: %.130s",
+             culprit == slot ? "none of its workers can be kept" : "it requires what broke (",
+             culprit == slot ? "" : culprit->name, culprit == slot ? "" : ")",
+             culprit ? essential_code(culprit) : ENGINE_FAILED,
+             culprit ? culprit->death.reason : "");
+    return text;
+}
+
 static const char *notice_text(const struct engine *engine, const struct slot *slot,
                                const struct action *action, char text[ENGINE_REASON])
 {
@@ -504,12 +542,7 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
         snprintf(text, ENGINE_REASON, "%.220s; the slot waits, read again in %lld ms",
                  engine->checkpoint_error, (long long)(action->notice.delay / HASUP_MS));
         return text;
-    case NOTICE_ESSENTIAL:
-        snprintf(text, ENGINE_REASON,
-                 "none of its workers can be kept, and it is essential: hasupd stops, with exit "
-                 "code %d; last: %.200s",
-                 slot ? essential_code(slot) : ENGINE_FAILED, slot ? slot->death.reason : "");
-        return text;
+    case NOTICE_ESSENTIAL: return essential_text(slot, text);
     case NOTICE_SLOT_STATE: break;
     }
     return NULL;
@@ -519,7 +552,7 @@ static void essential_failed(struct engine *engine, const struct slot *slot)
 {
     if (engine->shutting_down)
         return;
-    engine->failed_code = slot ? essential_code(slot) : ENGINE_FAILED;
+    engine->failed_code = slot ? essential_code(culprit_of(slot)) : ENGINE_FAILED;
     engine_shutdown(engine);
 }
 

@@ -18,10 +18,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static const hasup_ns SILENCE = 200 * HASUP_MS; /* from its closed descriptor to its end, at most */
+
 struct program {
     struct worker *worker;
     struct watch watch;
     int fd;              /* what its readiness is read from; -1: nothing, or it was */
+    struct timer silent; /* it closed that without a word, and may only be about to end */
     struct probe *probe; /* under way; NULL: none */
     bool asked;          /* the core waits for an answer to */
     enum question question;
@@ -45,8 +48,7 @@ bool worker_is_program(const struct worker *worker)
 bool program_is_up(const struct engine *engine, uint32_t model)
 {
     struct model_view view;
-    return core_model_view(engine->core, model, &view) && view.accepting &&
-           view.ready + view.done >= engine->models[model].workers && engine->models[model].workers;
+    return core_model_view(engine->core, model, &view) && view.accepting && view.up;
 }
 
 int program_stop_signal(const struct worker *worker)
@@ -61,7 +63,7 @@ bool program_is_told(const struct worker *worker)
     return config_of(worker)->ready.how == READY_NOTIFY;
 }
 
-void program_is_ready(struct worker *worker)
+void program_came_up(struct worker *worker)
 {
     worker_post(worker, &(struct event){.type = EVENT_WORKER_READY});
 }
@@ -87,23 +89,38 @@ static void fd_ready(void *context, int events)
         return;
     fd_close(program);
     if (got > 0)
-        program_is_ready(program->worker);
+        program_came_up(program->worker);
     else
-        LOG_EVENT(LEVEL_WARNING, "program.silent",
-                  "it closed its readiness descriptor without a line: it is not ready, and ends "
-                  "at timeouts.start (docs/programs.md)",
-                  LOG_TEXT("slot", program->worker->home->name));
+        (void)!timer_set(&program->silent, program->worker->slot->engine->loop,
+                         loop_now(program->worker->slot->engine->loop) + SILENCE);
+}
+
+static void is_silent(void *context)
+{
+    const struct program *program = context;
+    LOG_EVENT(LEVEL_WARNING, "program.silent",
+              "it closed its readiness descriptor without a line: it is not ready, and ends at "
+              "timeouts.start (docs/programs.md)",
+              LOG_TEXT("slot", program->worker->home->name));
+}
+
+static struct program *program_new(struct worker *worker)
+{
+    struct program *program = worker->program = calloc(1, sizeof *program);
+    if (program)
+        *program = (struct program){.worker = worker,
+                                    .watch = {.ready = fd_ready, .context = program},
+                                    .silent = {.due = is_silent, .context = program},
+                                    .fd = -1};
+    return program;
 }
 
 int program_open(struct worker *worker, int *end)
 {
-    struct program *program = calloc(1, sizeof *program);
+    struct program *program = program_new(worker);
     int ends[2];
-    worker->program = program;
     if (!program)
         return ENOMEM;
-    *program = (struct program){
-        .worker = worker, .watch = {.ready = fd_ready, .context = program}, .fd = -1};
     if (worker->slot->config->ready.how != READY_FD)
         return 0;
     if (pipe2(ends, O_CLOEXEC))
@@ -168,7 +185,7 @@ static int surroundings(struct worker *worker, const struct config_model *config
 }
 
 /* NULL: `error` says why. */
-static struct probe *start(struct program *program, char error[ENGINE_REASON])
+static struct probe *probe_make(struct program *program, char error[ENGINE_REASON])
 {
     struct worker *worker = program->worker;
     struct engine *engine = worker->slot->engine;
@@ -201,10 +218,10 @@ static struct probe *start(struct program *program, char error[ENGINE_REASON])
     return started;
 }
 
-static void ask(struct program *program)
+static void probe_begin(struct program *program)
 {
     char error[ENGINE_REASON];
-    program->probe = start(program, error);
+    program->probe = probe_make(program, error);
     if (!program->probe)
         answered(program, false, error);
 }
@@ -219,7 +236,7 @@ void program_ask(struct slot *slot, uint32_t number, enum question question)
         program->failures = 0;
     program->question = question;
     program->asked = true;
-    ask(program);
+    probe_begin(program);
 }
 
 const char *program_why(const struct worker *worker)
@@ -241,6 +258,7 @@ void program_close(struct worker *worker)
     if (!worker->program)
         return;
     probe_stop(worker->program);
+    timer_stop(&worker->program->silent);
     worker->program->asked = false;
     fd_close(worker->program);
 }
@@ -268,7 +286,7 @@ void programs_go_on(struct engine *engine)
     for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
         struct worker *worker = engine->slots[i] ? engine->slots[i]->worker : NULL;
         if (worker && worker->program && worker->program->asked && !worker->program->probe)
-            ask(worker->program);
+            probe_begin(worker->program);
     }
 }
 
@@ -281,13 +299,11 @@ void program_carry(struct carry *carry, struct worker *worker)
     if (!there)
         return;
     if (codec->loading) {
-        program = worker->program = calloc(1, sizeof *program);
+        program = program_new(worker);
         if (!program) {
             codec_fail(codec);
             return;
         }
-        *program = (struct program){
-            .worker = worker, .watch = {.ready = fd_ready, .context = program}, .fd = -1};
     }
     bool open = program->fd >= 0;
     V(open);

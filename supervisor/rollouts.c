@@ -139,9 +139,13 @@ static void after_add(const struct engine *engine, struct model_policy *policy, 
     }
 }
 
+/* What comes before it is no version's, but the file's, in which nothing goes round in a circle; of
+ * several files together nobody knows that.  What the file has no more keeps its own. */
 static void after_fill(const struct engine *engine, const struct config_model *config,
                        struct model_policy *policy)
 {
+    const struct config_model *file = config_model_named(engine->config, config->name);
+    config = file ? file : config;
     after_add(engine, policy, config->requires, true);
     after_add(engine, policy, config->after, false);
 }
@@ -184,6 +188,8 @@ static const char *why_text(const struct model_policy *policy, enum rollout_why 
                  (long long)(policy->rollout.progress_deadline / HASUP_MS));
         return text;
     case ROLLOUT_BROKEN:
+        if (policy->revival == REVIVE_NEVER)
+            return "its start failed, and it is not to be tried again (restart.when)";
         snprintf(text, ENGINE_REASON, "%u starts failed in a row (restart.start_limit)",
                  policy->restart.start_limit);
         return text;

@@ -302,6 +302,7 @@ static void fds_keep(const struct carry *carry, bool keep)
 
 static void go(struct upgrade *upgrade)
 {
+    upgrade->ops->leaving(upgrade->context);
     if (!is_as_checked(upgrade)) {
         fail(upgrade, "the binary or the configuration changed while it was checked");
         return;
@@ -309,7 +310,6 @@ static void go(struct upgrade *upgrade)
     struct carry carry = {0};
     char number[16], why[UPGRADE_TEXT];
     sigset_t all, before;
-    upgrade->ops->leaving(upgrade->context);
     int state = save(upgrade, &carry);
     if (state < 0) {
         snprintf(why, sizeof why, "its state cannot be written: %s", strerror(errno));

@@ -554,6 +554,8 @@ struct model_view {
     enum model_kind kind;
     bool accepting; /* not draining, not stopped */
     uint32_t ready, slots, queued, inflight; /* ready, slots: those that serve */
+    bool up;         /* who comes after it may start: a worker serves, or all of a program is ready
+                        or done */
     uint32_t done;   /* of a program: slots that ended, and are not to run again */
     uint32_t spares; /* loaded */
     uint64_t queued_bytes, answered, refused, attempts, replays;

@@ -437,6 +437,7 @@ void program_check(const struct core *core, const struct slot *slot);
 
 /* ---- order.c ---- */
 
+bool order_is_up(const struct model *model);
 /* The slot's state was another one. */
 void order_changed(struct core *core, struct slot *slot, enum slot_state from);
 /* The model that the slots of this one wait for before they start; NULL: they may. */

@@ -50,7 +50,7 @@ void order_changed(struct core *core, struct slot *slot, enum slot_state from)
     model->done -= from == SLOT_DONE;
 }
 
-static bool model_is_up(const struct model *model)
+bool order_is_up(const struct model *model)
 {
     if (!model->used || !model->policy.workers)
         return false;
@@ -86,7 +86,7 @@ static bool waits_in_vain(const struct core *core, const struct model *model, un
 {
     for (uint32_t i = 0; i < model->policy.after.count && depth < CHAIN; i++) {
         const struct model *before = &core->models[model->policy.after.list[i].model];
-        if (model->policy.after.list[i].required && before->used && !model_is_up(before) &&
+        if (model->policy.after.list[i].required && before->used && !order_is_up(before) &&
             !will_be_up(core, before, depth + 1))
             return true;
     }
@@ -119,7 +119,7 @@ static bool waits_for_broken(const struct core *core, const struct model *model,
 {
     for (uint32_t i = 0; i < model->policy.after.count && depth < CHAIN; i++) {
         const struct model *before = &core->models[model->policy.after.list[i].model];
-        if (!model->policy.after.list[i].required || !before->used || model_is_up(before) ||
+        if (!model->policy.after.list[i].required || !before->used || order_is_up(before) ||
             will_be_up(core, before, depth + 1))
             continue;
         if (has_broken(core, before) || waits_for_broken(core, before, depth + 1))
@@ -146,7 +146,7 @@ const struct model *order_blocker(const struct core *core, const struct model *m
         const struct model *before = &core->models[model->policy.after.list[i].model];
         const bool comes = !before->used || still_comes(core, before);
         const bool required = model->policy.after.list[i].required && !core->shutting_down;
-        if (!model_is_up(before) && (comes || required))
+        if (!order_is_up(before) && (comes || required))
             return before;
     }
     return NULL;

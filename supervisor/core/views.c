@@ -52,6 +52,7 @@ bool core_model_view(const struct core *core, uint32_t index, struct model_view 
                                 .accepting = model->accepting,
                                 .ready = model->ready,
                                 .slots = model->slots - model->helpers,
+                                .up = order_is_up(model),
                                 .done = model->done,
                                 .spares = model->spares,
                                 .queued = model->queued + model->suspects.count + model->storing,

@@ -202,6 +202,111 @@ static void who_only_comes_after_starts_also_when_it_has_failed(void **state)
     assert_int_equal(state_of(w, 1), SLOT_STARTING);
 }
 
+static void who_hangs_has_failed_however_it_ends(void **state)
+{
+    struct world *w = *state;
+    w->policy.timeouts.abort = HASUP_S;
+    set_program(w, KIND_ONESHOT, REVIVE_NEVER);
+    set_after(w, true);
+    says(w, EVENT_SPAWNED, 0);
+    world_pass(w, 30 * HASUP_S + 10 * HASUP_MS);
+    assert_int_equal(state_of(w, 0), SLOT_ABORTING);
+    leaves(w, 0);
+    assert_int_equal(state_of(w, 0), SLOT_BROKEN);
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+}
+
+static void who_prepares_is_on_its_way(void **state)
+{
+    struct world *w = *state;
+    w->policy.pre_start.on = true;
+    w->policy.pre_start.timeout = w->policy.pre_start.interval = 10 * HASUP_S;
+    w->policy.pre_start.retries = 1;
+    w->policy.tells = true;
+    set_program(w, KIND_PROGRAM, REVIVE_ALWAYS);
+    w->policy.pre_start.on = w->policy.tells = false;
+    set_after(w, false);
+    says(w, EVENT_SPAWNED, 0);
+    dies(w, 0); /* tried again after a while */
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+    world_pass(w, 10 * HASUP_S + 10 * HASUP_MS);
+    says(w, EVENT_SPAWNED, 0);
+    says(w, EVENT_EXITED, 0);
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+    says(w, EVENT_TREE_EMPTY, 0);
+    says(w, EVENT_SPAWNED, 0);
+    assert_int_equal(state_of(w, 0), SLOT_LOADING);
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+    says(w, EVENT_WORKER_READY, 0);
+    assert_int_equal(state_of(w, 1), SLOT_STARTING);
+}
+
+static void who_is_restarted_is_on_its_way(void **state)
+{
+    struct world *w = *state;
+    set_program(w, KIND_PROGRAM, REVIVE_ALWAYS);
+    says(w, EVENT_SPAWNED, 0);
+    world_do(w, (struct event){.type = EVENT_COMMAND,
+                               .model = WORLD_MODEL,
+                               .slot = CORE_ALL_SLOTS,
+                               .command = COMMAND_RESTART});
+    assert_int_equal(state_of(w, 0), SLOT_STOPPING);
+    set_after(w, false);
+    assert_int_equal(state_of(w, 1), SLOT_WAITING);
+    leaves(w, 0);
+    says(w, EVENT_SPAWNED, 0);
+    assert_int_equal(state_of(w, 1), SLOT_STARTING);
+}
+
+static void what_is_removed_together_goes_in_order(void **state)
+{
+    struct world *w = *state;
+    set_program(w, KIND_PROGRAM, REVIVE_ALWAYS);
+    set_after(w, true);
+    says(w, EVENT_SPAWNED, 0);
+    comes_up(w, 1, 1);
+    world_do(w, (struct event){.type = EVENT_MODEL_REMOVED, .model = AFTER});
+    world_do(w, (struct event){.type = EVENT_MODEL_REMOVED, .model = WORLD_MODEL});
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+    leaves(w, 1);
+    assert_int_equal(state_of(w, 0), SLOT_STOPPING);
+}
+
+static void what_is_essential_and_waits_for_what_broke_is_lost(void **state)
+{
+    struct world *w = *state;
+    w->policy.essential = false;
+    set_program(w, KIND_ONESHOT, REVIVE_NEVER);
+    w->policy.essential = true;
+    set_after(w, true);
+    says(w, EVENT_SPAWNED, 0);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 0);
+    dies(w, 0);
+    assert_int_equal(seen_notices(w, NOTICE_ESSENTIAL), 1);
+}
+
+static void one_that_is_done_holds_no_restart_of_the_others(void **state)
+{
+    struct world *w = *state;
+    w->policy.workers = 2;
+    set_program(w, KIND_PROGRAM, REVIVE_ON_FAILURE);
+    says(w, EVENT_SPAWNED, 0);
+    says(w, EVENT_SPAWNED, 1);
+    leaves(w, 0);
+    assert_int_equal(state_of(w, 0), SLOT_DONE);
+    set_model(w, true);
+    for (int i = 0; i < 4; i++)
+        for (uint32_t slot = 0; slot < 2; slot++) {
+            if (state_of(w, slot) == SLOT_STOPPING)
+                leaves(w, slot);
+            if (state_of(w, slot) == SLOT_STARTING)
+                says(w, EVENT_SPAWNED, slot);
+        }
+    assert_int_equal(state_of(w, 0), SLOT_READY);
+    assert_int_equal(state_of(w, 1), SLOT_READY);
+    assert_int_equal(model_seen(w).rollout.state, ROLLOUT_NONE);
+}
+
 static void requests_do_not_wait_for_what_has_failed(void **state)
 {
     struct world *w = *state;
@@ -297,6 +402,12 @@ int main(void)
         STORY(an_essential_program_that_is_done_ends_hasupd_but_no_oneshot),
         STORY(who_requires_a_oneshot_starts_when_it_has_succeeded),
         STORY(who_only_comes_after_starts_also_when_it_has_failed),
+        STORY(who_hangs_has_failed_however_it_ends),
+        STORY(who_prepares_is_on_its_way),
+        STORY(who_is_restarted_is_on_its_way),
+        STORY(what_is_removed_together_goes_in_order),
+        STORY(what_is_essential_and_waits_for_what_broke_is_lost),
+        STORY(one_that_is_done_holds_no_restart_of_the_others),
         STORY(requests_do_not_wait_for_what_has_failed),
         STORY(who_waits_for_one_that_is_removed_starts),
         STORY(what_runs_goes_on_while_what_it_requires_is_down),
