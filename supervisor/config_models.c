@@ -221,12 +221,14 @@ static void fill_program(struct config_model *model)
 
 static void check_stop_signal(struct config_model *model, const struct config_section *section)
 {
-    static const int NOT[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGCHLD, SIGURG, SIGWINCH};
+    static const int NOT[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU,
+                              SIGCONT, SIGCHLD, SIGURG,  SIGWINCH};
     model->stop_signal = signal_number(model->stop_name, strlen(model->stop_name));
     for (size_t i = 0; i < HASUP_LEN(NOT); i++)
         if (model->stop_signal == NOT[i])
             config_complain(section, "stop_signal",
-                            "%.40s ends nothing: a signal such as TERM, INT or QUIT", model->stop_name);
+                            "%.40s ends nothing: a signal such as TERM, INT or QUIT",
+                            model->stop_name);
     if (model->stop_signal < 1)
         config_complain(section, "stop_signal",
                         "expected a signal such as TERM, INT or QUIT; found \"%.40s\"",

@@ -5,10 +5,10 @@
  *
  * A model is up while one of its workers is ready; a program, while each of its slots is ready or
  * done.  One that comes after another waits while that is on its way, and does not itself wait for
- * what has failed; where it is required, until it is up.  Only starts wait: what runs goes on while what it requires is down, and its next start
- * waits.  One that is not there yet is on its way; one that was removed is waited for no more.  The
- * configuration has no cycles; how one would end is that everybody in it waits, and
- * stops when the grace is over.
+ * what has failed; where it is required, until it is up.  Only starts wait: what runs goes on while
+ * what it requires is down, and its next start waits.  One that is not there yet is on its way; one
+ * that was removed is waited for no more.  The configuration has no cycles; how one would end is
+ * that everybody in it waits, and stops when the grace is over.
  */
 #include "supervisor/core/internal.h"
 

@@ -568,8 +568,10 @@ class History(unittest.TestCase):
             self.assertRegex(text, r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} hasupd     hasupd\.started ")
             self.assertRegex(text, r"(?m) m/0 +slot\.exited killed by signal 9 \(Killed\)")
             world.start()
+            mark = world.mark()
             world.kill("m/0")
-            world.wait_event("slot.exited", slot="m/0")
+            world.wait_event("slot.exited", slot="m/0", since=mark)
+            world.wait_event("slot.ready", slot="m/0", since=mark)  # nothing more happens meanwhile
             lines = [json.loads(line) for line in world.ctl("--json", "events", "--since", "1h").stdout.splitlines()]
             self.assertEqual(len([e for e in lines if e["event"] == "slot.exited"]), 2)  # each once
             self.assertEqual([e["pid"] for e in lines if e["event"] == "hasupd.started"], [first, world.process.pid])

@@ -98,15 +98,53 @@ class Order(unittest.TestCase):
             self.assertEqual(world.pid("m/0"), pid)
 
     def test_a_stop_in_a_hurry_waits_for_no_order(self):
-        with World(model("requires: [db]"), programs(program("db", "stay"))) as world:
-            gate, waiting = world.occupy()
+        with World("", programs(program("web", "ignore TERM notify READY=1 stay", "requires: [db], ready: notify, "
+                                        "timeouts: {stop: 10s}"), program("db", "stay"))) as world:
             world.process.terminate()
             world.wait_event("shutdown.started")
+            wait_until(lambda: world.slot("web/0")["state"] == "stopping", "it is not told to end")
             self.assertEqual(world.slot("db/0")["state"], "ready")
+            pid = world.pid("web/0")
             world.process.terminate()
-            self.assertEqual(world.finish(waiting)[0], 503)
+            world.wait_event("slot.exited", slot="db/0")
+            self.assertTrue(alive(pid))
+            os.kill(pid, signal.SIGKILL)
             self.assertEqual(world.process.wait(LIMIT), 0)
-            self.assertTrue(os.path.exists(gate))
+
+    def test_what_is_taken_away_together_goes_in_its_order(self):
+        with World(model("requires: [db]"), programs(program("db", "stay"))) as world:
+            gate, waiting = world.occupy()
+            mark = world.mark()
+            world.write("", programs(program("other", "stay")))
+            world.ctl("reload")
+            world.wait_event("slot.ready", since=mark, slot="other/0")
+            self.assertEqual(world.slot("db/0")["state"], "ready")
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[0], 200)
+            world.wait_event("model.removed", since=mark, model="db")
+            self.assertLess(seen(world, "slot.stopped", "m/0"), seen(world, "slot.stopped", "db/0"))
+
+    def test_an_order_of_two_files_goes_round_in_no_circle(self):
+        quick = "restart: {backoff_min: 1ms, backoff_max: 1ms}"
+        with World("", programs(program("p", "stay", "requires: [x]"), program("x", "stay"))) as world:
+            world.write("", programs(program("p", "exit 3", f"ready: notify, {quick}"), program("x", "stay", "requires: [p]")))
+            self.assertNotEqual(world.ctl("reload", "--wait", check=False).returncode, 0)
+            world.kill_and_start(wait=False)  # p's last file had it after x, this one has x after it
+            world.wait_event("slot.ready", slot="x/0")
+            self.assertEqual(world.slot("p/0")["state"], "ready")
+            self.assertEqual(world.stop(), 0)
+
+    def test_requests_are_refused_whose_model_waits_in_vain(self):
+        with World("", start=False) as world:
+            gate = world.fifo("gate")
+            world.write(model("requires: [setup]"), programs(
+                program("setup", f"wait {gate} exit 1", "oneshot: true, restart: {when: never}")))
+            world.start(wait=False)
+            waiting = world.begin("m", "echo x")
+            wait_until(lambda: world.status()["models"][0]["queued"] == 1, "it does not wait")
+            world.release(gate)
+            self.assertEqual(world.finish(waiting)[0], 503)
+            self.assertEqual(world.post("m", "echo x")[0], 503)
 
 
 class Ends(unittest.TestCase):
@@ -176,6 +214,22 @@ class Ends(unittest.TestCase):
                 with World(models, top, wait=False) as world:
                     self.assertEqual(world.process.wait(LIMIT), 127)
 
+    def test_hasupd_ends_where_what_is_essential_waits_for_what_broke(self):
+        with World(model(), programs(program("migrate", "exit 4", "oneshot: true, restart: {when: never}"),
+                                     program("main", "stay", "essential: true, requires: [migrate]")), wait=False) as world:
+            self.assertEqual(world.process.wait(LIMIT), 4)
+            failed = world.wait_event("model.failed", slot="main/0")["message"]
+            self.assertEqual(failed, "it requires what broke (migrate/0), and it is essential: hasupd stops, with exit code 4; "
+                                     "last: exited with code 4")
+
+    def test_who_is_ended_for_hanging_has_failed_though_it_exits_well(self):
+        with World("", programs(program("p", "trap ABRT sorry stay",
+                                        "oneshot: true, restart: {when: never}, timeouts: {start: 500ms, abort: 30s}")),
+                   wait=False) as world:
+            world.wait_event("slot.broken", slot="p/0")
+            world.wait_event("worker.stdout", message="sorry")
+            self.assertEqual(world.slot("p/0")["crashes"], 1)
+
     def test_it_ends_by_its_own_signal_and_leaves_nothing(self):
         with World("", start=False) as world:
             left = os.path.join(world.directory, "left")
@@ -241,10 +295,16 @@ class Ready(unittest.TestCase):
         world.wait_event("slot.broken", slot="p/0")
         self.assertEqual(world.slot("p/0")["last_death"]["reason"], "not ready within timeouts.start (1000 ms)")
 
+    def test_one_that_only_ends_is_not_called_silent(self):
+        with World("", programs(program("p", "exit 3", f"ready: fd, {FAST}")), wait=False) as world:
+            for _ in range(20):
+                world.wait_event("slot.exited", since=world.mark(), slot="p/0")
+            self.assertEqual([e for e in world.events if e["event"] == "program.silent"], [])
+
     def test_by_a_command_that_has_its_surroundings(self):
         world, gate = self.world("stay", 'directory: "d{{slot}}", environment: {{NAME: "{{model}}-{{slot}}"}}'
                                  .replace("{{", "{").replace("}}", "}")
-                                 + ', ready: {exec: [sh, -c, "cat ../gate >/dev/null; pwd; echo $NAME $HASUP_SLOT'
+                                 + ', sockets: {s: {unix: s.sock}}, ready: {exec: [sh, -c, "cat ../gate >/dev/null; pwd; echo $NAME $HASUP_SLOT'
                                  ' $LISTEN_FDS >said"], interval: 10ms, timeout: 30s}')
         os.mkdir(os.path.join(world.directory, "d0"))
         world.start(wait=False)
@@ -422,6 +482,29 @@ class Changes(unittest.TestCase):
             world.wait_event("model.removed", since=mark, model="new")
             self.assertEqual(sorted(slot["slot"] for slot in world.slots()), ["p/0", "q/0"])
 
+    def test_a_reload_of_a_task_that_cannot_be_done_ends(self):
+        def two(text):
+            return programs(program("bad", "exit 1", "oneshot: true, restart: {when: never}"),
+                            program("task", f"say {text}", "oneshot: true, requires: [bad], timeouts: {start: 1s}, "
+                                                           "rollout: {progress_deadline: 1s}"))
+        with World("", two("one"), wait=False) as world:
+            world.wait_event("slot.broken", slot="bad/0")
+            world.write("", two("two"))
+            done = world.ctl("reload", "--wait", check=False)
+            self.assertIn("rollout.progress_deadline", done.stderr.decode())
+
+    def test_a_reload_in_a_canary_changes_its_workers_and_its_order(self):
+        with World(model()) as world:
+            world.write(model("version: two"))
+            world.ctl("canary", "m", "--weight", "10")
+            world.wait_event("slot.ready", slot="m/1")
+            world.write(model("version: two, workers: 3, requires: [db]"), programs(program("db", "stay")))
+            world.ctl("reload")
+            wait_until(lambda: world.status()["models"][0]["ready"] >= 3, "there are no more workers")
+            self.assertEqual(world.status()["models"][0]["rollout"]["state"], "canary")
+            world.ctl("promote", "m", "--wait")
+            self.assertEqual(world.status()["models"][0]["ready"], 3)
+
     def test_who_waits_for_what_a_reload_takes_away_starts(self):
         with World("", programs(program("bad", "exit 1", "oneshot: true, restart: {when: never}"),
                                 program("p", "stay", "requires: [bad]")), wait=False) as world:
@@ -497,7 +580,12 @@ class Changes(unittest.TestCase):
             world.write("", programs(program("p", "stay", f"live: {{exec: [sh, -c, 'test ! -e {sick}'], interval: 10ms, "
                                                           f"failures: 2}}, {FAST}")))
             world.start()
-            self.assertNotEqual(world.ctl("upgrade", "/bin/false", check=False).returncode, 0)
+            changing = os.path.join(world.directory, "changing")  # the last that is looked at before the next one comes
+            put(changing, f'#!/bin/sh\necho "#" >>"$0"\nexec {BUILD}/hasupd "$@"\n')
+            os.chmod(changing, 0o755)
+            for _ in range(20):
+                done = world.ctl("upgrade", "--binary", changing, check=False)
+                self.assertIn("the binary or the configuration changed while it was checked", done.stderr.decode())
             put(sick, "")
             world.wait_event("slot.hung", slot="p/0")
 
