@@ -25,9 +25,10 @@ bool model_has_hope(const struct core *core, const struct model *model)
                      !PLANT(PLANT_WAIT_IN_VAIN) && order_waits_in_vain(core, model));
 }
 
+/* Nothing is queued where all hope is in what is waited for in vain. */
 void model_check_hope(const struct core *core, const struct model *model)
 {
-    assert((!model->queued && !model->suspects.count) ||
+    assert((!model->queued && !model->suspects.count) || !may_serve(core, model, false) ||
            may_serve(core, model, order_waits_in_vain(core, model)));
 }
 
