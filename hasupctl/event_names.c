@@ -48,6 +48,7 @@ const char *const EVENT_NAMES_KNOWN[] = {
     "model.removed",
     "model.unforkable",
     "notes.failing",
+    "notify.refused",
     "program.silent",
     "program.unwell",
     "program.well",

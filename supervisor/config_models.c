@@ -124,15 +124,6 @@ static void check_version(const struct config_model *model, const struct config_
                         CONFIG_VERSION_MAX);
 }
 
-/* Its socket is in runtime_dir, which nobody but hasupd's user may enter. */
-static void check_watchdog(const struct config_model *model, const struct config_section *section)
-{
-    if (model->policy.timeouts.watchdog && model->process.user)
-        config_complain(section, "timeouts.watchdog",
-                        "another user (process.user) does not reach the watchdog's socket in "
-                        "runtime_dir: leave one of them out");
-}
-
 static bool is_below(const char *path, const char *directory)
 {
     size_t len = strlen(directory);
@@ -145,15 +136,11 @@ static void check_tmp(const struct config *config, const struct config_model *mo
 {
     const char *dir = config->runtime_dir;
     const bool hidden = is_below(dir, "/tmp") || is_below(dir, "/var/tmp");
-    const bool watched = model->policy.timeouts.watchdog || model->ready.how == READY_NOTIFY;
-    const bool needed = watched || (model->adapter.kind != ADAPTER_NONE && !model->adapter.port);
+    const bool needed = model->adapter.kind != ADAPTER_NONE && !model->adapter.port;
     if (model->process.private_tmp && hidden && needed)
         config_complain(
             section, "process.private_tmp",
-            "hides runtime_dir, %.100s, where the socket of its %s is: put that elsewhere", dir,
-            model->policy.timeouts.watchdog ? "watchdog"
-            : watched                       ? "notify"
-                                            : "adapter");
+            "hides runtime_dir, %.100s, where the socket of its adapter is: put that elsewhere", dir);
 }
 
 /* What the keys of one model mean together. */
@@ -215,8 +202,6 @@ static void fill_program(struct config_model *model)
         policy->probes[PROBE_LIVE].interval = model->live.interval;
         policy->probes[PROBE_LIVE].failures = model->live.failures;
     }
-    if (model->oneshot && policy->rollout.progress_deadline) /* it may do its task for so long */
-        policy->rollout.progress_deadline += policy->timeouts.start;
 }
 
 static void check_stop_signal(struct config_model *model, const struct config_section *section)
@@ -240,10 +225,6 @@ static void check_program(struct config_model *model, const struct config_sectio
     check_stop_signal(model, section);
     if (model->oneshot)
         check_oneshot(model, section);
-    if (model->ready.how == READY_NOTIFY && model->process.user)
-        config_complain(section, "ready",
-                        "another user (process.user) does not reach the socket of notify in "
-                        "runtime_dir: fd, or a probe");
     fill_program(model);
 }
 
@@ -280,7 +261,6 @@ static void check_all(const struct config *config, struct config_model *model,
     config_start_check(model, section);
     config_sockets_check(config, model, section);
     config_process_read(&model->process, section);
-    check_watchdog(model, section);
     check_tmp(config, model, section);
 }
 

@@ -410,7 +410,7 @@ int environment_make(const struct worker *worker, bool with_files, char ***envir
                      char error[ENGINE_REASON]) HASUP_NODISCARD;
 
 /* notify.c */
-struct notify *notify_new(struct worker *worker); /* NULL: errno says why */
+struct notify *notify_new(struct worker *worker, uid_t uid); /* uid: its process's; NULL: errno */
 const char *notify_path(const struct notify *notify);
 void notify_close(struct notify *notify); /* hears no more; NULL: there is none */
 void notify_free(struct notify *notify);
@@ -640,6 +640,7 @@ void resume_carry(struct carry *carry, struct request *request);
 void durable_carry(struct carry *carry, struct request *request);
 const char *durable_holds(struct engine *engine);
 void notify_carry(struct carry *carry, struct worker *worker);
+void notify_carry_more(struct carry *carry, struct notify *notify);
 void program_carry(struct carry *carry, struct worker *worker);
 const char *engine_label(struct engine *engine, const char *text); /* rollouts.c */
 void stats_carry(struct carry *carry, struct model *model);

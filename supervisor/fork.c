@@ -8,6 +8,7 @@
 #include "supervisor/config_tree.h"
 #include "supervisor/engine.h"
 #include "supervisor/said.h"
+#include "supervisor/users.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -107,13 +108,16 @@ static int ask(struct worker *worker, struct worker *zygote, char why[ENGINE_REA
 {
     struct engine *engine = worker->slot->engine;
     const bool watched = worker->slot->config->policy.timeouts.watchdog != 0;
+    struct attributes attributes;
     const char *token;
     int pair[2];
     snprintf(why, ENGINE_REASON, "out of memory");
     worker->process = process_await(engine->processes, worker->slot->place.name, worker, &token);
     if (!worker->process)
         return ENOMEM;
-    bool made = !watched || (worker->notify = notify_new(worker));
+    if (users_find(&worker->slot->config->process, &attributes, why))
+        return ENOENT;
+    bool made = !watched || (worker->notify = notify_new(worker, attributes.uid));
     if (made)
         worker->capture = said_capture(worker, &worker->fork.out, &worker->fork.err);
     if (!made || !worker->capture || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {

@@ -3,6 +3,11 @@
  * its environment, and lines in what arrives there: its watchdog, and that a program is ready.
  * Each has one of its own, so that whatever arrives is its own or its children's; it is there where
  * timeouts.watchdog is set, or ready: notify.
+ *
+ * Its file is in runtime_dir, which nobody but hasupd's user enters.  A process that cannot reach
+ * that, because it runs as another user or has a /tmp of its own, has a socket without a file, whose
+ * name begins with "@"; there the kernel says who sends, and only the process's user and hasupd's
+ * are heard.
  * Owns the socket and its file.  Failure mode: a datagram that says nothing known is passed over,
  * as sd_notify(3) wants it.
  */
@@ -10,8 +15,10 @@
 #include "supervisor/engine.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -23,8 +30,14 @@ struct notify {
     struct worker *worker;
     struct watch watch;
     int fd;
-    struct sockaddr_un address;
+    char name[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* its file's path, or "@..." */
+    uid_t uid; /* of the process, where the name is "@..." */
 };
+
+static bool is_abstract(const struct notify *notify)
+{
+    return notify->name[0] == '@';
+}
 
 static void notify_alive(struct notify *notify, bool hangs)
 {
@@ -60,17 +73,43 @@ static void notify_lines(struct notify *notify, char *text)
         notify_alive(notify, hangs);
 }
 
+/* Anybody may send to a socket without a file. */
+static bool is_heard(const struct notify *notify, struct msghdr *message)
+{
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    struct ucred from = {.pid = 0, .uid = (uid_t)-1};
+    if (!is_abstract(notify))
+        return true;
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS)
+        memcpy(&from, CMSG_DATA(header), sizeof from);
+    if (from.uid == notify->uid || from.uid == geteuid())
+        return true;
+    LOG_EVENT(LEVEL_WARNING, "notify.refused", "another user's process speaks for it",
+              LOG_TEXT("slot", notify->worker->home->name), LOG_INT("pid", from.pid));
+    return false;
+}
+
 static void notify_ready(void *context, int events)
 {
     struct notify *notify = context;
     char text[DATAGRAM];
+    union {
+        struct cmsghdr aligned;
+        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
     (void)events;
     for (int i = 0; i < READS && notify->fd >= 0; i++) {
-        ssize_t got = recv(notify->fd, text, sizeof text - 1, MSG_DONTWAIT);
+        struct iovec into = {.iov_base = text, .iov_len = sizeof text - 1};
+        struct msghdr message = {.msg_iov = &into,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control.bytes,
+                                 .msg_controllen = sizeof control.bytes};
+        ssize_t got = recvmsg(notify->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
         if (got < 0)
             return;
         text[got] = '\0';
-        notify_lines(notify, text);
+        if (is_heard(notify, &message))
+            notify_lines(notify, text);
     }
 }
 
@@ -80,7 +119,8 @@ void notify_close(struct notify *notify)
         return;
     watch_stop(&notify->watch);
     close(notify->fd);
-    unlink(notify->address.sun_path);
+    if (!is_abstract(notify))
+        unlink(notify->name);
     notify->fd = -1;
 }
 
@@ -92,25 +132,52 @@ void notify_free(struct notify *notify)
 
 const char *notify_path(const struct notify *notify)
 {
-    return notify->address.sun_path;
+    return notify->name;
 }
 
-struct notify *notify_new(struct worker *worker)
+static void make_name(struct notify *notify)
+{
+    const struct worker *worker = notify->worker;
+    const struct config_process *process = &worker->slot->config->process;
+    uint64_t random = 0;
+    if (process->user || process->private_tmp) {
+        (void)!getrandom(&random, sizeof random, 0); /* two hasupds have no name in common */
+        snprintf(notify->name, sizeof notify->name, "@hasup/%d/wd.%u.%u.%016llx", (int)getpid(),
+                 worker->slot->index, worker->number, (unsigned long long)random);
+    } else {
+        snprintf(notify->name, sizeof notify->name, "%s/wd.%u.%u",
+                 worker->slot->engine->config->runtime_dir, worker->slot->index, worker->number);
+        unlink(notify->name);
+    }
+}
+
+static int notify_bind(const struct notify *notify)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const size_t len = strlen(notify->name);
+    const int on = 1;
+    memcpy(address.sun_path, notify->name, len);
+    if (!is_abstract(notify))
+        return bind(notify->fd, (const struct sockaddr *)&address, sizeof address);
+    address.sun_path[0] = '\0';
+    return setsockopt(notify->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) ||
+           bind(notify->fd, (const struct sockaddr *)&address,
+                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+}
+
+struct notify *notify_new(struct worker *worker, uid_t uid)
 {
     struct engine *engine = worker->slot->engine;
     struct notify *notify = calloc(1, sizeof *notify);
     if (!notify)
         return NULL;
     notify->worker = worker;
+    notify->uid = uid;
     notify->watch.ready = notify_ready;
     notify->watch.context = notify;
-    notify->address.sun_family = AF_UNIX;
-    snprintf(notify->address.sun_path, sizeof notify->address.sun_path, "%s/wd.%u.%u",
-             engine->config->runtime_dir, worker->slot->index, worker->number);
-    unlink(notify->address.sun_path);
+    make_name(notify);
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (notify->fd < 0 || fchmod(notify->fd, 0600) ||
-        bind(notify->fd, (const struct sockaddr *)&notify->address, sizeof notify->address) ||
+    if (notify->fd < 0 || fchmod(notify->fd, 0600) || notify_bind(notify) ||
         watch_set(&notify->watch, engine->loop, notify->fd, WATCH_READ)) {
         int failed = errno;
         notify_free(notify);
@@ -138,12 +205,17 @@ void notify_carry(struct carry *carry, struct worker *worker)
         }
         *notify = (struct notify){.worker = worker,
                                   .watch = {.ready = notify_ready, .context = notify},
-                                  .fd = -1,
-                                  .address = {.sun_family = AF_UNIX}};
+                                  .fd = -1};
     }
     carry_fd(carry, &notify->fd);
-    carry_text(carry, notify->address.sun_path, sizeof notify->address.sun_path);
+    carry_text(carry, notify->name, sizeof notify->name);
     if (codec->loading && notify->fd >= 0 &&
         watch_set(&notify->watch, worker->slot->engine->loop, notify->fd, WATCH_READ))
         codec_fail(codec);
+}
+
+void notify_carry_more(struct carry *carry, struct notify *notify)
+{
+    CARRY(carry);
+    V(notify->uid);
 }

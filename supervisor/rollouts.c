@@ -155,6 +155,8 @@ void model_policy_meant(const struct engine *engine, const struct model *model,
 {
     *policy = config->policy;
     policy->workers = model->workers;
+    if (policy->kind == KIND_ONESHOT && policy->rollout.progress_deadline)
+        policy->rollout.progress_deadline += policy->timeouts.start; /* it may do its task so long */
     after_fill(engine, config, policy);
 }
 

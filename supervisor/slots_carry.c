@@ -212,6 +212,8 @@ static void behind_carry(struct carry *carry, struct slot *slot)
     kept_carry(carry, &slot->kept);
     if (slot->worker)
         program_carry(carry, slot->worker);
+    if (slot->worker && slot->worker->notify)
+        notify_carry_more(carry, slot->worker->notify);
 }
 
 static void slot_carry(struct carry *carry, uint32_t index)

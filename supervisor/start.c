@@ -112,7 +112,7 @@ int worker_start(struct worker *worker, char error[ENGINE_REASON])
         failed = errno;
     if (program)
         failed = program_open(worker, &pair[1]);
-    if (!failed && is_heard(worker) && !(worker->notify = notify_new(worker)))
+    if (!failed && is_heard(worker) && !(worker->notify = notify_new(worker, attributes.uid)))
         failed = errno ? errno : ENOMEM;
     worker->capture =
         failed ? NULL : said_capture(worker, &pipes[0], &pipes[1]);

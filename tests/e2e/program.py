@@ -66,7 +66,7 @@ def main(words):
             os.close(int(os.environ["HASUP_READY_FD"]))
         elif word == "notify":
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
-                to.sendto(next(words).encode(), os.environ["NOTIFY_SOCKET"])
+                to.sendto(next(words).encode(), os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
         elif word == "http":
             server = http.server.ThreadingHTTPServer(("127.0.0.1", int(next(words))), Answer)
             Answer.path_of_status = next(words)

@@ -1,10 +1,12 @@
 """Programs beside models: what starts after what, when one is ready, whether it runs again, and what of it is left."""
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -271,6 +273,33 @@ class Ready(unittest.TestCase):
         world.start(wait=False)
         world.wait_event("worker.status", message="soon")
         self.assertEqual(next_step(world, "p/0"), "it runs, and has yet to say that it is ready")
+        self.ready_once(world, gate)
+
+    @unittest.skipIf(os.geteuid(), "needs root, to run a program as another user")
+    def test_by_sd_notify_as_another_user_who_alone_is_heard(self):
+        place = tempfile.mkdtemp(prefix="hasup-e2e.")  # where another user comes to
+        self.addCleanup(shutil.rmtree, place)
+        os.chmod(place, 0o755)
+        gate, copy = os.path.join(place, "gate"), os.path.join(place, "program.py")
+        os.mkfifo(gate)
+        os.chmod(gate, 0o666)
+        shutil.copy(PROGRAM, copy)
+        world, _ = self.world(f"wait {gate} notify READY=1 stay", "ready: notify, timeouts: {watchdog: 30s}, "
+                                                                  "process: {user: nobody}")
+        with open(world.config) as file:
+            text = file.read()
+        put(world.config, text.replace(PROGRAM, copy))
+        world.start(wait=False)
+        wait_until(lambda: world.slot("p/0")["state"] == "loading", "it is not started")
+        with open(f"/proc/{world.pid('p/0')}/environ", "rb") as file:
+            name = next(v[14:] for v in file.read().split(b"\0") if v.startswith(b"NOTIFY_SOCKET="))
+        self.assertEqual(name[:1], b"@")
+        liar = ("import socket, sys; to = b'\\0' + sys.argv[1].encode()[1:]; "
+                "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', to)")
+        subprocess.run(["/usr/bin/python3", "-c", liar, name.decode()], check=True, user=4711, group=4711, cwd="/")
+        world.wait_event("notify.refused", slot="p/0")
+        self.assertEqual(world.slot("p/0")["state"], "loading")
+        world.ctl("upgrade")  # the next hasupd knows whom to hear
         self.ready_once(world, gate)
 
     def test_by_a_descriptor(self):

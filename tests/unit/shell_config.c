@@ -184,9 +184,6 @@ static const struct {
     {MODEL "    process: {capabilities: [net_bind_servic]}\n",
      "f.yaml:4:29: models.digits.process.capabilities: there is no capability "
      "\"net_bind_servic\"; did you mean \"net_bind_service\"?"},
-    {MODEL "    process: {user: nobody}\n    timeouts: {watchdog: 1s}\n",
-     "f.yaml:5:26: models.digits.timeouts.watchdog: another user (process.user) does not reach the "
-     "watchdog's socket in runtime_dir: leave one of them out"},
     {MODEL "    journal: sometimes\n",
      "f.yaml:4:14: models.digits.journal: expected one of auto, always, never; "
      "found \"sometimes\""},

@@ -185,12 +185,8 @@ static void what_means_nothing_is_named_with_its_place(void **state)
     bad(PROGRAM "    ready: {tcp: 80, failures: 2}\n",
         "4:32: programs.web.ready.failures: what is not ready yet is asked until timeouts.start is "
         "over; live: has failures");
-    bad(PROGRAM "    ready: notify\n    process: {user: nobody}\n",
-        "4:12: programs.web.ready: another user (process.user) does not reach the socket of notify "
-        "in runtime_dir: fd, or a probe");
-    bad("runtime_dir: /tmp/h\n" PROGRAM "    ready: notify\n    process: {private_tmp: 1MiB}\n",
-        "6:28: programs.web.process.private_tmp: hides runtime_dir, /tmp/h, where the socket of "
-        "its notify is: put that elsewhere");
+    bad(PROGRAM "    stop_signal: STOP\n",
+        "4:18: programs.web.stop_signal: STOP ends nothing: a signal such as TERM, INT or QUIT");
     bad(PROGRAM "    live: notify\n",
         "4:11: programs.web.live: expected keys such as tcp: or http:; found text");
     bad(PROGRAM "    stop_signl: INT\n",

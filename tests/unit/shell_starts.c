@@ -293,9 +293,9 @@ static const struct {
      "f.yaml:4:18: models.digits.sockets.a: an adapter's server listens where adapter.port or "
      "adapter.socket says"},
     {"runtime_dir: /tmp/run\n" MODEL
-     "    process: {private_tmp: 1MiB}\n    timeouts: {watchdog: 1s}\n",
+     "    process: {private_tmp: 1MiB}\n    adapter: {kind: http}\n",
      "f.yaml:5:28: models.digits.process.private_tmp: hides runtime_dir, /tmp/run, where the "
-     "socket of its watchdog is: put that elsewhere"},
+     "socket of its adapter is: put that elsewhere"},
     {MODEL "    environment_files: [a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a]\n",
      "f.yaml:4:24: models.digits.environment_files: at most 16 files; found 17"},
 };
