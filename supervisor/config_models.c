@@ -140,7 +140,8 @@ static void check_tmp(const struct config *config, const struct config_model *mo
     if (model->process.private_tmp && hidden && needed)
         config_complain(
             section, "process.private_tmp",
-            "hides runtime_dir, %.100s, where the socket of its adapter is: put that elsewhere", dir);
+            "hides runtime_dir, %.100s, where the socket of its adapter is: put that elsewhere",
+            dir);
 }
 
 /* What the keys of one model mean together. */

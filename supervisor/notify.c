@@ -5,9 +5,9 @@
  * timeouts.watchdog is set, or ready: notify.
  *
  * Its file is in runtime_dir, which nobody but hasupd's user enters.  A process that cannot reach
- * that, because it runs as another user or has a /tmp of its own, has a socket without a file, whose
- * name begins with "@"; there the kernel says who sends, and only the process's user and hasupd's
- * are heard.
+ * that, because it runs as another user or has a /tmp of its own, has a socket without a file,
+ * whose name begins with "@"; there the kernel says who sends, and only the process's user and
+ * hasupd's are heard.
  * Owns the socket and its file.  Failure mode: a datagram that says nothing known is passed over,
  * as sd_notify(3) wants it.
  */

@@ -155,8 +155,8 @@ void model_policy_meant(const struct engine *engine, const struct model *model,
 {
     *policy = config->policy;
     policy->workers = model->workers;
-    if (policy->kind == KIND_ONESHOT && policy->rollout.progress_deadline)
-        policy->rollout.progress_deadline += policy->timeouts.start; /* it may do its task so long */
+    if (policy->kind == KIND_ONESHOT && policy->rollout.progress_deadline) /* its task's own time */
+        policy->rollout.progress_deadline += policy->timeouts.start;
     after_fill(engine, config, policy);
 }
 
