@@ -10,8 +10,10 @@
 #include "supervisor/init.h"
 
 #include "ipc/base.h"
+#include "supervisor/interpreter.h"
 #include "supervisor/memory.h"
 #include "supervisor/signals.h"
+#include "supervisor/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,9 +37,7 @@ enum {
     SAID_MAX = 512,
     PROCESSES_ASKED = 4096, /* to end, where all get time for it */
     EXIT_FAILED = 1,
-    EXIT_USAGE = 2,
-    EXIT_CANNOT = 126,
-    EXIT_NOT_FOUND = 127
+    EXIT_USAGE = 2
 };
 
 static const char USAGE[] =
@@ -188,22 +188,37 @@ static void set_mask(const void *mask)
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, NULL, SET_BYTES);
 }
 
-/* execvp() says EACCES where a directory of PATH may not be searched, though it is in none. */
-static bool is_somewhere(const char *command)
+/* The file that execvp() found; false: it is nowhere on PATH. */
+static bool find(const char *command, char path[PATH_MAX])
 {
-    char path[PATH_MAX];
     const char *part = getenv("PATH");
-    if (strchr(command, '/') || !part)
+    part = part ? part : "/bin:/usr/bin"; /* as execvp() has it */
+    snprintf(path, PATH_MAX, "%s", command);
+    if (strchr(command, '/'))
         return true;
     for (;; part++) {
         int len = (int)strcspn(part, ":");
-        snprintf(path, sizeof path, "%.*s/%s", len, len ? part : ".", command);
+        snprintf(path, PATH_MAX, "%.*s/%s", len, len ? part : ".", command);
         if (len < PATH_MAX && access(path, F_OK) == 0)
             return true;
         part += len;
         if (!*part)
             return false;
     }
+}
+
+/* On stderr; the exit code. */
+static int say_why(const char *command, int why)
+{
+    char path[PATH_MAX], name[INTERPRETER_NAME];
+    const bool there = find(command, path);
+    if (why == EACCES && !there)
+        why = ENOENT; /* execvp() says so where a directory of PATH may not be searched */
+    if (why == ENOENT && there && interpreter_missing(path, name))
+        fprintf(stderr, "hasupd run: %s: its interpreter %s: %s\n", command, name, strerror(why));
+    else
+        fprintf(stderr, "hasupd run: %s: %s\n", command, strerror(why));
+    return spawn_exit_code(why);
 }
 
 /* 0, or the exit code.  The command has its process group, and the terminal, before its first
@@ -225,17 +240,16 @@ static int start(struct init *init, char **command, const sigset_t *mask)
         why = errno;
         _exit(EXIT_CANNOT);
     }
-    if (why == EACCES && !is_somewhere(command[0]))
-        why = ENOENT;
-    int failed = init->child < 0                   ? EXIT_FAILED
-                 : why == ENOENT || why == ENOTDIR ? EXIT_NOT_FOUND
-                 : why                             ? EXIT_CANNOT
-                                                   : 0;
-    if (failed)
-        fprintf(stderr, "hasupd run: %s: %s\n", command[0], strerror(why ? why : errno));
-    else if (says(init, SAYS))
+    int failed = 0;
+    if (init->child < 0) {
+        fprintf(stderr, "hasupd run: %s: %s\n", command[0], strerror(errno));
+        failed = EXIT_FAILED;
+    } else if (why) {
+        failed = say_why(command[0], why);
+    } else if (says(init, SAYS)) {
         say("%s was started as pid %d%s", init->name, (int)init->child,
             init->terminal >= 0 ? ", with the terminal" : "");
+    }
     if (failed && init->terminal >= 0)
         give_terminal(init->terminal, getpgrp()); /* the child may have taken it */
     return failed;

@@ -6,6 +6,7 @@
 #include "supervisor/process_own.h"
 
 #include "supervisor/carry.h"
+#include "supervisor/interpreter.h"
 #include "supervisor/memory.h"
 
 #include <errno.h>
@@ -65,8 +66,13 @@ static void say_step(const struct process_spec *spec, const char *step, const ch
 {
     const bool hidden = failed == ENOENT && spec->attributes && spec->attributes->tmp[0] &&
                         attributes_tmp_hides(path);
-    snprintf(error, 256, "%s %.140s: %s%s", step, path, strerror(failed),
-             hidden ? ": " ATTRIBUTES_TMP_HIDES : "");
+    char name[INTERPRETER_NAME];
+    if (failed == ENOENT && strcmp(step, "exec") == 0 && interpreter_missing(path, name))
+        snprintf(error, 256, "%s %.80s: its interpreter %.80s: %s", step, path, name,
+                 strerror(failed));
+    else
+        snprintf(error, 256, "%s %.140s: %s%s", step, path, strerror(failed),
+                 hidden ? ": " ATTRIBUTES_TMP_HIDES : "");
 }
 
 /* 0, or errno with `error` written. */

@@ -317,6 +317,11 @@ int spawn_find(const char *name, const char *const *env, char *path, size_t room
     return 0;
 }
 
+int spawn_exit_code(int error)
+{
+    return error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT;
+}
+
 int spawn_find_own(const char *name, char *path, size_t room)
 {
     ssize_t len = readlink("/proc/self/exe", path, room - 1);

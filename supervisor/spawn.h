@@ -49,4 +49,9 @@ int spawn_find(const char *name, const char *const *env, char *path, size_t room
  * be looked up. */
 int spawn_find_own(const char *name, char *path, size_t room);
 
+/* What a shell exits with where a start has failed with this errno: it is not there, or it cannot be
+ * executed. */
+enum { EXIT_CANNOT = 126, EXIT_NOT_FOUND = 127 };
+int spawn_exit_code(int error);
+
 #endif

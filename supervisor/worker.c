@@ -8,6 +8,7 @@
 #include "supervisor/engine.h"
 #include "supervisor/letters.h"
 #include "supervisor/said.h"
+#include "supervisor/spawn.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -110,7 +111,7 @@ static void worker_begin(struct slot *slot, uint32_t number, bool hook)
         snprintf(reason, sizeof reason, "%s%.280s",
                  hook ? "pre_start: could not start: " : "could not start: ", error);
         worker_note_death(slot, reason);
-        slot->death.code = 127; /* as a shell has it */
+        slot->death.code = spawn_exit_code(failed);
         stats_worker_ended(slot->model, hook ? STATS_END_PRE_START : STATS_END_START_FAILED);
         LOG_EVENT(LEVEL_ERROR, "slot.start_failed", reason, LOG_TEXT("slot", slot->name));
         if (worker)

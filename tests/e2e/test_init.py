@@ -78,6 +78,28 @@ class Codes(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout, done.stderr),
                                  (code, "", f"hasupd run: {command}: {why}\n"))
 
+    def test_an_interpreter_that_is_missing_is_named(self):
+        with tempfile.TemporaryDirectory() as place:
+            def made(name, content):
+                with open(os.path.join(place, name), "wb") as file:
+                    file.write(content)
+                os.chmod(file.name, 0o755)
+                return file.name
+            with open("/bin/true", "rb") as file:
+                elf = file.read()
+            loader = re.search(rb"/lib[^\0]*/ld-[^\0]*\0", elf).group(0)
+            for name, content, missing in (
+                    ("plain", b"#!/no/such/shell -e\nexit 3\n", "/no/such/shell"), ("nameless-end", b"#! /no/such", "/no/such"),
+                    ("dos", b"#!/bin/sh\r\nexit 3\r\n", "/bin/sh\\r"),
+                    ("elf", elf.replace(loader, b"/no/ld.so".ljust(len(loader), b"\0"), 1), "/no/ld.so")):
+                path = made(name, content)
+                for command, where in (path, {}), (name, {"env": {"PATH": f"/usr/bin:{place}"}}):
+                    done = run(command, **where)
+                    self.assertEqual((done.returncode, done.stderr), (
+                        127, f"hasupd run: {command}: its interpreter {missing}: No such file or directory\n"))
+            self.assertEqual(run(made("good", b"#!/bin/sh\nexit 3\n")).returncode, 3)
+            self.assertIn("nested: No such file or directory", run(made("nested", b"#!%s\n" % made("x", b"#!/no\n").encode())).stderr)
+
     def test_what_is_nowhere_is_not_found_though_not_all_of_path_may_be_searched(self):
         def nobody():
             if os.geteuid() == 0:

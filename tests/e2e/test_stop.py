@@ -135,12 +135,27 @@ class Essential(unittest.TestCase):
 
     def test_hasupd_ends_with_the_code_of_a_model_that_failed_for_good(self):
         for command, code, why in (("[/bin/sh, -c, 'exit 7']", 7, "exited with code 7"), ("[/no/such/thing]", 127, "could not start"),
+                                   ("[/etc/passwd]", 126, "exec /etc/passwd: Permission denied"), ("[/etc]", 126, "could not start"),
+                                   ("[/etc/passwd/x]", 127, "could not start"),
                                    ("[/bin/sh, -c, 'kill -9 $$']", 137, "killed by signal 9")):
             models = f"  n: {{command: {command}, workers: 2, essential: true, {self.RESTART}}}\n{MODEL}"
             with self.subTest(command=command), World(models, wait=False) as world:
                 told = world.wait_event("model.failed")["message"]
                 self.assertIn(f"hasupd stops, with exit code {code}; last: ", told)
                 self.assertIn(why, told)
+                self.assertEqual(world.process.wait(LIMIT), code)
+
+    def test_what_is_no_program_or_lacks_its_interpreter_is_told_apart(self):
+        for content, code, why in ((b"\x7fELF?", 126, "x: Exec format error"),
+                                   (b"#!/no/such/shell\n", 127, "x: its interpreter /no/such/shell: No such file or directory")):
+            with self.subTest(content=content), World("", start=False) as world:
+                path = os.path.join(world.directory, "x")
+                with open(path, "wb") as file:
+                    file.write(content)
+                os.chmod(path, 0o755)
+                world.write(f"  n: {{command: [{path}], essential: true, {self.RESTART}}}")
+                world.start(wait=False)
+                self.assertIn(why, world.wait_event("model.failed")["message"])
                 self.assertEqual(world.process.wait(LIMIT), code)
 
     def test_others_may_fail_and_what_serves_goes_on(self):
