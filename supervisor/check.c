@@ -13,6 +13,7 @@
 #include "supervisor/users.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,6 +245,42 @@ static void check_user(struct config_errors *errors, const struct config_model *
         complain(&look, "%s", why);
 }
 
+/* "0-3,6", as far as there is room. */
+static void cpus_text(const cpu_set_t *cpus, char *text, size_t room)
+{
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && used < room; cpu++) {
+        size_t last = cpu;
+        if (!CPU_ISSET(cpu, cpus))
+            continue;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, cpus))
+            last++;
+        used += (size_t)snprintf(text + used, room - used, last > cpu ? "%s%zu-%zu" : "%s%zu",
+                                 used ? "," : "", cpu, last);
+        cpu = last;
+    }
+}
+
+/* The kernel knows: it takes a set of which it has one that this cgroup may use, whatever this
+ * process itself was bound to.  So it is asked, and then told to forget it. */
+static void check_cpus(struct config_errors *errors, const struct config_model *model)
+{
+    const struct attributes *attributes = model->process.attributes;
+    const struct look look = look_at(errors, model, "process.cpus");
+    cpu_set_t own;
+    char may[128];
+    if (!attributes || !attributes->sets_cpus || sched_getaffinity(0, sizeof own, &own))
+        return;
+    if (sched_setaffinity(0, sizeof attributes->cpus, &attributes->cpus)) {
+        cpus_text(&own, may, sizeof may);
+        complain(&look, "\"%.64s\": none of these CPUs is there for hasupd, which has %s",
+                 model->process.cpus, may);
+    } else {
+        (void)!sched_setaffinity(0, sizeof own, &own);
+    }
+}
+
 static void check_key_file(struct config_errors *errors, const struct config *config)
 {
     struct keys *keys = NULL;
@@ -342,6 +379,7 @@ int check_named(const struct config *config, char error[CONFIG_ERROR_MAX])
         check_sockets(&errors, config, model);
         check_read_only_paths(&errors, model);
         check_user(&errors, model);
+        check_cpus(&errors, model);
     }
     config_errors_end(&errors);
     return errors.count ? HASUP_ECONFIG : 0;

@@ -126,6 +126,25 @@ class Check(unittest.TestCase):
                 found = self.complaints(place, f"  m: {{command: [sh], process: {{read_only_paths: {paths}}}}}")
                 self.assertEqual(found, [f"m.process.read_only_paths: {why}"] if why else [], paths)
 
+    def test_check_looks_whether_there_are_cpus_to_be_bound_to(self):
+        own = sorted(os.sched_getaffinity(0))
+        none = next(cpu for cpu in range(1023, 0, -1) if cpu not in own)
+        with tempfile.TemporaryDirectory() as place:
+            for cpus in (f"{own[0]}", f"{own[-1]},{none}", "0-1023"):  # the kernel takes those that there are
+                self.assertEqual(self.complaints(place, f"  m: {{command: [sh], process: {{cpus: '{cpus}'}}}}"), [], cpus)
+            for cpus in (f"{none}", f"{none - 1}-{none}"):
+                (found,) = self.complaints(place, f"  m: {{command: [sh], process: {{cpus: '{cpus}'}}}}")
+                said, _, has = found.partition(", which has ")
+                self.assertEqual(said, f'm.process.cpus: "{cpus}": none of these CPUs is there for hasupd')
+                parts = [part.split("-") for part in has.split(",")]
+                self.assertEqual([cpu for part in parts for cpu in range(int(part[0]), int(part[-1]) + 1)], own)
+            # What this process is bound to binds no other, and what the kernel is asked for stays with nobody.
+            both = f"  m: {{command: [sh], process: {{cpus: '{none}'}}}}\n  n: {{command: [sh], process: {{cpus: '{own[-1]}'}}}}"
+            os.sched_setaffinity(0, own[:1])
+            self.addCleanup(os.sched_setaffinity, 0, own)
+            self.assertEqual(self.complaints(place, both), [
+                f'm.process.cpus: "{none}": none of these CPUs is there for hasupd, which has {own[0]}'])
+
     def test_check_says_what_a_tmp_of_its_own_hides(self):
         with tempfile.TemporaryDirectory(dir="/tmp") as place:
             self.put(place, "tool")
