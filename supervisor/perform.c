@@ -300,13 +300,17 @@ static const struct slot *culprit_of(const struct slot *slot)
     return slot;
 }
 
+static bool is_done(const struct slot *slot)
+{
+    struct slot_view view;
+    return core_slot_view(slot->engine->core, slot->index, &view) && view.state == SLOT_DONE;
+}
+
 /* What hasupd ends with, where this slot's worker was the last one of an essential model: a program
  * may end well. */
 static int essential_code(const struct slot *slot)
 {
-    struct slot_view view;
-    bool done = core_slot_view(slot->engine->core, slot->index, &view) && view.state == SLOT_DONE;
-    return slot->death.code || done ? slot->death.code : ENGINE_FAILED;
+    return slot->death.code || is_done(slot) ? slot->death.code : ENGINE_FAILED;
 }
 
 /* ---- notices ---- */
@@ -483,6 +487,12 @@ static const char *cause_of(const struct worker *worker)
 static const char *essential_text(const struct slot *slot, char text[ENGINE_REASON])
 {
     const struct slot *culprit = slot ? culprit_of(slot) : NULL;
+    if (slot && is_done(slot)) {
+        snprintf(text, ENGINE_REASON,
+                 "it ended, and it is essential: hasupd stops, with exit code %d",
+                 essential_code(slot));
+        return text;
+    }
     snprintf(text, ENGINE_REASON,
              "%s%.90s%s, and it is essential: hasupd stops, with exit code %d; last: %.130s",
              culprit == slot ? "none of its workers can be kept" : "it requires what broke (",
@@ -582,7 +592,8 @@ static void perform_notice(struct engine *engine, const struct action *action)
         level = LEVEL_DEBUG; /* "checkpoints.failing" said it, and says when it is over */
     if (what == NOTICE_NOT_STORED && engine->durable.failing)
         level = LEVEL_DEBUG; /* likewise "journal.failing"; each answer that waits would say it */
-    if (what == NOTICE_MODEL_MENDED || what == NOTICE_RECYCLED || what == NOTICE_STATE_LEFT)
+    if (what == NOTICE_MODEL_MENDED || what == NOTICE_RECYCLED || what == NOTICE_STATE_LEFT ||
+        (what == NOTICE_ESSENTIAL && slot && is_done(slot) && !essential_code(slot)))
         level = LEVEL_INFO;
     const char *model =
         !slot && action->model < engine->config->limits.models && engine->models[action->model].used

@@ -205,6 +205,12 @@ class Ends(unittest.TestCase):
             with self.subTest(does=does, keys=keys):
                 with World(model(), programs(program("main", does, f"essential: true, {keys}")), wait=False) as world:
                     self.assertEqual(world.process.wait(LIMIT), code)
+                    told = world.wait_event("model.failed", slot="main/0")
+                    words = "none of its workers can be kept" if code else "it ended"
+                    last = f"; last: exited with code {code}" if code else ""
+                    self.assertEqual((told["level"], told["message"]), (
+                        "error" if code else "info",
+                        f"{words}, and it is essential: hasupd stops, with exit code {code}{last}"))
         with World(model(), programs(program("main", "exit 0", "essential: true, oneshot: true"))[:-1], wait=False) as world:
             world.wait_event("slot.done", slot="main/0")  # it was to end
             world.wait_event("slot.ready", slot="m/0")
