@@ -16,7 +16,7 @@ struct top_row {
     bool is_program; /* or one of its slots */
     unsigned ready, workers; /* of a model */
     double rate, key, model_key;
-    long long up_ms, restarts, crashes, running, queued, memory;
+    long long up_ms, starts, crashes, running, queued, memory;
     long long p50_us, p99_us, checkpoint_ms, next_ms;
 };
 

@@ -39,14 +39,13 @@ static size_t slots_of(json_t *model)
 
 static struct top_row slot_row(const char *model, json_t *slot)
 {
-    long long starts = number_or(slot, "starts", 0);
     return (struct top_row){
         .name = text(slot, "slot"),
         .model = model,
         .state = text(slot, "state"),
         .rate = -1,
         .up_ms = number_or(slot, "since_ms", -1),
-        .restarts = starts ? starts - 1 : 0,
+        .starts = number_or(slot, "starts", 0),
         .crashes = number_or(slot, "crashes", 0),
         .running = number_or(slot, "inflight", 0),
         .queued = number_or(slot, "queued", 0),
@@ -142,7 +141,7 @@ static size_t add_model(struct top_row *rows, json_t *model, bool program, enum 
             rows[count].is_program = program;
             rows[0].memory += rows[count].memory;
             rows[0].crashes += rows[count].crashes;
-            rows[0].restarts += rows[count].restarts;
+            rows[0].starts += rows[count].starts;
             count++;
         }
     for (i = 0; i < count; i++) {
@@ -232,9 +231,9 @@ static const char *up_text(const struct top_row *row, char out[32])
     return short_ms(row->up_ms, out);
 }
 
-static const char *restarts_text(const struct top_row *row, char out[32])
+static const char *starts_text(const struct top_row *row, char out[32])
 {
-    return count_text(row->restarts, out);
+    return count_text(row->starts, out);
 }
 
 static const char *crashes_text(const struct top_row *row, char out[32])
@@ -296,7 +295,7 @@ static const struct column {
 } COLUMNS[] = {
     {"STATE", -9, 0, TOP_NAME, state_text},
     {"FOR", 5, 7, TOP_NAME, up_text},
-    {"STARTS", 6, 1, TOP_NAME, restarts_text},
+    {"STARTS", 6, 1, TOP_NAME, starts_text},
     {"CRASH", 5, 10, TOP_CRASHES, crashes_text},
     {"RUN", 4, 4, TOP_NAME, running_text},
     {"QUEUE", 5, 9, TOP_QUEUE, queued_text},
@@ -527,7 +526,7 @@ static const char *const HELP[] = {
     "",
     "STATE        of a model: ready/wanted",
     "FOR          how long in this state",
-    "STARTS CRASH starts again; by crashes",
+    "STARTS CRASH its starts, its crashes",
     "RUN QUEUE    requests now, and waiting",
     "REQ/S P50 P99  of the last 10 to 20 s",
     "CKPT         age of the checkpoint",

@@ -121,6 +121,18 @@ static void at_80_columns_it_says_all_but_starts(void **state)
     json_decref(view.status);
 }
 
+static void starts_are_starts_as_why_says_them(void **state)
+{
+    (void)state;
+    static struct screen s;
+    struct top_view view = {.status = two_models(), .width = 90, .height = 24};
+    draw(&s, &view);
+    assert_memory_equal(s.line[2].text, "NAME*    STATE       FOR STARTS CRASH", 37);
+    assert_memory_equal(s.line[3].text, "a        1/2                  5     3", 37);
+    assert_memory_equal(s.line[4].text, " a/0     ready       61s      2     1", 37);
+    json_decref(view.status);
+}
+
 static void at_40_columns_the_important_stays_and_what_it_is_ordered_by(void **state)
 {
     (void)state;
@@ -202,6 +214,7 @@ int main(void)
         cmocka_unit_test(models_are_ordered_and_slots_within_them),
         cmocka_unit_test(keys_choose_an_order),
         cmocka_unit_test(at_80_columns_it_says_all_but_starts),
+        cmocka_unit_test(starts_are_starts_as_why_says_them),
         cmocka_unit_test(at_40_columns_the_important_stays_and_what_it_is_ordered_by),
         cmocka_unit_test(nothing_is_longer_than_the_screen_is_wide),
         cmocka_unit_test(it_scrolls_as_far_as_there_are_rows),
