@@ -161,13 +161,14 @@ static void print_leave(const json_t *leave)
     json_t *one, *slots = json_object_get(leave, "slots");
     json_t *requests = json_object_get(leave, "requests");
     size_t i;
-    long long more = number(leave, "request_count") - (long long)json_array_size(requests);
-    printf("a shutdown would end %zu slots and wait for %lld requests, ", json_array_size(slots),
-           number(leave, "request_count"));
-    if (json_is_integer(json_object_get(leave, "at_most_ms")))
-        printf("%s at most\n", ctl_duration(number(leave, "at_most_ms"), most));
-    else
-        puts("without a limit (shutdown.grace)");
+    const bool stops = json_is_true(json_object_get(leave, "shutting_down"));
+    const long long count = number(leave, "request_count");
+    const long long running = (long long)json_array_size(slots);
+    const long long more = count - (long long)json_array_size(requests);
+    printf("%s %lld slot%s and %s%lld request%s, %s%s at most\n",
+           stops ? "hasupd stops, and waits for" : "a shutdown would end", running,
+           running == 1 ? "" : "s", stops ? "" : "wait for ", count, count == 1 ? "" : "s",
+           stops ? "from now on " : "", ctl_duration(number(leave, "at_most_ms"), most));
     json_array_foreach(slots, i, one)
         printf("  %s  %s, %lld running%s\n", text(one, "slot"), text(one, "state"),
                number(one, "inflight"),

@@ -115,13 +115,13 @@ void engine_shutdown(struct engine *engine)
               : engine->shutting_down ? "stopping now; once more kills what is left"
                                       : "finishing what was accepted",
               LOG_INT("requests", engine->requests.count));
-    if (!engine->shutting_down)
+    if (!engine->shutting_down) {
         stopping_begin(engine);
+        engine->stops_until = loop_now(engine->loop) + engine->config->shutdown_grace;
+    }
     engine->shutting_down = true;
-    hasup_ns grace = engine->config->shutdown_grace;
-    hasup_ns deadline = grace == 0 ? HASUP_NEVER : loop_now(engine->loop) + grace;
-    engine_post(engine,
-                &(struct event){.type = EVENT_SHUTDOWN, .shutdown = {.deadline = deadline}});
+    engine_post(engine, &(struct event){.type = EVENT_SHUTDOWN,
+                                        .shutdown = {.deadline = engine->stops_until}});
 }
 
 /* ---- what doors ask ---- */

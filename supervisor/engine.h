@@ -273,6 +273,7 @@ struct engine {
         int64_t began;        /* wall time */
     } noted;
     struct timer stopping;    /* stopping.c */
+    hasup_ns stops_until;     /* the end of the grace of a stop that is under way */
     int failed_code;          /* of an essential model that failed for good; 0: none did */
     hasup_ns armed;           /* the deadline that the loop's timer is set to */
     uint64_t id_high, id_low; /* of engine_make_id */

@@ -52,13 +52,24 @@ static json_t *slots_json(const struct engine *engine, hasup_ns *stop)
     return list;
 }
 
+/* How long requests may take: of a stop that is under way, what is left of it. */
+static hasup_ns grace_left(const struct engine *engine)
+{
+    const hasup_ns now = loop_now(engine->loop);
+    if (!engine->shutting_down)
+        return engine->config->shutdown_grace;
+    if (core_hastened(engine->core) || engine->stops_until < now)
+        return 0;
+    return engine->stops_until - now;
+}
+
 json_t *leave_json(const struct engine *engine)
 {
-    hasup_ns stop, grace = engine->config->shutdown_grace;
+    hasup_ns stop;
     uint32_t count;
     json_t *requests = requests_json(engine, &count), *slots = slots_json(engine, &stop);
-    return json_pack("{s:b, s:o, s:o, s:i, s:o, s:o}", "shutting_down", engine->shutting_down,
+    return json_pack("{s:b, s:o, s:o, s:i, s:I, s:I}", "shutting_down", engine->shutting_down,
                      "slots", slots, "requests", requests, "request_count", (int)count, "grace_ms",
-                     grace ? json_integer(grace / HASUP_MS) : json_null(), "at_most_ms",
-                     grace ? json_integer((grace + stop) / HASUP_MS) : json_null());
+                     (json_int_t)(engine->config->shutdown_grace / HASUP_MS), "at_most_ms",
+                     (json_int_t)((grace_left(engine) + stop) / HASUP_MS));
 }

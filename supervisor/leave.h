@@ -1,4 +1,4 @@
-/* leave.h: what a shutdown that began now would wait for. */
+/* leave.h: what a shutdown that began now would wait for, or one that is under way does. */
 #ifndef HASUP_SUPERVISOR_LEAVE_H
 #define HASUP_SUPERVISOR_LEAVE_H
 

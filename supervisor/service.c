@@ -20,8 +20,6 @@ enum { MESSAGE = 512 };
 
 /* What workers may take beyond the grace: drain and stop time-outs, the last checkpoints. */
 static const hasup_ns STOP_ROOM = 60 * HASUP_S;
-/* With no grace configured: what systemd takes has no word for "as long as it takes". */
-static const hasup_ns STOP_MOST = 24 * 3600 * HASUP_S;
 
 struct service {
     struct loop *loop;
@@ -127,7 +125,7 @@ void service_reloading(struct service *service)
 
 void service_stopping(struct service *service, hasup_ns grace)
 {
-    hasup_ns most = grace ? grace + STOP_ROOM : STOP_MOST;
+    const hasup_ns most = grace + STOP_ROOM;
     tell(service, "STOPPING=1\nSTATUS=finishing what was accepted\nEXTEND_TIMEOUT_USEC=%lld",
          (long long)(most / HASUP_US));
 }

@@ -1,6 +1,7 @@
 """What is asked of hasupctl after a death and before a shutdown: why, wait, shutdown --explain and --now."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import unittest
@@ -149,11 +150,34 @@ class Shutdown(unittest.TestCase):
             leave = json.loads(world.ctl("--json", "shutdown", "--explain").stdout)
             self.assertEqual((leave["request_count"], leave["requests"][0]["slot"]), (1, "m/0"))
             self.assertEqual((leave["at_most_ms"], leave["shutting_down"]), (35000, False))
-            self.assertIn("1 requests, 35 s at most", world.ctl("shutdown", "--explain").stdout.decode())
+            self.assertIn("a shutdown would end 1 slot and wait for 1 request, 35 s at most\n", world.ctl("shutdown", "--explain").stdout.decode())
             self.assertEqual(world.slot("m/0")["state"], "ready")
             world.ctl("shutdown", "--now")
             self.assertEqual(world.process.wait(LIMIT), 0)
             waiting.close()
+
+    def test_of_one_that_is_under_way_it_says_what_it_waits_for_and_how_long_at_most(self):
+        with World(MODELS, "shutdown: {grace: 1h}") as world:
+            gate, waiting = world.occupy()
+            world.ctl("shutdown")
+            leave = json.loads(world.ctl("--json", "shutdown", "--explain").stdout)
+            self.assertEqual((leave["shutting_down"], leave["request_count"]), (True, 1))
+            self.assertTrue(3000000 < leave["at_most_ms"] < 3605000, leave)
+            said = world.ctl("shutdown", "--explain").stdout.decode().splitlines()
+            self.assertRegex(said[0], "^hasupd stops, and waits for 1 slot and 1 request, from now on .* at most$")
+            self.assertRegex(said[1], "^  m/0  [a-z]+, 1 running$")
+            world.release(gate)
+            self.assertEqual((world.finish(waiting)[0], world.process.wait(LIMIT)), (200, 0))
+
+    def test_of_one_that_was_hastened_it_says_that_workers_alone_are_waited_for(self):
+        with World(f"  m: {{command: [{WORKER}], timeouts: {{stop: 1h}}}}", "shutdown: {grace: 1h}") as world:
+            pid = world.pid("m/0")
+            os.kill(pid, signal.SIGSTOP)
+            world.ctl("shutdown", "--now")
+            leave = json.loads(world.ctl("--json", "shutdown", "--explain").stdout)
+            self.assertEqual((leave["at_most_ms"], leave["request_count"]), (3600000, 0))
+            world.ctl("shutdown")
+            self.assertEqual(world.process.wait(LIMIT), 0)
 
 
 class Recent(unittest.TestCase):
