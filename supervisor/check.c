@@ -9,6 +9,7 @@
 #include "checkpoints/keys.h"
 #include "supervisor/config_envfile.h"
 #include "supervisor/config_tree.h"
+#include "supervisor/logdir.h"
 #include "supervisor/spawn.h"
 #include "supervisor/users.h"
 
@@ -306,11 +307,24 @@ static bool log_file_lacks(struct config_errors *errors, const char *directory, 
     char path[PATH_TEXT];
     struct stat st;
     snprintf(path, sizeof path, "%s/%s.log", directory, name);
-    if (stat(path, &st))
+    if (lstat(path, &st))
         return errno != ENOENT && log_files_lack(errors, path, strerror(errno));
+    if (S_ISLNK(st.st_mode))
+        return log_files_lack(errors, path, "is a symbolic link");
     if (!S_ISREG(st.st_mode))
         return log_files_lack(errors, path, "is not a file");
     return access(path, W_OK) && log_files_lack(errors, path, strerror(errno));
+}
+
+/* The directory itself, or a model's below it; `above`: the one that it is made in, which others
+ * may share.  Root may ask for a hasupd that is another user's. */
+static bool log_directory_lacks(struct config_errors *errors, const char *directory, bool above)
+{
+    char why[LOGDIR_WHY];
+    const char *what = directory_lacks(directory, W_OK | X_OK);
+    if (!what && !above && !logdir_is_safe(directory, geteuid() == 0, why))
+        what = why;
+    return what && log_files_lack(errors, directory, what);
 }
 
 /* The files of its slots. */
@@ -322,8 +336,7 @@ static bool model_files_lack(struct config_errors *errors, const char *logs,
     snprintf(directory, sizeof directory, "%s/%s", logs, model->name);
     if (access(directory, F_OK))
         return false; /* it is made */
-    const char *what = directory_lacks(directory, W_OK | X_OK);
-    bool lacks = what && log_files_lack(errors, directory, what);
+    bool lacks = log_directory_lacks(errors, directory, false);
     for (uint32_t i = 0; i < policy->workers + policy->rollout.max_surge && !lacks; i++) {
         snprintf(name, sizeof name, "%u", i);
         lacks = log_file_lacks(errors, directory, name);
@@ -348,11 +361,8 @@ static void check_log_files(struct config_errors *errors, const struct config *c
         snprintf(below, sizeof below, "%s", there);
         parent_of(below, there);
     }
-    const char *what = directory_lacks(there, W_OK | X_OK);
-    if (what) {
-        log_files_lack(errors, there, what);
+    if (log_directory_lacks(errors, there, strcmp(there, logs) != 0))
         return;
-    }
     if (config->log.files.hasupd)
         log_file_lacks(errors, logs, "hasupd");
     if (!config->log.files.each_slot)

@@ -1,11 +1,14 @@
 /*
  * logfile.c: see logfile.h.  Owns the descriptor and the names of the old files: NAME.log is put
- * aside as NAME.log.20261125-204726, and packed to NAME.log.20261125-204726.zst; others' names are
- * left alone.  A write that was cut short by a full disk is taken back, so that no line is torn.
+ * aside as NAME.log.20261125-204726, others of that second as ..._001 and so on, and packed to
+ * NAME.log.20261125-204726.zst; others' names are left alone.  A write that was cut short by a full
+ * disk is taken back, so that no line is torn.  What is no file, or could be somebody else's, is
+ * neither written nor packed (logdir.c).
  */
 #include "supervisor/logfile.h"
 
 #include "checkpoints/crypto.h"
+#include "supervisor/logdir.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,10 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH = 4096, STAMP = 16 /* ".20261125-204726" */, BLOCK = 256 * 1024 };
+enum { PATH = 4096, STAMP = 15 /* "20261125-204726" */, BLOCK = 256 * 1024 };
+enum { ASIDE = STAMP + 16, COUNTED_MIN = 3, COUNTED_MAX = 9 }; /* digits behind the stamp */
 
 struct logfile {
     char *path;
+    size_t base; /* length of the directory that is configured, at the beginning of `path` */
     int fd;
     uint64_t size;
     int64_t began; /* wall time */
@@ -31,6 +36,7 @@ struct logfile {
 
 struct logpack {
     int from, to;
+    char why[LOGDIR_WHY]; /* one of them could not be opened */
     char path[PATH], packed[PATH], part[PATH];
     uint8_t in[BLOCK], out[BLOCK + BLOCK / 128 + 64];
 };
@@ -42,46 +48,63 @@ static int64_t clock_of(clockid_t clock)
     return (int64_t)now.tv_sec * HASUP_S + now.tv_nsec;
 }
 
+static int failed_by(char error[LOGFILE_ERROR], const char *what, const char *path, const char *why)
+{
+    snprintf(error, LOGFILE_ERROR, "%s %.200s: %s", what, path, why);
+    return HASUP_ESYS;
+}
+
 static int failed(char error[LOGFILE_ERROR], const char *what, const char *path)
 {
-    snprintf(error, LOGFILE_ERROR, "%s %.180s: %s", what, path, strerror(errno));
-    return HASUP_ESYS;
+    return failed_by(error, what, path, strerror(errno));
 }
 
 /* ---- the old ones ---- */
 
-/* Whether a name is one of its old files; `packed`: it is packed. */
-static bool is_old(const char *name, const char *base, bool *packed)
+struct old {
+    char *name;
+    char stamp[STAMP + 1];
+    unsigned counted; /* within that second */
+    bool packed;
+};
+
+/* Whether a name is one of its old files; all but the name of `old`. */
+static bool is_old(const char *name, const char *base, struct old *old)
 {
     size_t len = strlen(base);
     if (strncmp(name, base, len) != 0 || name[len] != '.')
         return false;
-    const char *stamp = name + len + 1;
-    size_t digits = strspn(stamp, "0123456789");
-    size_t more = digits == 8 && stamp[8] == '-' ? strspn(stamp + 9, "0123456789") : 0;
-    if (more < 6)
+    const char *stamp = name + len + 1, *end = stamp + STAMP;
+    if (strspn(stamp, "0123456789") != 8 || stamp[8] != '-' || strspn(stamp + 9, "0123456789") != 6)
         return false;
-    const char *end = stamp + 9 + more;
-    *packed = strcmp(end, ".zst") == 0;
-    return *packed || !*end;
+    *old = (struct old){0};
+    memcpy(old->stamp, stamp, STAMP);
+    if (*end == '_') {
+        size_t digits = strspn(++end, "0123456789");
+        if (digits < COUNTED_MIN || digits > COUNTED_MAX)
+            return false;
+        old->counted = (unsigned)strtoul(end, NULL, 10);
+        end += digits;
+    }
+    old->packed = strcmp(end, ".zst") == 0;
+    return old->packed || !*end;
 }
 
-struct old {
-    char *name;
-    bool packed;
-};
-
-static int by_name(const void *a, const void *b)
+static int by_age(const void *a, const void *b)
 {
-    return strcmp(((const struct old *)a)->name, ((const struct old *)b)->name);
+    const struct old *one = a, *two = b;
+    int order = strcmp(one->stamp, two->stamp);
+    if (!order)
+        order = (one->counted > two->counted) - (one->counted < two->counted);
+    return order ? order : strcmp(one->name, two->name);
 }
 
 /* The oldest first; the caller frees them and the list. */
 static size_t list_old(const struct logfile *file, struct old **list, char directory[PATH])
 {
     char path[PATH], base[PATH];
+    struct old old;
     size_t count = 0, room = 0;
-    bool packed;
     snprintf(path, sizeof path, "%s", file->path);
     snprintf(directory, PATH, "%s", dirname(path));
     snprintf(path, sizeof path, "%s", file->path);
@@ -89,19 +112,20 @@ static size_t list_old(const struct logfile *file, struct old **list, char direc
     *list = NULL;
     DIR *dir = opendir(directory);
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
-        if (!is_old(entry->d_name, base, &packed))
+        if (!is_old(entry->d_name, base, &old))
             continue;
         struct old *grown = hasup_grow(*list, count, &room, sizeof **list);
         char *name = grown ? strdup(entry->d_name) : NULL;
         if (grown)
             *list = grown;
+        old.name = name;
         if (name)
-            (*list)[count++] = (struct old){name, packed};
+            (*list)[count++] = old;
     }
     if (dir)
         closedir(dir);
     if (count)
-        qsort(*list, count, sizeof **list, by_name);
+        qsort(*list, count, sizeof **list, by_age);
     return count;
 }
 
@@ -127,22 +151,31 @@ static void remove_excess(const struct logfile *file, const struct rotation_poli
 
 /* ---- the file ---- */
 
+/* 0 if none of the directories from the configured one on is anybody else's. */
+static int check_directories(const struct logfile *file, char error[LOGFILE_ERROR])
+{
+    char part[PATH], why[LOGDIR_WHY];
+    snprintf(part, sizeof part, "%s", file->path);
+    for (char *at = part + file->base; at; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        if (!logdir_is_safe(part, false, why))
+            return failed_by(error, "cannot write to", part, why);
+        *at = '/';
+    }
+    return 0;
+}
+
 static int open_file(struct logfile *file, char error[LOGFILE_ERROR])
 {
-    char path[PATH];
+    char why[LOGDIR_WHY];
     struct statx status;
-    file->fd = open(file->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    if (file->fd < 0 && errno == ENOENT) {
-        snprintf(path, sizeof path, "%s", file->path);
-        for (char *at = strchr(path + 1, '/'); at; at = strchr(at + 1, '/')) {
-            *at = '\0';
-            mkdir(path, 0700); /* what fails here fails again below, and says so */
-            *at = '/';
-        }
-        file->fd = open(file->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    }
+    logdir_make(file->path);
+    int code = check_directories(file, error);
+    if (code)
+        return code;
+    file->fd = logdir_open(file->path, O_WRONLY | O_APPEND | O_CREAT, why);
     if (file->fd < 0)
-        return failed(error, "cannot open", file->path);
+        return failed_by(error, "cannot open", file->path, why);
     file->size = 0;
     file->began = clock_of(CLOCK_REALTIME);
     if (statx(file->fd, "", AT_EMPTY_PATH, STATX_SIZE | STATX_BTIME | STATX_MTIME, &status) == 0) {
@@ -161,29 +194,28 @@ void logfile_close(struct logfile *file)
     file->fd = -1;
 }
 
-/* A second that is later than that of any old file, so that they stay in their order. */
-static time_t free_second(const struct logfile *file)
+/* What it is put aside as: now, but behind every old file, so that they stay in their order. */
+static void name_aside(const struct logfile *file, char name[ASIDE])
 {
-    char directory[PATH];
+    char directory[PATH], now[STAMP + 1];
     struct old *list;
-    struct tm tm = {0};
-    time_t now = (time_t)(clock_of(CLOCK_REALTIME) / HASUP_S), last = 0;
+    struct tm tm;
+    time_t second = (time_t)(clock_of(CLOCK_REALTIME) / HASUP_S);
+    strftime(now, sizeof now, "%Y%m%d-%H%M%S", gmtime_r(&second, &tm));
     size_t count = list_old(file, &list, directory);
-    const char *stamp = count ? strstr(list[count - 1].name, ".log.") : NULL;
-    if (stamp && strptime(stamp, ".log.%Y%m%d-%H%M%S", &tm))
-        last = timegm(&tm);
+    const struct old *last = count ? &list[count - 1] : NULL;
+    if (last && strcmp(last->stamp, now) >= 0)
+        snprintf(name, ASIDE, "%s_%0*u", last->stamp, COUNTED_MIN, last->counted + 1);
+    else
+        snprintf(name, ASIDE, "%s", now);
     free_old(list, count);
-    return last >= now ? last + 1 : now;
 }
 
 static int put_aside(struct logfile *file, char error[LOGFILE_ERROR])
 {
-    char stamp[STAMP + 1], aside[PATH + STAMP];
-    struct tm tm;
-    time_t second = free_second(file);
-    gmtime_r(&second, &tm);
-    strftime(stamp, sizeof stamp, ".%Y%m%d-%H%M%S", &tm);
-    snprintf(aside, sizeof aside, "%s%s", file->path, stamp);
+    char name[ASIDE], aside[PATH + ASIDE];
+    name_aside(file, name);
+    snprintf(aside, sizeof aside, "%s.%s", file->path, name);
     if (renameat2(AT_FDCWD, file->path, AT_FDCWD, aside, RENAME_NOREPLACE) && errno != ENOENT)
         return failed(error, "cannot put aside", file->path);
     logfile_close(file); /* ENOENT: somebody else has put it aside */
@@ -268,8 +300,10 @@ static bool pack_begin(struct logfile *file)
         snprintf(pack->path, PATH, "%.3800s/%.255s", directory, list[i].name);
         snprintf(pack->packed, PATH, "%.4085s.zst", pack->path);
         snprintf(pack->part, PATH, "%.4085s.part", pack->path);
-        pack->from = open(pack->path, O_RDONLY | O_CLOEXEC);
-        pack->to = open(pack->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        unlink(pack->part); /* of a packing that did not come to its end */
+        pack->from = logdir_open(pack->path, O_RDONLY, pack->why);
+        pack->to =
+            pack->from < 0 ? -1 : logdir_open(pack->part, O_WRONLY | O_CREAT | O_EXCL, pack->why);
         file->pack = pack;
     }
     free_old(list, count);
@@ -281,7 +315,7 @@ static bool pack_begin(struct logfile *file)
 static int pack_block(struct logpack *pack, char error[LOGFILE_ERROR])
 {
     if (pack->from < 0 || pack->to < 0)
-        return failed(error, "cannot pack", pack->path);
+        return failed_by(error, "cannot pack", pack->path, pack->why);
     ssize_t got = read(pack->from, pack->in, BLOCK);
     if (got <= 0)
         return got ? failed(error, "cannot read", pack->path) : 0;
@@ -307,13 +341,14 @@ bool logfile_pack(struct logfile *file, bool *failing, char error[LOGFILE_ERROR]
 
 /* ---- life ---- */
 
-struct logfile *logfile_new(const char *path)
+struct logfile *logfile_new(const char *directory, const char *name)
 {
     struct logfile *file = calloc(1, sizeof *file);
-    if (!file || !(file->path = strdup(path))) {
+    if (!file || asprintf(&file->path, "%s/%s.log", directory, name) < 0) {
         free(file);
         return NULL;
     }
+    file->base = strlen(directory);
     file->fd = -1;
     return file;
 }

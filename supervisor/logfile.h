@@ -10,15 +10,15 @@
 struct logfile;
 struct logpack; /* an old file that is being packed */
 
-enum { LOGFILE_ERROR = 256 };
+enum { LOGFILE_ERROR = 384 };
 
 struct logfile_options {
     struct rotation_policy rotation;
     bool pack;
 };
 
-/* `path` ends with ".log"; its directory is made when it is first written to. */
-struct logfile *logfile_new(const char *path);
+/* DIRECTORY/NAME.log; what is missing of its directories is made when it is first written to. */
+struct logfile *logfile_new(const char *directory, const char *name);
 void logfile_free(struct logfile *file);
 const char *logfile_path(const struct logfile *file);
 

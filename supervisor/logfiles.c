@@ -4,14 +4,17 @@
  * The loop appends lines to one buffer, the thread takes it whole and leaves an empty one: one
  * copy, two buffers, a bounded number of bytes.  Between two buffers the thread packs a piece of an
  * old file.  It starts with the first line, and sleeps while there is nothing to do.
- * Failure modes: a disk that is slow or full: lines are dropped, counted, told of once.
+ * Failure modes: a disk that is slow or full: lines are dropped, counted, told of once.  One that
+ * never answers: the thread hangs, and is left behind at the end.
  */
 #include "supervisor/logfiles.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { REPORTS = 16, HEAD = 8 /* u32 name's length, u32 line's length */, NAME_MAX_BYTES = 128 };
 enum { BATCH = 64 * 1024 };
@@ -22,7 +25,8 @@ struct buffer_of_lines {
 };
 
 struct logfiles {
-    void (*wake)(void *context);
+    pthread_mutex_t waking;
+    void (*wake)(void *context); /* NULL: left behind */
     void *context;
     bool started;
     pthread_t thread;
@@ -33,7 +37,9 @@ struct logfiles {
     struct buffer_of_lines waiting;
     bool busy;          /* the thread has something in hand */
     bool stop, changed; /* changed: options, which the thread takes */
-    uint64_t dropped;   /* since the thread took the last buffer */
+    bool ended;         /* the thread, or nearly */
+    pthread_cond_t end;
+    uint64_t dropped; /* since the thread took the last buffer */
     uint64_t reopen, reopened;
     struct logfiles_report reports[REPORTS];
     unsigned report_count;
@@ -66,6 +72,14 @@ static struct logfiles_report *report_of(struct logfiles *files, int what)
     return NULL;
 }
 
+static void wake_loop(struct logfiles *files)
+{
+    pthread_mutex_lock(&files->waking);
+    if (files->wake)
+        files->wake(files->context);
+    pthread_mutex_unlock(&files->waking);
+}
+
 static void report(struct logfiles *files, int what, uint64_t lines, const char *text)
 {
     pthread_mutex_lock(&files->lock);
@@ -75,7 +89,7 @@ static void report(struct logfiles *files, int what, uint64_t lines, const char 
         snprintf(r->text, sizeof r->text, "%s", text);
     }
     pthread_mutex_unlock(&files->lock);
-    files->wake(files->context);
+    wake_loop(files);
 }
 
 bool logfiles_report(struct logfiles *files, struct logfiles_report *out)
@@ -96,13 +110,13 @@ bool logfiles_report(struct logfiles *files, struct logfiles_report *out)
 static struct logfile *file_of(struct logfiles *files, const char *name)
 {
     char path[4096];
-    snprintf(path, sizeof path, "%s/%s.log", files->now.directory,
-             !*name ? "hasupd" : files->now.each_slot ? name : "workers");
+    const char *base = !*name ? "hasupd" : files->now.each_slot ? name : "workers";
+    snprintf(path, sizeof path, "%s/%s.log", files->now.directory, base);
     for (size_t i = 0; i < files->count; i++)
         if (strcmp(logfile_path(files->files[i]), path) == 0)
             return files->files[i];
     struct logfile **list = hasup_grow(files->files, files->count, &files->room, sizeof *list);
-    struct logfile *file = list ? logfile_new(path) : NULL;
+    struct logfile *file = list ? logfile_new(files->now.directory, base) : NULL;
     if (list)
         files->files = list;
     if (file)
@@ -236,7 +250,7 @@ static void reopen_all(struct logfiles *files, uint64_t number)
     pthread_mutex_lock(&files->lock);
     files->reopened = number;
     pthread_mutex_unlock(&files->lock);
-    files->wake(files->context);
+    wake_loop(files);
 }
 
 static void *run(void *context)
@@ -271,6 +285,10 @@ static void *run(void *context)
         packs = files->now.directory && !stop && pack_some(files);
     }
     free(batch);
+    pthread_mutex_lock(&files->lock);
+    files->ended = true;
+    pthread_cond_signal(&files->end);
+    pthread_mutex_unlock(&files->lock);
     return NULL;
 }
 
@@ -385,19 +403,46 @@ struct logfiles *logfiles_new(void (*wake)(void *context), void *context)
         return NULL;
     files->wake = wake;
     files->context = context;
+    pthread_condattr_t steady;
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+    pthread_mutex_init(&files->waking, NULL);
     pthread_mutex_init(&files->lock, NULL);
     pthread_cond_init(&files->work, NULL);
+    pthread_cond_init(&files->end, &steady);
+    pthread_condattr_destroy(&steady);
     return files;
 }
 
-void logfiles_free(struct logfiles *files)
+/* Whether the thread has ended. */
+static bool stop(struct logfiles *files, hasup_ns limit)
 {
-    if (!files)
-        return;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)((until.tv_nsec + limit) / HASUP_S);
+    until.tv_nsec = (until.tv_nsec + limit) % HASUP_S;
     pthread_mutex_lock(&files->lock);
     files->stop = true;
-    pthread_mutex_unlock(&files->lock);
     pthread_cond_signal(&files->work);
+    while (files->started && !files->ended &&
+           pthread_cond_timedwait(&files->end, &files->lock, &until) != ETIMEDOUT)
+        ;
+    bool ended = !files->started || files->ended;
+    pthread_mutex_unlock(&files->lock);
+    return ended;
+}
+
+bool logfiles_free(struct logfiles *files, hasup_ns limit)
+{
+    if (!files)
+        return true;
+    if (!stop(files, limit)) {
+        pthread_mutex_lock(&files->waking);
+        files->wake = NULL;
+        pthread_mutex_unlock(&files->waking);
+        pthread_detach(files->thread);
+        return false;
+    }
     if (files->started)
         pthread_join(files->thread, NULL);
     close_all(files, true);
@@ -406,7 +451,10 @@ void logfiles_free(struct logfiles *files)
     free(files->taken.bytes);
     free((char *)(uintptr_t)files->options.directory);
     free((char *)(uintptr_t)files->now.directory);
+    pthread_mutex_destroy(&files->waking);
     pthread_mutex_destroy(&files->lock);
     pthread_cond_destroy(&files->work);
+    pthread_cond_destroy(&files->end);
     free(files);
+    return true;
 }

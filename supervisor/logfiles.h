@@ -26,8 +26,9 @@ struct logfiles_report {
 
 /* `wake` may be called on any thread; then logfiles_woken is due.  NULL: no memory. */
 struct logfiles *logfiles_new(void (*wake)(void *context), void *context);
-/* Writes what waits, and ends the thread. */
-void logfiles_free(struct logfiles *files);
+/* Writes what waits, and ends the thread.  False: it did not end within `limit`, because the file system does not answer;
+ * it is left alone with what it has, and does not wake any more. */
+bool logfiles_free(struct logfiles *files, hasup_ns limit);
 void logfiles_configure(struct logfiles *files, const struct logfiles_options *options);
 bool logfiles_wanted(const struct logfiles *files);
 bool logfiles_own_wanted(const struct logfiles *files);

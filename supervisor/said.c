@@ -23,6 +23,8 @@
 
 /* So many answers after its last line a worker counts as silent. */
 enum { TALKS = 256, LAST_TEXT = 6000, FILE_MORE = 1024, OWN_LINE = 8192 };
+/* What the files are given at the end: longer than a slow disk takes for `log.files.queue`. */
+static const hasup_ns FILES_END = 10 * HASUP_S;
 
 /* ---- whose a line is ---- */
 
@@ -270,6 +272,9 @@ int said_open(struct engine *engine)
 void said_end(struct engine *engine)
 {
     log_copy(NULL, NULL);
-    logfiles_free(engine->printed.files);
+    if (!logfiles_free(engine->printed.files, FILES_END))
+        LOG_EVENT(LEVEL_ERROR, "log.files_failing",
+                  "the file system of log.files.directory does not answer",
+                  LOG_TEXT("effect", "the last lines may not be in their files"));
     printed_free(engine->printed.lines);
 }

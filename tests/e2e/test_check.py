@@ -177,6 +177,18 @@ class Check(unittest.TestCase):
             shutil.rmtree(f"{place}/logs/m")
             self.put(place, "logs/m")
             self.assertEqual(wrong("logs"), ["log.files.directory: HERE/logs/m: is not a directory"])
+            os.symlink(f"{place}/file", f"{place}/logs/hasupd.log")
+            self.assertEqual(wrong("logs", ", each_slot: false, hasupd: true")[:1],
+                             ["log.files.directory: HERE/logs/hasupd.log: is a symbolic link"])
+            os.makedirs(f"{place}/open/m")
+            os.chmod(f"{place}/open", 0o777)
+            self.assertEqual(wrong("open"),
+                             ["log.files.directory: HERE/open: is not safe: anybody may write to it"])
+            self.assertEqual(wrong("open/below"), [])
+            os.chmod(f"{place}/open", 0o1777)
+            os.chmod(f"{place}/open/m", 0o777)
+            self.assertEqual(wrong("open"),
+                             ["log.files.directory: HERE/open/m: is not safe: anybody may write to it"])
 
 
 if __name__ == "__main__":

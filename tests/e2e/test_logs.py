@@ -612,6 +612,27 @@ class Files(unittest.TestCase):
             wait_until(lambda: "new" in content(path), "not opened anew")
             self.assertEqual(os.stat(path + ".1").st_size, size)
 
+    def test_a_pipe_or_a_link_in_place_of_a_file_stops_neither_the_others_nor_hasupd(self):
+        with self.world("hasupd: true") as world:
+            logs = os.path.join(world.directory, "logs")
+            victim = os.path.join(world.directory, "victim")
+            for name, make in (("m/0.log", os.mkfifo), ("hasupd.log", lambda path: os.symlink(victim, path))):
+                path = os.path.join(logs, name)
+                wait_until(lambda: os.path.exists(path), "no file")
+                os.rename(path, path + ".mine")
+                make(path)
+            world.ctl("logs", "--reopen")
+            world.post("m", "utter " + hexed("into a pipe\n"))
+            said = set()
+            while len(said) < 2:
+                world.post("m", "utter " + hexed("into a pipe\n"))
+                said |= {e["message"] for e in world.events[:world.mark()] if e["event"] == "log.files_failing"}
+            self.assertEqual(said, {f"cannot open {logs}/m/0.log: is not a file",
+                                    f"cannot open {logs}/hasupd.log: is a symbolic link"})
+            self.assertFalse(os.path.exists(victim))
+            world.ctl("logs", "--reopen")
+            self.assertEqual(world.stop(), 0)
+
     def test_a_full_disk_is_told_once_and_serving_goes_on(self):
         with Disk("1m") as disk, World(MODEL, top=f"log: {{files: {{directory: '{disk.path}/logs'}}}}") as world:
             path = os.path.join(disk.path, "logs/m/0.log")

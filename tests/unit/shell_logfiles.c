@@ -6,12 +6,14 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,7 +53,7 @@ static void begin(struct world *w, uint64_t bytes, uint32_t keep, bool pack, siz
 static void end(struct world *w)
 {
     char command[128];
-    logfiles_free(w->files);
+    assert_true(logfiles_free(w->files, 60 * HASUP_S));
     snprintf(command, sizeof command, "rm -r %s", w->directory);
     assert_int_equal(system(command), 0);
 }
@@ -277,6 +279,260 @@ static void a_queue_that_is_full_drops_and_says_so(void **state)
     end(&w);
 }
 
+/* The first report that tells of a failure, as far as there is one; else "". */
+static const char *failure(struct world *w)
+{
+    static struct logfiles_report report;
+    settle(w);
+    while (logfiles_report(w->files, &report))
+        if (report.what == LOGFILES_FAILED || report.what == LOGFILES_UNPACKED)
+            return report.text;
+    return "";
+}
+
+/* PATH in the world's directory; the next call's overwrites it after four. */
+static const char *in(const struct world *w, const char *path)
+{
+    static char paths[4][192];
+    static unsigned next;
+    char *out = paths[next++ % 4];
+    snprintf(out, sizeof paths[0], "%s/%s", w->directory, path);
+    return out;
+}
+
+static void make_model(const struct world *w)
+{
+    assert_int_equal(mkdir(in(w, "m"), 0700), 0);
+}
+
+static void a_pipe_in_place_of_a_file_is_refused_and_the_rest_goes_on(void **state)
+{
+    (void)state;
+    for (int reader = 0; reader < 2; reader++) {
+        struct world w;
+        char got[64];
+        begin(&w, 1 << 20, 3, false, 1 << 20);
+        make_model(&w);
+        assert_int_equal(mkfifo(in(&w, "m/0.log"), 0600), 0);
+        int fd = reader ? open(in(&w, "m/0.log"), O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+        add(&w, "m/0", "lost");
+        add(&w, "m/1", "kept");
+        assert_non_null(strstr(failure(&w), "m/0.log: is not a file"));
+        read_file(&w, "1.log", got, sizeof got);
+        assert_string_equal(got, "kept\n");
+        if (fd >= 0)
+            close(fd);
+        end(&w);
+    }
+}
+
+static void what_is_packed_is_a_file_and_no_pipe_or_link(void **state)
+{
+    (void)state;
+    static const char OLD[] = "m/0.log.20200101-000000";
+    struct world w;
+    struct stat st;
+    for (int link = 0; link < 2; link++) {
+        begin(&w, 1 << 20, 3, true, 1 << 20);
+        make_model(&w);
+        assert_int_equal(link ? symlink("/etc/passwd", in(&w, OLD)) : mkfifo(in(&w, OLD), 0600), 0);
+        add(&w, "m/0", "one");
+        settle(&w);
+        assert_non_null(strstr(failure(&w), link ? "symbolic link" : "is not a file"));
+        assert_int_equal(lstat(in(&w, OLD), &st), 0);
+        end(&w);
+    }
+    /* What stands where the packed one is made goes. */
+    begin(&w, 1 << 20, 3, true, 1 << 20);
+    make_model(&w);
+    close(open(in(&w, OLD), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    assert_int_equal(mkfifo(in(&w, "m/0.log.20200101-000000.part"), 0600), 0);
+    add(&w, "m/0", "one");
+    for (int turns = 0; turns < 100000 && lstat(in(&w, OLD), &st) == 0; turns++)
+        settle(&w);
+    assert_int_equal(lstat(in(&w, "m/0.log.20200101-000000.zst"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    end(&w);
+}
+
+static void a_link_in_place_of_a_file_is_not_followed(void **state)
+{
+    (void)state;
+    struct world w;
+    struct stat st;
+    begin(&w, 1 << 20, 3, false, 1 << 20);
+    make_model(&w);
+    assert_int_equal(symlink(in(&w, "victim"), in(&w, "m/0.log")), 0);
+    add(&w, "m/0", "not there");
+    assert_non_null(strstr(failure(&w), "m/0.log: is a symbolic link"));
+    assert_int_not_equal(lstat(in(&w, "victim"), &st), 0);
+    end(&w);
+}
+
+/* What a write to m/0 fails with where the directories are of these modes. */
+static void check_modes(mode_t above, mode_t model, const char *fails)
+{
+    struct world w;
+    begin(&w, 1 << 20, 3, false, 1 << 20);
+    make_model(&w);
+    assert_int_equal(chmod(in(&w, "m"), model), 0);
+    assert_int_equal(chmod(w.directory, above), 0);
+    add(&w, "m/0", "one");
+    const char *got = failure(&w);
+    if (fails)
+        assert_non_null(strstr(got, fails));
+    else
+        assert_string_equal(got, "");
+    end(&w);
+}
+
+static void directories_that_others_may_write_to_are_refused(void **state)
+{
+    (void)state;
+    check_modes(0700, 0700, NULL);
+    check_modes(0755, 02775, NULL);
+    check_modes(01777, 0755, NULL);
+    check_modes(0777, 0700, "is not safe: anybody may write to it");
+    check_modes(0755, 0777, "/m: is not safe: anybody may write to it");
+}
+
+static void directories_and_files_of_others_are_refused(void **state)
+{
+    (void)state;
+    struct world w;
+    if (geteuid())
+        return; /* only root can make them */
+    static const char *const WHOSE[] = {"", "m", "m/0.log"};
+    for (size_t i = 0; i < HASUP_LEN(WHOSE); i++) {
+        begin(&w, 1 << 20, 3, false, 1 << 20);
+        make_model(&w);
+        assert_int_equal(chmod(in(&w, "m"), 01777), 0); /* else the file's owner does not matter */
+        close(open(in(&w, "m/0.log"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        assert_int_equal(lchown(in(&w, WHOSE[i]), 65534, 65534), 0);
+        add(&w, "m/0", "one");
+        assert_non_null(strstr(failure(&w), "is not safe: it belongs to user 65534"));
+        end(&w);
+    }
+    begin(&w, 1 << 20, 3, false, 1 << 20); /* as logrotate's `create` may leave it */
+    make_model(&w);
+    close(open(in(&w, "m/0.log"), O_WRONLY | O_CREAT | O_CLOEXEC, 0640));
+    assert_int_equal(lchown(in(&w, "m/0.log"), 65534, 65534), 0);
+    add(&w, "m/0", "one");
+    assert_string_equal(failure(&w), "");
+    end(&w);
+}
+
+static void directories_that_links_lead_to_are_fine(void **state)
+{
+    (void)state;
+    struct world w;
+    struct stat st;
+    begin(&w, 1 << 20, 3, false, 1 << 20);
+    assert_int_equal(mkdir(in(&w, "elsewhere"), 0700), 0);
+    assert_int_equal(symlink(in(&w, "elsewhere"), in(&w, "m")), 0);
+    add(&w, "m/0", "one");
+    assert_string_equal(failure(&w), "");
+    assert_int_equal(lstat(in(&w, "elsewhere/0.log"), &st), 0);
+    if (geteuid() == 0) {
+        assert_int_equal(lchown(in(&w, "m"), 65534, 65534), 0);
+        add(&w, "m/0", "two");
+        assert_non_null(strstr(failure(&w), "/m: is not safe: it belongs to user 65534"));
+    }
+    end(&w);
+}
+
+/* The name says when it was put aside; those of one second are counted. */
+static void no_old_file_is_named_after_a_time_to_come(void **state)
+{
+    (void)state;
+    struct world w;
+    char names[200][64], latest[32];
+    begin(&w, 100, 150, false, 1 << 20);
+    for (unsigned i = 0; i < 60; i++) {
+        add(&w, "m/0", "a line of sixty or so characters, so that two fill a file up");
+        settle(&w);
+    }
+    time_t now = time(NULL);
+    struct tm tm;
+    strftime(latest, sizeof latest, "0.log.%Y%m%d-%H%M%S", gmtime_r(&now, &tm));
+    size_t count = list(&w, names);
+    assert_int_equal(count, 60);
+    for (size_t i = 0; i + 1 < count; i++)
+        assert_true(strncmp(names[i], latest, strlen(latest)) <= 0);
+    assert_non_null(strstr(names[count - 2], "_0"));
+    end(&w);
+}
+
+static void close_old(const struct world *w, const char *name)
+{
+    int fd = open(in(w, name), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+}
+
+/* A clock that was set back, or files of a hasupd that counted seconds on. */
+static void what_is_put_aside_comes_behind_all_that_there_is(void **state)
+{
+    (void)state;
+    struct world w;
+    char names[200][64];
+    begin(&w, 100, 4, false, 1 << 20);
+    make_model(&w);
+    close_old(&w, "m/0.log.20991231-235959_1000");
+    close_old(&w, "m/0.log.20991231-235959_999.zst");
+    close_old(&w, "m/0.log.20991231-235959.zst");
+    for (unsigned i = 0; i < 3; i++) {
+        add(&w, "m/0", "a line of sixty or so characters, so that two fill a file up");
+        settle(&w);
+    }
+    assert_int_equal(list(&w, names), 5);
+    static const char *const LEFT[] = {"1000", "1001", "1002", "999.zst"}; /* as text sorts them */
+    for (size_t i = 0; i < HASUP_LEN(LEFT); i++)
+        assert_string_equal(names[i] + strlen("0.log.20991231-235959_"), LEFT[i]);
+    end(&w);
+}
+
+/* What stands for a disk that never answers: the library's write, which waits until it may. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool hangs, reached;
+} disk = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+ssize_t write(int fd, const void *bytes, size_t len)
+{
+    pthread_mutex_lock(&disk.lock);
+    while (disk.hangs) {
+        disk.reached = true;
+        pthread_cond_broadcast(&disk.changed);
+        pthread_cond_wait(&disk.changed, &disk.lock);
+    }
+    pthread_mutex_unlock(&disk.lock);
+    return syscall(SYS_write, fd, bytes, len);
+}
+
+static void the_end_does_not_wait_for_a_disk_for_ever(void **state)
+{
+    (void)state;
+    static struct world w; /* the thread has it until this process ends */
+    char command[128];
+    begin(&w, 1 << 20, 3, false, 1 << 20);
+    disk.hangs = true;
+    add(&w, "m/0", "waits");
+    pthread_mutex_lock(&disk.lock);
+    while (!disk.reached)
+        pthread_cond_wait(&disk.changed, &disk.lock);
+    pthread_mutex_unlock(&disk.lock);
+    const bool ended = logfiles_free(w.files, 50 * HASUP_MS);
+    pthread_mutex_lock(&disk.lock);
+    disk.hangs = false;
+    pthread_cond_broadcast(&disk.changed);
+    pthread_mutex_unlock(&disk.lock);
+    assert_false(ended);
+    snprintf(command, sizeof command, "rm -r %s", w.directory);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +542,15 @@ int main(void)
         cmocka_unit_test(a_file_that_was_moved_is_made_anew),
         cmocka_unit_test(a_full_disk_is_told_once_and_survived),
         cmocka_unit_test(a_queue_that_is_full_drops_and_says_so),
+        cmocka_unit_test(a_pipe_in_place_of_a_file_is_refused_and_the_rest_goes_on),
+        cmocka_unit_test(what_is_packed_is_a_file_and_no_pipe_or_link),
+        cmocka_unit_test(a_link_in_place_of_a_file_is_not_followed),
+        cmocka_unit_test(directories_that_others_may_write_to_are_refused),
+        cmocka_unit_test(directories_and_files_of_others_are_refused),
+        cmocka_unit_test(directories_that_links_lead_to_are_fine),
+        cmocka_unit_test(no_old_file_is_named_after_a_time_to_come),
+        cmocka_unit_test(what_is_put_aside_comes_behind_all_that_there_is),
+        cmocka_unit_test(the_end_does_not_wait_for_a_disk_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
