@@ -106,11 +106,11 @@ static bool still_comes(const struct core *core, const struct model *model)
     return false;
 }
 
-static bool has_broken(const struct core *core, const struct model *model)
+static bool has_slot(const struct core *core, const struct model *model, enum slot_state state)
 {
     for (uint32_t i = 0; i < core->slots_high; i++)
         if (core->slots[i].used && core->slots[i].model == model->index &&
-            core->slots[i].role == ROLE_WORKER && core->slots[i].state == SLOT_BROKEN)
+            core->slots[i].role == ROLE_WORKER && core->slots[i].state == state)
             return true;
     return false;
 }
@@ -122,7 +122,8 @@ static bool waits_for_broken(const struct core *core, const struct model *model,
         if (!model->policy.after.list[i].required || !before->used || order_is_up(before) ||
             will_be_up(core, before, depth + 1))
             continue;
-        if (has_broken(core, before) || waits_for_broken(core, before, depth + 1))
+        if (has_slot(core, before, SLOT_BROKEN) ||
+            (has_slot(core, before, SLOT_WAITING) && waits_for_broken(core, before, depth + 1)))
             return true;
     }
     return false;

@@ -198,14 +198,14 @@ bool order_is_lost(const struct sim *sim, uint32_t model)
 /* A slot of it is on its way to be ready, and waits for nothing. */
 static bool is_starting(const struct sim *sim, uint32_t model)
 {
-    struct slot_view view;
-    for (uint32_t i = 0; i < SIM_SLOTS; i++)
-        if (core_slot_view(sim->core, i, &view) && view.model == model &&
-            view.role == ROLE_WORKER &&
-            (view.state == SLOT_PREPARING || view.state == SLOT_STARTING ||
-             view.state == SLOT_LOADING ||
-             (view.state == SLOT_KILLING && sim->slots[i].worker.prepares)))
+    for (uint32_t i = 0; i < SIM_SLOTS; i++) {
+        const struct sim_slot *slot = &sim->slots[i];
+        const enum slot_state state = slot->state;
+        if (slot->used && slot->model == model && slot->role == ROLE_WORKER &&
+            (state == SLOT_PREPARING || state == SLOT_STARTING || state == SLOT_LOADING ||
+             (state == SLOT_KILLING && slot->worker.prepares)))
             return true;
+    }
     return false;
 }
 
