@@ -478,6 +478,13 @@ static struct top_line state_line(const struct top_view *view, const struct top_
     return line;
 }
 
+static struct top_line plain_line(int width, enum top_style style, const char *words)
+{
+    struct top_line line = {.style = style};
+    append(&line, width, "%s", words);
+    return line;
+}
+
 /* ---- keys ---- */
 
 static const struct {
@@ -500,17 +507,42 @@ bool top_sort_key(int key, enum top_sort *sort)
     return false;
 }
 
-static struct top_line keys_line(const struct top_view *view, size_t count, int room)
+/* From the one that says most to the one that is shortest. */
+static const struct {
+    const char *first, *each; /* of each order its key and its name */
+} KEYS[] = {{"q quit  h help  sort by:", "  %c %s"}, {"q quit h help", " %c"}, {"q h", " %c"}};
+
+static struct top_line keys_of(size_t form, int width)
 {
     struct top_line line = {.style = TOP_DIM};
-    bool narrow = view->width < NARROW;
-    append(&line, view->width, narrow ? "q quit h help" : "q quit  h help  sort by:");
+    append(&line, width, "%s", KEYS[form].first);
     for (size_t i = 0; i < HASUP_LEN(SORTS); i++)
-        append(&line, view->width, narrow ? " %c" : "  %c %s", SORTS[i].key, SORTS[i].name);
-    int last = view->scroll + room < (int)count ? view->scroll + room : (int)count;
-    if ((int)count > room)
-        append(&line, view->width, "  %d-%d of %zu", view->scroll + 1, last, count);
+        append(&line, width, KEYS[form].each, SORTS[i].key, SORTS[i].name);
     return line;
+}
+
+/* Keys, and where there are more rows than lines, which ones are shown: that is said with fewer
+ * words for the keys, or none, before it would be cut. */
+static struct top_line keys_line(const struct top_view *view, size_t count, int room)
+{
+    char range[64] = "";
+    const size_t width = (size_t)view->width;
+    const int last = view->scroll + room < (int)count ? view->scroll + room : (int)count;
+    if ((int)count > room && room > 0)
+        snprintf(range, sizeof range, "%d-%d of %zu", view->scroll + 1, last, count);
+    if (strlen(range) > width)
+        range[0] = '\0';
+    const size_t behind = *range ? strlen(range) + 2 : 0;
+    for (size_t form = 0; form < HASUP_LEN(KEYS); form++) {
+        struct top_line line = keys_of(form, TOP_LINE_MAX);
+        if (strlen(line.text) + behind > width)
+            continue;
+        if (*range)
+            append(&line, view->width, "  %s", range);
+        return line;
+    }
+    return *range ? plain_line(view->width, TOP_DIM, range)
+                  : keys_of(HASUP_LEN(KEYS) - 1, view->width);
 }
 
 static const char *const HELP[] = {
@@ -532,13 +564,6 @@ static const char *const HELP[] = {
     "CKPT         age of the checkpoint",
     "NEXT         until it starts again",
 };
-
-static struct top_line plain_line(int width, enum top_style style, const char *words)
-{
-    struct top_line line = {.style = style};
-    append(&line, width, "%s", words);
-    return line;
-}
 
 /* ---- the screen ---- */
 

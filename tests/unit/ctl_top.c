@@ -146,6 +146,37 @@ static void at_40_columns_the_important_stays_and_what_it_is_ordered_by(void **s
     json_decref(view.status);
 }
 
+/* The last line of 45 rows on such a screen. */
+static const char *last_line(int width, int height, int scroll)
+{
+    static struct screen s;
+    json_t *status = two_models();
+    json_t *slots = json_object_get(json_array_get(json_object_get(status, "models"), 0), "slots");
+    for (int i = 2; i < 40; i++)
+        json_array_append_new(slots, slot("a/x", "ready", 0, 0));
+    struct top_view view = {.status = status, .width = width, .height = height, .scroll = scroll};
+    draw(&s, &view);
+    json_decref(status);
+    return s.line[height - 1].text;
+}
+
+static void which_rows_are_shown_is_said_before_the_keys_where_both_have_no_room(void **state)
+{
+    (void)state;
+    assert_string_equal(last_line(100, 24, 0),
+                        "q quit  h help  sort by:  n name  m memory  r rate  c crashes  u queue  "
+                        "1-20 of 45");
+    assert_string_equal(last_line(80, 24, 0), "q quit h help n m r c u  1-20 of 45");
+    assert_string_equal(last_line(80, 24, 99), "q quit h help n m r c u  26-45 of 45");
+    assert_string_equal(last_line(30, 10, 0), "q h n m r c u  1-6 of 45");
+    assert_string_equal(last_line(14, 10, 0), "1-6 of 45");
+    assert_string_equal(last_line(8, 10, 0), "q h n m ");
+    assert_string_equal(last_line(30, 4, 0), "q quit h help n m r c u"); /* no row at all */
+    assert_string_equal(last_line(80, 60, 0),
+                        "q quit  h help  sort by:  n name  m memory  r rate  c crashes  u queue");
+    assert_string_equal(last_line(65, 60, 0), "q quit h help n m r c u");
+}
+
 static void nothing_is_longer_than_the_screen_is_wide(void **state)
 {
     (void)state;
@@ -216,6 +247,7 @@ int main(void)
         cmocka_unit_test(at_80_columns_it_says_all_but_starts),
         cmocka_unit_test(starts_are_starts_as_why_says_them),
         cmocka_unit_test(at_40_columns_the_important_stays_and_what_it_is_ordered_by),
+        cmocka_unit_test(which_rows_are_shown_is_said_before_the_keys_where_both_have_no_room),
         cmocka_unit_test(nothing_is_longer_than_the_screen_is_wide),
         cmocka_unit_test(it_scrolls_as_far_as_there_are_rows),
         cmocka_unit_test(trouble_is_said_without_a_status_and_with_one),
