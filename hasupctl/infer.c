@@ -2,6 +2,7 @@
 #include "hasupctl/hasupctl.h"
 
 #include "ipc/base.h"
+#include "ipc/standard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,7 +88,7 @@ int ctl_print_answer(const struct ctl *ctl, struct hasup_client *client)
         }
         if (answer.len && (answer.status < 400 || ctl->json))
             fwrite(answer.body, 1, answer.len, to);
-        fflush(to);
+        (void)hasup_standard_flush();
     } while (!answer.last);
     if (ctl->json) {
         fclose(to);

@@ -4,6 +4,8 @@
  */
 #include "hasupctl/hasupctl.h"
 
+#include "ipc/standard.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,8 +228,7 @@ int ctl_stream_on(const struct ctl *ctl, struct hasup_client *client, uint64_t i
 {
     struct hasup_client_answer answer;
     for (;;) {
-        fflush(stdout);
-        if (ferror(stdout)) /* whoever read it has gone */
+        if (!hasup_standard_flush()) /* whoever read it has gone; or else main says why */
             return CTL_OK;
         if (hasup_client_wait(client, -1, &answer) <= 0) {
             fprintf(stderr, "hasupctl: hasupd is gone\n");

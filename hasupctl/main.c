@@ -2,11 +2,12 @@
  * main.c: hasupctl's command line: a table of verbs.  Talks to hasupd over its Unix socket;
  * checkpoint (all but now) and audit work on the files alone and without it.  Exit codes: 0 done, 1
  * refused or failed (audit: findings), 2 bad usage (audit: could not check), 3 hasupd cannot be
- * reached.
+ * reached.  A 0 becomes 1 where what was printed could not be written.
  */
 #include "hasupctl/hasupctl.h"
 
 #include "ipc/base.h"
+#include "ipc/standard.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -320,7 +321,7 @@ static int unknown_option(void)
     return CTL_USAGE;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
     static char name[] = "hasupctl"; /* what getopt calls itself */
     static const struct option LONG[] = {{"socket", required_argument, NULL, 's'},
@@ -358,4 +359,10 @@ int main(int argc, char **argv)
         if (strcmp(VERBS[i].name, argv[optind]) == 0)
             return run_verb(&ctl, &VERBS[i], argc - optind - 1, argv + optind + 1);
     return unknown_verb(argv[optind]);
+}
+
+int main(int argc, char **argv)
+{
+    hasup_standard_open();
+    return hasup_standard_end("hasupctl", run(argc, argv));
 }

@@ -10,6 +10,7 @@
 #include "supervisor/init.h"
 
 #include "ipc/base.h"
+#include "ipc/standard.h"
 #include "supervisor/interpreter.h"
 #include "supervisor/memory.h"
 #include "supervisor/signals.h"
@@ -103,7 +104,7 @@ _Noreturn static void usage(const char *what, const char *which)
     if (what && *what)
         fprintf(stderr, "hasupd run: %s%s\n", what, which ? which : "");
     fputs(USAGE, what ? stderr : stdout);
-    exit(what ? EXIT_USAGE : 0);
+    exit(what ? EXIT_USAGE : hasup_standard_end("hasupd run", 0));
 }
 
 static void rewrite(struct init *init, const char *text)

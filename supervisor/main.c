@@ -4,6 +4,7 @@
  * kills), HUP reloads, PIPE is ignored.  Exit codes: 0 clean stop, 1 something could not be stored
  * or ended otherwise, 2 bad usage or configuration.
  */
+#include "ipc/standard.h"
 #include "supervisor/check.h"
 #include "supervisor/control.h"
 #include "supervisor/http/http.h"
@@ -53,17 +54,6 @@ static const char USAGE[] =
     "      echo:\n"
     "        command: [build/examples/echo]\n";
 
-/* Whoever started hasupd may have closed these; a log must not be written into a database. */
-static void standard_descriptors(void)
-{
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
-
 static void usage_exit(const char *what, const char *which)
 {
     fprintf(stderr, "hasupd: %s%s\n%s", what, which ? which : "", USAGE);
@@ -92,8 +82,8 @@ static struct options parse_options(int argc, char **argv)
             break;
         case 'U': options.upgrade = atoi(optarg); break;
         case 'K': options.upgrade_check = atoi(optarg); break;
-        case 'v': printf("hasupd %s\n", HASUP_VERSION); exit(0);
-        case 'h': fputs(USAGE, stdout); exit(0);
+        case 'v': printf("hasupd %s\n", HASUP_VERSION); exit(hasup_standard_end("hasupd", 0));
+        case 'h': fputs(USAGE, stdout); exit(hasup_standard_end("hasupd", 0));
         default: fputs(USAGE, stderr); exit(EXIT_USAGE_OR_CONFIG);
         }
     if (optind < argc)
@@ -457,7 +447,7 @@ int main(int argc, char **argv)
     sigprocmask(SIG_SETMASK, &all, &before); /* a TERM that comes early waits for its handler */
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return init_run(argc - 1, argv + 1, &before);
-    standard_descriptors();
+    hasup_standard_open(); /* a log must not be written into a database */
     struct options options = parse_options(argc, argv);
     char error[CONFIG_ERROR_MAX] = "";
     struct daemon daemon = {0};
@@ -469,7 +459,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE_OR_CONFIG;
     }
     if (options.check)
-        return check(config);
+        return hasup_standard_end("hasupd", check(config));
     log_init(STDERR_FILENO, config->log.level, config->log.format);
     bool resumes = options.upgrade >= 0;
     if (resumes ? daemon_take_over(&daemon, config, &options, error)

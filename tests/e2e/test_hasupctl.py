@@ -56,6 +56,63 @@ def on_terminal(command, columns, **environment):
     return shown.decode().replace("\r\n", "\n")
 
 
+class Output(unittest.TestCase):
+    """What was printed has arrived, or the exit code says that it has not."""
+
+    FULL, CLOSED = "No space left on device", "Bad file descriptor"
+
+    def unwritten(self, *command, to=">/dev/full", env=None):
+        done = subprocess.run(["sh", "-c", f'exec "$@" {to}', "sh", *command], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=LIMIT, env=env)
+        return done.returncode, done.stderr
+
+    def test_what_cannot_be_written_is_said_and_no_success(self):
+        with World(MODELS) as world:
+            env = dict(os.environ, HASUP_SOCKET=world.socket)
+            for words in (["--help"], ["--version"], ["status"], ["--json", "status"], ["status", "--help"], ["version"],
+                          ["config"], ["events", "--since", "1h"], ["logs"], ["--json", "logs", "--reopen"], ["why", "m"],
+                          ["requests"], ["wait", "m", "--ready", "--json"], ["drain", "m/0"], ["start", "m/0"],
+                          ["infer", "m", "/etc/hostname"], ["--json", "infer", "m", "/etc/hostname"]):
+                for to, why in ((">/dev/full", self.FULL), (">&-", self.CLOSED)):
+                    code, said = self.unwritten(f"{BUILD}/hasupctl", *words, to=to, env=env)
+                    self.assertEqual((code, said.splitlines()[-1:]), (1, [f"hasupctl: cannot write: {why}"]), words)
+            self.assertEqual(self.unwritten(f"{BUILD}/hasupctl", "stop", "nobody", env=env)[0], 1)
+            self.assertEqual(self.unwritten(f"{BUILD}/hasupctl", "stop", "m", "n", env=env)[0], 2)
+            for words in (["--help"], ["--version"], ["--check", world.config]):
+                self.assertEqual(self.unwritten(f"{BUILD}/hasupd", *words), (1, f"hasupd: cannot write: {self.FULL}\n"))
+                self.assertEqual(self.unwritten(f"{BUILD}/hasupd", *words, to=">&-"),
+                                 (1, f"hasupd: cannot write: {self.CLOSED}\n"))
+            self.assertEqual(self.unwritten(f"{BUILD}/hasupd", "run", "-h"),
+                             (1, f"hasupd run: cannot write: {self.FULL}\n"))
+
+    def test_a_follower_whose_disk_is_full_says_so_and_one_whose_reader_has_gone_says_nothing(self):
+        with World(MODELS) as world:
+            env = dict(os.environ, HASUP_SOCKET=world.socket)
+            for verb in ("logs", "events"):
+                follow = [f"{BUILD}/hasupctl", verb, "-f", "-n", "all"] if verb == "logs" else \
+                    [f"{BUILD}/hasupctl", verb, "-f", "--since", "1h"]
+                world.post("m", "log something")
+                self.assertEqual(self.unwritten(*follow, env=env), (1, f"hasupctl: cannot write: {self.FULL}\n"))
+                for signals in (signal.SIG_IGN, signal.SIG_DFL):
+                    reads, writes = os.pipe()
+                    os.close(reads)
+                    done = subprocess.run(follow, stdout=writes, stderr=subprocess.PIPE, text=True, env=env, timeout=LIMIT,
+                                          restore_signals=False, preexec_fn=lambda: signal.signal(signal.SIGPIPE, signals))
+                    os.close(writes)
+                    self.assertEqual((done.returncode, done.stderr),
+                                     (0 if signals == signal.SIG_IGN else -signal.SIGPIPE, ""))
+
+    def test_closed_descriptors_are_not_taken_by_what_is_opened(self):
+        with World(MODELS) as world:
+            env = dict(os.environ, HASUP_SOCKET=world.socket)
+            hasupctl = f"{BUILD}/hasupctl"
+            self.assertEqual(self.unwritten(hasupctl, "wait", "m", "--ready", to="<&- >&- 2>&-", env=env)[0], 0)
+            self.assertEqual(self.unwritten(hasupctl, "status", to="<&- >&- 2>&-", env=env), (1, ""))
+            self.assertEqual(self.unwritten(hasupctl, "infer", "m", to="<&-", env=env),
+                             (1, f"hasupctl: standard input: {self.CLOSED}\n"))
+            self.assertEqual([e["event"] for e in world.events[:world.mark()] if e["event"].startswith("client.")], [])
+
+
 class Usage(unittest.TestCase):
     def test_help_and_version_need_no_hasupd(self):
         shown = hasupctl("--help")
