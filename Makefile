@@ -190,7 +190,7 @@ help:
 	@echo "make demo     kill workers and hasupd under load for 20 s; set up, build, one minute"
 	@echo "make check    everything that a change must pass; sets up and builds"
 	@echo "make bench    what it costs, beside the floors and the peers; a few minutes"
-	@echo "make soak     hasupd killed at random points, RUNS=300 SEED=1; the demo, longer: SEEDS=\"1 2 3\" SECONDS=120"
+	@echo "make soak     hasupd killed at random points, RUNS=300 SEED=1; the demo, longer: SEEDS=\"1 2 3\" SECONDS=120; package-check"
 	@echo "make install | uninstall    DESTDIR=, prefix=/usr/local (docs/deploy.md); make dist: the source as one file"
 	@echo "make package-check    Debian packages built, checked and installed; a few minutes"
 	@echo "make man      the man pages, into build/man/; make install has them built"
@@ -257,14 +257,17 @@ demo: setup
 SEEDS ?= 1 2 3
 SECONDS ?= 120
 # Then hasupd dies at RUNS random points (tests/e2e/killed.py), the first from seed SEED on; and for a
-# minute comes five times what workers can do (tests/e2e/overload.py).
+# minute comes five times what workers can do (tests/e2e/overload.py).  For ten seconds orphans come to `hasupd run`, 10,000
+# a second (tests/e2e/orphans.py); and the packages and containers are built and tried.
 RUNS ?= 300
 SEED ?= 1
-soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults
+soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults $(B)/bench-workers/storm
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/killed.py --seed $(SEED) --runs $(RUNS)
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/overload.py
+	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/orphans.py
+	@$(MAKE) --no-print-directory package-check
 
 # All of it, or make bench ONLY=relay (restart spares memory slots relay requests durable recovery bodies http
 # checkpoint state serving init orphans core).

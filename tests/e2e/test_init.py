@@ -4,6 +4,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -261,6 +262,17 @@ class Verbose(unittest.TestCase):
             self.assertEqual(subprocess.run([*RUN, "-v", *command], stderr=fd, preexec_fn=block, timeout=LIMIT).returncode, 0)
         for fd in *full, gone[1]:
             os.close(fd)
+        for kind in socket.SOCK_DGRAM, socket.SOCK_SEQPACKET:
+            for reads in True, False:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+                if not reads:
+                    ours.close()
+                done = subprocess.run([*RUN, "-v", *command], stdout=theirs, stderr=theirs, preexec_fn=block, timeout=LIMIT)
+                self.assertEqual(done.returncode, 0)
+                if reads:
+                    self.assertRegex(ours.recv(512), rb"\Ahasupd run: .* was started as pid \d+\n\Z")
+                    ours.close()
+                theirs.close()
 
 
 class AsGiven(unittest.TestCase):

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -450,6 +451,49 @@ class OwnLog(unittest.TestCase):
             self.assertEqual(world.post("m", "flood 1")[0], 200)
             self.assertEqual(world.post("m", "echo x")[2], b"x")
             self.assertEqual(world.stop(), 0)
+
+    def on_a_socket(self, kind):
+        """A hasupd that says what it says there, and to it belongs standard output, too; the world, and what the reader has."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        world = World(MODEL, top="log: {rate: {lines: 0, bytes: 0}, buffer: 64KiB}", start=False)
+        process = subprocess.Popen([f"{BUILD}/hasupd", "-c", world.config], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+        theirs.close()
+        self.addCleanup(world.close)
+        self.addCleanup(ours.close)
+        self.addCleanup(process.wait, LIMIT)
+        self.addCleanup(process.kill)
+        wait_until(lambda: world.ctl("wait", "m", "--ready", check=False).returncode == 0, "not ready")
+        world.port = world.status()["http_port"]
+        return world, process, ours
+
+    def test_a_socket_of_packets_gets_whole_lines_and_a_slow_reader_of_it_holds_nobody_up(self):
+        for kind in socket.SOCK_DGRAM, socket.SOCK_SEQPACKET:
+            with self.subTest(kind=kind):
+                world, process, ours = self.on_a_socket(kind)
+                self.assertEqual(world.post("m", "flood 8")[0], 200)  # nobody reads
+                self.assertEqual(world.post("m", "echo x")[2], b"x")
+                ours.settimeout(LIMIT)
+                events = []
+                while "log.dropped" not in events:
+                    packet = ours.recv(1 << 20)
+                    self.assertTrue(packet.endswith(b"\n"), packet)
+                    events += [json.loads(line)["event"] for line in packet.splitlines()]
+                self.assertEqual(events[0], "hasupd.started")
+                self.assertIn("worker.stdout", events)
+                process.terminate()
+                while "hasupd.stopped" not in events:
+                    events += [json.loads(line)["event"] for line in ours.recv(1 << 20).splitlines()]
+                self.assertEqual(process.wait(LIMIT), 0)
+
+    def test_a_reader_of_packets_that_goes_away_ends_nothing(self):
+        for kind in socket.SOCK_DGRAM, socket.SOCK_SEQPACKET:
+            with self.subTest(kind=kind):
+                world, process, ours = self.on_a_socket(kind)
+                ours.close()
+                self.assertEqual(world.post("m", "flood 1")[0], 200)
+                self.assertEqual(world.post("m", "echo x")[2], b"x")
+                process.terminate()
+                self.assertEqual(process.wait(LIMIT), 0)
 
     def test_reload_takes_another_level(self):
         with World(MODEL) as world:
