@@ -666,13 +666,13 @@ class Files(unittest.TestCase):
                 os.rename(path, path + ".mine")
                 make(path)
             world.ctl("logs", "--reopen")
-            world.post("m", "utter " + hexed("into a pipe\n"))
-            said = set()
-            while len(said) < 2:
+
+            def said():
                 world.post("m", "utter " + hexed("into a pipe\n"))
-                said |= {e["message"] for e in world.events[:world.mark()] if e["event"] == "log.files_failing"}
-            self.assertEqual(said, {f"cannot open {logs}/m/0.log: is not a file",
-                                    f"cannot open {logs}/hasupd.log: is a symbolic link"})
+                return {e["message"] for e in world.events[:world.mark()] if e["event"] == "log.files_failing"}
+            wait_until(lambda: len(said()) >= 2, "not told of both")
+            self.assertEqual(said(), {f"cannot open {logs}/m/0.log: is not a file",
+                                      f"cannot open {logs}/hasupd.log: is a symbolic link"})
             self.assertFalse(os.path.exists(victim))
             world.ctl("logs", "--reopen")
             self.assertEqual(world.stop(), 0)

@@ -457,9 +457,12 @@ static void no_old_file_is_named_after_a_time_to_come(void **state)
     strftime(latest, sizeof latest, "0.log.%Y%m%d-%H%M%S", gmtime_r(&now, &tm));
     size_t count = list(&w, names);
     assert_int_equal(count, 60);
-    for (size_t i = 0; i + 1 < count; i++)
+    size_t counted = 0;
+    for (size_t i = 0; i + 1 < count; i++) {
         assert_true(strncmp(names[i], latest, strlen(latest)) <= 0);
-    assert_non_null(strstr(names[count - 2], "_0"));
+        counted += strstr(names[i], "_0") != NULL;
+    }
+    assert_true(counted > 0);
     end(&w);
 }
 
