@@ -73,15 +73,33 @@ static void notify_lines(struct notify *notify, char *text)
         notify_alive(notify, hangs);
 }
 
+/* Who sends, where the kernel says it.  Descriptors that come along are not kept: who sends
+ * BARRIER=1 waits until his is closed. */
+static struct ucred sender(struct msghdr *message)
+{
+    struct ucred from = {.pid = 0, .uid = (uid_t)-1};
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    for (; header; header = CMSG_NXTHDR(message, header)) {
+        const size_t len = header->cmsg_len - CMSG_LEN(0);
+        if (header->cmsg_level != SOL_SOCKET)
+            continue;
+        if (header->cmsg_type == SCM_CREDENTIALS && len >= sizeof from)
+            memcpy(&from, CMSG_DATA(header), sizeof from);
+        for (size_t i = 0; header->cmsg_type == SCM_RIGHTS && i < len / sizeof(int); i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(header) + i * sizeof fd, sizeof fd);
+            close(fd);
+        }
+    }
+    return from;
+}
+
 /* Anybody may send to a socket without a file. */
 static bool is_heard(const struct notify *notify, struct msghdr *message)
 {
-    struct cmsghdr *header = CMSG_FIRSTHDR(message);
-    struct ucred from = {.pid = 0, .uid = (uid_t)-1};
+    const struct ucred from = sender(message);
     if (!is_abstract(notify))
         return true;
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_CREDENTIALS)
-        memcpy(&from, CMSG_DATA(header), sizeof from);
     if (from.uid == notify->uid || from.uid == geteuid())
         return true;
     LOG_EVENT(LEVEL_WARNING, "notify.refused", "another user's process speaks for it",
@@ -95,7 +113,7 @@ static void notify_ready(void *context, int events)
     char text[DATAGRAM];
     union {
         struct cmsghdr aligned;
-        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+        char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
     } control;
     (void)events;
     for (int i = 0; i < READS && notify->fd >= 0; i++) {

@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """A program that knows nothing of requests.  Its arguments are what it does, one after the other:
 
-say TEXT, wait FIFO, exit CODE, stay, fd (a line to its readiness descriptor), close-fd, notify TEXT, http PORT FILE (answers
+say TEXT, wait FIFO, exit CODE, stay, fd (a line to its readiness descriptor), close-fd, notify TEXT, barrier (until hasupd has
+read what was told), http PORT FILE (answers
 with the status that FILE holds), listen PORT, trap SIGNAL TEXT (says it and ends), ignore SIGNAL, leave FILE (a grandchild in a
 session of its own, whose pid is in FILE), variable NAME, accept (a connection at the first of LISTEN_FDS).
 """
 import http.server
 import os
+import select
 import signal
 import socket
 import sys
@@ -67,6 +69,15 @@ def main(words):
         elif word == "notify":
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
                 to.sendto(next(words).encode(), os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
+        elif word == "barrier":  # as sd_notify_barrier(3)
+            ours, theirs = os.pipe()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+                to.connect(os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1))
+                socket.send_fds(to, [b"BARRIER=1"], [theirs])
+            os.close(theirs)
+            if not select.select([ours], [], [], 30)[0]:
+                sys.exit("the barrier does not end")
+            os.close(ours)
         elif word == "http":
             server = http.server.ThreadingHTTPServer(("127.0.0.1", int(next(words))), Answer)
             Answer.path_of_status = next(words)

@@ -274,6 +274,18 @@ class Ready(unittest.TestCase):
         world.write("", programs(program("p", does.format(gate=gate, directory=world.directory), keys)))
         return world, gate
 
+    def test_a_barrier_ends_and_leaves_no_descriptor(self):
+        with World("", programs(program("p", f"notify READY=1 {'barrier ' * 20}say told stay", f"ready: notify, {FAST}")),
+                   wait=False) as world:
+            counts, mark = [], 0
+            for _ in range(2):
+                world.wait_event("worker.stdout", since=mark, message="told")
+                counts.append(len(os.listdir(f"/proc/{world.process.pid}/fd")))
+                mark = world.mark()
+                world.kill("p/0")
+            self.assertEqual(counts[0], counts[1])
+            self.assertLess(counts[0], 40)
+
     def test_by_sd_notify(self):
         world, gate = self.world("notify STATUS=soon wait {gate} notify READY=1 stay", "ready: notify")
         world.start(wait=False)
@@ -290,7 +302,7 @@ class Ready(unittest.TestCase):
         os.mkfifo(gate)
         os.chmod(gate, 0o666)
         shutil.copy(PROGRAM, copy)
-        world, _ = self.world(f"wait {gate} notify READY=1 stay", "ready: notify, timeouts: {watchdog: 30s}, "
+        world, _ = self.world(f"barrier wait {gate} notify READY=1 stay", "ready: notify, timeouts: {watchdog: 30s}, "
                                                                   "process: {user: nobody}")
         with open(world.config) as file:
             text = file.read()
