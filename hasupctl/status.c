@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NAME_MIN = 8, NAME_MAX_SHOWN = 22 };
+enum { NAME_MIN = 8, NAME_MAX_SHOWN = 22, LINES_SHOWN = 4 };
 
 const char *ctl_duration(long long ms, char out[32])
 {
@@ -218,10 +218,19 @@ static void print_row(const struct ctl *ctl, const struct layout *layout, json_t
 
 /* ---- what is wrong with a slot ---- */
 
+/* The last of them: the whole of a traceback is why's. */
+static void print_last_lines(json_t *slot, json_t *lines)
+{
+    const size_t count = json_array_size(lines), first = count > LINES_SHOWN ? count - LINES_SHOWN : 0;
+    if (first)
+        printf("      | ... %zu more: hasupctl why %s\n", first, text(slot, "slot"));
+    for (size_t i = first; i < count; i++)
+        printf("      | %s\n", json_string_value(json_array_get(lines, i)));
+}
+
 static void print_death(json_t *slot)
 {
-    json_t *death = json_object_get(slot, "last_death"), *line;
-    size_t i;
+    json_t *death = json_object_get(slot, "last_death");
     char age[32];
     bool fine = strcmp(text(slot, "state"), "ready") == 0 ||
                 strcmp(text(slot, "state"), "done") == 0;
@@ -231,8 +240,7 @@ static void print_death(json_t *slot)
     printf("    last %s: %s, %s ago\n", serves(slot) ? "worker" : "run", text(death, "reason"),
            ctl_duration(ago < 0 ? 0 : ago, age));
     if (!fine)
-        json_array_foreach(json_object_get(death, "stderr"), i, line)
-            printf("      | %s\n", json_string_value(line));
+        print_last_lines(slot, json_object_get(death, "stderr"));
 }
 
 static void print_troubles(json_t *slot)
@@ -246,6 +254,8 @@ static void print_troubles(json_t *slot)
                ctl_duration(json_integer_value(next_ms), next));
     if (*text(slot, "waits_for"))
         printf("    waits for %s, which comes before it\n", text(slot, "waits_for"));
+    if (*text(slot, "probe_failed"))
+        printf("    its probe failed: %s\n", text(slot, "probe_failed"));
     if (broken)
         printf("    to try now: hasupctl start %s\n", text(slot, "slot"));
     if (number(slot, "diverged"))
@@ -427,6 +437,7 @@ static void print_program(const struct ctl *ctl, const struct layout *layout, js
         printf(", %lld done", number(program, "done"));
     puts(json_is_true(json_object_get(program, "accepting")) ? "" : "; stopped");
     print_rollout(program);
+    print_sockets(ctl, json_object_get(program, "sockets"));
     json_array_foreach(json_object_get(program, "slots"), i, slot)
     {
         json_object_set_new(slot, "program", json_true());

@@ -92,6 +92,8 @@ int ctl_why(const struct ctl *ctl)
         ctl_print_json(answer);
     else
         json_array_foreach(json_object_get(answer, "slots"), i, slot) print_why(slot);
+    if (code == CTL_OK && !ctl->json && !json_array_size(json_object_get(answer, "slots")))
+        printf("%s has no slots; hasupctl scale %s 1 gives it one\n", ctl->argv[0], ctl->argv[0]);
     json_decref(answer);
     return code;
 }

@@ -422,12 +422,34 @@ static void add_word(char *list, size_t room, const char *word)
     snprintf(list + len, room - len, "%s%s", len ? ", " : "", word);
 }
 
+/* What others call it. */
+static const char *also_called(const struct group *group, const char *written)
+{
+    static const struct {
+        const char *other, *ours;
+    } NAMES[] = {{"depends_on", "requires"}, {"env", "environment"},   {"env_file", "environment_files"},
+                 {"workers", "slots"},       {"slots", "workers"},     {"replicas", "slots"},
+                 {"replicas", "workers"},    {"healthcheck", "live"},  {"cmd", "command"},
+                 {"cwd", "directory"},       {"working_dir", "directory"}};
+    for (size_t i = 0; i < HASUP_LEN(NAMES); i++)
+        for (size_t k = 0; strcmp(NAMES[i].other, written) == 0 && k < group->count; k++)
+            if (strcmp(group->keys[k].path, NAMES[i].ours) == 0)
+                return NAMES[i].ours;
+    return NULL;
+}
+
 static void unknown_key(struct config_reader *reader, const struct group *group,
                         const struct node *child, const char *path)
 {
     char guess[CONFIG_PATH_MAX] = "", known[512] = "", name[64];
     char elsewhere[CONFIG_PATH_MAX] = "";
     unsigned best = UINT32_MAX;
+    const char *ours = *group->name ? NULL : also_called(group, child->key);
+    if (ours) {
+        config_error(reader->errors, child->key_line, child->key_column, path,
+                     "unknown key; here it is called \"%s\"", ours);
+        return;
+    }
     for (size_t i = 0; i < group->count; i++) {
         const char *rest = within(group, group->keys[i].path);
         if (!rest)
@@ -443,6 +465,8 @@ static void unknown_key(struct config_reader *reader, const struct group *group,
         if (is_near(child->key, dot ? dot + 1 : group->keys[i].path, &best))
             snprintf(elsewhere, sizeof(elsewhere), "%s", group->keys[i].path);
     }
+    if (!guess[0] && strlen(child->key) < 3 * best) /* a short word is near to many */
+        elsewhere[0] = '\0';
     if (guess[0] || elsewhere[0])
         config_error(reader->errors, child->key_line, child->key_column, path,
                      "unknown key; did you mean \"%s%s%s\"?", guess,
@@ -450,6 +474,19 @@ static void unknown_key(struct config_reader *reader, const struct group *group,
     else
         config_error(reader->errors, child->key_line, child->key_column, path,
                      "unknown key; known here: %s", known);
+}
+
+/* Whether what is written where keys are expected is the value of one of them: its name. */
+static bool choice_within(const struct group *group, const struct node *node, char name[64])
+{
+    for (size_t i = 0; is_word(node) && i < group->count; i++) {
+        const char *rest = within(group, group->keys[i].path);
+        const char *const *choice = group->keys[i].choices;
+        for (; rest && choice && *choice; choice++)
+            if (strcmp(*choice, node->text) == 0)
+                return snprintf(name, 64, "%s", rest) > 0;
+    }
+    return false;
 }
 
 static void read_group(struct config_reader *reader, const struct group *group,
@@ -470,13 +507,15 @@ static void read_group(struct config_reader *reader, const struct group *group,
                 member = &group->keys[i];
         }
         struct place place = {reader, key, child, path};
-        char buffer[FOUND_MAX];
+        char buffer[FOUND_MAX], name[64];
         if (key)
             read_value(&place, object);
         else if (!member)
             unknown_key(reader, group, child, path);
         else if (child->kind == NODE_MAP)
             read_group(reader, &inner, child, object);
+        else if (choice_within(&inner, child, name))
+            COMPLAIN(&place, "expected keys; write {%s: %s}", name, child->text);
         else if (!config_tree_is_nothing(child))
             COMPLAIN(&place, "expected keys such as %s:; found %s", within(&inner, member->path),
                      found(child, buffer));

@@ -4,10 +4,12 @@
  * what they name is there (check.c does).
  * Failure mode: what is wrong is an error with its place, and reading goes on.
  */
+#include "supervisor/address.h"
 #include "supervisor/config_order.h"
 #include "supervisor/config_probe.h"
 #include "supervisor/signals.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
@@ -221,8 +223,37 @@ static void check_stop_signal(struct config_model *model, const struct config_se
                         model->stop_name);
 }
 
-static void check_program(struct config_model *model, const struct config_section *section)
+static uint16_t port_of(const struct address *address)
 {
+    const struct sockaddr *at = &address->places[0].at.any;
+    return at->sa_family == AF_INET    ? ntohs(address->places[0].at.v4.sin_port)
+           : at->sa_family == AF_INET6 ? ntohs(address->places[0].at.v6.sin6_port)
+                                       : 0;
+}
+
+/* Where hasupd listens somebody answers, whatever the program does. */
+static void check_probe(const struct config *config, const struct config_model *model,
+                        const char *key, const struct config_probe *probe,
+                        const struct config_section *section)
+{
+    const struct template_values values = {.model = model->name};
+    struct address asked, own;
+    if (probe->spec.kind != PROBE_TCP || !probe->spec.address || !config->listen_http)
+        return;
+    char *filled = template_fill(probe->spec.address, &values);
+    if (filled && !address_read(filled, &asked) &&
+        !address_read_listen(config->listen_http, &own) && port_of(&own) &&
+        port_of(&asked) == port_of(&own) && address_is_loopback(&asked))
+        config_complain(section, key,
+                        "%s is where hasupd itself listens (listen.http): it would answer", filled);
+    free(filled);
+}
+
+static void check_program(const struct config *config, struct config_model *model,
+                          const struct config_section *section)
+{
+    check_probe(config, model, "ready", &model->ready.probe, section);
+    check_probe(config, model, "live", &model->live, section);
     check_stop_signal(model, section);
     if (model->oneshot)
         check_oneshot(model, section);
@@ -256,7 +287,7 @@ static void check_all(const struct config *config, struct config_model *model,
 {
     check_model(config, model, section);
     if (config_is_program(model))
-        check_program(model, section);
+        check_program(config, model, section);
     else
         config_adapter_check(model, section);
     config_start_check(model, section);

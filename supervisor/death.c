@@ -116,11 +116,17 @@ static json_t *death_json(const struct slot_death *death)
 }
 
 /* Of a program, where it is not as with a worker; else NULL. */
-static const char *program_next_text(const struct engine *engine, const struct slot_view *view)
+static const char *program_next_text(const struct slot *slot, const struct slot_view *view,
+                                     char text[ENGINE_REASON])
 {
-    const struct config_model *config = engine->models[view->model].config;
+    const struct config_model *config = slot->model->config;
+    const char *why = program_why(slot->worker);
     if (!config_is_program(config))
         return NULL;
+    if (view->state == SLOT_LOADING && why) {
+        snprintf(text, ENGINE_REASON, "it runs, and its probe has yet to succeed: %.250s", why);
+        return text;
+    }
     switch ((int)view->state) {
     case SLOT_STARTING: return "it does its task";
     case SLOT_LOADING:
@@ -136,11 +142,12 @@ static const char *program_next_text(const struct engine *engine, const struct s
 }
 
 /* What the slot does or waits for now, in words. */
-static const char *next_text(const struct engine *engine, const struct slot_view *view,
+static const char *next_text(const struct slot *slot, const struct slot_view *view,
                              char text[ENGINE_REASON])
 {
+    const struct engine *engine = slot->engine;
     bool stays = !view->wanted || engine->shutting_down;
-    const char *other = program_next_text(engine, view);
+    const char *other = program_next_text(slot, view, text);
     if (view->waits_for != UINT32_MAX && engine->models[view->waits_for].used) {
         snprintf(text, ENGINE_REASON, "it waits for %s, which comes before it",
                  engine->models[view->waits_for].config->name);
@@ -188,6 +195,6 @@ json_t *why_json(const struct engine *engine, const struct slot *slot)
                      (json_int_t)((now - view.since) / HASUP_MS), "starts",
                      (json_int_t)view.starts, "crashes", (json_int_t)view.crashes, "pid",
                      pid > 0 ? json_integer(pid) : json_null(), "death",
-                     death_json(&slot->death), "next", "text", next_text(engine, &view, text),
+                     death_json(&slot->death), "next", "text", next_text(slot, &view, text),
                      "in_ms", waits ? json_integer(left / HASUP_MS) : json_null());
 }

@@ -148,10 +148,11 @@ static void note_answer(struct program *program, bool well, const char *why)
         LOG_EVENT(LEVEL_INFO, "program.well", "its probe succeeds again",
                   LOG_TEXT("slot", program->worker->home->name),
                   LOG_INT("failures", program->failures));
+    const bool news = !program->why || strcmp(program->why, why) != 0;
     free(program->why);
     program->why = well ? NULL : strdup(why);
     program->failures = well ? 0 : program->failures + 1;
-    if (!well)
+    if (!well && news) /* the same again and again would push all others out of hasupctl events */
         LOG_EVENT(live && program->failures == 1 ? LEVEL_WARNING : LEVEL_DEBUG, "program.unwell",
                   why, LOG_TEXT("slot", program->worker->home->name),
                   LOG_TEXT("probe", question_name(program->question)),

@@ -144,6 +144,9 @@ static void print_slot(struct sheet *out, const struct engine *engine, const str
     print_json(out, words_or_null(slot->version));
     fputs(",\"waits_for\":", out->file);
     print_awaited(out, engine, v);
+    fputs(",\"probe_failed\":", out->file);
+    const char *why = program_why(slot->worker);
+    print_json(out, why ? json_words(why) : json_null());
     fputs(",\"checkpoint\":", out->file);
     print_json(out, checkpoint_json(slot, v));
     fputs(",\"last_death\":", out->file);

@@ -185,6 +185,13 @@ static void what_means_nothing_is_named_with_its_place(void **state)
     bad(PROGRAM "    ready: {tcp: 80, failures: 2}\n",
         "4:32: programs.web.ready.failures: what is not ready yet is asked until timeouts.start is "
         "over; live: has failures");
+    bad(PROGRAM "    ready: {tcp: 8080}\n",
+        "4:12: programs.web.ready: localhost:8080 is where hasupd itself listens (listen.http): it "
+        "would answer");
+    bad(PROGRAM "    restart: always\n",
+        "4:14: programs.web.restart: expected keys; write {when: always}");
+    bad(PROGRAM "    depends_on: [a]\n",
+        "4:5: programs.web.depends_on: unknown key; here it is called \"requires\"");
     bad(PROGRAM "    stop_signal: STOP\n",
         "4:18: programs.web.stop_signal: STOP ends nothing: a signal such as TERM, INT or QUIT");
     bad(PROGRAM "    live: notify\n",
