@@ -221,7 +221,8 @@ static void print_row(const struct ctl *ctl, const struct layout *layout, json_t
 /* The last of them: the whole of a traceback is why's. */
 static void print_last_lines(json_t *slot, json_t *lines)
 {
-    const size_t count = json_array_size(lines), first = count > LINES_SHOWN ? count - LINES_SHOWN : 0;
+    const size_t count = json_array_size(lines);
+    const size_t first = count > LINES_SHOWN ? count - LINES_SHOWN : 0;
     if (first)
         printf("      | ... %zu more: hasupctl why %s\n", first, text(slot, "slot"));
     for (size_t i = first; i < count; i++)

@@ -427,10 +427,12 @@ static const char *also_called(const struct group *group, const char *written)
 {
     static const struct {
         const char *other, *ours;
-    } NAMES[] = {{"depends_on", "requires"}, {"env", "environment"},   {"env_file", "environment_files"},
-                 {"workers", "slots"},       {"slots", "workers"},     {"replicas", "slots"},
-                 {"replicas", "workers"},    {"healthcheck", "live"},  {"cmd", "command"},
-                 {"cwd", "directory"},       {"working_dir", "directory"}};
+    } NAMES[] = {
+        {"depends_on", "requires"}, {"env", "environment"},    {"env_file", "environment_files"},
+        {"workers", "slots"},       {"slots", "workers"},      {"replicas", "slots"},
+        {"replicas", "workers"},    {"healthcheck", "live"},   {"cmd", "command"},
+        {"cwd", "directory"},       {"working_dir", "directory"},
+    };
     for (size_t i = 0; i < HASUP_LEN(NAMES); i++)
         for (size_t k = 0; strcmp(NAMES[i].other, written) == 0 && k < group->count; k++)
             if (strcmp(group->keys[k].path, NAMES[i].ours) == 0)

@@ -20,6 +20,7 @@ programs:
   setup: {command: [sh, -c, "exit 3"], oneshot: true, restart: {when: never}}
   done: {command: ["true"], oneshot: true}
   proxy: {command: [sleep, "1000"], after: [done], live: {exec: ["true"], interval: 1h}, sockets: {door: {unix: door.sock}}}
+  unready: {command: [sleep, "1000"], ready: {exec: ["false"], interval: 10ms}}
   late: {command: [sleep, "1000"], requires: [setup], ready: {tcp: 1}, stop_signal: INT}
 """
 MODELS = f"""
@@ -111,7 +112,10 @@ class Schemas(unittest.TestCase):
         self.assertGreaterEqual({slot["state"] for model in status["models"] for slot in model["slots"]},
                                 {"ready", "broken", "backoff", "stopped"})
         self.assertEqual({program["name"]: [slot["state"] for slot in program["slots"]] for program in status["programs"]},
-                         {"setup": ["broken"], "done": ["done"], "proxy": ["ready"], "late": ["waiting"]})
+                         {"setup": ["broken"], "done": ["done"], "proxy": ["ready"], "unready": ["loading"],
+                          "late": ["waiting"]})
+        wait_until(lambda: next(s for s in world.slots() if s["slot"] == "unready/0")["probe_failed"], "no probe failed")
+        self.ask(world, "status", "status")
         self.ask(world, "status", "status", "counter")
         for model in ("m", "counter", "bad", "again", "forked", "other", "late", "setup", "proxy"):
             self.ask(world, "why", "why", model)
