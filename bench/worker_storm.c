@@ -26,16 +26,15 @@ static double now(void)
     return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
 }
 
-/* How many; -1: it cannot.  Where the machine is busy, those that are missing come later, within
- * `limit` seconds. */
-static long storm(double rate, double seconds, double limit)
+/* How many; -1: it cannot. */
+static long storm(double rate, double seconds)
 {
     static char stack[16384] __attribute__((aligned(64)));
     const struct timespec moment = {.tv_nsec = 500000};
     const double begun = now();
     long made = 0;
-    for (double at = begun; at < begun + limit && (double)made < seconds * rate; at = now()) {
-        for (; (double)made < (at - begun) * rate && (double)made < seconds * rate; made++)
+    for (double at = begun; at < begun + seconds; at = now()) {
+        for (; (double)made < (at - begun) * rate; made++)
             if (clone(leave, stack + sizeof stack, CLONE_PARENT | CLONE_VM | CLONE_VFORK | SIGCHLD,
                       NULL) < 0)
                 return -1;
@@ -51,7 +50,7 @@ static int infer(void *model, const struct hasup_request *request, struct hasup_
     (void)model;
     snprintf(text, sizeof text, "%.*s", (int)request->len, (const char *)request->body);
     sscanf(text, "%lf %lf", &rate, &seconds);
-    const long made = storm(rate, seconds, seconds);
+    const long made = storm(rate, seconds);
     if (made < 0)
         return hasup_error(response, 500, "clone");
     int len = snprintf(text, sizeof text, "%ld", made);
@@ -62,8 +61,7 @@ int main(int argc, char **argv)
 {
     if (argc != 3)
         return hasup_serve(&(struct hasup_worker){.infer = infer, .concurrency = 1});
-    const double rate = strtod(argv[1], NULL), seconds = strtod(argv[2], NULL);
-    printf("%ld\n", storm(rate, seconds, 10 * seconds));
+    printf("%ld\n", storm(strtod(argv[1], NULL), strtod(argv[2], NULL)));
     fflush(stdout);
     return getchar() != EOF;
 }

@@ -59,7 +59,8 @@ const char *hasup_client_default_path(char path[108])
 static const char *advice(int error)
 {
     if (error == ENOENT || error == ECONNREFUSED)
-        return "; is hasupd running? -s or HASUP_SOCKET names another socket";
+        return "; is hasupd running? -s or HASUP_SOCKET names another socket; one with "
+               "listen.unix: off hears HTTP and signals only";
     if (error == EACCES)
         return "; it lets in only its own user and root";
     return "";

@@ -420,8 +420,14 @@ int ctl_audit(const struct ctl *ctl)
         return AUDIT_COULD_NOT;
     if (!order.ctl.state_dir)
         order.ctl.state_dir = json_string_value(json_object_get(config, "state_dir"));
-    char *directory = ctl_state_dir(&order.ctl);
-    order.options.state_dir = directory ? directory : "";
+    const bool off = order.ctl.state_dir && strcmp(order.ctl.state_dir, "off") == 0;
+    char *directory = off ? NULL : ctl_state_dir(&order.ctl);
+    if (!directory) {
+        fprintf(stderr, "hasupctl: could not check: %s\n", CTL_KEEPS_NOTHING);
+        json_decref(config);
+        return AUDIT_COULD_NOT;
+    }
+    order.options.state_dir = directory;
     json_t *entries = audits_read(order.options.state_dir);
     code = order.history ? show_history(&order, entries) : audit(&order, config, entries);
     json_decref(entries);

@@ -15,6 +15,7 @@ const char *const EVENT_NAMES_KNOWN[] = {
     "checkpoint.stored",
     "checkpoint.unreadable",
     "checkpoints.failing",
+    "checkpoints.off",
     "checkpoints.recovered",
     "client.broke",
     "client.cut_off",

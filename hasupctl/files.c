@@ -15,8 +15,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What a running hasupd says its directory is; NULL: none runs. */
-static char *ask_state_dir(const struct ctl *ctl)
+const char CTL_KEEPS_NOTHING[] =
+    "hasupd keeps nothing: its configuration has state_dir: off, so there are no checkpoints, no "
+    "journal and nothing to audit; --state-dir names the directory of another one";
+
+/* What a running hasupd says its directory is; NULL: none runs, or it is `off`. */
+static char *ask_state_dir(const struct ctl *ctl, bool *off)
 {
     char path[108], error[256];
     struct hasup_client_answer answer;
@@ -28,6 +32,7 @@ static char *ask_state_dir(const struct ctl *ctl)
         hasup_client_wait(client, 5000, &answer) == 1) {
         json_t *json = json_loadb((const char *)answer.body, answer.len, 0, NULL);
         const char *text = json_string_value(json_object_get(json, "state_dir"));
+        *off = json_is_null(json_object_get(json, "state_dir"));
         found = text ? strdup(text) : NULL;
         json_decref(json);
     }
@@ -41,8 +46,9 @@ char *ctl_state_dir(const struct ctl *ctl)
     char path[4096];
     if (ctl->state_dir)
         return strdup(ctl->state_dir);
-    char *asked = ask_state_dir(ctl);
-    if (asked)
+    bool off = false;
+    char *asked = ask_state_dir(ctl, &off);
+    if (asked || off)
         return asked;
     if (geteuid() == 0)
         snprintf(path, sizeof path, "/var/lib/hasup");
@@ -159,10 +165,14 @@ int ctl_store_open(const struct ctl *ctl, enum store_mode mode, struct ctl_store
     struct stat st;
     char *directory = ctl_state_dir(ctl);
     *store = (struct ctl_store){0};
-    snprintf(path, sizeof path, "%s/checkpoints.db", directory ? directory : "");
-    int code = directory && stat(directory, &st) == 0 ? 0 : HASUP_EIO;
+    if (!directory) {
+        snprintf(error, STORE_ERROR, "%s", CTL_KEEPS_NOTHING);
+        return HASUP_EIO;
+    }
+    snprintf(path, sizeof path, "%s/checkpoints.db", directory);
+    int code = stat(directory, &st) == 0 ? 0 : HASUP_EIO;
     if (code)
-        snprintf(error, STORE_ERROR, "%.200s: %s", directory ? directory : "", strerror(errno));
+        snprintf(error, STORE_ERROR, "%.200s: %s", directory, strerror(errno));
     if (!code)
         running_read(directory, &store->running);
     free(directory);

@@ -97,5 +97,6 @@ bool ctl_span(const char *text, hasup_ns *span);
 const char *ctl_when(const char *text, int64_t *wall_ns);
 /* The state directory that checkpoint list, show and audit read; the caller frees it. */
 char *ctl_state_dir(const struct ctl *ctl);
+extern const char CTL_KEEPS_NOTHING[];
 
 #endif

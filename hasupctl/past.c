@@ -158,7 +158,11 @@ static int read_stored(struct past *past)
     char path[4096], error[JOURNAL_ERROR] = "";
     bool incomplete;
     char *directory = ctl_state_dir(past->ctl);
-    snprintf(path, sizeof path, "%s/journal.db", directory ? directory : ".");
+    if (!directory) {
+        fprintf(stderr, "hasupctl: no events of earlier runs: %s\n", CTL_KEEPS_NOTHING);
+        return CTL_OK;
+    }
+    snprintf(path, sizeof path, "%s/journal.db", directory);
     free(directory);
     int code = journal_past_events(path, past->wanted->since_wall_ns, take_stored, past,
                                    &incomplete, error);

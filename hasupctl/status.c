@@ -460,6 +460,9 @@ static void print_head(json_t *status)
                                                                   : "not ready");
     if (json_is_true(json_object_get(checkpoints, "failing")))
         printf("checkpoints are NOT stored: %s\n", text(checkpoints, "error"));
+    if (json_is_null(json_object_get(status, "state_dir")))
+        puts("nothing is kept: state_dir is off; states go with hasupd, durable requests are "
+             "refused");
 }
 
 static void print_status(const struct ctl *ctl, json_t *status)

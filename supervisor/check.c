@@ -215,8 +215,8 @@ static void check_sockets(struct config_errors *errors, const struct config *con
         snprintf(key, sizeof key, "sockets.%.63s.unix", at->name);
         parent_of(at->path, parent);
         /* These two are made at the start. */
-        const bool made =
-            strcmp(parent, config->runtime_dir) == 0 || strcmp(parent, config->state_dir) == 0;
+        const bool made = (config->runtime_dir && strcmp(parent, config->runtime_dir) == 0) ||
+                          (config->state_dir && strcmp(parent, config->state_dir) == 0);
         const char *lacks = directory_lacks(parent, W_OK | X_OK);
         if (lacks && !(made && access(parent, F_OK)))
             complain(&look, "%.300s: %s", parent, lacks);

@@ -52,10 +52,9 @@ static void check_listen(struct config *config, const struct node *root,
     struct address address;
     enum address_fault fault;
     const struct node *at = config_place(root, "listen.http");
-    if (strcmp(config->listen_http, "off") == 0) {
-        free(config->listen_http);
-        config->listen_http = NULL;
-    } else if ((fault = address_read_listen(config->listen_http, &address))) {
+    if (!config->listen_http)
+        return;
+    if ((fault = address_read_listen(config->listen_http, &address))) {
         config_error(errors, at->line, at->column, "listen.http",
                      "expected ADDRESS:PORT such as 127.0.0.1:8080, or off; found \"%.64s\": %s",
                      config->listen_http, address_listen_fault_text(fault));
@@ -71,13 +70,18 @@ static void check_listen(struct config *config, const struct node *root,
 static void check_keys(const struct config *config, const struct node *root,
                        struct config_errors *errors)
 {
-    static const char *const NEED[] = {"checkpoints.encrypt", "checkpoints.sealed_only"};
-    const bool set[] = {config->checkpoints.encrypt, config->checkpoints.sealed_only};
-    for (size_t i = 0; i < HASUP_LEN(NEED) && !config->checkpoints.key_file; i++)
+    static const char *const NEED[] = {"checkpoints.encrypt", "checkpoints.sealed_only",
+                                       "checkpoints.key_file"};
+    const bool set[] = {config->checkpoints.encrypt, config->checkpoints.sealed_only,
+                        config->checkpoints.key_file != NULL};
+    const char *wrong =
+        !config->state_dir ? "no checkpoint is stored with state_dir: off: leave one of them out"
+        : !config->checkpoints.key_file ? "needs a key: name its file in checkpoints.key_file"
+                                        : NULL;
+    for (size_t i = 0; i < HASUP_LEN(NEED) && wrong; i++)
         if (set[i]) {
             const struct node *at = config_place(root, NEED[i]);
-            config_error(errors, at->line, at->column, NEED[i],
-                         "needs a key: name its file in checkpoints.key_file");
+            config_error(errors, at->line, at->column, NEED[i], "%s", wrong);
         }
 }
 
@@ -90,17 +94,38 @@ static void check_log(const struct config *config, const struct node *root,
                      "needs a place: name one in log.files.directory");
 }
 
+/* Where nothing else is said the local door's socket is in runtime_dir; false: no memory. */
+static bool fill_unix(struct config *config, const struct node *root, struct config_errors *errors)
+{
+    const struct node *listen = config_tree_find(root, "listen");
+    if (listen && listen->kind == NODE_MAP && config_tree_find(listen, "unix"))
+        return true;
+    if (config->runtime_dir) {
+        if (asprintf(&config->listen_unix, "%s/%s", config->runtime_dir, socket_name) < 0)
+            config->listen_unix = NULL;
+        return config->listen_unix != NULL;
+    }
+    const struct node *at = config_place(root, "runtime_dir");
+    config_error(errors, at->line, at->column, "runtime_dir",
+                 "off, but the local door's socket would be there: say listen.unix: off, too "
+                 "(hasupctl then cannot reach hasupd), or name its path");
+    return true;
+}
+
 static void check_socket_paths(const struct config *config, const struct node *root,
                                struct config_errors *errors)
 {
-    const struct node *at = config_place(root, config->listen_unix ? "listen.unix" : "runtime_dir");
+    const struct node *at = config_place(root, "runtime_dir");
     size_t room = SOCKET_PATH_MAX;
-    if (config->listen_unix && strlen(config->listen_unix) > room)
+    const bool fits =
+        !config->runtime_dir || strlen(config->runtime_dir) <= room - sizeof(socket_name);
+    if (fits && config->listen_unix && strlen(config->listen_unix) > room) {
+        at = config_place(root, "listen.unix");
         config_error(errors, at->line, at->column, "listen.unix",
                      "longer than the %zu bytes that a socket's path may have", room);
+    }
     room -= sizeof(socket_name);
-    at = config_place(root, "runtime_dir");
-    if (strlen(config->runtime_dir) > room)
+    if (!fits)
         config_error(errors, at->line, at->column, "runtime_dir",
                      "longer than the %zu bytes that leave room for its socket", room);
 }
@@ -123,23 +148,22 @@ static char *user_dir(const char *variable, const char *below_home, const char *
 static bool fill_directories(struct config *config)
 {
     bool root = geteuid() == 0;
-    if (!config->state_dir)
-        config->state_dir = root ? strdup("/var/lib/hasup")
-                                 : user_dir("XDG_STATE_HOME", ".local/state", "/var/tmp/hasup");
-    if (!config->runtime_dir)
-        config->runtime_dir =
-            root ? strdup("/run/hasup") : user_dir("XDG_RUNTIME_DIR", NULL, "/tmp/hasup");
+    config->state_dir = root ? strdup("/var/lib/hasup")
+                             : user_dir("XDG_STATE_HOME", ".local/state", "/var/tmp/hasup");
+    config->runtime_dir =
+        root ? strdup("/run/hasup") : user_dir("XDG_RUNTIME_DIR", NULL, "/tmp/hasup");
     return config->state_dir && config->runtime_dir;
 }
 
 static void read_all(struct config_reader *reader, struct config *config, const struct node *root)
 {
-    if (!config_defaults(config_top_keys, config_top_key_count, config)) {
+    if (!config_defaults(config_top_keys, config_top_key_count, config) ||
+        !fill_directories(config)) {
         config_no_memory(reader->errors);
         return;
     }
     config_read(reader, config_top_keys, config_top_key_count, root, "", config);
-    if (!fill_directories(config)) {
+    if (!fill_unix(config, root, reader->errors)) {
         config_no_memory(reader->errors);
         return;
     }
@@ -149,6 +173,29 @@ static void read_all(struct config_reader *reader, struct config *config, const 
     check_log(config, root, reader->errors);
     config_models_read(reader, config, root);
 }
+
+/* ---- what is off ---- */
+
+static const char *const may_be_off[] = {"state_dir", "runtime_dir", "listen.unix"};
+
+uint32_t config_off(const struct config *config)
+{
+    const char *const values[] = {config->state_dir, config->runtime_dir, config->listen_unix};
+    uint32_t off = 0;
+    for (unsigned i = 0; i < HASUP_LEN(values); i++)
+        off |= values[i] ? 0 : UINT32_C(1) << i;
+    return off;
+}
+
+const char *config_off_differs(uint32_t one, uint32_t other)
+{
+    for (unsigned i = 0; i < HASUP_LEN(may_be_off); i++)
+        if ((one ^ other) & UINT32_C(1) << i)
+            return may_be_off[i];
+    return NULL;
+}
+
+/* ---- all of it ---- */
 
 static struct config *parse(const char *text, size_t len, const char *name, const char *directory,
                             bool part, char error[CONFIG_ERROR_MAX])

@@ -108,9 +108,9 @@ struct config_model {
 
 struct config {
     char *file; /* as given; messages use it */
-    char *state_dir, *runtime_dir;
+    char *state_dir, *runtime_dir; /* NULL: off: nothing is kept; no place for sockets */
     char *listen_http; /* "127.0.0.1:8080"; NULL: none; port 0: any */
-    char *listen_unix; /* NULL: runtime_dir/hasup.sock */
+    char *listen_unix; /* the local door's socket; NULL: none */
     bool insecure;     /* security.insecure: listen beyond loopback without a token */
     struct {
         enum log_level level;
@@ -175,6 +175,10 @@ struct config *config_parse(const char *text, size_t len, const char *name, cons
 struct config *config_parse_part(const char *text, size_t len, const char *name,
                                  const char *directory, char error[CONFIG_ERROR_MAX]);
 void config_free(struct config *config);
+/* Which of state_dir, runtime_dir and listen.unix are off: a bit each. */
+uint32_t config_off(const struct config *config);
+/* The first of them that is off in one and not in the other; NULL: none. */
+const char *config_off_differs(uint32_t one, uint32_t other);
 /* What a version is called that has no name. */
 void config_version_default(uint64_t fingerprint, char text[CONFIG_VERSION_MAX]);
 

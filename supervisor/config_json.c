@@ -55,7 +55,11 @@ static json_t *value_of(const struct config_key *key, const void *object)
     char out[CONFIG_VALUE_MAX];
     switch (key->type) {
     case CONFIG_TEXT:
-    case CONFIG_FILE_PATH: text = *(char *const *)at; return text ? json_string(text) : json_null();
+    case CONFIG_FILE_PATH:
+        text = *(char *const *)at;
+        if (!text && key->off)
+            text = "off";
+        return text ? json_string(text) : json_null();
     case CONFIG_BOOL: return json_boolean(*(const bool *)at);
     case CONFIG_COUNT: return json_integer(*(const uint32_t *)at);
     case CONFIG_COUNTS: return numbers(at, key->room);

@@ -197,6 +197,11 @@ static void read_text(const struct place *p, char **target)
         expected(p, file ? "a path" : "text");
         return;
     }
+    if (p->key->off && strcmp(p->node->text, "off") == 0) {
+        free(*target);
+        *target = NULL;
+        return;
+    }
     char *value =
         file ? config_absolute(p->reader->directory, p->node->text) : strdup(p->node->text);
     if (!value) {

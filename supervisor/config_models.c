@@ -137,13 +137,58 @@ static void check_tmp(const struct config *config, const struct config_model *mo
                       const struct config_section *section)
 {
     const char *dir = config->runtime_dir;
-    const bool hidden = is_below(dir, "/tmp") || is_below(dir, "/var/tmp");
+    const bool hidden = dir && (is_below(dir, "/tmp") || is_below(dir, "/var/tmp"));
     const bool needed = model->adapter.kind != ADAPTER_NONE && !model->adapter.port;
     if (model->process.private_tmp && hidden && needed)
         config_complain(
             section, "process.private_tmp",
             "hides runtime_dir, %.100s, where the socket of its adapter is: put that elsewhere",
             dir);
+}
+
+/* ---- what is off ---- */
+
+static void check_no_state(const struct config_model *model, const struct config_section *section)
+{
+    if (model->policy.journal == JOURNALS_ALWAYS)
+        config_complain(section, "journal",
+                        "there is no journal with state_dir: off: auto or never, or name a "
+                        "state_dir");
+    if (model->quarantine_keep_body)
+        config_complain(section, "quarantine_keep_body",
+                        "dead letters are kept in the journal, and there is none with "
+                        "state_dir: off");
+}
+
+static bool asks_for_socket(const struct config_model *model)
+{
+    for (char **word = model->command; word && *word; word++)
+        if (strstr(*word, "{socket}"))
+            return true;
+    return false;
+}
+
+/* The watchdog's and notify's are no matter: notify.c has sockets without a file. */
+static void check_no_runtime(const struct config_model *model, const struct config_section *section)
+{
+    if (model->adapter.kind != ADAPTER_NONE && !model->adapter.port && !model->adapter.socket &&
+        asks_for_socket(model))
+        config_complain(section, "adapter.socket",
+                        "{socket} would be in runtime_dir, which is off: name a place, or let it "
+                        "listen at {port}");
+}
+
+/* What would be kept, or stand, where nothing may be written. */
+static void check_off(const struct config *config, const struct config_model *model,
+                      const struct config_section *section)
+{
+    if (!config->state_dir)
+        check_no_state(model, section);
+    if (!config->runtime_dir)
+        check_no_runtime(model, section);
+    if (!config->listen_http && !config->listen_unix && !config_is_program(model))
+        config_complain(section, "",
+                        "nobody could ask it: listen.http and listen.unix are both off");
 }
 
 /* What the keys of one model mean together. */
@@ -294,6 +339,7 @@ static void check_all(const struct config *config, struct config_model *model,
     config_sockets_check(config, model, section);
     config_process_read(&model->process, section);
     check_tmp(config, model, section);
+    check_off(config, model, section);
 }
 
 static void read_model(struct config_reader *reader, struct config *config, const struct node *node,

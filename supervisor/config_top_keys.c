@@ -13,10 +13,10 @@ static const char *const format_names[] = {"auto", "text", "json", NULL};
     }
 
 const struct config_key config_top_keys[] = {
-    TOP("state_dir", CONFIG_FILE_PATH, state_dir, .fallback = NULL),
-    TOP("runtime_dir", CONFIG_FILE_PATH, runtime_dir, .fallback = NULL),
-    TOP("listen.http", CONFIG_TEXT, listen_http, .fallback = "127.0.0.1:8080"),
-    TOP("listen.unix", CONFIG_FILE_PATH, listen_unix, .fallback = NULL),
+    TOP("state_dir", CONFIG_FILE_PATH, state_dir, .fallback = NULL, .off = true),
+    TOP("runtime_dir", CONFIG_FILE_PATH, runtime_dir, .fallback = NULL, .off = true),
+    TOP("listen.http", CONFIG_TEXT, listen_http, .fallback = "127.0.0.1:8080", .off = true),
+    TOP("listen.unix", CONFIG_FILE_PATH, listen_unix, .fallback = NULL, .off = true),
     TOP("log.level", CONFIG_CHOICE, log.level, .fallback = "info", .choices = level_names),
     TOP("log.format", CONFIG_CHOICE, log.format, .fallback = "auto", .choices = format_names),
     TOP("log.rate.lines", CONFIG_COUNT, log.flow.lines, .fallback = "1000", .max = 1000000),

@@ -106,6 +106,7 @@ struct config_key {
     size_t room; /* of a list */
     const char *const *choices; /* by number, NULL-terminated */
     bool never;                 /* "never" may stand there; it is 0 */
+    bool off;                   /* "off" may stand there; it is NULL */
     bool restarts;              /* a worker that runs is stale when this changes */
 };
 

@@ -62,6 +62,8 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
     struct journal_summary late;
     if (engine->durable.journal)
         return true;
+    if (!engine->config->state_dir)
+        return false; /* nothing is kept, as the configuration says */
     snprintf(path, sizeof path, "%s/journal.db", engine->config->state_dir);
     if (loop_now(engine->loop) < engine->durable.retry || (!must && access(path, F_OK) != 0))
         return false;

@@ -329,7 +329,8 @@ static int engine_parts(struct engine *engine, const char *cgroup, struct carry 
                         char error[CONFIG_ERROR_MAX])
 {
     char path[4096];
-    int got = snprintf(path, sizeof path, "%s/checkpoints.db", engine->config->state_dir);
+    const char *directory = engine->config->state_dir;
+    int got = snprintf(path, sizeof path, "%s/checkpoints.db", directory ? directory : "");
     if (got < 0 || (size_t)got >= sizeof path)
         return HASUP_EINVAL;
     got = said_open(engine); /* before what may have something to say */
@@ -343,7 +344,7 @@ static int engine_parts(struct engine *engine, const char *cgroup, struct carry 
         return got ? got : HASUP_EPROTO;
     engine->writer = writer_new(path, writer_wake, engine->loop);
     loop_on_wake(engine->loop, engine_woken, engine);
-    if (engine->writer && (got = state_open(engine, path, error)))
+    if (engine->writer && directory && (got = state_open(engine, path, error)))
         return got;
     if (!engine->writer || loop_at_turn_end(engine->loop, engine_turn_end, engine))
         return HASUP_ENOMEM;

@@ -288,6 +288,7 @@ struct engine {
     } printed;
     bool shutting_down, started, closing, ended;
     bool checkpoints_failing; /* of a slot at least */
+    bool checkpoints_off_told; /* that states live in memory only, with state_dir: off */
     char checkpoint_error[ENGINE_REASON];
     int exit_code;
     int http_port; /* where the HTTP door listens; 0: nowhere */

@@ -93,6 +93,15 @@ static struct options parse_options(int argc, char **argv)
     return options;
 }
 
+/* What serves where nothing may be written. */
+static const char *without(const char *key)
+{
+    return strcmp(key, "state_dir") == 0
+               ? "; where nothing may be written: state_dir: off, which keeps nothing"
+               : "; where nothing may be written: runtime_dir: off and listen.unix: off, which "
+                 "leave HTTP and signals";
+}
+
 /* Makes a directory and those above it, 0700. */
 static int make_directory(const char *path, const char *key, char error[CONFIG_ERROR_MAX])
 {
@@ -109,8 +118,8 @@ static int make_directory(const char *path, const char *key, char error[CONFIG_E
             part[i] = '\0';
             int why = mkdir(part, 0700) ? errno : EEXIST;
             if (why != EEXIST && (why != EROFS || stat(part, &st))) {
-                snprintf(error, CONFIG_ERROR_MAX, "%s: cannot make %.700s: %s", key, part,
-                         strerror(why));
+                snprintf(error, CONFIG_ERROR_MAX, "%s: cannot make %.700s: %s%s", key, part,
+                         strerror(why), without(key));
                 return HASUP_ESYS;
             }
         }
@@ -164,13 +173,17 @@ static void on_reload_signal(void *context, int signo)
 static int open_doors(struct daemon *daemon, const struct config *config,
                       const struct takeover *takeover, char error[CONFIG_ERROR_MAX])
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/hasup.sock", config->runtime_dir);
-    daemon->door =
-        unix_door_new(daemon->engine, config->listen_unix ? config->listen_unix : path,
-                      takeover ? takeover->unix_door : 0, error);
-    if (!daemon->door)
+    if (config->listen_unix)
+        daemon->door = unix_door_new(daemon->engine, config->listen_unix,
+                                     takeover ? takeover->unix_door : 0, error);
+    if (config->listen_unix && !daemon->door) {
+        char place[4096];
+        size_t len = strlen(error);
+        snprintf(place, sizeof place, "%s", config->listen_unix);
+        if (access(dirname(place), W_OK))
+            snprintf(error + len, CONFIG_ERROR_MAX - len, "%s", without("listen.unix"));
         return HASUP_ESYS;
+    }
     if (!config->listen_http)
         return 0;
     const struct http_options options = {.listen = config->listen_http,
@@ -209,7 +222,7 @@ static const char *daemon_holds(void *context)
     const char *holds = engine_holds(daemon->engine);
     if (!holds)
         holds = control_holds(daemon->control);
-    if (!holds)
+    if (!holds && daemon->door)
         holds = unix_door_holds(daemon->door);
     return holds || !daemon->http ? holds : http_holds(daemon->http);
 }
@@ -226,7 +239,8 @@ static void daemon_parts_carry(struct daemon *daemon, struct carry *carry)
     carry->codec.what = "its events and lines";
     control_base_carry(carry, daemon->control);
     carry->codec.what = "its local clients";
-    unix_door_carry(carry, daemon->door);
+    if (daemon->door)
+        unix_door_carry(carry, daemon->door);
     carry->codec.what = "its HTTP clients";
     if (daemon->http)
         http_carry(carry, daemon->http);
@@ -238,7 +252,8 @@ static void daemon_carry(void *context, struct carry *carry)
     struct takeover head = {.version = HASUP_VERSION,
                             .began = loop_clock(),
                             .http = daemon->http ? http_listener(daemon->http) : -1,
-                            .unix_door = unix_door_listener(daemon->door)};
+                            .unix_door = daemon->door ? unix_door_listener(daemon->door) : -1,
+                            .off = config_off(daemon->engine->config)};
     carry->engine = daemon->engine;
     upgrade_head_carry(carry, &head);
     engine_names_carry(carry, daemon->engine->config, daemon->engine);
@@ -276,13 +291,17 @@ static int daemon_upgrade(void *context, const char *binary, char why[CONFIG_ERR
 
 static int make_directories(const struct config *config, char error[CONFIG_ERROR_MAX])
 {
-    int failed = make_directory(config->state_dir, "state_dir", error);
-    if (!failed)
-        failed = check_owner(config->state_dir, "state_dir", error);
-    if (!failed)
-        failed = make_directory(config->runtime_dir, "runtime_dir", error);
-    if (!failed)
-        failed = check_owner(config->runtime_dir, "runtime_dir", error);
+    const struct {
+        const char *key, *path;
+    } each[] = {{"state_dir", config->state_dir}, {"runtime_dir", config->runtime_dir}};
+    int failed = 0;
+    for (size_t i = 0; i < HASUP_LEN(each) && !failed; i++) {
+        if (!each[i].path)
+            continue;
+        failed = make_directory(each[i].path, each[i].key, error);
+        if (!failed)
+            failed = check_owner(each[i].path, each[i].key, error);
+    }
     return failed;
 }
 
@@ -295,7 +314,8 @@ static int daemon_open_rest(struct daemon *daemon, const char *file)
     if (!daemon->control || !daemon->upgrade)
         return HASUP_ENOMEM;
     control_set_upgrade(daemon->control, daemon_upgrade, daemon);
-    unix_door_set_control(daemon->door, daemon->control);
+    if (daemon->door)
+        unix_door_set_control(daemon->door, daemon->control);
     return 0;
 }
 
@@ -432,11 +452,11 @@ static int check(struct config *config)
 
 static void daemon_begin(struct daemon *daemon)
 {
-    LOG_EVENT(LEVEL_INFO, "hasupd.started", HASUP_VERSION, LOG_INT("pid", getpid()),
-              LOG_TEXT("unix", unix_door_path(daemon->door)),
-              LOG_INT(daemon->http ? "http_port" : NULL,
-                      daemon->http ? http_port(daemon->http) : 0),
-              LOG_TEXT("cgroups", processes_use_cgroups(daemon->engine->processes) ? "yes" : "no"));
+    LOG_EVENT(
+        LEVEL_INFO, "hasupd.started", HASUP_VERSION, LOG_INT("pid", getpid()),
+        LOG_TEXT(daemon->door ? "unix" : NULL, daemon->door ? unix_door_path(daemon->door) : ""),
+        LOG_INT(daemon->http ? "http_port" : NULL, daemon->http ? http_port(daemon->http) : 0),
+        LOG_TEXT("cgroups", processes_use_cgroups(daemon->engine->processes) ? "yes" : "no"));
     engine_start(daemon->engine);
 }
 

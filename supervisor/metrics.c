@@ -250,6 +250,8 @@ static int64_t file_size(const struct engine *engine, const char *name)
 {
     char path[4096];
     struct stat info;
+    if (!engine->config->state_dir)
+        return 0;
     snprintf(path, sizeof path, "%s/%s", engine->config->state_dir, name);
     return stat(path, &info) ? 0 : (int64_t)info.st_size;
 }

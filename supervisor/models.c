@@ -245,10 +245,24 @@ static bool has_room(struct engine *engine, const struct config *config,
     return false;
 }
 
+/* What is open, or was never made, stays so until hasupd ends. */
+static bool places_stay(const struct engine *engine, const struct config *config,
+                        char error[CONFIG_ERROR_MAX])
+{
+    const char *key = config_off_differs(config_off(engine->config), config_off(config));
+    if (key)
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "%.300s: %s is off in only one of this file and the one that hasupd began with, "
+                 "which needs a restart of hasupd",
+                 config->file, key);
+    return !key;
+}
+
 bool engine_can_take(struct engine *engine, const struct config *config,
                      char error[CONFIG_ERROR_MAX])
 {
-    return kinds_stay(engine, config, error) && has_room(engine, config, error);
+    return places_stay(engine, config, error) && kinds_stay(engine, config, error) &&
+           has_room(engine, config, error);
 }
 
 /* What is tried as a canary is in the file already: that goes on. */
@@ -342,7 +356,7 @@ int engine_canary(struct engine *engine, uint32_t index, const char *file, uint3
     if (!config)
         return HASUP_ECONFIG;
     const struct config_model *tried = config_model_named(config, model->config->name);
-    if (canary_is_refused(engine, model, tried, error)) {
+    if (!places_stay(engine, config, error) || canary_is_refused(engine, model, tried, error)) {
         config_free(config);
         return HASUP_EINVAL;
     }

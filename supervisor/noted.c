@@ -5,7 +5,8 @@
  * is needed to serve: where it cannot be written, that is said once.  `activity` also keeps a
  * second hasupd out of the directory: who has it open owns it (checkpoints/owner.h).  Where the
  * disk takes nothing there is nothing to own, nor is the file system kept busy; once something is
- * stored again, the directory is owned again.  Decides nothing.
+ * stored again, the directory is owned again.  With state_dir: off nothing is noted.  Decides
+ * nothing.
  */
 #include "supervisor/engine.h"
 #include "supervisor/status.h"
@@ -108,6 +109,8 @@ static int write_whole(const char *path, const char *text)
 void noted_write(struct engine *engine, const char *file, const char *text)
 {
     char path[4096];
+    if (!engine->config->state_dir)
+        return;
     snprintf(path, sizeof path, "%s/%s", engine->config->state_dir, file);
     if (text ? write_whole(path, text) : unlink(path) && errno != ENOENT)
         note_failed(engine, file);
@@ -139,6 +142,8 @@ static json_t *running_json(const struct engine *engine)
 
 void noted_configuration(struct engine *engine)
 {
+    if (!engine->config->state_dir)
+        return;
     json_t *json = running_json(engine);
     char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
     errno = ENOMEM;
@@ -159,6 +164,8 @@ int noted_open(struct engine *engine, char error[CONFIG_ERROR_MAX])
     const char *state_dir = engine->config->state_dir;
     char who[64] = "in another container, or on another machine";
     int64_t owner = 0;
+    if (!state_dir)
+        return 0;
     int fd = activity_open(state_dir, &owner);
     if (fd >= 0) {
         noted_end(engine);
@@ -183,7 +190,8 @@ void noted_begin(struct engine *engine)
     engine->noted.began = loop_wall_now();
     if (engine->noted.activity > 0 && activity_begin(engine->noted.activity))
         note_failed(engine, "activity");
-    last_run_tell(engine);
+    if (engine->config->state_dir)
+        last_run_tell(engine);
     noted_configuration(engine);
 }
 

@@ -157,14 +157,15 @@ static void make_name(struct notify *notify)
 {
     const struct worker *worker = notify->worker;
     const struct config_process *process = &worker->slot->config->process;
+    const char *directory = worker->slot->engine->config->runtime_dir;
     uint64_t random = 0;
-    if (process->user || process->private_tmp) {
+    if (process->user || process->private_tmp || !directory) {
         (void)!getrandom(&random, sizeof random, 0); /* two hasupds have no name in common */
         snprintf(notify->name, sizeof notify->name, "@hasup/%d/wd.%u.%u.%016llx", (int)getpid(),
                  worker->slot->index, worker->number, (unsigned long long)random);
     } else {
-        snprintf(notify->name, sizeof notify->name, "%s/wd.%u.%u",
-                 worker->slot->engine->config->runtime_dir, worker->slot->index, worker->number);
+        snprintf(notify->name, sizeof notify->name, "%s/wd.%u.%u", directory, worker->slot->index,
+                 worker->number);
         unlink(notify->name);
     }
 }

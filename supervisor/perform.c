@@ -153,6 +153,12 @@ static void perform_refuse(struct engine *engine, const struct action *action)
                                 .attempts = action->refuse.attempts};
     if (why == REFUSED_QUARANTINED)
         text.message = letters_message(engine, request->hash, quarantined);
+    if (why == REFUSED_NOT_DURABLE && !engine->config->state_dir) {
+        text.message = "nothing is durable here: hasupd's configuration has state_dir: off; the "
+                       "request was not accepted, and is without Idempotency-Key and "
+                       "Prefer: respond-async";
+        text.retry_after = 0; /* it will be so then, too */
+    }
     request->door = NULL;
     stats_ended(engine, request, STATS_REFUSED, why);
     request_keep_body(engine, request); /* a stateful worker may still run it, and a replay too */
@@ -541,9 +547,11 @@ static const char *notice_text(const struct engine *engine, const struct slot *s
                "requests since then cannot be run again";
     case NOTICE_STATE_LEFT:
         snprintf(text, ENGINE_REASON,
-                 "fewer workers are wanted: its state (position %llu) is kept for when the slot "
-                 "comes back; its sessions begin anew in other slots",
-                 (unsigned long long)action->notice.value);
+                 "fewer workers are wanted: its state (position %llu) %s; its sessions begin anew "
+                 "in other slots",
+                 (unsigned long long)action->notice.value,
+                 engine->config->state_dir ? "is kept for when the slot comes back"
+                                           : "goes with the slot, with state_dir: off");
         return text;
     case NOTICE_NOT_STORED:
         return "an answer waits for the journal, which cannot be written; it is tried again every "

@@ -174,6 +174,11 @@ bool requests_open(const struct requests_call *call)
     struct engine *engine = call->engine;
     if (durable_open(engine, false, NULL))
         return true;
+    if (!engine->config->state_dir) {
+        requests_refuse(call, 503, "unavailable",
+                        "nothing is kept: hasupd's configuration has state_dir: off");
+        return false;
+    }
     if (engine->durable.failing)
         requests_refuse(call, 503, "unavailable", "the journal cannot be opened: %s",
                         engine->durable.error);

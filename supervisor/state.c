@@ -3,7 +3,8 @@
  * while they travel: a small state in the heap, a large one in the memfd that the worker wrote, or
  * the thread read from the disk, which is passed on and never copied or mapped here.  Where the
  * disk does not take a checkpoint, the newest state stays in memory (slot->kept), so that a
- * worker's crash still loses nothing; that hasupd's own death would is said loudly, once.
+ * worker's crash still loses nothing; that hasupd's own death would is said loudly, once.  With
+ * state_dir: off that is the way of all states, which is said once, too, and nothing is amiss.
  */
 #include "checkpoints/fault.h"
 #include "supervisor/engine.h"
@@ -231,6 +232,31 @@ static void state_keep(struct slot *slot, struct state_job *job)
         job->copy = NULL;
 }
 
+/* With state_dir: off it is as good as stored, until hasupd ends; false: no memory. */
+static bool state_keeps(struct slot *slot, struct state_job *job)
+{
+    state_keep(slot, job);
+    bool kept = slot->kept.there && slot->kept.position == job->job.position;
+    if (!kept)
+        snprintf(slot->engine->checkpoint_error, sizeof slot->engine->checkpoint_error,
+                 "no memory to keep the state of %s", slot->name);
+    return kept;
+}
+
+static void state_not_to_disk(struct engine *engine, struct slot *slot, struct state_job *job)
+{
+    const uint64_t position = job->job.position;
+    const bool kept = state_keeps(slot, job);
+    engine_post(engine, &(struct event){.type = EVENT_CHECKPOINT_STORED,
+                                        .slot = slot->index,
+                                        .checkpoint = {.position = kept ? position : 0,
+                                                       .error = kept ? 0 : HASUP_ENOMEM}});
+    state_done(slot, position,
+               kept ? "state_dir is off: it is kept in memory, until hasupd ends"
+                    : engine->checkpoint_error);
+    state_drop(job);
+}
+
 static void state_saved(struct engine *engine, struct state_job *job)
 {
     struct slot *slot = job->slot;
@@ -273,6 +299,10 @@ void state_store(struct slot *slot, uint64_t position)
     slot->taken = NULL;
     if (!job || job->job.position != position)
         abort(); /* the core asked for a state that was never in hand */
+    if (!engine->config->state_dir) {
+        state_not_to_disk(engine, slot, job);
+        return;
+    }
     int error = writer_submit(engine->writer, &job->job);
     if (!error) {
         slot->jobs++;
@@ -298,6 +328,19 @@ static void state_loaded(struct engine *engine, struct slot *slot, uint32_t work
                                                        .error = error}});
 }
 
+/* Once, for the first slot that has a state. */
+static void tell_off(struct slot *slot)
+{
+    struct engine *engine = slot->engine;
+    if (!engine->checkpoints_off_told)
+        LOG_EVENT(LEVEL_WARNING, "checkpoints.off",
+                  "state_dir is off: a state lives in memory, over its worker's death, and goes "
+                  "with hasupd",
+                  LOG_TEXT("slot", slot->name),
+                  LOG_TEXT("to_do", "name a state_dir where the states shall outlive hasupd"));
+    engine->checkpoints_off_told = true;
+}
+
 /* Restores what is kept in memory, which is newer than anything on the disk. */
 static void state_load_kept(struct slot *slot, uint32_t worker)
 {
@@ -309,7 +352,8 @@ static void state_load_kept(struct slot *slot, uint32_t worker)
     copy.there = copy.buffer || copy.bytes;
     state_bytes_free(&slot->restoring);
     slot->restoring = copy;
-    state_loaded(slot->engine, slot, worker, copy.there ? HASUP_EIO : HASUP_ENOMEM);
+    const int fine = slot->engine->config->state_dir ? HASUP_EIO : 0;
+    state_loaded(slot->engine, slot, worker, copy.there ? fine : HASUP_ENOMEM);
 }
 
 /* `no_store`: not some checkpoints are, but the file is no database. */
@@ -368,6 +412,11 @@ void state_load(struct slot *slot, uint32_t worker)
         return;
     }
     state_bytes_free(&slot->restoring); /* of a worker that died before its welcome */
+    if (!engine->config->state_dir) {
+        tell_off(slot);
+        state_loaded(engine, slot, worker, 0);
+        return;
+    }
     struct state_job *job = job_new(slot, CHECKPOINT_LOAD);
     if (job)
         job->worker = worker;
@@ -415,7 +464,7 @@ static void state_goes(struct slot *slot, uint64_t position, const char *why)
 void state_end(struct engine *engine)
 {
     struct checkpoint_job *next;
-    for (uint32_t i = 0; i < engine->config->limits.slots; i++) {
+    for (uint32_t i = 0; i < engine->config->limits.slots && engine->config->state_dir; i++) {
         struct slot *slot = engine->slots[i];
         if (slot && slot->untaken_position)
             state_goes(slot, slot->untaken_position, "it was not taken (checkpoint.failed)");

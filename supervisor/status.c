@@ -55,9 +55,10 @@ static json_t *checkpoint_json(const struct slot *slot, const struct slot_view *
     if (!view->stateful)
         return json_null();
     int64_t age = loop_wall_now() - slot->stored_wall_ns;
-    json_t *json = json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head,
-                             "position", (json_int_t)view->checkpoint_position, "bytes",
-                             (json_int_t)slot->stored_bytes, "in_memory_only", slot->kept.there);
+    json_t *json =
+        json_pack("{s:I, s:I, s:I, s:b}", "log_head", (json_int_t)view->log_head, "position",
+                  (json_int_t)view->checkpoint_position, "bytes", (json_int_t)slot->stored_bytes,
+                  "in_memory_only", slot->kept.there && slot->engine->config->state_dir);
     json_object_set_new(json, "age_ms",
                         slot->stored_wall_ns ? json_integer(age / HASUP_MS) : json_null());
     return json;
@@ -354,6 +355,8 @@ static json_int_t size_of(const char *directory, const char *name)
 {
     char path[4096];
     struct stat info;
+    if (!directory)
+        return 0;
     snprintf(path, sizeof path, "%s/%s", directory, name);
     return stat(path, &info) ? 0 : (json_int_t)info.st_size;
 }
@@ -380,14 +383,16 @@ static json_t *journal_json(const struct engine *engine)
 /* All but the models and programs. */
 static json_t *head_json(const struct engine *engine, hasup_ns started)
 {
+    const char *directory = engine->config->state_dir;
     return json_pack(
-        "{s:s, s:I, s:I, s:b, s:b, s:b, s:o, s:s, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}}",
-        "version", HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
+        "{s:s, s:I, s:I, s:b, s:b, s:b, s:o, s:o, s:o, s:{s:b, s:o}, s:o, s:{s:I, s:I}}", "version",
+        HASUP_VERSION, "pid", (json_int_t)getpid(), "uptime_ms",
         (json_int_t)((loop_now(engine->loop) - started) / HASUP_MS), "ready", engine_ready(engine),
         "shutting_down", engine->shutting_down, "cgroups", processes_use_cgroups(engine->processes),
         "http_port", number_or_null(engine->http_port > 0, engine->http_port), "state_dir",
-        engine->config->state_dir, "last_run", words_or_null(engine->noted.last_run), "checkpoints",
-        "failing", engine->checkpoints_failing, "error",
+        words_or_null(directory ? directory : ""), "last_run",
+        words_or_null(engine->noted.last_run), "checkpoints", "failing",
+        engine->checkpoints_failing, "error",
         words_or_null(engine->checkpoints_failing ? engine->checkpoint_error : ""), "journal",
         journal_json(engine), "requests", "count", (json_int_t)engine->requests.count, "body_bytes",
         (json_int_t)engine->requests.body_bytes);

@@ -71,6 +71,7 @@ void upgrade_head_carry(struct carry *carry, struct takeover *head)
     V(head->began);
     carry_fd(carry, &head->http);
     carry_fd(carry, &head->unix_door);
+    V(head->off);
     codec_end(codec);
     codec->what = "its parts";
 }

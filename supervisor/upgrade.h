@@ -43,6 +43,7 @@ struct takeover {
     char version[64]; /* of the one before, */
     hasup_ns began;   /* which stopped then */
     int http, unix_door; /* what listens; http 0: nothing */
+    uint32_t off; /* config_off() of its configuration */
 };
 /* Reads its first part.  HASUP_*: `why`. */
 int takeover_begin(struct takeover *takeover, int fd, char why[UPGRADE_TEXT]) HASUP_NODISCARD;

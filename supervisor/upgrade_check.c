@@ -49,6 +49,12 @@ int upgrade_check(int fd, const char *config_file, char why[UPGRADE_TEXT])
                      "listen.http came or went in the configuration, which needs a restart");
             failed = HASUP_ECONFIG;
         }
+        const char *key = config_off_differs(takeover.off, config_off(config));
+        if (!failed && key) {
+            snprintf(why, UPGRADE_TEXT,
+                     "%s came or went in the configuration, which needs a restart", key);
+            failed = HASUP_ECONFIG;
+        }
         takeover_free(&takeover);
     }
     config_free(config);

@@ -221,8 +221,10 @@ struct versions *versions_read(struct engine *engine)
     char path[4096];
     json_error_t error;
     struct versions *versions = calloc(1, sizeof *versions);
+    if (!versions || !engine->config->state_dir)
+        return versions;
     snprintf(path, sizeof path, "%s/%s", engine->config->state_dir, FILE_NAME);
-    if (!versions || (access(path, F_OK) && errno == ENOENT))
+    if (access(path, F_OK) && errno == ENOENT)
         return versions;
     engine->noted.versions = true;
     versions->list = json_load_file(path, 0, &error);

@@ -1,4 +1,5 @@
 """hasupd as PID 1 of a namespace of its own, as in a container: it serves, reaps, leaves nothing, and stops when told."""
+import json
 import os
 import signal
 import subprocess
@@ -8,9 +9,28 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from contained import NO_NAMESPACE, Contained, children, tree  # noqa: E402
-from world import LIMIT, WORKER, alive, wait_until  # noqa: E402
+from world import BUILD, LIMIT, WORKER, alive, wait_until  # noqa: E402
 
+PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "program.py")
 JOIN = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
+
+
+class Nowhere(Contained):
+    """Nothing is kept, and there is no local door: only signals and HTTP reach it."""
+
+    def write(self, models, top=""):
+        program = json.dumps(["/usr/bin/python3", "-B", f"{self.directory}/program.py", "notify", "READY=1", "stay"])
+        with open(self.config, "w") as file:
+            file.write("state_dir: off\nruntime_dir: off\nlisten: {http: '127.0.0.1:0', unix: off}\n" + top +
+                       "models:\n" + models.replace("{D}", self.directory) +
+                       f"\nprograms: {{p: {{command: {program}, ready: notify}}}}\n")
+
+    def child(self, name):
+        for pid in children(self.init):
+            with open(f"/proc/{pid}/comm") as file:
+                if file.read() == f"{name}\n":
+                    return pid
+        raise AssertionError(f"no {name}")
 
 
 @unittest.skipIf(NO_NAMESPACE, NO_NAMESPACE)
@@ -126,7 +146,61 @@ class PidOne(unittest.TestCase):
                 world = self.contained(self.MODEL, self.READ_ONLY % "", state=place, start=False)
                 done = subprocess.run([world.program, "-c", world.config], stderr=subprocess.PIPE, text=True, timeout=LIMIT)
                 self.assertEqual(done.returncode, 2)
-                self.assertRegex(done.stderr.splitlines()[-1], rf"^hasupd: .*({key}).*: Read-only file system")
+                advice = "state_dir: off" if key == "state_dir" else "runtime_dir: off and listen.unix: off"
+                self.assertRegex(done.stderr.splitlines()[-1], rf"^hasupd: .*({key}).*: Read-only file system; .*: {advice}")
+
+    def nowhere(self):
+        """One that may write nothing: every file system of its namespace is read-only, and it is nobody known where the test
+        is root."""
+        somebody = "setpriv --reuid=4242 --regid=4343 --clear-groups" if os.geteuid() == 0 else ""
+        models = (f"  m: {{command: [{{D}}/worker], workers: 2}}\n"
+                  f"  counter: {{command: [{{D}}/counter], checkpoint: {{interval: 100ms}}, timeouts: {{watchdog: 30s}}}}")
+        inside = (f'D=$(dirname "$3"); chmod 755 "$D"; cp "$1" {WORKER} {BUILD}/examples/counter {PROGRAM} "$D" && chmod 644 "$3" && shift && '
+                  'mount --make-rprivate / && cut -d" " -f5 /proc/self/mountinfo | sort -u | '
+                  'while read -r place; do mount -o remount,bind,ro "$place"; done; '
+                  f'exec {somebody} "$D/hasupd" "$@"')
+        world = Nowhere(models, inside, start=False)
+        self.addCleanup(world.close)
+        return world
+
+    def test_where_nothing_may_be_written_it_serves_runs_programs_reloads_and_stops(self):
+        world = self.nowhere()
+        world.start(wait=False)
+        with open(f"/proc/{world.init}/mountinfo") as file:
+            places = {line.split()[4] for line in file}
+        self.assertIn("/", places)
+        for place in places:
+            self.assertTrue(os.statvfs(f"/proc/{world.init}/root{place}").f_flag & os.ST_RDONLY, place)
+        if os.geteuid() == 0:
+            self.assertEqual(os.stat(f"/proc/{world.init}").st_uid, 4242)
+        self.assertNotIn("unix", world.wait_event("hasupd.started"))
+        for slot in "m/0", "m/1", "counter/0", "p/0":
+            world.wait_event("slot.ready", slot=slot)
+        self.assertEqual(world.post("m", "echo x")[2], b"x")
+        self.assertEqual(world.post("m", "echo x", {"Idempotency-Key": "1"})[0], 503)
+        large = b"echo " + b"x" * (4 << 20)
+        self.assertEqual(world.post("m", large)[2], large[5:])
+        self.assertEqual([world.post("counter", "")[2] for _ in range(3)], [b"1\n", b"2\n", b"3\n"])
+        since = world.mark()
+        os.kill(world.child("counter"), signal.SIGKILL)
+        world.wait_event("slot.ready", since=since, slot="counter/0")
+        self.assertEqual(world.post("counter", "")[2], b"4\n")
+        with open(world.config) as file:
+            before = file.read()
+        with open(world.config, "w") as file:
+            file.write(before.replace("workers: 2", "workers: 3"))
+        world.signal(signal.SIGHUP)
+        world.wait_event("config.reloaded")
+        world.wait_event("slot.ready", slot="m/2")
+        with open(world.config, "w") as file:
+            file.write(before.replace("state_dir: off", "state_dir: /var/lib/hasup"))
+        world.signal(signal.SIGHUP)
+        self.assertIn("needs a restart", world.wait_event("config.refused")["message"])
+        self.assertEqual(world.post("m", "echo x")[2], b"x")
+        world.signal(signal.SIGTERM)
+        self.assertEqual(world.exit_code(), 0)
+        world.wait_event("hasupd.stopped", exit_code=0)
+        self.assertEqual([e for e in world.events if e.get("level") == "error" and e["event"] != "config.refused"], [])
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else")
     def test_as_any_user(self):

@@ -57,7 +57,8 @@ static void three_lines_are_a_complete_configuration(void **state)
     assert_int_equal(m->checkpoint.keep, 3);
     assert_string_equal(c->file, "f.yaml");
     assert_string_equal(c->listen_http, "127.0.0.1:8080");
-    assert_null(c->listen_unix);
+    assert_string_equal(c->listen_unix + strlen(c->runtime_dir), "/hasup.sock");
+    assert_int_equal(config_off(c), 0);
     assert_false(c->insecure);
     assert_int_equal(c->log.level, LEVEL_INFO);
     assert_int_equal(c->limits.requests, 65536);
@@ -123,9 +124,41 @@ static void directories_follow_the_user(void **state)
 }
 
 #define MODEL "models:\n  digits:\n    command: [x]\n"
+#define OFF   "state_dir: off\nruntime_dir: off\nlisten: {unix: off}\n"
 #define NONE                                                                                       \
     "models: required: at least one model, such as digits: {command: [./digits]}; or one of "      \
     "programs"
+
+/* Where nothing may be written. */
+static void what_is_off_has_no_path(void **state)
+{
+    (void)state;
+    struct config *c = good(OFF MODEL "    timeouts: {watchdog: 5s}\n    adapter: {kind: http}\n"
+                                      "programs: {p: {command: [y], ready: notify}}\n");
+    assert_null(c->state_dir);
+    assert_null(c->runtime_dir);
+    assert_null(c->listen_unix);
+    assert_string_equal(c->listen_http, "127.0.0.1:8080");
+    assert_null(config_off_differs(config_off(c), config_off(c)));
+    assert_string_equal(config_off_differs(config_off(c), 0), "state_dir");
+    char *text = config_json(c);
+    for (const char *const *at =
+             (const char *const[]){"\"state_dir\":\"off\"", "\"runtime_dir\":\"off\"",
+                                   "\"unix\":\"off\"", NULL};
+         *at; at++)
+        assert_non_null(strstr(text, *at));
+    free(text);
+    config_free(c);
+    c = good("state_dir: ./off\nruntime_dir: off\nlisten: {http: off, unix: s}\n" MODEL);
+    assert_string_equal(c->state_dir, "/etc/hasup/off");
+    assert_string_equal(c->listen_unix, "/etc/hasup/s");
+    assert_string_equal(config_off_differs(config_off(c), 0), "runtime_dir");
+    config_free(c);
+    config_free(good(OFF "programs: {p: {command: [y]}}\n"));
+    c = good("listen: {http: off, unix: off}\nprograms: {p: {command: [y]}}\n");
+    assert_string_equal(config_off_differs(config_off(c), 0), "listen.unix");
+    config_free(c);
+}
 
 /* Every kind of mistake, and what its author reads. */
 static const struct {
@@ -268,6 +301,25 @@ static const struct {
      "f.yaml:1:24: checkpoints.encrypt: needs a key: name its file in checkpoints.key_file"},
     {"security: {insecure: yes}\n" MODEL,
      "f.yaml:1:22: security.insecure: expected true or false; found \"yes\""},
+    {"state_dir: off\ncheckpoints: {key_file: k, encrypt: true}\n" MODEL,
+     "f.yaml:2:37: checkpoints.encrypt: no checkpoint is stored with state_dir: off: leave one of "
+     "them out\n"
+     "f.yaml:2:25: checkpoints.key_file: no checkpoint is stored with state_dir: off: leave one of "
+     "them out"},
+    {"state_dir: off\n" MODEL "    journal: always\n    quarantine_keep_body: 1KiB\n",
+     "f.yaml:5:14: models.digits.journal: there is no journal with state_dir: off: auto or never, "
+     "or name a state_dir\n"
+     "f.yaml:6:27: models.digits.quarantine_keep_body: dead letters are kept in the journal, and "
+     "there is none with state_dir: off"},
+    {"runtime_dir: off\n" MODEL,
+     "f.yaml:1:14: runtime_dir: off, but the local door's socket would be there: say listen.unix: "
+     "off, too (hasupctl then cannot reach hasupd), or name its path"},
+    {"listen: {http: off, unix: off}\n" MODEL,
+     "f.yaml:4:5: models.digits: nobody could ask it: listen.http and listen.unix are both off"},
+    {"runtime_dir: off\nlisten: {unix: off}\nmodels:\n  digits:\n"
+     "    command: [gunicorn, --bind, 'unix:{socket}']\n    adapter: {kind: http}\n",
+     "f.yaml:6:14: models.digits.adapter.socket: {socket} would be in runtime_dir, which is off: "
+     "name a place, or let it listen at {port}"},
     {"state_dir: []\n" MODEL, "f.yaml:1:12: state_dir: expected a path; found a list"},
     {"state_dir: ''\n" MODEL, "f.yaml:1:12: state_dir: expected a path; found \"\""},
     {"listen: {http: 8080}\n" MODEL,
@@ -591,15 +643,15 @@ static void the_json_is_what_holds(void **state)
     json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(json);
     const char *request, *ping, *variable, *policy, *size;
-    json_t *http;
+    const char *http;
     int workers;
     assert_int_equal(json_unpack(json,
-                                 "{s:{s:o}, s:{s:s}, s:{s:{s:{s:s, s:s}, s:{s:s}, s:s, s:i}}}",
+                                 "{s:{s:s}, s:{s:s}, s:{s:{s:{s:s, s:s}, s:{s:s}, s:s, s:i}}}",
                                  "listen", "http", &http, "limits", "body_bytes", &size, "models",
                                  "a", "timeouts", "request", &request, "ping", &ping, "environment",
                                  "A", &variable, "policy", &policy, "workers", &workers),
                      0);
-    assert_true(json_is_null(http));
+    assert_string_equal(http, "off");
     assert_string_equal(size, "1GiB");
     assert_string_equal(request, "never");
     assert_string_equal(ping, "1500ms");
@@ -647,6 +699,7 @@ int main(void)
         cmocka_unit_test(the_example_names_every_key_with_its_default),
         cmocka_unit_test(the_example_says_exactly_the_defaults),
         cmocka_unit_test(a_file_cut_anywhere_is_refused_or_read_and_never_worse),
+        cmocka_unit_test(what_is_off_has_no_path),
         cmocka_unit_test(the_json_is_what_holds),
         cmocka_unit_test(a_file_that_cannot_be_read_says_why),
     };
