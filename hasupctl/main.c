@@ -207,7 +207,7 @@ static const struct ctl_verb VERBS[] = {
     {"restart", ctl_restart, true, "restart MODEL[/SLOT] [--wait]",
      "one at a time, nothing dropped"},
     {"drain", verb_drain, false, "drain MODEL[/SLOT]", "finish what runs and waits, stop"},
-    {"scale", verb_scale, true, "scale MODEL WORKERS", "change the number of workers"},
+    {"scale", verb_scale, true, "scale MODEL WORKERS", "change the number of workers, or slots"},
     {"reload", ctl_reload, true, "reload [--wait]", "read the configuration again"},
     {"upgrade", ctl_upgrade, true, "upgrade [--binary PATH]",
      "replace hasupd, drop nothing"},
@@ -220,7 +220,7 @@ static const struct ctl_verb VERBS[] = {
      "durable requests, dead letters"},
     {"events", ctl_events, true, "events [-f] [OPTIONS] [MODEL[/SLOT]]", "what happened"},
     {"logs", ctl_logs, true,
-     "logs [-f] [OPTIONS] [MODEL[/SLOT] …]", "what workers printed"},
+     "logs [-f] [OPTIONS] [MODEL[/SLOT] …]", "what workers and programs printed"},
     {"checkpoint", ctl_checkpoint, true, "checkpoint now|list|show|export|import|prune …",
      "saved states of slots"},
     {"audit", ctl_audit, true, "audit [OPTIONS]", "check the files, for cron"},
@@ -246,7 +246,8 @@ static void help(FILE *to)
     fputs("usage: hasupctl " USAGE " VERB …\n\n", to);
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
         help_line(to, &VERBS[i]);
-    fputs("\n--json: every verb answers in JSON.  A socket comes from -s,\n"
+    fputs("\nMODEL is the name of a model or of a program (docs/programs.md).\n"
+          "--json: every verb answers in JSON.  A socket comes from -s,\n"
           "else HASUP_SOCKET, else the default runtime directory.\n"
           "--key-file FILE: the keys of sealed checkpoints.\n"
           "hasupctl VERB --help: one verb.  More: docs/hasupctl.md\n",
@@ -354,6 +355,15 @@ static int run(int argc, char **argv)
     if (optind == argc) {
         help(stderr);
         return CTL_USAGE;
+    }
+    if (strcmp(argv[optind], "help") == 0) { /* as others have it */
+        static char wanted[] = "--help";
+        if (optind + 1 == argc) {
+            help(stdout);
+            return CTL_OK;
+        }
+        argv[optind] = argv[optind + 1];
+        argv[optind + 1] = wanted;
     }
     for (size_t i = 0; i < HASUP_LEN(VERBS); i++)
         if (strcmp(VERBS[i].name, argv[optind]) == 0)

@@ -124,6 +124,8 @@ class Usage(unittest.TestCase):
         for verb in verbs:
             one = hasupctl(verb, "--help")
             self.assertEqual((one.returncode, one.stdout.startswith(f"usage: hasupctl {verb}")), (0, True))
+        self.assertEqual(hasupctl("help").stdout, shown.stdout)
+        self.assertEqual(hasupctl("help", "why").stdout, hasupctl("why", "--help").stdout)
         self.assertIn("import FILE [MODEL/SLOT] [--force]", hasupctl("checkpoint", "--help").stdout)
         self.assertIn("--max-age 5m", hasupctl("audit", "--help").stdout)
         self.assertEqual(hasupctl("--version").returncode, 0)
