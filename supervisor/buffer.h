@@ -25,6 +25,7 @@ struct buffer {
     struct buffer *next;       /* of the owner, or the pool's free ones */
     struct announcement *told; /* the peers that know it */
     bool busy;                 /* the owner waits for its RELEASE */
+    uint32_t place;            /* in what is carried to another hasupd; see carry.c */
 };
 
 /* A body: bytes, or a part of a buffer. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 void carry_text(struct carry *carry, char *text, size_t room)
 {
@@ -52,7 +53,7 @@ void carry_string(struct carry *carry, char **text)
         bytes[len] = '\0';
 }
 
-static void *grown(struct carry *carry, void *list, size_t count, size_t *room, size_t each)
+void *carry_grown(struct carry *carry, void *list, size_t count, size_t *room, size_t each)
 {
     if (count < *room)
         return list;
@@ -65,10 +66,13 @@ static void *grown(struct carry *carry, void *list, size_t count, size_t *room, 
     return larger ? larger : list;
 }
 
-/* Something that can be watched and asked what descriptors are asked, and does nothing. */
-static int stand_in(void)
+/* Something that can be watched and asked what descriptors are asked, and does nothing.  One is
+ * made, and duplicated: a rehearsal with thousands runs beside the hasupd that serves. */
+static int stand_in(struct carry *carry)
 {
-    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (carry->stand_in <= 0)
+        carry->stand_in = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return carry->stand_in < 0 ? -1 : fcntl(carry->stand_in, F_DUPFD_CLOEXEC, 0);
 }
 
 void carry_fd(struct carry *carry, int *fd)
@@ -77,14 +81,16 @@ void carry_fd(struct carry *carry, int *fd)
     uint32_t number = *fd >= 0 ? (uint32_t)*fd + 1 : 0;
     V(number);
     if (codec->loading) {
-        *fd = number && carry->dry ? stand_in() : (int)number - 1;
-        if (number && (*fd < 0 || fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0))
+        bool closed_by_exec = carry->dry || carry->closed_by_exec;
+        *fd = number && carry->dry ? stand_in(carry) : (int)number - 1;
+        if (number && (*fd < 0 || (!closed_by_exec && fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0)))
             codec_fail(codec);
         return;
     }
     if (!number)
         return;
-    carry->fds = grown(carry, carry->fds, carry->fd_count, &carry->fd_room, sizeof *carry->fds);
+    carry->fds =
+        carry_grown(carry, carry->fds, carry->fd_count, &carry->fd_room, sizeof *carry->fds);
     if (carry->fd_count < carry->fd_room)
         carry->fds[carry->fd_count++] = *fd;
 }
@@ -93,15 +99,15 @@ void carry_fd(struct carry *carry, int *fd)
 
 static uint32_t buffer_place(struct carry *carry, struct buffer *buffer)
 {
-    for (size_t i = 0; i < carry->buffer_count; i++)
-        if (carry->buffers[i] == buffer)
-            return (uint32_t)i + 1;
-    carry->buffers = grown(carry, carry->buffers, carry->buffer_count, &carry->buffer_room,
-                           sizeof *carry->buffers);
+    const uint32_t place = buffer->place; /* of this carry, or of one before */
+    if (place && place <= carry->buffer_count && carry->buffers[place - 1] == buffer)
+        return place;
+    carry->buffers = carry_grown(carry, carry->buffers, carry->buffer_count, &carry->buffer_room,
+                                 sizeof *carry->buffers);
     if (carry->buffer_count == carry->buffer_room)
         return 0;
     carry->buffers[carry->buffer_count++] = buffer;
-    return (uint32_t)carry->buffer_count;
+    return buffer->place = (uint32_t)carry->buffer_count;
 }
 
 void carry_buffer(struct carry *carry, struct buffer **buffer)
@@ -190,8 +196,11 @@ void carry_buffers(struct carry *carry)
 
 void carry_free(struct carry *carry)
 {
+    if (carry->stand_in > 0)
+        close(carry->stand_in);
     free(carry->fds);
     free(carry->buffers);
+    free(carry->leaves);
     free(carry->core);
     if (carry->versions)
         carry->versions_free(carry->versions);

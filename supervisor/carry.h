@@ -22,14 +22,19 @@ struct carry {
     struct engine *engine;
     int *fds; /* that go along, while saving */
     size_t fd_count, fd_room;
+    int stand_in; /* what is duplicated for each of them in a rehearsal; 0: not made yet */
+    hasup_ns began; /* while saving: when the old one stopped */
     struct buffer **buffers;
     size_t buffer_count, buffer_room;
+    struct leaf **leaves; /* cgroup_carry.c's, in their order, while loading */
+    size_t leaf_count, leaf_room;
     uint8_t *core; /* its bytes, while saving */
     size_t core_len;
     struct carried_version *versions; /* versions_carry.c's, */
     void (*versions_free)(struct carried_version *list); /* where there are some */
     char why[CARRY_WHY]; /* what codec.failed may point to */
     bool no_memory;
+    bool closed_by_exec; /* while loading: all descriptors are made so already */
     bool dry; /* loading only to see whether it could be: others stand for the descriptors */
 };
 
@@ -47,6 +52,8 @@ void carry_body(struct carry *carry, struct body *body);
 /* The table of buffers, before what uses them. */
 void carry_buffers(struct carry *carry);
 void carry_free(struct carry *carry);
+/* `list` with room for one more, or as it was, with `no_memory`. */
+void *carry_grown(struct carry *carry, void *list, size_t count, size_t *room, size_t each);
 
 #define CARRY(carry_) struct codec *codec = &(carry_)->codec
 

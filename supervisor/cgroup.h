@@ -22,7 +22,7 @@ struct carry;
  * the load has failed. */
 struct cgroups *cgroups_carry(struct carry *carry, struct cgroups *cgroups);
 /* The leaf of a process, by its place among the others; NULL: none. */
-void leaf_carry(struct carry *carry, struct cgroups *cgroups, struct leaf **leaf);
+void leaf_carry(struct carry *carry, struct leaf **leaf);
 
 /* The leaf of a name, made at its first use; NULL: it could not be made. */
 struct leaf *leaf_get(struct cgroups *cgroups, const char *name);

@@ -18,13 +18,24 @@ static struct leaf *made_leaf(struct carry *carry)
     return leaf;
 }
 
+/* So that those who are in it find it. */
+static void leaf_add(struct carry *carry, struct leaf *leaf)
+{
+    carry->leaves = carry_grown(carry, carry->leaves, carry->leaf_count, &carry->leaf_room,
+                                sizeof *carry->leaves);
+    if (carry->leaf_count < carry->leaf_room)
+        carry->leaves[carry->leaf_count++] = leaf;
+    else
+        codec_fail(&carry->codec);
+}
+
 static void leaves_carry(struct carry *carry, struct cgroups *cgroups)
 {
     CARRY(carry);
     uint64_t count = 0;
     struct leaf *at = cgroups->leaves, **last = &cgroups->leaves;
     for (struct leaf *leaf = at; leaf && !codec->loading; leaf = leaf->next)
-        count++;
+        leaf->place = (uint32_t)++count;
     V(count);
     for (uint64_t i = 0; i < count && !codec->failed; i++) {
         struct leaf *leaf = codec->loading ? made_leaf(carry) : at;
@@ -38,6 +49,7 @@ static void leaves_carry(struct carry *carry, struct cgroups *cgroups)
         if (codec->loading) {
             *last = leaf;
             last = &leaf->next;
+            leaf_add(carry, leaf);
         }
     }
 }
@@ -61,21 +73,16 @@ struct cgroups *cgroups_carry(struct carry *carry, struct cgroups *cgroups)
     return cgroups;
 }
 
-void leaf_carry(struct carry *carry, struct cgroups *cgroups, struct leaf **leaf)
+void leaf_carry(struct carry *carry, struct leaf **leaf)
 {
     CARRY(carry);
-    uint32_t place = 0, at = 0;
-    struct leaf *each = cgroups ? cgroups->leaves : NULL;
-    for (; each && !codec->loading; each = each->next, at++)
-        if (each == *leaf)
-            place = at + 1;
+    uint32_t place = *leaf && !codec->loading ? (*leaf)->place : 0;
     V(place);
     if (!codec->loading)
         return;
-    each = cgroups && place ? cgroups->leaves : NULL;
-    for (at = 1; each && at < place; at++)
-        each = each->next;
-    *leaf = each;
-    if (place && !each)
+    *leaf = NULL;
+    if (place > carry->leaf_count)
         codec_fail(codec);
+    else if (place)
+        *leaf = carry->leaves[place - 1];
 }

@@ -10,6 +10,7 @@ struct leaf {
     char name[128];
     int directory, events;
     bool spent; /* cgroup.kill was written: see leaf_renew() */
+    uint32_t place; /* in what is carried to another hasupd, from 1 on */
     struct leaf *next;
 };
 

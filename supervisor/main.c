@@ -250,7 +250,7 @@ static void daemon_carry(void *context, struct carry *carry)
 {
     struct daemon *daemon = context;
     struct takeover head = {.version = HASUP_VERSION,
-                            .began = loop_clock(),
+                            .began = carry->began,
                             .http = daemon->http ? http_listener(daemon->http) : -1,
                             .unix_door = daemon->door ? unix_door_listener(daemon->door) : -1,
                             .off = config_off(daemon->engine->config)};

@@ -299,7 +299,7 @@ void process_carry(struct carry *carry, struct processes *processes, struct proc
         process->context = context;
     }
     V(process->pid);
-    leaf_carry(carry, processes->cgroups, &process->leaf);
+    leaf_carry(carry, &process->leaf);
     V(process->oom_kills);
     carry_text(carry, process->token, sizeof process->token);
     V(process->reaped);

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -89,14 +90,16 @@ static size_t pass(struct upgrade *upgrade, struct carry *carry, uint8_t *bytes,
 static int save(struct upgrade *upgrade, struct carry *carry)
 {
     enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL };
-    pass(upgrade, carry, NULL, 0); /* finds the buffers */
-    size_t len = pass(upgrade, carry, NULL, 0);
+    size_t len = pass(upgrade, carry, NULL, 0); /* finds the buffers */
+    if (carry->buffer_count)
+        len = pass(upgrade, carry, NULL, 0);
     int fd = carry->no_memory ? -1 : memfd_create("hasup-upgrade", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -1;
     uint8_t *bytes = fallocate(fd, 0, 0, (off_t)(len + SUM)) /* no memory is told here, not later */
                          ? MAP_FAILED
-                         : mmap(NULL, len + SUM, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+                         : mmap(NULL, len + SUM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                                fd, 0);
     bool saved = false;
     if (bytes != MAP_FAILED) {
         saved = pass(upgrade, carry, bytes, len) == len;
@@ -116,6 +119,8 @@ int takeover_begin(struct takeover *takeover, int fd, char why[UPGRADE_TEXT])
     struct stat st;
     uint64_t sum;
     *takeover = (struct takeover){.http = -1, .unix_door = -1};
+    /* One call for thousands of descriptors; a kernel before 5.11 takes them one by one. */
+    bool closed_by_exec = !syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     snprintf(why, UPGRADE_TEXT, "what is handed over cannot be read");
     int seals = fcntl(fd, F_GET_SEALS);
     if (fstat(fd, &st) || st.st_size < SUM || seals < 0 || (seals & SEALED) != SEALED)
@@ -132,6 +137,7 @@ int takeover_begin(struct takeover *takeover, int fd, char why[UPGRADE_TEXT])
     if (sum != XXH3_64bits(takeover->bytes, len) && sum != codec_sum(takeover->bytes, len))
         return HASUP_ECORRUPT;
     codec_load(&takeover->carry.codec, takeover->bytes, len);
+    takeover->carry.closed_by_exec = closed_by_exec;
     return 0;
 }
 
@@ -268,7 +274,7 @@ static int check_spawn(struct upgrade *upgrade, int state, int out)
 
 static void check_begin(struct upgrade *upgrade)
 {
-    struct carry carry = {0};
+    struct carry carry = {.began = loop_clock()};
     char why[UPGRADE_TEXT];
     int ends[2] = {-1, -1}, state = save(upgrade, &carry);
     carry_free(&carry);
@@ -295,20 +301,23 @@ static void check_begin(struct upgrade *upgrade)
 
 /* ---- the point of no return ---- */
 
-static void fds_keep(const struct carry *carry, bool keep)
+/* False: one that goes along is not open (errno), which the next hasupd would not notice. */
+static bool fds_keep(const struct carry *carry, bool keep)
 {
-    for (size_t i = 0; i < carry->fd_count; i++)
-        fcntl(carry->fds[i], F_SETFD, keep ? 0 : FD_CLOEXEC);
+    bool open = true;
+    for (size_t i = 0; i < carry->fd_count && (open || !keep); i++)
+        open = fcntl(carry->fds[i], F_SETFD, keep ? 0 : FD_CLOEXEC) >= 0 && open;
+    return open;
 }
 
 static void go(struct upgrade *upgrade)
 {
+    struct carry carry = {.began = loop_clock()};
     upgrade->ops->leaving(upgrade->context);
     if (!is_as_checked(upgrade)) {
         fail(upgrade, "the binary or the configuration changed while it was checked");
         return;
     }
-    struct carry carry = {0};
     char number[16], why[UPGRADE_TEXT];
     sigset_t all, before;
     int state = save(upgrade, &carry);
@@ -324,14 +333,16 @@ static void go(struct upgrade *upgrade)
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     fcntl(state, F_SETFD, 0);
-    fds_keep(&carry, true);
-    execve(upgrade->binary, argv, environ);
+    bool kept = fds_keep(&carry, true);
+    if (kept)
+        execve(upgrade->binary, argv, environ);
     int failed = errno;
-    fds_keep(&carry, false);
+    (void)fds_keep(&carry, false);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(state);
     carry_free(&carry);
-    snprintf(why, sizeof why, "cannot execute %.300s: %s", upgrade->binary, strerror(failed));
+    snprintf(why, sizeof why, "cannot %s %.300s: %s", kept ? "execute" : "hand a descriptor to",
+             upgrade->binary, strerror(failed));
     fail(upgrade, why);
 }
 

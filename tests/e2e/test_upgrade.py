@@ -16,7 +16,9 @@ COUNTER = f"{BUILD}/examples/counter"
 MANY = f"""  m: {{command: [{WORKER}], workers: 2}}
   d: {{command: [{WORKER}], journal: always}}
   c: {{command: [{COUNTER}], checkpoint: {{interval: 200ms}}}}"""
-PAUSE = 2000  # ms; loose, because other tests take the processors; the figure is printed
+# ms.  The aim is 50, and `make soak` holds hasupd to it (pause.py).  Here it is only a bound on what is absurd, because
+# tests run side by side, under sanitizers too, on machines of which nothing is known; the figure is printed.
+PAUSE = 2000
 
 
 def upgrade(world, *args):
@@ -33,6 +35,18 @@ def why(world, target):
 
 def descriptors(world):
     return len(os.listdir(f"/proc/{world.process.pid}/fd"))
+
+
+def inherited(world):
+    """Descriptors behind the standard ones that hasupd's children would have if nothing closed them."""
+    left, place = [], f"/proc/{world.process.pid}/fdinfo"
+    for fd in os.listdir(place):
+        if int(fd) > 2:
+            with open(f"{place}/{fd}") as file:
+                flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+            if not flags & os.O_CLOEXEC:
+                left.append((fd, os.readlink(f"/proc/{world.process.pid}/fd/{fd}")))
+    return left
 
 
 CHUNKED = (b"POST /models/m/invoke HTTP/1.1\r\nHost: x\r\nX-Request-Id: slow-1\r\n"
@@ -445,8 +459,36 @@ class Upgrade(unittest.TestCase):
             refused(f"#!{shell}\nrm {shell}\necho ok 9\n", "orphan", "cannot execute")
             done = world.ctl("upgrade", "--binary", "/nowhere/hasupd", check=False)
             self.assertIn("No such file", done.stderr.decode())
+            self.assertEqual(inherited(world), [])
             connection.close()
             self.assertTrue(upgrade(world)["ok"])
+            self.assertEqual(inherited(world), [])
+
+    def test_each_slot_has_its_own_tree_after_an_upgrade(self):
+        """A process dies, and what it left behind is killed with it, and nothing of another slot."""
+        names = [f"p/{i}" for i in range(30)]
+        with World(f"""{ONE}
+programs:
+  p: {{command: [/bin/sh, -c, 'setsid sleep inf & wait'], slots: {len(names)}}}""") as world:
+            def trees():
+                found = {}
+                for name in names:
+                    pid = world.pid(name)
+                    with open(f"/proc/{pid}/task/{pid}/children") as file:
+                        found[name] = (pid, file.read().split())
+                return found
+            wait_until(lambda: all(left for _, left in trees().values()), "they do not run")
+            before = trees()
+            for _ in range(2):
+                upgrade(world)
+            died = "p/0", "p/7", names[-1]
+            for name in died:
+                world.kill(name)
+                wait_until(lambda: world.pid(name) not in (None, before[name][0]), f"{name} does not come back")
+                self.assertFalse(alive(int(before[name][1][0])))
+            after = trees()
+            for name in names:
+                self.assertEqual(name in died, after[name] != before[name], name)
 
     def test_a_configuration_that_does_not_name_what_runs_is_refused(self):
         with World(ONE) as world:
