@@ -269,7 +269,7 @@ soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults $(B)/bench-wo
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/orphans.py
 	@$(MAKE) --no-print-directory package-check
 
-# All of it, or make bench ONLY=relay (restart spares memory slots relay requests durable recovery bodies http
+# All of it, or make bench ONLY=relay (restart spares memory slots upgrade relay requests durable recovery bodies http
 # checkpoint state serving init orphans core).
 ONLY ?=
 bench:

@@ -196,6 +196,7 @@ void part_restart(void);
 void part_spares(void);
 void part_memory(void);
 void part_slots(void);
+void part_upgrade(void);
 void part_relay(void);
 void part_requests(void);
 void part_http(void);

@@ -11,7 +11,7 @@ static const struct part {
     void (*run)(void);
 } PARTS[] = {{"restart", part_restart},   {"spares", part_spares},
              {"memory", part_memory},     {"slots", part_slots},
-             {"relay", part_relay},
+             {"upgrade", part_upgrade},   {"relay", part_relay},
              {"requests", part_requests}, {"durable", part_durable},
              {"recovery", part_recovery}, {"bodies", part_bodies},
              {"http", part_http},         {"checkpoint", part_checkpoint},
