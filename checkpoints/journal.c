@@ -42,6 +42,7 @@ struct journal {
     size_t added_ops, added_bytes;
     bool added_fetch, urgent; /* urgent: not all of it is lazy */
     bool started;             /* the loop's thread only */
+    bool goes_on;             /* with the run that the file is marked with */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t more;
@@ -184,20 +185,26 @@ static uint64_t count(struct journal *journal, const char *sql, bool *failed)
     return found > 0 ? (uint64_t)found : 0;
 }
 
+static void count_rows(struct journal *journal, struct journal_summary *summary, bool *failed)
+{
+    summary->finished = count(journal, "SELECT count(*) FROM result", failed);
+    summary->unfinished =
+        count(journal, "SELECT count(*) FROM request", failed) - summary->finished;
+    summary->logged = count(journal,
+                            "SELECT count(*) FROM result s WHERE s.position > 0 AND s.position >"
+                            " coalesce((SELECT t.position FROM trim t WHERE t.model = s.model"
+                            " AND t.ordinal = s.ordinal), 0)",
+                            failed);
+}
+
 static int summarize(struct journal *journal, struct journal_summary *summary,
                      char error[JOURNAL_ERROR])
 {
     bool failed = false;
     uint64_t newest = count(journal, "SELECT max(record) FROM request", &failed);
     struct journal_db *db = &journal->db;
-    summary->finished = count(journal, "SELECT count(*) FROM result", &failed);
-    summary->unfinished =
-        count(journal, "SELECT count(*) FROM request", &failed) - summary->finished;
-    summary->logged = count(journal,
-                            "SELECT count(*) FROM result s WHERE s.position > 0 AND s.position >"
-                            " coalesce((SELECT t.position FROM trim t WHERE t.model = s.model"
-                            " AND t.ordinal = s.ordinal), 0)",
-                            &failed);
+    if (!journal->goes_on)
+        count_rows(journal, summary, &failed);
     summary->next_record = db->run.reserved > newest ? db->run.reserved : newest + 1;
     db->run.reserved = summary->next_record;
     db->highest = summary->next_record - 1;
@@ -223,9 +230,13 @@ static int look_back(struct journal *journal, struct journal_summary *summary,
         return code;
     summary->clean = last.clean;
     summary->last_wall_ns = last.last_wall_ns;
+    /* A marker that does not say that the run is under way is written anew. */
+    journal->goes_on = journal->goes_on && last.began_wall_ns && !last.clean;
     db->run.reserved = last.reserved;
     code = summarize(journal, summary, error);
-    db->run.began_wall_ns = journal_wall_ns();
+    db->run.began_wall_ns = journal->goes_on ? last.began_wall_ns : journal_wall_ns();
+    if (journal->goes_on)
+        db->run.last_wall_ns = last.last_wall_ns;
     db->run_stored = db->run;
     return code;
 }
@@ -235,16 +246,18 @@ static int begin_run(struct journal *journal, struct journal_summary *summary,
 {
     struct journal_db *db = &journal->db;
     int code = journal_db_open(db, journal->path, true, error);
-    if (!code && !summary->created)
+    if (!code && !summary->created && !journal->goes_on)
         code = check_file(journal, error);
     if (!code)
         code = look_back(journal, summary, error);
     if (code)
         return code;
-    db->run.last_wall_ns = db->run.began_wall_ns;
-    db->run_stored = db->run;
-    if (journal_db_mark(db) != SQLITE_OK)
-        return sql_failed(db->db, db->path, "begin the run", error);
+    if (!journal->goes_on) {
+        db->run.last_wall_ns = db->run.began_wall_ns;
+        db->run_stored = db->run;
+        if (journal_db_mark(db) != SQLITE_OK)
+            return sql_failed(db->db, db->path, "begin the run", error);
+    }
     journal->chores = db->chores != 0;
     journal->stats = db->stats;
     return 0;
@@ -290,6 +303,7 @@ static struct journal *journal_new(const struct journal_options *options)
     journal->lock_fd = -1;
     journal->wake = options->wake;
     journal->context = options->context;
+    journal->goes_on = options->goes_on;
     journal->db.path = journal->reader.db.path = journal->path;
     journal->db.events_max = options->events_max;
     journal->db.events_age = options->events_age;

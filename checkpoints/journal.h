@@ -175,6 +175,7 @@ struct journal_options {
     uint32_t events_max;         /* rows of lifecycle events kept; 0: none */
     hasup_ns events_age;         /* older ones go as new ones come; 0: however old they are */
     uint32_t letters_max;        /* dead letters kept; 0: none */
+    bool goes_on;                /* this process had it open, before an exec: see journal_open */
     void (*wake)(void *context); /* from the journal's thread: something is done */
     journal_bad *bad;            /* NULL: nobody wants to know */
     void *context;
@@ -192,7 +193,8 @@ struct journal_summary {
 struct journal;
 
 /* Opens or creates (0600) the file, repairs nothing silently, marks the run as begun.  Starts no
- * thread.  While it is open, nothing else in this process may open and close the file by its path
+ * thread.  One that goes on is not marked, checked or counted again, which takes the longer the more
+ * there is: of the summary, unfinished, finished and logged stay 0.  While it is open, nothing else in this process may open and close the file by its path
  * (POSIX locks); other processes may read it with SQLite.
  * HASUP_ECORRUPT (not a database, or SQLite finds it damaged), HASUP_EIO (disk, permissions; where
  * only writing fails, it is open all the same, and each commit tries again: summary.unwritable),

@@ -71,6 +71,7 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
                                             .events_max = engine->config->events_max,
                                             .events_age = engine->config->events_age,
                                             .letters_max = engine->config->limits.quarantine,
+                                            .goes_on = summary && engine->durable.was_open,
                                             .wake = on_wake,
                                             .bad = on_bad,
                                             .context = engine};

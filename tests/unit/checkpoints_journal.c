@@ -260,6 +260,51 @@ static void the_next_start_knows_how_the_last_run_ended(void **state)
     assert_true(world.summary.last_wall_ns > (now.tv_sec - 60) * HASUP_S);
 }
 
+/* As a hasupd does that takes the place of another: what it costs must not grow with what is there,
+ * and must not be a commit. */
+static void who_goes_on_marks_and_counts_nothing_anew(void **state)
+{
+    (void)state;
+    world_open(&world);
+    world_must(&world, accept_of(1));
+    world_must(&world, accept_of(2));
+    world_must(&world, result_of(1, 0));
+    world_close(&world, false);
+    int64_t began = ask("SELECT began FROM run"), last = ask("SELECT last FROM run");
+    world.goes_on = true;
+    world_open(&world);
+    assert_int_equal(ask("SELECT began FROM run"), began);
+    assert_int_equal(ask("SELECT last FROM run"), last);
+    assert_true(!world.summary.created && !world.summary.clean);
+    assert_int_equal(world.summary.unfinished + world.summary.finished, 0);
+    uint64_t next = world.summary.next_record;
+    assert_true(next > 2);
+    world_must(&world, result_of(2, 0));
+    world_must(&world, accept_of(next));
+    world_close(&world, false);
+    world.goes_on = false;
+    world_open(&world);
+    assert_true(!world.summary.clean && world.summary.next_record > next);
+    assert_int_equal(world.summary.finished, 2);
+    assert_int_equal(world.summary.unfinished, 1);
+    assert_true(ask("SELECT began FROM run") > began);
+}
+
+static void who_goes_on_where_no_run_is_under_way_begins_one(void **state)
+{
+    (void)state;
+    world_open(&world);
+    world_close(&world, true);
+    world.goes_on = true;
+    world_open(&world);
+    assert_true(world.summary.clean);
+    assert_int_equal(ask("SELECT clean FROM run"), 0);
+    world_close(&world, false);
+    world.goes_on = false;
+    world_open(&world);
+    assert_false(world.summary.clean);
+}
+
 static void a_second_hasupd_is_refused_and_readers_are_not(void **state)
 {
     (void)state;
@@ -598,6 +643,8 @@ int main(void)
         TEST(what_cannot_be_is_the_operations_own_error),
         TEST(a_record_is_never_given_twice),
         TEST(the_next_start_knows_how_the_last_run_ended),
+        TEST(who_goes_on_marks_and_counts_nothing_anew),
+        TEST(who_goes_on_where_no_run_is_under_way_begins_one),
         TEST(a_second_hasupd_is_refused_and_readers_are_not),
         TEST(what_is_not_a_journal_of_this_version_is_refused),
         TEST(a_long_stream_is_forgotten_in_steps),

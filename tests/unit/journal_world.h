@@ -27,6 +27,7 @@ struct journal_world {
     int wake_fd;
     uint32_t events_max, letters_max;
     hasup_ns events_age;
+    bool goes_on; /* the next that is opened */
     struct journal *journal;
     struct journal_summary summary;
     unsigned bad; /* rows that were passed over */
@@ -66,6 +67,7 @@ static inline int world_try_open(struct journal_world *world)
                                             .events_max = world->events_max,
                                             .events_age = world->events_age,
                                             .letters_max = world->letters_max,
+                                            .goes_on = world->goes_on,
                                             .wake = world_wake,
                                             .bad = world_bad,
                                             .context = world};
