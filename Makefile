@@ -257,15 +257,18 @@ demo: setup
 SEEDS ?= 1 2 3
 SECONDS ?= 120
 # Then hasupd dies at RUNS random points (tests/e2e/killed.py), the first from seed SEED on; and for a
-# minute comes five times what workers can do (tests/e2e/overload.py).  For ten seconds orphans come to `hasupd run`, 10,000
-# a second (tests/e2e/orphans.py); and the packages and containers are built and tried.
+# minute comes five times what workers can do (tests/e2e/overload.py).  Then hasupd replaces itself under load, UPGRADES
+# times, and may pause for 50 ms (tests/e2e/pause.py).  For ten seconds orphans come to `hasupd run`, 10,000 a second
+# (tests/e2e/orphans.py); and the packages and containers are built and tried.
 RUNS ?= 300
 SEED ?= 1
+UPGRADES ?= 30
 soak: all $(B)/hasup-chaos $(E2E_WORKERS) $(B)/tests/hasupd-faults $(B)/bench-workers/storm
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/killed.py --seed $(SEED) --runs $(RUNS)
 	@for s in $(SEEDS); do \
 	  $(B)/hasup-chaos --build $(OUT) --seconds $(SECONDS) --seed $$s $(PYTHON_DIGITS) || exit 1; done
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/overload.py
+	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/pause.py $(UPGRADES)
 	@HASUP_BUILD=$(OUT) HASUP_OBJECTS=$(B) python3 -B tests/e2e/orphans.py
 	@$(MAKE) --no-print-directory package-check
 

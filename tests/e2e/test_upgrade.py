@@ -93,6 +93,29 @@ def echo(world, model, headers=None):
     return Client(world, model, lambda i: f"echo {i}", lambda i, got: got == b"%d" % i, headers)
 
 
+def upgrades_under_load(world, count):
+    """Of MANY: the pauses in ms, how much was asked, and what went wrong."""
+    clients = [echo(world, "m") for _ in range(8)]
+    clients += [echo(world, "d", {"Idempotency-Key": lambda i, n=n: f"{n}-{i}"}) for n in range(2)]
+    clients.append(Client(world, "c", lambda i: "1", lambda i, got: int(got) == i + 1))
+    clients.append(Client(world, "m", lambda i: "stream 3", lambda i, got: got.count(b"part") == 3))
+    for client in clients:
+        client.start()
+    pauses = []
+    try:
+        for _ in range(count):
+            before = [client.count for client in clients]
+            pauses.append(upgrade(world)["pause_ms"])
+            wait_until(lambda: all(c.count > b or c.wrong for c, b in zip(clients, before)),
+                       "a client is not answered any more")
+    finally:
+        for client in clients:
+            client.going = False
+        for client in clients:
+            client.join(LIMIT)
+    return pauses, sum(client.count for client in clients), [client.wrong for client in clients if client.wrong]
+
+
 class Upgrade(unittest.TestCase):
     def test_what_is_in_flight_is_answered_by_the_next_hasupd(self):
         with World(ONE) as world:
@@ -277,29 +300,11 @@ class Upgrade(unittest.TestCase):
 
     def test_zero_failed_requests_under_load_and_the_pause(self):
         with World(MANY) as world:
-            clients = [echo(world, "m") for _ in range(8)]
-            clients += [echo(world, "d", {"Idempotency-Key": lambda i, n=n: f"{n}-{i}"}) for n in range(2)]
-            clients.append(Client(world, "c", lambda i: "1", lambda i, got: int(got) == i + 1))
-            clients.append(Client(world, "m", lambda i: "stream 3", lambda i, got: got.count(b"part") == 3))
-            for client in clients:
-                client.start()
             workers = [slot["pid"] for slot in world.slots()]
-            pauses = []
-            try:
-                for _ in range(10):
-                    before = [client.count for client in clients]
-                    pauses.append(upgrade(world)["pause_ms"])
-                    wait_until(lambda: all(c.count > b or c.wrong for c, b in zip(clients, before)),
-                               "a client is not answered any more")
-            finally:
-                for client in clients:
-                    client.going = False
-                for client in clients:
-                    client.join(LIMIT)
-            self.assertEqual([c.wrong for c in clients if c.wrong], [])
+            pauses, asked, wrong = upgrades_under_load(world, 10)
+            self.assertEqual(wrong, [])
             self.assertEqual([slot["pid"] for slot in world.slots()], workers)
-            print(f"{sum(c.count for c in clients)} requests, pauses of "
-                  f"{', '.join(f'{p:.1f}' for p in sorted(pauses))} ms")
+            print(f"{asked} requests, pauses of {', '.join(f'{p:.1f}' for p in sorted(pauses))} ms")
             self.assertLess(sorted(pauses)[len(pauses) // 2], PAUSE)
 
     def test_zero_errors_of_wrk_under_load(self):
