@@ -96,10 +96,10 @@ static int save(struct upgrade *upgrade, struct carry *carry)
     int fd = carry->no_memory ? -1 : memfd_create("hasup-upgrade", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -1;
-    uint8_t *bytes = fallocate(fd, 0, 0, (off_t)(len + SUM)) /* no memory is told here, not later */
-                         ? MAP_FAILED
-                         : mmap(NULL, len + SUM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                                fd, 0);
+    uint8_t *bytes =
+        fallocate(fd, 0, 0, (off_t)(len + SUM)) /* no memory is told here, not later */
+            ? MAP_FAILED
+            : mmap(NULL, len + SUM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
     bool saved = false;
     if (bytes != MAP_FAILED) {
         saved = pass(upgrade, carry, bytes, len) == len;
