@@ -93,7 +93,7 @@ static int open_plain(struct reader *reader, char error[SQL_ERROR])
     return code;
 }
 
-int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR])
+static int open_once(struct reader *reader, const char *path, char error[SQL_ERROR])
 {
     *reader = (struct reader){.path = path};
     if (access(path, R_OK)) {
@@ -115,6 +115,22 @@ int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR])
     }
     if (code)
         reader_close(reader);
+    return code;
+}
+
+/* A writer that came after it was looked for, and whose WAL is not taken into account. */
+static bool writer_came(const struct reader *reader)
+{
+    return reader->wal_unread && !reader->used && beside(reader, "-shm") >= 0;
+}
+
+int reader_open(struct reader *reader, const char *path, char error[SQL_ERROR])
+{
+    int code = open_once(reader, path, error);
+    for (unsigned i = 1; !code && writer_came(reader) && i < TRIES; i++) {
+        reader_close(reader);
+        code = open_once(reader, path, error);
+    }
     return code;
 }
 

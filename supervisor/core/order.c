@@ -165,6 +165,17 @@ void order_forget(struct core *core, const struct model *gone)
     }
 }
 
+/* What waits for these slots alone, and what waits for any of them. */
+static void refuse_in_vain(struct core *core, struct model *model)
+{
+    for (uint32_t i = 0; i < core->slots_high; i++) {
+        struct slot *slot = &core->slots[i];
+        if (slot->used && slot->model == model->index && slot->state == SLOT_WAITING)
+            log_refuse_waiting(core, slot);
+    }
+    model_settle(core, model);
+}
+
 void order_settle(struct core *core)
 {
     const bool moved = core->order_moved;
@@ -172,8 +183,8 @@ void order_settle(struct core *core)
     core->essential_down |= moved;
     for (uint32_t i = 0; i < core->limits.models && moved; i++) {
         struct model *model = &core->models[i];
-        if (model->used && model->policy.after.count && (model->queued || model->suspects.count))
-            model_settle(core, model);
+        if (model->used && model->policy.after.count && order_waits_in_vain(core, model))
+            refuse_in_vain(core, model);
     }
 }
 

@@ -43,13 +43,19 @@ void slot_timer(struct core *core, struct slot *slot, hasup_ns span)
 
 /* ---- start ---- */
 
+/* Once it is started nothing of it is to be replaced, unless by another version. */
+static void restart_meant(struct core *core, struct slot *slot)
+{
+    slot->restart &= slot->version != model_of(core, slot)->version && !slot->extra;
+}
+
 void slot_start(struct core *core, struct slot *slot)
 {
     uint32_t version = rollout_version(core, slot);
     if (version != slot->version) /* another program: what is known of the last one says nothing */
         slot->unhealthy = slot->breakers = slot->hook.tries = 0;
     slot->version = version;
-    slot->restart &= version != model_of(core, slot)->version && !slot->extra;
+    restart_meant(core, slot);
     slot->renew = false;
     slot->hook.on = slot->hook.passed = false;
     if (!gate_pass(core, slot))
@@ -62,10 +68,12 @@ void slot_start(struct core *core, struct slot *slot)
 
 void slot_go_on(struct core *core, struct slot *slot)
 {
-    if (slot->hook.passed)
+    if (slot->hook.passed && rollout_version(core, slot) == slot->version) {
+        restart_meant(core, slot);
         slot_launch(core, slot);
-    else
+    } else {
         slot_start(core, slot);
+    }
 }
 
 void slot_renew(struct slot *slot)

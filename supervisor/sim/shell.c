@@ -365,7 +365,8 @@ static void notice(struct sim *sim, const struct action *action)
         slot->ready = true;
         slot->ready_at = sim->now;
     }
-    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_WAITING) {
+    if (action->notice.what == NOTICE_SLOT_STATE && action->notice.to == SLOT_WAITING &&
+        !slot->waits) { /* else it was let in, and the version that it is to be must wait yet */
         slot->waits = true;
         slot->waits_since = sim->now;
     }
