@@ -3,7 +3,6 @@ import errno
 import json
 import os
 import subprocess
-import time
 import unittest
 
 from world import BUILD, LIMIT, ROOT, WORKER, World, wait_until
