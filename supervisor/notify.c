@@ -24,14 +24,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { DATAGRAM = 4096, READS = 16 /* at once, for the sake of others */ };
+enum { DATAGRAM = 4096, READS = 16 /* at once, for the sake of others */, READS_ALL = 256 };
 
 struct notify {
     struct worker *worker;
     struct watch watch;
     int fd;
     char name[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* its file's path, or "@..." */
-    uid_t uid; /* of the process, where the name is "@..." */
+    uid_t uid;     /* of the process, where the name is "@..." */
+    bool strangers; /* somebody else has sent, which is said once */
 };
 
 static bool is_abstract(const struct notify *notify)
@@ -95,15 +96,18 @@ static struct ucred sender(struct msghdr *message)
 }
 
 /* Anybody may send to a socket without a file. */
-static bool is_heard(const struct notify *notify, struct msghdr *message)
+static bool is_heard(struct notify *notify, struct msghdr *message)
 {
     const struct ucred from = sender(message);
     if (!is_abstract(notify))
         return true;
     if (from.uid == notify->uid || from.uid == geteuid())
         return true;
-    LOG_EVENT(LEVEL_WARNING, "notify.refused", "another user's process speaks for it",
-              LOG_TEXT("slot", notify->worker->home->name), LOG_INT("pid", from.pid));
+    if (!notify->strangers) /* as often as a stranger likes it would be told otherwise */
+        LOG_EVENT(LEVEL_WARNING, "notify.refused",
+                  "another user's process speaks for it; this is said once",
+                  LOG_TEXT("slot", notify->worker->home->name), LOG_INT("pid", from.pid));
+    notify->strangers = true;
     return false;
 }
 
@@ -116,7 +120,7 @@ static void notify_ready(void *context, int events)
         char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
     } control;
     (void)events;
-    for (int i = 0; i < READS && notify->fd >= 0; i++) {
+    for (int heard = 0, all = 0; heard < READS && all < READS_ALL && notify->fd >= 0; all++) {
         struct iovec into = {.iov_base = text, .iov_len = sizeof text - 1};
         struct msghdr message = {.msg_iov = &into,
                                  .msg_iovlen = 1,
@@ -126,8 +130,10 @@ static void notify_ready(void *context, int events)
         if (got < 0)
             return;
         text[got] = '\0';
-        if (is_heard(notify, &message))
-            notify_lines(notify, text);
+        if (!is_heard(notify, &message))
+            continue;
+        heard++;
+        notify_lines(notify, text);
     }
 }
 

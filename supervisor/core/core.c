@@ -264,6 +264,7 @@ struct core *core_new(const struct core_limits *limits, uint64_t seed)
     struct core *core = calloc(1, sizeof *core);
     if (!core)
         return NULL;
+    assert(limits->models <= CORE_MODELS);
     core->limits = *limits;
     random_init(&core->random, seed);
     core->shutdown_timer.kind = TIMER_SHUTDOWN;

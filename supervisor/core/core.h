@@ -51,6 +51,7 @@ enum revival { REVIVE_ALWAYS, REVIVE_ON_FAILURE, REVIVE_NEVER };
 enum question { PROBE_READY, PROBE_LIVE };
 
 enum { CORE_WEIGHTS = 16,
+       CORE_MODELS = 1024,  /* limits.models at most */
        CORE_AFTER = 16,     /* models that one waits for, at most */
        CORE_PROBES = 2,
        CORE_BATCH = 1024,   /* requests in one batch, at most */

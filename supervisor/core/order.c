@@ -36,7 +36,8 @@ static bool is_coming(const struct model *model, const struct slot *slot)
 void order_changed(struct core *core, struct slot *slot, enum slot_state from)
 {
     struct model *model = model_of(core, slot);
-    const bool comes = slot->role == ROLE_WORKER && is_coming(model, slot);
+    const bool worker = slot->role == ROLE_WORKER;
+    const bool comes = worker && is_coming(model, slot);
     model->coming += comes;
     model->coming -= slot->comes;
     slot->comes = comes;
@@ -44,10 +45,16 @@ void order_changed(struct core *core, struct slot *slot, enum slot_state from)
                          slot->state == SLOT_WAITING;
     model->unstopped += slot->state != SLOT_STOPPED;
     model->unstopped -= from != SLOT_STOPPED;
-    if (slot->role != ROLE_WORKER)
+    if (!worker)
         return;
     model->done += slot->state == SLOT_DONE;
     model->done -= from == SLOT_DONE;
+    model->broken += slot->state == SLOT_BROKEN;
+    model->broken -= from == SLOT_BROKEN;
+    model->waiting += slot->state == SLOT_WAITING;
+    model->waiting -= from == SLOT_WAITING;
+    model->standing += slot->state != SLOT_STOPPED;
+    model->standing -= from != SLOT_STOPPED;
 }
 
 bool order_is_up(const struct model *model)
@@ -60,83 +67,68 @@ bool order_is_up(const struct model *model)
 
 /* ---- what is waited for in vain ---- */
 
-enum { CHAIN = 64 /* of models that wait for each other, as far as it is looked at */ };
+/* What is known of each model, so that one is looked at once however many ways lead to it. */
+struct outlook {
+    enum { UNKNOWN, HOPES, IN_VAIN } list[CORE_MODELS];
+    bool broken[CORE_MODELS]; /* it is because of what broke, which is no person's will */
+};
 
-static bool waits_in_vain(const struct core *core, const struct model *model, unsigned depth);
+static bool waits_in_vain(const struct core *core, const struct model *model,
+                          struct outlook *outlook);
 
 /* Of a model one worker is enough, of a program all are needed. */
-static bool will_be_up(const struct core *core, const struct model *model, unsigned depth)
+static bool will_be_up(const struct model *model, bool in_vain)
 {
-    const bool all = model_is_program(model), in_vain = waits_in_vain(core, model, depth);
-    bool any = false;
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        const struct slot *slot = &core->slots[i];
-        if (!slot->used || slot->model != model->index || slot->role != ROLE_WORKER)
-            continue;
-        const bool comes = slot->wanted && slot->state != SLOT_BROKEN &&
-                           !(slot->state == SLOT_WAITING && in_vain);
-        if (all && !comes)
-            return false;
-        any |= comes;
-    }
-    return any;
+    const uint32_t lost = model->broken + (in_vain ? model->waiting : 0);
+    const uint32_t left = model->standing - lost, all = model->slots - model->helpers;
+    return left && (left == all || !model_is_program(model));
 }
 
-static bool waits_in_vain(const struct core *core, const struct model *model, unsigned depth)
+static bool waits_in_vain(const struct core *core, const struct model *model,
+                          struct outlook *outlook)
 {
-    for (uint32_t i = 0; i < model->policy.after.count && depth < CHAIN; i++) {
+    const uint32_t index = model->index;
+    if (outlook->list[index] != UNKNOWN)
+        return outlook->list[index] == IN_VAIN;
+    outlook->list[index] = HOPES; /* who stands in a circle has no answer from himself */
+    for (uint32_t i = 0; i < model->policy.after.count; i++) {
         const struct model *before = &core->models[model->policy.after.list[i].model];
-        if (model->policy.after.list[i].required && before->used && !order_is_up(before) &&
-            !will_be_up(core, before, depth + 1))
-            return true;
+        if (!model->policy.after.list[i].required || !before->used || order_is_up(before))
+            continue;
+        const bool vain = waits_in_vain(core, before, outlook);
+        if (will_be_up(before, vain))
+            continue;
+        outlook->list[index] = IN_VAIN;
+        outlook->broken[index] |=
+            before->broken || (before->waiting && outlook->broken[before->index]);
     }
-    return false;
+    return outlook->list[index] == IN_VAIN;
 }
 
 /* Not all that is left on its way waits in vain. */
 static bool still_comes(const struct core *core, const struct model *model)
 {
-    if (!model->coming || !waits_in_vain(core, model, 1))
+    struct outlook outlook;
+    if (!model->coming || !model->policy.after.count || model->coming > model->waiting)
         return model->coming;
-    for (uint32_t i = 0; i < core->slots_high; i++) {
-        const struct slot *slot = &core->slots[i];
-        if (slot->used && slot->model == model->index && slot->comes && slot->state != SLOT_WAITING)
-            return true;
-    }
-    return false;
-}
-
-static bool has_slot(const struct core *core, const struct model *model, enum slot_state state)
-{
-    for (uint32_t i = 0; i < core->slots_high; i++)
-        if (core->slots[i].used && core->slots[i].model == model->index &&
-            core->slots[i].role == ROLE_WORKER && core->slots[i].state == state)
-            return true;
-    return false;
-}
-
-static bool waits_for_broken(const struct core *core, const struct model *model, unsigned depth)
-{
-    for (uint32_t i = 0; i < model->policy.after.count && depth < CHAIN; i++) {
-        const struct model *before = &core->models[model->policy.after.list[i].model];
-        if (!model->policy.after.list[i].required || !before->used || order_is_up(before) ||
-            will_be_up(core, before, depth + 1))
-            continue;
-        if (has_slot(core, before, SLOT_BROKEN) ||
-            (has_slot(core, before, SLOT_WAITING) && waits_for_broken(core, before, depth + 1)))
-            return true;
-    }
-    return false;
+    memset(&outlook, 0, sizeof outlook);
+    return !waits_in_vain(core, model, &outlook);
 }
 
 bool order_waits_for_broken(const struct core *core, const struct model *model)
 {
-    return waits_for_broken(core, model, 0);
+    struct outlook outlook;
+    memset(&outlook, 0, sizeof outlook);
+    return waits_in_vain(core, model, &outlook) && outlook.broken[model->index];
 }
 
 bool order_waits_in_vain(const struct core *core, const struct model *model)
 {
-    return waits_in_vain(core, model, 0);
+    struct outlook outlook;
+    if (!model->policy.after.count)
+        return false;
+    memset(&outlook, 0, sizeof outlook);
+    return waits_in_vain(core, model, &outlook);
 }
 
 /* ---- who waits ---- */
@@ -178,12 +170,15 @@ static void refuse_in_vain(struct core *core, struct model *model)
 
 void order_settle(struct core *core)
 {
+    struct outlook outlook;
     const bool moved = core->order_moved;
     core->order_moved = false;
     core->essential_down |= moved;
+    if (moved)
+        memset(&outlook, 0, sizeof outlook);
     for (uint32_t i = 0; i < core->limits.models && moved; i++) {
         struct model *model = &core->models[i];
-        if (model->used && model->policy.after.count && order_waits_in_vain(core, model))
+        if (model->used && model->policy.after.count && waits_in_vain(core, model, &outlook))
             refuse_in_vain(core, model);
     }
 }
@@ -230,20 +225,31 @@ void order_loaded(struct core *core)
             continue;
         model->unstopped += slot->state != SLOT_STOPPED;
         model->coming += slot->comes;
-        model->done += slot->role == ROLE_WORKER && slot->state == SLOT_DONE;
+        if (slot->role != ROLE_WORKER)
+            continue;
+        model->done += slot->state == SLOT_DONE;
+        model->broken += slot->state == SLOT_BROKEN;
+        model->waiting += slot->state == SLOT_WAITING;
+        model->standing += slot->state != SLOT_STOPPED;
     }
 }
 
 void order_check(const struct core *core, const struct model *model)
 {
-    uint32_t coming = 0, done = 0, unstopped = 0;
+    uint32_t coming = 0, done = 0, unstopped = 0, broken = 0, waiting = 0, standing = 0;
     for (uint32_t i = 0; i < core->slots_high; i++) {
         const struct slot *slot = &core->slots[i];
         if (!slot->used || slot->model != model->index)
             continue;
         unstopped += slot->state != SLOT_STOPPED;
         coming += slot->comes;
-        done += slot->role == ROLE_WORKER && slot->state == SLOT_DONE;
+        if (slot->role != ROLE_WORKER)
+            continue;
+        done += slot->state == SLOT_DONE;
+        broken += slot->state == SLOT_BROKEN;
+        waiting += slot->state == SLOT_WAITING;
+        standing += slot->state != SLOT_STOPPED;
     }
+    assert(broken == model->broken && waiting == model->waiting && standing == model->standing);
     assert(coming == model->coming && done == model->done && unstopped == model->unstopped);
 }

@@ -353,6 +353,8 @@ struct model {
     uint32_t slots, ready, inflight; /* ready: of those that serve */
     uint32_t served;                 /* gate.c: that serve, or will without waiting */
     uint32_t coming, done;           /* of those that serve: on their way to be ready; DONE */
+    uint32_t broken, waiting;        /* likewise, in these states, */
+    uint32_t standing;               /* and not STOPPED */
     uint32_t unstopped;              /* slots that are not STOPPED */
     uint32_t helpers, spares;        /* slots that do not; of them, loaded spares */
     uint32_t storing;  /* wait to be accepted by the journal */

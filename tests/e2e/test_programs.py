@@ -99,6 +99,16 @@ class Order(unittest.TestCase):
             world.wait_event("slot.ready", since=mark, slot="db/0")
             self.assertEqual(world.pid("m/0"), pid)
 
+    def test_many_ways_from_one_to_another_are_looked_at_once(self):
+        lines = [program(f"p{i}", "stay", f"requires: [{', '.join(f'p{k}' for k in range(max(0, i - 15), i))}]" if i else "")
+                 for i in range(60)]
+        with World("", programs(*lines), wait=False) as world:
+            for i in range(60):
+                world.wait_event("slot.ready", slot=f"p{i}/0")
+            world.ctl("stop", "p0")
+            world.ctl("wait", "p0", "--stopped", "--timeout", "30s")
+            self.assertEqual(world.stop(), 0)
+
     def test_a_stop_in_a_hurry_waits_for_no_order(self):
         with World("", programs(program("web", "ignore TERM notify READY=1 stay", "requires: [db], ready: notify, "
                                         "timeouts: {stop: 10s}"), program("db", "stay"))) as world:
