@@ -412,6 +412,13 @@ static bool is_taken_away(const struct journal *journal)
            now.st_ino != journal->locked.st_ino || now.st_dev != journal->locked.st_dev;
 }
 
+void journal_file(const struct journal *journal, uint64_t *device, uint64_t *inode)
+{
+    const bool there = journal->lock_fd >= 0;
+    *device = there ? journal->locked.st_dev : 0;
+    *inode = there ? journal->locked.st_ino : 0;
+}
+
 static void unlock_file(struct journal *journal)
 {
     journal_db_close(&journal->db);

@@ -229,6 +229,9 @@ struct journal_stats journal_stats(struct journal *journal);
 
 /* Why the last commit failed; "" where it did not. */
 const char *journal_last_error(struct journal *journal);
+/* Which file it writes, while none of its operations is on its way: another one may stand at its path
+ * by now.  0, 0: none. */
+void journal_file(const struct journal *journal, uint64_t *device, uint64_t *inode);
 
 /* ---- recovery: on the calling thread, on a connection of its own, which the next journal_flush
  * closes.  Sees what is committed.  Every row is checked against its checksums; a damaged one goes

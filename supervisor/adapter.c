@@ -47,9 +47,10 @@ static bool add_options(const struct slot *slot, char **argv, size_t *n)
                 add_option(argv, n, "--ready-interval=%lld",
                            (long long)(m->adapter.ready.interval / HASUP_MS)) &&
                 add_option(argv, n, "--ready-timeout=%lld",
-                           (long long)(m->adapter.ready.timeout / HASUP_MS)) &&
-                add_option(argv, n, "--socket-default=%s/{model}-{slot}.http",
-                           slot->engine->config->runtime_dir);
+                           (long long)(m->adapter.ready.timeout / HASUP_MS));
+    const char *runtime_dir = slot->engine->config->runtime_dir;
+    if (fine && runtime_dir)
+        fine = add_option(argv, n, "--socket-default=%s/{model}-{slot}.http", runtime_dir);
     if (fine && m->adapter.ready.path)
         fine = add_option(argv, n, "--ready=%s", m->adapter.ready.path);
     if (fine && m->adapter.port)

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OPEN_RETRY HASUP_S
@@ -93,6 +94,26 @@ bool durable_open(struct engine *engine, bool must, struct journal_summary *summ
     if (engine->durable.opened)
         engine->durable.opened(engine->durable.opened_context);
     return true;
+}
+
+void durable_go_on(struct engine *engine)
+{
+    char path[4096];
+    struct stat now;
+    struct journal_summary summary; /* what is there is in the core already */
+    snprintf(path, sizeof path, "%s/journal.db", engine->config->state_dir);
+    const bool gone = stat(path, &now) != 0;
+    const bool same = !gone && now.st_dev == engine->durable.device &&
+                      now.st_ino == engine->durable.inode;
+    if (same || !engine->durable.inode) {
+        (void)durable_open(engine, false, &summary);
+    } else if (gone) {
+        journal_failed(engine, "journal.db was removed while hasupd ran: what it held is lost");
+    } else {
+        engine->durable.retry = HASUP_NEVER;
+        journal_failed(engine, "journal.db was replaced while hasupd ran: restart hasupd to take "
+                               "in what it holds");
+    }
 }
 
 /* ---- operations ---- */

@@ -322,6 +322,10 @@ void engine_base_carry(struct carry *carry, struct engine *engine)
     engine->processes =
         processes_carry(carry, engine->processes, engine->loop, &PROCESS_OPS, engine);
     sockets_carry(carry, engine);
+    if (engine->durable.journal)
+        journal_file(engine->durable.journal, &engine->durable.device, &engine->durable.inode);
+    V(engine->durable.device);
+    V(engine->durable.inode);
     codec_end(codec);
 }
 

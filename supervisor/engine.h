@@ -247,7 +247,8 @@ struct engine {
         struct durable_op *ops;  /* on their way */
         struct journal *journal; /* NULL: not opened, or it cannot be */
         bool failing, clean;
-        bool was_open; /* with the hasupd before this one, which took in what it holds */
+        bool was_open; /* with the hasupd before this one, which took in what it holds, */
+        uint64_t device, inode; /* in this file; inode 0: it did not say */
         int64_t failing_wall_ns; /* since when */
         hasup_ns retry; /* it is not opened again before then */
         uint64_t seed;  /* of the hashes of keys */
@@ -511,6 +512,8 @@ void state_done(struct slot *slot, uint64_t position, const char *error);
 
 /* durable.c */
 /* Opens the journal where it is not open; `must`: also where there is none yet. */
+/* With the run that another hasupd began, in its file; what else stands there now is not taken. */
+void durable_go_on(struct engine *engine);
 bool durable_open(struct engine *engine, bool must, struct journal_summary *summary);
 void durable_close(struct engine *engine);
 /* At the turn's end: commits what was added; true: something came of it. */

@@ -300,10 +300,9 @@ void engine_carry(struct carry *carry, struct engine *engine)
 
 void engine_resumed(struct engine *engine)
 {
-    struct journal_summary summary; /* what is there is in the core already */
     engine->started = true;
     if (engine->durable.was_open)
-        (void)durable_open(engine, false, &summary);
+        durable_go_on(engine);
     for (uint32_t i = 0; i < engine->config->limits.models; i++)
         if (engine->models[i].used && !engine->models[i].removing)
             model_resumed(engine, &engine->models[i]);

@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -288,6 +289,22 @@ class Upgrade(unittest.TestCase):
             world.kill_and_start()
             self.assertEqual(world.post("m", "nonce a", key)[2], first)
             self.assertEqual(world.post("m", "nonce b", {"Idempotency-Key": "l"})[2], second)
+
+    def test_promise_2_a_journal_that_was_replaced_meanwhile_is_not_taken_for_its_own(self):
+        with World(f"  m: {{command: [{WORKER}]}}") as world:
+            key = {"Idempotency-Key": "k"}
+            first = world.post("m", "nonce a", key)[2]
+            for name in ("journal.db", "journal.db-wal", "journal.db-shm"):
+                path = os.path.join(world.state, name)
+                shutil.copy(path, f"{path}.other")
+                os.rename(f"{path}.other", path)
+            upgrade(world)
+            failing = world.wait_event("journal.failing")["message"]
+            self.assertEqual(failing, "journal.db was replaced while hasupd ran: restart hasupd to take in what it holds")
+            self.assertEqual(world.post("m", "nonce b", {"Idempotency-Key": "l"})[0], 503)
+            self.assertEqual(world.post("m", "echo x")[2], b"x")  # what need not be durable is served
+            world.kill_and_start()
+            self.assertEqual(world.post("m", "nonce a", key)[2], first)
 
     def test_promise_4_a_state_and_its_log_go_along(self):
         with World(f"  c: {{command: [{COUNTER}], checkpoint: {{interval: 1h}}}}") as world:
