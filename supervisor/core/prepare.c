@@ -37,7 +37,9 @@ void prepare_ended(struct core *core, struct slot *slot)
 {
     if (slot->ordered)
         slot_start(core, slot); /* anew, with what may have changed */
-    else if (slot->hook.passed || PLANT(PLANT_START_UNPREPARED))
+    else if (slot->hook.passed)
+        slot_go_on(core, slot);
+    else if (PLANT(PLANT_START_UNPREPARED))
         slot_launch(core, slot);
     else
         prepare_failed(core, slot);
